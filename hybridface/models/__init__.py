@@ -1,0 +1,106 @@
+"""The known face networks: a public layer graph, and weights for the server alone.
+
+The client loads a model with `weights=False`: then no weights are read, and the graph is the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hybridface.errors import ModelError
+from hybridface.models.dlib_resnet import CHIP_SIZE, DlibResNet, ResidualBlock
+from hybridface.models.dlib_resnet import normalise as dlib_normalise
+from hybridface.models.from_torch import graph_from_torch
+from protocols.graph import Graph, LinearWeights
+
+__all__ = ["MODELS", "Model", "load_model"]
+
+MODELS = ("dlib-resnet29", "tiny-test")
+"""The names that `load_model` knows."""
+
+_TINY_SIZE = 16
+_TINY_SEED = 20
+
+
+@dataclass(frozen=True)
+class Model:
+    """A face network.
+
+    Args:
+        name: one of `MODELS`.
+        graph: the layers; public.
+        weights: float64 by node name, for the server; None without.
+        threshold: two images are of the same person when the Euclidean distance of their features is under it.
+        chip_size: height and width of an aligned face, in pixels.
+        normalise: maps a chip (chip_size, chip_size, 3) uint8 RGB to the graph's input, float64 of its `input_shape`.
+    """
+
+    name: str
+    graph: Graph
+    weights: dict[str, LinearWeights] | None
+    threshold: float
+    chip_size: int
+    normalise: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+
+
+def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Path | None = None) -> Model:
+    """Return a model by name.
+
+    Args:
+        name: one of `MODELS`; "tiny-test" is a small random network for tests, and recognises nobody.
+        weights: whether to read the weights (server) or the graph only (client).
+        path: of dlib's file; by default the one of the package face_recognition_models.
+
+    Raises:
+        ModelError: the name is unknown, or the file cannot be read.
+    """
+    module: torch.nn.Module
+    if name == "dlib-resnet29":
+        module = DlibResNet.from_dat(path) if weights else DlibResNet(device="meta")
+        size, normalise = CHIP_SIZE, dlib_normalise
+    elif name == "tiny-test":
+        module = _tiny(weights)
+        size, normalise = _TINY_SIZE, _tiny_normalise
+    else:
+        raise ModelError(f"expected a model named {' or '.join(MODELS)}, got {name!r}")
+    graph, values = graph_from_torch(module, (3, size, size))
+    return Model(name, graph, values if weights else None, 0.6, size, normalise)
+
+
+def _tiny(weights: bool) -> Any:
+    """Return a module with one of each kind of layer, on the meta device without weights."""
+    nn = torch.nn
+    factory: dict[str, Any] = {"device": "meta", "dtype": torch.float64}
+    module = nn.Sequential()
+    module.add_module("conv", nn.Conv2d(3, 8, 3, 2, 1, **factory))
+    module.add_module("relu", nn.ReLU())
+    module.add_module("pool", nn.MaxPool2d(2, 2))
+    module.add_module("block", ResidualBlock(8, 16, 4, 2, **factory))
+    module.add_module("depthwise", nn.Conv2d(16, 16, 3, 1, 1, groups=16, **factory))
+    module.add_module("prelu", nn.PReLU(16, **factory))
+    module.add_module("average", nn.AdaptiveAvgPool2d(1))
+    module.add_module("flatten", nn.Flatten())
+    module.add_module("fc", nn.Linear(16, 8, **factory))
+    if not weights:
+        return module
+    module = module.to_empty(device="cpu")
+    random = np.random.default_rng(_TINY_SEED)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = max(1, int(np.prod(parameter.shape[1:])))
+            values = random.standard_normal(tuple(parameter.shape)) * np.sqrt(1.5 / fan_in)
+            parameter.copy_(torch.from_numpy(values))
+        module.prelu.weight.mul_(0.2).abs_()
+        module.fc.weight.mul_(2)  # so that random images lie on both sides of the threshold
+    return module
+
+
+def _tiny_normalise(chip: NDArray[np.uint8]) -> NDArray[np.float64]:
+    if chip.shape != (_TINY_SIZE, _TINY_SIZE, 3) or chip.dtype != np.uint8:
+        raise ModelError(f"expected a chip (16, 16, 3) of uint8, got {chip.shape} of {chip.dtype}")
+    return np.ascontiguousarray((chip.transpose(2, 0, 1) - 127.5) / 128)

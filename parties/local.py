@@ -1,0 +1,136 @@
+"""Parties in one process: a thread each, joined by queues of byte strings. For notebooks and fast tests."""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from protocols.channel import Channel
+from protocols.correlations import Dealer, DealerClient, DealerServer
+from protocols.errors import PeerLostError, ProtocolError
+from protocols.mpc import CLIENT, SERVER, MpcParty
+
+__all__ = ["LocalTransport", "PartyThread", "local_channels", "run_locally"]
+
+_CLOSED = b""
+_ClientResult = TypeVar("_ClientResult")
+_ServerResult = TypeVar("_ServerResult")
+
+
+@dataclass
+class LocalTransport:
+    """One end of a pair of queues.
+
+    Args:
+        peer: the peer's name, for error messages.
+        timeout: seconds to wait for a message.
+    """
+
+    peer: str
+    timeout: float
+    _incoming: "queue.SimpleQueue[bytes]" = field(default_factory=queue.SimpleQueue)
+    _outgoing: "queue.SimpleQueue[bytes]" = field(default_factory=queue.SimpleQueue)
+
+    def send(self, payload: bytes) -> None:
+        """Queue one message."""
+        self._outgoing.put(payload)
+
+    def receive(self, max_bytes: int) -> bytes:
+        """Return the next message."""
+        try:
+            payload = self._incoming.get(timeout=self.timeout)
+        except queue.Empty:
+            raise PeerLostError(f"expected a message from {self.peer} within {self.timeout:g} s, got none") from None
+        if payload == _CLOSED:
+            self._incoming.put(_CLOSED)
+            raise PeerLostError(f"expected a message from {self.peer}, but it has ended")
+        if len(payload) > max_bytes:
+            raise ProtocolError(f"expected at most {max_bytes} bytes from {self.peer}, got {len(payload)}")
+        return payload
+
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes:
+        """Send and receive."""
+        self.send(payload)
+        return self.receive(max_bytes)
+
+    def close(self) -> None:
+        """Tell the peer that nothing more will come."""
+        self._outgoing.put(_CLOSED)
+
+
+def local_channels(first: str, second: str, timeout: float = 60.0) -> tuple[Channel, Channel]:
+    """Return the two ends of an in-process channel: `first`'s end and `second`'s end."""
+    there: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    back: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    return (
+        Channel(LocalTransport(second, timeout, _incoming=back, _outgoing=there), second),
+        Channel(LocalTransport(first, timeout, _incoming=there, _outgoing=back), first),
+    )
+
+
+class PartyThread(threading.Thread):
+    """A party's thread. It closes its channels when it ends, so that its peers end too.
+
+    Args:
+        name: of the party.
+        work: what it does.
+        channels: its own ends.
+    """
+
+    def __init__(self, name: str, work: Callable[[], object], channels: tuple[Channel, ...]) -> None:
+        super().__init__(name=f"hybridface-{name}", daemon=True)
+        self._work, self._channels = work, channels
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Work, and report an error to the peers."""
+        try:
+            self._work()
+        except BaseException as error:
+            self.error = error
+            for channel in self._channels:
+                channel.send_error(str(error))
+        finally:
+            for channel in self._channels:
+                channel.close()
+
+
+def run_locally(
+    client: Callable[[MpcParty], _ClientResult], server: Callable[[MpcParty], _ServerResult], timeout: float = 60.0
+) -> tuple[_ClientResult, _ServerResult]:
+    """Run both parties' sides of a protocol in this process, with a dealer, and return what each returned.
+
+    Each side is called with its party, entered in a thread of its own. Raises the first error of a side.
+    """
+    ends = {
+        pair: local_channels(*pair, timeout)
+        for pair in (("client", "server"), ("client", "dealer"), ("server", "dealer"))
+    }
+    (to_server, to_client), (client_dealer, dealer_client), (server_dealer, dealer_server) = ends.values()
+    results: dict[int, object] = {}
+
+    def client_side() -> None:
+        source = DealerClient(client_dealer)
+        with MpcParty(CLIENT, to_server, source) as party:
+            results[CLIENT] = client(party)
+        source.end()
+
+    def server_side() -> None:
+        with MpcParty(SERVER, to_client, DealerServer(server_dealer)) as party:
+            results[SERVER] = server(party)
+
+    threads = [
+        PartyThread("client", client_side, (to_server, client_dealer)),
+        PartyThread("server", server_side, (to_client, server_dealer)),
+        PartyThread("dealer", lambda: Dealer(dealer_client, dealer_server).serve(), (dealer_client, dealer_server)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    errors = [thread.error for thread in threads if thread.error]
+    causes = [error for error in errors if not isinstance(error, PeerLostError)] or errors
+    if causes:
+        raise causes[0]
+    return results[CLIENT], results[SERVER]  # type: ignore[return-value]

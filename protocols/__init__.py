@@ -1,0 +1,88 @@
+"""Two-party protocols on arrays: client (rank 0) and server (rank 1), over a `Channel`.
+
+From the ground up: `ring` (fixed point) -> `ckks` (keys, polynomials) -> `packing` -> `conversion` (ciphertext <-> share)
+-> `linear`; `correlations` -> `mpc` (CrypTen on our channel) -> `comparison` -> `matching`; `graph`, `network` and
+`emulator` put them together. Nothing here knows faces, files or processes. Every linear protocol has a client and a
+server class with `prepare` (offline) and `run`; protocols on shares are functions that both parties call.
+"""
+
+from protocols.channel import Channel, ChannelStatistics
+from protocols.ckks import CkksContext, CkksParameters, ClientKeys, PublicKey
+from protocols.comparison import (
+    is_nonnegative,
+    max_pool,
+    max_pool_requests,
+    maximum,
+    relu,
+    relu_requests,
+    sign_requests,
+)
+from protocols.conversion import (
+    CiphertextsToSharesClient,
+    CiphertextsToSharesServer,
+    SharesToCiphertextsClient,
+    SharesToCiphertextsServer,
+)
+from protocols.correlations import CorrelationSource, Dealer, DealerClient, DealerServer
+from protocols.emulator import Emulator
+from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
+from protocols.graph import Graph, LinearWeights
+from protocols.linear import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
+from protocols.matching import Reveal, matching_requests, reveal_match, squared_distance
+from protocols.mpc import CLIENT, SERVER, MpcParty
+from protocols.network import NetworkClient, NetworkServer
+from protocols.packing import ConvPlan, ConvShape
+from protocols.planner import CostModel, plan_convolution
+from protocols.ring import FRACTION_BITS, decode, encode, random_ring, share
+
+__all__ = [
+    "CLIENT",
+    "FRACTION_BITS",
+    "SERVER",
+    "Channel",
+    "ChannelStatistics",
+    "CiphertextsToSharesClient",
+    "CiphertextsToSharesServer",
+    "CkksContext",
+    "CkksParameters",
+    "ClientKeys",
+    "ConvPlan",
+    "ConvShape",
+    "CorrelationSource",
+    "CostModel",
+    "Dealer",
+    "DealerClient",
+    "DealerServer",
+    "Emulator",
+    "Graph",
+    "HybridFaceError",
+    "LinearWeights",
+    "MpcParty",
+    "NetworkClient",
+    "NetworkServer",
+    "ParameterError",
+    "PeerLostError",
+    "PrivateConvolutionClient",
+    "PrivateConvolutionServer",
+    "ProtocolError",
+    "PublicKey",
+    "Reveal",
+    "SharesToCiphertextsClient",
+    "SharesToCiphertextsServer",
+    "decode",
+    "encode",
+    "fully_connected_shape",
+    "is_nonnegative",
+    "matching_requests",
+    "max_pool",
+    "max_pool_requests",
+    "maximum",
+    "plan_convolution",
+    "random_ring",
+    "relu",
+    "relu_requests",
+    "reveal_match",
+    "share",
+    "sign_requests",
+    "squared_distance",
+]

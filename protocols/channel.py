@@ -1,0 +1,200 @@
+"""A channel to one peer: framed, typed, versioned messages, checked on receipt, and counted.
+
+A message is a header (magic, version, element type, tag, shape) and the raw array. The receiver always says what it
+expects, so a truncated, oversized or mistyped message ends the protocol with one `ProtocolError` and is never
+interpreted; nothing is unpickled. The transport below (MPI, or queues in one process) only moves bytes and gives up
+after a deadline.
+
+A *round* is one flight of messages: consecutive sends (or receives) are one flight, an `exchange` in both directions
+at once is one flight. Both ends count the same number.
+"""
+
+import hashlib
+import json
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import PeerLostError, ProtocolError
+
+__all__ = ["Channel", "ChannelStatistics", "Transport", "tag_of"]
+
+VERSION = 1
+_MAGIC = b"HF"
+_HEADER = struct.Struct("<2sBBIB3x")
+_DIMENSION = struct.Struct("<I")
+_MAX_DIMENSIONS = 8
+_ERROR_CODE = 255
+_MAX_ERROR_BYTES = 400
+_MAX_DOCUMENT_BYTES = 1 << 20
+_CODES: dict[int, np.dtype[Any]] = {
+    0: np.dtype(np.uint8),
+    1: np.dtype(np.uint64),
+    2: np.dtype(np.int64),
+    3: np.dtype(np.float64),
+}
+_CODE_OF = {dtype: code for code, dtype in _CODES.items()}
+
+
+class Transport(Protocol):
+    """Moves whole byte strings to and from one peer, in order."""
+
+    def send(self, payload: bytes) -> None:
+        """Send one message; raise `PeerLostError` when the peer does not take it in time."""
+
+    def receive(self, max_bytes: int) -> bytes:
+        """Receive one message; raise `ProtocolError` above `max_bytes`, `PeerLostError` when none comes in time."""
+
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes:
+        """Send and receive at once."""
+
+    def close(self) -> None:
+        """Release the transport."""
+
+
+@dataclass
+class ChannelStatistics:
+    """What went over a channel so far: bytes with headers, flights, and seconds spent waiting for the peer."""
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    rounds: int = 0
+    wait_seconds: float = 0.0
+
+    def snapshot(self) -> "ChannelStatistics":
+        """Return a copy."""
+        return ChannelStatistics(self.bytes_sent, self.bytes_received, self.rounds, self.wait_seconds)
+
+
+def tag_of(label: str) -> int:
+    """Return the 32-bit tag of a protocol step's label; both ends derive it from the same label."""
+    return int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "little")
+
+
+@dataclass
+class Channel:
+    """A counted, checked channel to one peer.
+
+    Args:
+        transport: moves the bytes.
+        peer: the peer's name, for error messages.
+    """
+
+    transport: Transport
+    peer: str
+    statistics: ChannelStatistics = field(default_factory=ChannelStatistics)
+    _last_flight: str = ""
+
+    def send(self, label: str, array: NDArray[Any]) -> None:
+        """Send an array (uint8, uint64, int64 or float64, up to 8 dimensions) under a label."""
+        self._count_flight("send")
+        self._send_frame(_frame(label, array))
+
+    def receive(self, label: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Receive the array that the protocol expects next.
+
+        Raises:
+            ProtocolError: anything else came. PeerLostError: nothing came in time, or the peer reported an error.
+        """
+        self._count_flight("receive")
+        start = time.perf_counter()
+        frame = self.transport.receive(_frame_size(dtype, shape))
+        self.statistics.wait_seconds += time.perf_counter() - start
+        return self._parse(frame, label, np.dtype(dtype), shape)
+
+    def exchange(self, label: str, array: NDArray[Any]) -> NDArray[Any]:
+        """Send an array and receive the peer's, of the same type and shape, in one round."""
+        self.statistics.rounds += 1
+        self._last_flight = "exchange"
+        frame = _frame(label, array)
+        self.statistics.bytes_sent += len(frame)
+        start = time.perf_counter()
+        answer = self.transport.exchange(frame, _frame_size(array.dtype, array.shape))
+        self.statistics.wait_seconds += time.perf_counter() - start
+        return self._parse(answer, label, array.dtype, array.shape)
+
+    def send_document(self, label: str, document: dict[str, Any]) -> None:
+        """Send a small JSON document (parameters, a report)."""
+        payload = np.frombuffer(json.dumps(document, sort_keys=True).encode(), dtype=np.uint8)
+        self.send(f"{label}/size", np.array([payload.size], dtype=np.uint64))
+        self.send(label, payload)
+
+    def receive_document(self, label: str) -> dict[str, Any]:
+        """Receive a JSON object of at most 1 MiB. The caller checks its fields."""
+        size = int(self.receive(f"{label}/size", np.uint64, (1,))[0])
+        if not 0 < size <= _MAX_DOCUMENT_BYTES:
+            raise ProtocolError(f"{label} from {self.peer}: expected 1 to {_MAX_DOCUMENT_BYTES} bytes, got {size}")
+        payload = self.receive(label, np.uint8, (size,)).tobytes()
+        try:
+            document = json.loads(payload)
+        except ValueError as error:
+            raise ProtocolError(f"{label} from {self.peer}: expected JSON, got {payload[:40]!r}") from error
+        if not isinstance(document, dict):
+            raise ProtocolError(f"{label} from {self.peer}: expected a JSON object, got {type(document).__name__}")
+        return document
+
+    def send_error(self, message: str) -> None:
+        """Tell the peer, as a last message, why this side ends. Never raises: the peer may be gone already."""
+        text = message.encode()[:_MAX_ERROR_BYTES]
+        header = _HEADER.pack(_MAGIC, VERSION, _ERROR_CODE, 0, 1) + _DIMENSION.pack(len(text))
+        try:
+            self.transport.send(header + text)
+        except (ProtocolError, PeerLostError):
+            return
+
+    def close(self) -> None:
+        """Release the transport."""
+        self.transport.close()
+
+    def _send_frame(self, frame: bytes) -> None:
+        self.statistics.bytes_sent += len(frame)
+        self.transport.send(frame)
+
+    def _count_flight(self, direction: str) -> None:
+        if self._last_flight != direction:
+            self.statistics.rounds += 1
+        self._last_flight = direction
+
+    def _parse(self, frame: bytes, label: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        self.statistics.bytes_received += len(frame)
+        what = f"{label} from {self.peer}"
+        if len(frame) < _HEADER.size:
+            raise ProtocolError(f"{what}: expected a header of {_HEADER.size} bytes, got {len(frame)} bytes")
+        magic, version, code, tag, dimensions = _HEADER.unpack_from(frame)
+        if magic != _MAGIC or version != VERSION:
+            raise ProtocolError(f"{what}: expected protocol version {VERSION}, got {magic!r} version {version}")
+        start = _HEADER.size + dimensions * _DIMENSION.size
+        if dimensions > _MAX_DIMENSIONS or len(frame) < start:
+            raise ProtocolError(f"{what}: truncated header ({len(frame)} bytes, {dimensions} dimensions)")
+        if code == _ERROR_CODE:
+            text = frame[start : start + _MAX_ERROR_BYTES].decode(errors="replace")
+            raise PeerLostError(f"{self.peer} ended: {''.join(c for c in text if c.isprintable())}")
+        came = tuple(d for (d,) in _DIMENSION.iter_unpack(frame[_HEADER.size : start]))
+        if tag != tag_of(label):
+            raise ProtocolError(f"{what}: expected tag {tag_of(label):#x}, got {tag:#x} (the peers are out of step)")
+        if _CODES.get(code) != dtype or came != shape:
+            raise ProtocolError(f"{what}: expected {dtype} {shape}, got {_CODES.get(code, code)} {came}")
+        size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        if len(frame) - start != size:
+            raise ProtocolError(f"{what}: expected {size} bytes of data, got {len(frame) - start}")
+        return np.frombuffer(bytearray(memoryview(frame)[start:]), dtype=dtype).reshape(shape)
+
+
+def _frame(label: str, array: NDArray[Any]) -> bytes:
+    code = _CODE_OF.get(array.dtype)
+    if code is None or array.ndim > _MAX_DIMENSIONS:
+        raise ProtocolError(f"{label}: cannot send {array.dtype} with {array.ndim} dimensions")
+    header = _HEADER.pack(_MAGIC, VERSION, code, tag_of(label), array.ndim)
+    dimensions = b"".join(_DIMENSION.pack(d) for d in array.shape)
+    return b"".join([header, dimensions, np.ascontiguousarray(array).data.cast("B") if array.size else b""])
+
+
+def _frame_size(dtype: Any, shape: Sequence[int]) -> int:
+    """The largest frame that may come: the expected one, or an error report."""
+    data = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+    return max(_HEADER.size + _MAX_DIMENSIONS * _DIMENSION.size + data, 1024)

@@ -1,0 +1,27 @@
+"""Correlated randomness: what the comparisons and products use up, and where it comes from."""
+
+from protocols.correlations.dealer import Dealer, DealerClient, DealerServer
+from protocols.correlations.source import CorrelationSource
+from protocols.correlations.types import (
+    ArithmeticTriple,
+    BinaryTriple,
+    ComparisonMask,
+    Request,
+    SharedBit,
+    SquarePair,
+    WrapCount,
+)
+
+__all__ = [
+    "ArithmeticTriple",
+    "BinaryTriple",
+    "ComparisonMask",
+    "CorrelationSource",
+    "Dealer",
+    "DealerClient",
+    "DealerServer",
+    "Request",
+    "SharedBit",
+    "SquarePair",
+    "WrapCount",
+]

@@ -1,0 +1,138 @@
+"""Correlated randomness from a dealer: a third rank that sees no data.
+
+Client: sends requests (types and sizes) and expands its seed. Server: expands its seed and receives one correction per
+request. Dealer: holds both seeds, computes the derived fields, sends the corrections. It learns which correlations
+are used, hence the network's shape, and nothing else: it receives nothing that depends on an input. Security: the server's
+correction is masked by the client's stream, so each party sees only pseudorandom values (AES-256). The dealer must collude
+with neither party: with one of them it could open every value.
+
+Each request has an index, counted from 0 on all three sides, that selects the stream; nothing is ever expanded twice.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from protocols.channel import Channel
+from protocols.correlations.prg import SEED_BYTES, Stream, new_seed
+from protocols.correlations.types import Field, Request, request_from_document
+from protocols.errors import ProtocolError
+from protocols.ring import RingArray
+
+__all__ = ["Dealer", "DealerClient", "DealerServer"]
+
+_MAX_REQUESTS = 100_000
+
+
+class Dealer:
+    """The dealer's loop: answers requests until the client says that it is done.
+
+    Args:
+        client, server: channels to the two parties.
+    """
+
+    def __init__(self, client: Channel, server: Channel) -> None:
+        self._client, self._server = client, server
+        self._seeds = new_seed(), new_seed()
+        self._index = 0
+
+    def serve(self) -> None:
+        """Hand out seeds, then corrections, until the client ends.
+
+        Raises:
+            ProtocolError: a request is malformed. PeerLostError: a party is gone.
+        """
+        for channel, seed in zip((self._client, self._server), self._seeds, strict=True):
+            channel.send("seed", np.frombuffer(seed, dtype=np.uint8))
+        while requests := self._next_requests():
+            for request in requests:
+                self._server.send(_label(request, self._index), self._correction(request))
+                self._index += 1
+
+    def _next_requests(self) -> list[Request]:
+        documents = self._client.receive_document("requests").get("requests")
+        if not isinstance(documents, list) or len(documents) > _MAX_REQUESTS:
+            raise ProtocolError(
+                f"expected a list of at most {_MAX_REQUESTS} correlation requests from {self._client.peer}"
+            )
+        return [request_from_document(document) for document in documents]
+
+    def _correction(self, request: Request) -> RingArray:
+        streams = [Stream(seed, self._index) for seed in self._seeds]
+        first, second = (_draw(stream, request.uniform) for stream in streams)
+        shares = _draw(streams[0], request.derived)
+        values = request.derive(first, second)
+        corrections = [f.complement(v, s) for f, v, s in zip(request.derived, values, shares, strict=True)]
+        return np.concatenate([correction.ravel() for correction in corrections])
+
+
+class _DealerParty:
+    """What the two parties' ends share: the pool, the index, the stream."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._seed = channel.receive("seed", np.uint8, (SEED_BYTES,)).tobytes()
+        self._index = 0
+        self._pool: dict[Request, deque[list[RingArray]]] = {}
+
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Make correlations ahead of time."""
+        if requests:
+            self._announce(requests)
+        for request in requests:
+            self._pool.setdefault(request, deque()).append(self._make(request))
+
+    def take(self, request: Request) -> list[RingArray]:
+        """Return this party's shares of a correlation: prepared ones first, else made now."""
+        pool = self._pool.get(request)
+        if pool:
+            return pool.popleft()
+        self._announce([request])
+        return self._make(request)
+
+    def _announce(self, requests: Sequence[Request]) -> None:
+        """Tell the dealer; the server leaves that to the client."""
+
+    def _make(self, request: Request) -> list[RingArray]:
+        stream = Stream(self._seed, self._index)
+        uniform = _draw(stream, request.uniform)
+        derived = self._derived(request, stream)
+        self._index += 1
+        return uniform + derived
+
+    def _derived(self, request: Request, stream: Stream) -> list[RingArray]:
+        raise NotImplementedError
+
+
+class DealerClient(_DealerParty):
+    """The client's end: rank 0, sends the requests."""
+
+    def _announce(self, requests: Sequence[Request]) -> None:
+        self._channel.send_document("requests", {"requests": [request.document() for request in requests]})
+
+    def _derived(self, request: Request, stream: Stream) -> list[RingArray]:
+        return _draw(stream, request.derived)
+
+    def end(self) -> None:
+        """Let the dealer end."""
+        self._channel.send_document("requests", {"requests": []})
+
+
+class DealerServer(_DealerParty):
+    """The server's end: rank 1, receives the corrections."""
+
+    def _derived(self, request: Request, stream: Stream) -> list[RingArray]:
+        sizes = [int(np.prod(field.shape, dtype=np.int64)) for field in request.derived]
+        words = self._channel.receive(_label(request, self._index), np.uint64, (sum(sizes),))
+        parts = np.split(words, np.cumsum(sizes)[:-1])
+        return [part.reshape(field.shape) for part, field in zip(parts, request.derived, strict=True)]
+
+
+def _draw(stream: Stream, fields: Sequence[Field]) -> list[RingArray]:
+    drawn = [stream.ring(field.shape) for field in fields]
+    return [words & np.uint64(1) if field.bits == 1 else words for words, field in zip(drawn, fields, strict=True)]
+
+
+def _label(request: Request, index: int) -> str:
+    return f"correction {index} {request}"

@@ -1,0 +1,269 @@
+"""The correlations that the online protocols use up, each defined once.
+
+A correlation gives both parties random shares of values that satisfy a relation. It is split in two: *uniform* fields,
+whose shares both parties simply draw, and *derived* fields, which are functions of the uniform ones: the client's share of
+them is drawn as well, the server's is the difference. So a dealer that shares a seed with each party needs to send one
+correction, of the derived fields, to the server.
+
+Fields are arrays in Z_2^64, shared by addition, or by exclusive or (bit planes: bit j of word w of a plane belongs to
+element 64 w + j).
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from protocols.bitplanes import bit_planes, plane_words, unpack_plane
+from protocols.errors import ParameterError, ProtocolError
+from protocols.ring import RingArray
+
+__all__ = [
+    "ArithmeticTriple",
+    "BinaryTriple",
+    "ComparisonMask",
+    "Field",
+    "Request",
+    "SharedBit",
+    "SquarePair",
+    "WrapCount",
+    "request_from_document",
+]
+
+Shape = tuple[int, ...]
+_MAX_ELEMENTS = 1 << 28
+_OPERATIONS = ("mul", "matmul", "conv1d", "conv2d")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One shared array: its shape, and whether it is shared by exclusive or (else by addition mod 2^64).
+
+    Args:
+        bits: 64, or 1 for exclusive-or shares of single bits.
+    """
+
+    shape: Shape
+    xor: bool = False
+    bits: int = 64
+
+    def combine(self, first: RingArray, second: RingArray) -> RingArray:
+        """Return the value of two shares."""
+        return first ^ second if self.xor else first + second
+
+    def complement(self, value: RingArray, first: RingArray) -> RingArray:
+        """Return the second share of a value."""
+        return value ^ first if self.xor else value - first
+
+
+@dataclass(frozen=True)
+class Request:
+    """A correlation's type and size: all that the dealer learns."""
+
+    kind: ClassVar[str]
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        """The fields that are drawn."""
+        raise NotImplementedError
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        """The fields that follow from them."""
+        raise NotImplementedError
+
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        """Return the values of the derived fields from both parties' shares of the uniform ones."""
+        raise NotImplementedError
+
+    def document(self) -> dict[str, Any]:
+        """Return the request as a JSON object."""
+        return {"kind": self.kind, **dataclasses.asdict(self)}
+
+    def _values(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        return [f.combine(a, b) for f, a, b in zip(self.uniform, first, second, strict=True)]
+
+
+@dataclass(frozen=True)
+class ComparisonMask(Request):
+    """The mask of a comparison of `count` elements on their low `bits` bits (see `comparison`).
+
+    Fields: r (count,), additive; b, a mask bit each, one plane; the bit planes of r (bits, words); the products of
+    neighbouring bits r[2i+1] r[2i] (bits / 2 - 1, words); and, if `select`, b and r b, additive (count,).
+    """
+
+    kind: ClassVar[str] = "comparison-mask"
+    count: int
+    bits: int = 32
+    select: bool = True
+
+    def __post_init__(self) -> None:
+        if self.bits not in (4, 8, 16, 32, 64):
+            raise ParameterError(f"expected 4, 8, 16, 32 or 64 bits, got {self.bits}")
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        return Field((self.count,)), Field((plane_words(self.count),), xor=True)
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        words = plane_words(self.count)
+        planes = (Field((self.bits, words), xor=True), Field((self.bits // 2 - 1, words), xor=True))
+        return (*planes, Field((self.count,)), Field((self.count,))) if self.select else planes
+
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        r, b = self._values(first, second)
+        planes = bit_planes(r, self.bits)
+        pairs = planes[1:-1:2] & planes[0:-2:2]
+        if not self.select:
+            return [planes, pairs]
+        bit = unpack_plane(b, self.count)
+        return [planes, pairs, bit, r * bit]
+
+
+@dataclass(frozen=True)
+class BinaryTriple(Request):
+    """c = a & b on words; the shapes of a and b broadcast."""
+
+    kind: ClassVar[str] = "binary-triple"
+    left: Shape
+    right: Shape
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        return Field(self.left, xor=True), Field(self.right, xor=True)
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        return (Field(np.broadcast_shapes(self.left, self.right), xor=True),)
+
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        a, b = self._values(first, second)
+        return [a & b]
+
+
+@dataclass(frozen=True)
+class ArithmeticTriple(Request):
+    """c = a * b for a bilinear operation of torch: mul, matmul, conv1d, conv2d.
+
+    Args:
+        options: its keyword arguments, sorted, integers or tuples of them.
+    """
+
+    kind: ClassVar[str] = "arithmetic-triple"
+    operation: str
+    left: Shape
+    right: Shape
+    options: tuple[tuple[str, int | Shape], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.operation not in _OPERATIONS:
+            raise ParameterError(f"expected one of {', '.join(_OPERATIONS)}, got {self.operation!r}")
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        return Field(self.left), Field(self.right)
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        meta = [torch.empty(shape, dtype=torch.float32, device="meta") for shape in (self.left, self.right)]
+        return (Field(tuple(getattr(torch, self.operation)(*meta, **dict(self.options)).shape)),)
+
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        a, b = (torch.from_numpy(value.view(np.int64)) for value in self._values(first, second))
+        return [getattr(torch, self.operation)(a, b, **dict(self.options)).numpy().view(np.uint64)]
+
+
+@dataclass(frozen=True)
+class SquarePair(Request):
+    """r and r^2."""
+
+    kind: ClassVar[str] = "square-pair"
+    shape: Shape
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        return (Field(self.shape),)
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        return (Field(self.shape),)
+
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        (r,) = self._values(first, second)
+        return [r * r]
+
+
+@dataclass(frozen=True)
+class SharedBit(Request):
+    """A random bit, shared by exclusive or (in the low bit of a word) and by addition."""
+
+    kind: ClassVar[str] = "shared-bit"
+    shape: Shape
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        return (Field(self.shape, xor=True, bits=1),)
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        return (Field(self.shape),)
+
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        return self._values(first, second)
+
+
+@dataclass(frozen=True)
+class WrapCount(Request):
+    """A random r and the number of wraps of the signed sum of its two shares (CrypTen's truncation by wraps)."""
+
+    kind: ClassVar[str] = "wrap-count"
+    shape: Shape
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        return (Field(self.shape),)
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        return (Field(self.shape),)
+
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        a, b = first[0].view(np.int64), second[0].view(np.int64)
+        total = a + b
+        overflow = ((a > 0) & (b > 0) & (total < 0)).astype(np.int64)
+        underflow = ((a < 0) & (b < 0) & (total >= 0)).astype(np.int64)
+        return [(overflow - underflow).view(np.uint64)]
+
+
+_KINDS: dict[str, type[Request]] = {
+    c.kind: c for c in (ComparisonMask, BinaryTriple, ArithmeticTriple, SquarePair, SharedBit, WrapCount)
+}
+
+
+def request_from_document(document: Any) -> Request:
+    """Parse a request that a peer sent.
+
+    Raises:
+        ProtocolError: it is not a known correlation of a sane size.
+    """
+    try:
+        fields = {name: _tuples(value) for name, value in document.items() if name != "kind"}
+        request = _KINDS[document["kind"]](**fields)
+        sizes = [math.prod(field.shape) for field in (*request.uniform, *request.derived)]
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise ProtocolError(f"expected a correlation request, got {str(document)[:80]}") from error
+    if any(not isinstance(n, int) or n < 0 for field in request.uniform for n in field.shape):
+        raise ProtocolError(f"expected sizes >= 0 in a correlation request, got {request}")
+    if sum(sizes) > _MAX_ELEMENTS:
+        raise ProtocolError(f"expected a correlation of at most {_MAX_ELEMENTS} elements, got {sum(sizes)}")
+    return request
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists back to tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

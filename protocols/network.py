@@ -1,0 +1,244 @@
+"""A whole network on shares: both parties walk the same layer graph.
+
+Client: the input x (or a share of it), the secret key. Server: the weights, the public key. Output: shares of the network's
+output. Convolutions and fully connected layers are private linear layers, ReLU and max-pool exact comparisons, means,
+sums and padding local. Each party sees only what the layers' protocols show it: ring-LWE ciphertexts and uniform
+numbers. Both know the graph.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols import local_ops
+from protocols.channel import Channel
+from protocols.ckks import ClientKeys, PublicKey
+from protocols.comparison import max_pool, max_pool_requests, relu, relu_requests
+from protocols.correlations import Request, SquarePair
+from protocols.errors import ParameterError
+from protocols.graph import (
+    INPUT,
+    Add,
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Graph,
+    MaxPool2d,
+    Node,
+    Pad,
+    PReLU,
+    ReLU,
+    Shape,
+    Square,
+    Weights,
+)
+from protocols.linear import PrivateConvolutionClient, PrivateConvolutionServer
+from protocols.mpc import CLIENT, SERVER, MpcParty, arithmetic, to_ring
+from protocols.packing import ConvShape
+from protocols.ring import FRACTION_BITS, RingArray
+
+__all__ = ["NetworkClient", "NetworkServer", "convolution_shapes"]
+
+OnLayer = Callable[[str], None]
+"""Called with a layer's name before it runs."""
+
+
+def convolution_shapes(graph: Graph) -> dict[str, ConvShape]:
+    """Return the private linear layers of a graph by name: convolutions, fully connected layers, PReLU's slopes."""
+    shapes = graph.shapes()
+    result = {}
+    for node in graph.nodes:
+        source = shapes[node.inputs[0]]
+        if isinstance(node, Conv2d):
+            channels, height, width = (source[0], 1, 1) if node.flat else source
+            result[node.name] = ConvShape(
+                channels, height, width, node.channels_out, node.kernel, node.stride, node.padding, node.groups
+            )
+        elif isinstance(node, PReLU):
+            channels, height, width = (*source, 1, 1)[:3]
+            result[node.name] = ConvShape(channels, height, width, channels, groups=channels)
+    return result
+
+
+class _Network(ABC):
+    """The walk that both parties share; linear layers differ."""
+
+    rank: int
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._shapes = graph.shapes()
+        self._last_use = graph.last_use()
+
+    def requests(self, batch: int = 1) -> list[Request]:
+        """Return the correlations that one run on `batch` inputs uses up, in order."""
+        requests: list[Request] = []
+        for node in self.graph.nodes:
+            shape = (batch, *self._shapes[node.inputs[0]])
+            if isinstance(node, ReLU | PReLU):
+                requests += relu_requests(int(np.prod(shape)))
+            elif isinstance(node, MaxPool2d) and len(shape) == 4:
+                requests += max_pool_requests(shape, node.kernel, node.stride, node.padding)
+            elif isinstance(node, Square):
+                requests.append(SquarePair(shape))
+        return requests
+
+    def run(
+        self, party: MpcParty, value: RingArray | None, batch: int = 1, on_layer: OnLayer | None = None
+    ) -> RingArray:
+        """Return this party's share of the network's output, uint64 (B, ...) at 16 fractional bits.
+
+        Args:
+            party: entered in this thread, of this side's rank.
+            value: uint64 (B, C, H, W): the input for the client, None for the server.
+        """
+        if party.rank != self.rank:
+            raise ParameterError(f"expected a party of rank {self.rank}, got rank {party.rank}")
+        values: dict[str, RingArray | None] = {INPUT: value}
+        for index, node in enumerate(self.graph.nodes):
+            if on_layer:
+                on_layer(node.name)
+            values[node.name] = self._apply(party, node, [values[name] for name in node.inputs], batch)
+            for name in {*node.inputs} & {n for n, last in self._last_use.items() if last == index}:
+                del values[name]
+        result = values[self.graph.nodes[-1].name]
+        return _present(result)
+
+    @abstractmethod
+    def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
+        """Run a private linear layer on (B, C, H, W)."""
+
+    def _apply(self, party: MpcParty, node: Node, inputs: list[RingArray | None], batch: int) -> RingArray:
+        if isinstance(node, Conv2d):
+            value = inputs[0]
+            if node.flat and value is not None:
+                value = value.reshape(*value.shape, 1, 1)
+            output = self._linear(party.channel, node.name, value, batch)
+            return output[:, :, 0, 0] if node.flat else output
+        values = [_present(value) for value in inputs]
+        if isinstance(node, PReLU):
+            return self._prelu(party, node, values[0], batch)
+        return _apply_shared(party, node, values)
+
+    def _prelu(self, party: MpcParty, node: PReLU, value: RingArray, batch: int) -> RingArray:
+        """max(x, 0) + a min(x, 0): the private slopes are a 1x1 convolution of one channel each."""
+        positive = relu(party, value)
+        negative = (value - positive).reshape(*value.shape, *(1,) * (4 - value.ndim))
+        return positive + self._linear(party.channel, node.name, negative, batch).reshape(value.shape)
+
+
+def _apply_shared(party: MpcParty, node: Node, values: list[RingArray]) -> RingArray:
+    """Apply a layer without private weights."""
+    value = values[0]
+    match node:
+        case ReLU():
+            return relu(party, value)
+        case MaxPool2d():
+            return max_pool(party, value, node.kernel, node.stride, node.padding)
+        case AvgPool2d():
+            kernel = node.kernel if node.kernel != (0, 0) else (value.shape[2], value.shape[3])
+            return local_ops.average_pool(value, kernel, node.stride, party.rank)
+        case Square():
+            squared = to_ring(arithmetic(value).square())
+            return local_ops.truncate(squared, FRACTION_BITS, party.rank)
+        case Add():
+            return values[0] + values[1]
+        case Pad():
+            return local_ops.pad(value, node.amount)
+        case Flatten():
+            return value.reshape(value.shape[0], -1)
+    raise ParameterError(f"{node.name}: expected a known layer, got {type(node).__name__}")
+
+
+class NetworkClient(_Network):
+    """The client's side: holds the secret key, never a weight.
+
+    Raises:
+        ParameterError: the graph's first layers are not a convolution of the input, the only layer that may read it.
+    """
+
+    rank = CLIENT
+
+    def __init__(self, graph: Graph, keys: ClientKeys) -> None:
+        super().__init__(graph)
+        readers = _check_input_readers(graph)
+        self._layers = {
+            name: PrivateConvolutionClient(name, shape, keys, private_input=name in readers)
+            for name, shape in convolution_shapes(graph).items()
+        }
+
+    def prepare(self, batch: int = 1, on_layer: OnLayer | None = None) -> None:
+        """Make this side's encryptions of zero for one run on `batch` inputs."""
+        for name, layer in self._layers.items():
+            if on_layer:
+                on_layer(name)
+            layer.prepare(batch)
+
+    def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
+        return self._layers[name].run(channel, _present(value))
+
+
+class NetworkServer(_Network):
+    """The server's side: holds the weights, never the secret key.
+
+    Raises:
+        ParameterError: weights are missing or do not fit the graph.
+    """
+
+    rank = SERVER
+
+    def __init__(self, graph: Graph, weights: Weights, public_key: PublicKey, on_layer: OnLayer | None = None) -> None:
+        super().__init__(graph)
+        readers = _check_input_readers(graph)
+        self._layers = {}
+        for name, shape in convolution_shapes(graph).items():
+            if on_layer:
+                on_layer(name)
+            weight, bias = layer_weights(weights, name, shape)
+            self._layers[name] = PrivateConvolutionServer(
+                name, shape, public_key, weight, bias, private_input=name in readers
+            )
+
+    def prepare(self, batch: int = 1, on_layer: OnLayer | None = None) -> None:
+        """Make this side's encryptions of zero and masks for one run on `batch` inputs."""
+        for name, layer in self._layers.items():
+            if on_layer:
+                on_layer(name)
+            layer.prepare(batch)
+
+    def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
+        return self._layers[name].run(channel, value, batch)
+
+
+def layer_weights(
+    weights: Weights, name: str, shape: ConvShape
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return a layer's weights as a convolution's (M, C / groups, kh, kw), and its bias.
+
+    Raises:
+        ParameterError: they are missing, of another size, or not finite.
+    """
+    if name not in weights:
+        raise ParameterError(f"expected weights for {name}, got none")
+    expected = (shape.channels_out, shape.channels // shape.groups, *shape.kernel)
+    weight = np.asarray(weights[name].weight, dtype=np.float64)
+    if weight.size != np.prod(expected) or not np.isfinite(weight).all():
+        raise ParameterError(f"{name}: expected finite weights of shape {expected}, got {weight.shape}")
+    return weight.reshape(expected), weights[name].bias
+
+
+def _check_input_readers(graph: Graph) -> set[str]:
+    """The network's input is the client's alone, so only linear layers, which take it encrypted, may read it."""
+    readers = [node for node in graph.nodes if INPUT in node.inputs]
+    if not all(isinstance(node, Conv2d) for node in readers):
+        names = [node.name for node in readers if not isinstance(node, Conv2d)]
+        raise ParameterError(f"expected only convolutions to read the network's input, got {names}")
+    return {node.name for node in readers}
+
+
+def _present(value: RingArray | None) -> RingArray:
+    if value is None:
+        raise ParameterError("expected a share, got none")
+    return value

@@ -1,0 +1,89 @@
+"""dlib's network in torch against dlib itself, and the errors of its file."""
+
+from pathlib import Path
+
+import _dlib_pybind11 as dlib
+import numpy as np
+import pytest
+import torch
+
+from hybridface.errors import ModelError
+from hybridface.images import face_chip
+from hybridface.models.dlib_dat import AvgPool, Convolution, FullyConnected, Input, packaged_path, read_dat
+from hybridface.models.dlib_resnet import DlibResNet, default_dat_path, normalise
+from hybridface.photos import photo_path
+
+PHOTOS = ("person_a_1", "person_a_2", "person_b_1", "person_b_2", "impostor_1", "impostor_2")
+
+
+@pytest.fixture(scope="module")
+def network() -> DlibResNet:
+    return DlibResNet.from_dat()
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_features_equal_those_of_dlib(network: DlibResNet, name: str) -> None:
+    chip = face_chip(photo_path(f"{name}.jpg"))
+    expected = np.array(dlib.face_recognition_model_v1(str(default_dat_path())).compute_face_descriptor(chip))
+    with torch.no_grad():
+        features = network(torch.from_numpy(normalise(chip))[None])[0].numpy()
+    assert features.dtype == np.float64
+    assert np.abs(features - expected).max() < 1e-5
+
+
+def test_file_holds_29_convolutions_from_input_to_output() -> None:
+    layers = read_dat(default_dat_path())
+    convolutions = [layer for layer in layers if isinstance(layer, Convolution)]
+    assert len(convolutions) == 29
+    assert convolutions[0].filters.shape == (32, 3, 7, 7)
+    assert all(layer.padding == ((0, 0) if layer.stride == (2, 2) else (1, 1)) for layer in convolutions)
+    assert isinstance(layers[0], Input)
+    assert layers[0].means == pytest.approx((122.782, 117.001, 104.298), abs=1e-4)
+    assert layers[-2] == AvgPool((0, 0), (1, 1), (0, 0))
+    assert isinstance(layers[-1], FullyConnected)
+    assert layers[-1].weight.shape == (128, 256)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5, 100, 300, 345, 20_000, 22_334_905, 22_466_065])
+def test_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "cut.dat"
+    path.write_bytes(default_dat_path().read_bytes()[:kept])
+    with pytest.raises(ModelError, match=r"cannot (read|use) model file .*cut\.dat") as caught:
+        DlibResNet.from_dat(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_file_that_ends_between_two_layers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "short.dat"
+    data = default_dat_path().read_bytes()
+    path.write_bytes(data[: data.rindex(b"\x01\x04fc_2")])
+    with pytest.raises(ModelError, match="expected dlib's 29-layer ResNet"):
+        DlibResNet.from_dat(path)
+
+
+def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "text.dat"
+    path.write_text("not a network")
+    with pytest.raises(ModelError, match="cannot read model file"):
+        DlibResNet.from_dat(path)
+    with pytest.raises(ModelError, match="cannot read model file"):
+        DlibResNet.from_dat(packaged_path("shape_predictor_5_face_landmarks.dat"))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot read model file .*none\.dat: No such file"):
+        DlibResNet.from_dat(tmp_path / "none.dat")
+    with pytest.raises(ModelError, match=r"expected none\.dat from the package"):
+        packaged_path("none.dat")
+
+
+def test_normalise_subtracts_the_means_and_refuses_other_shapes() -> None:
+    chip = np.zeros((150, 150, 3), np.uint8)
+    chip[2, 5] = (255, 0, 0)
+    image = normalise(chip)
+    assert image.shape == (3, 150, 150)
+    assert image[:, 2, 5] == pytest.approx([(255 - 122.782) / 256, -117.001 / 256, -104.298 / 256])
+    with pytest.raises(ModelError, match="expected a chip"):
+        normalise(chip[:149])
+    with pytest.raises(ModelError, match="expected a chip"):
+        normalise(chip.astype(np.float64))
