@@ -9,8 +9,8 @@ Security rests on ring-LWE with N = 4096, a ternary secret, Gaussian noise of de
 refuses anything weaker. The client's `ClientKeys` alone holds the secret key; the server's `PublicKey` is built
 from two polynomials that the client sent.
 
-Polynomials move in and out through SEAL's documented serialisation, into an anonymous memory file. SEAL wrote the header
-that is reused here, and SEAL checks what it loads against the parameters. Uncompressed input, zstd output.
+Polynomials move in and out through SEAL's documented serialisation, into an anonymous memory file. SEAL wrote the
+header that is reused here, and SEAL checks what it loads against the parameters. Uncompressed input, zstd output.
 """
 
 import os

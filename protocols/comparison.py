@@ -1,28 +1,29 @@
 """Comparison on shares: sign, ReLU, maximum, max-pool; exact within a stated range.
 
-Both parties hold additive shares of x in Z_2^64 and want shares of [x >= 0], |x| < 2^(k-1). With a shared uniform r whose bits
-are shared as well (a `ComparisonMask`), they open c = x + r, which is uniform. Modulo 2^k, x = c - r, so
+Both parties hold additive shares of x in Z_2^64 and want shares of [x >= 0], |x| < 2^(k-1). With a shared uniform r
+whose bits are shared as well (a `ComparisonMask`), they open c = x + r, which is uniform. Modulo 2^k, x = c - r, so
 
     sign(x) = c[k-1] ^ r[k-1] ^ [c' < r'],    c', r' = c, r mod 2^(k-1).
 
-[c' < r'] is a tree of (generate, propagate) pairs over the bits: (g, p) = (~c r, ~(c ^ r)), joined as
-(g1 ^ p1 g0, p1 p0). The first level costs nothing: c is public and the products of neighbouring bits of r come with the
-mask. Every further level is one CrypTen AND (Beaver) on bit planes, 64 elements to a word.
-A ReLU opens one more bit e = [x >= 0] ^ b, b a random shared bit, and computes x (e ^ b) linearly from shares
-of r, b and r b. What each party sees: c, e and Beaver openings, all uniform. Exact: no failure for |x| < 2^(k-1).
+[c' < r'] is a tree of (generate, propagate) pairs over the bits: (g, p) = (~c r, ~(c ^ r)), joined as (g1 ^ p1 g0, p1
+p0). The first level costs nothing: c is public and the products of neighbouring bits of r come with the mask. Every
+further level is one CrypTen AND (Beaver) on bit planes, 64 elements to a word. A ReLU opens one more bit e = [x >= 0]
+^ b, b a random shared bit, and computes x (e ^ b) linearly from shares of r, b and r b. What each party sees: c, e and
+Beaver openings, all uniform. Exact: no failure for |x| < 2^(k-1).
 
-Per element and direction for k = 32: 8 bytes for c, 48 bits for the tree, one bit for e, in 1 + log2(k / 2) + 1 = 6 rounds.
-The tree: Damgard et al., TCC 2006; the masked opening: Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for DReLU.
+Per element and direction for k = 32: 8 bytes for c, 48 bits for the tree, one bit for e, in 1 + log2(k / 2) + 1 = 6
+rounds. The tree: Damgard et al., TCC 2006; the masked opening: Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for
+DReLU.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from crypten.mpc.primitives import BinarySharedTensor, beaver
 
 from protocols.bitplanes import bit_planes, plane_words, unpack_plane
 from protocols.correlations import BinaryTriple, ComparisonMask, Request
+from protocols.crypten_import import BinarySharedTensor, beaver
 from protocols.errors import ParameterError
 from protocols.mpc import CLIENT, MpcParty, binary, to_ring
 from protocols.ring import RingArray

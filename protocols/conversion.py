@@ -5,17 +5,17 @@ encryption of x 2^s for every shared x. Over the integers x = u0 + u1 - 2^64, ex
 uniform; exactly one wrap occurs otherwise), so the client sends Enc(u0 2^s) and the server adds (u1 - 2^64) 2^s: no
 wrap remains. The server sees fresh symmetric encryptions (ring-LWE); the client sees nothing.
 
-**Ciphertexts to shares.** Server: encryptions of integers m. Output: additive shares of m 2^-t. The server adds a fresh
-public-key encryption of zero (else c1 would be a public linear function of its weights), draws R uniform over Z_Q,
-subtracts R from every coefficient of c0 that is sent, and sends c1 and only those coefficients. The client decrypts
-b = m + R mod Q, which is uniform: a one-time pad on c0 hides m, the weights and the noise together (what Li-Micciancio,
-ePrint 2020/1533, and circuit privacy ask for; independent noise flooding is not a proof, ePrint 2025/395). Over the integers
-m = b - R, except with probability |m| / Q. Each side shifts its own term right by t, so truncation is free; the
-sum is off by at most one last bit. The server sees nothing new. Sign: the mask enters as m - R' with R' = -R mod Q, the
-same distribution.
+**Ciphertexts to shares.** Server: encryptions of integers m. Output: additive shares of m 2^-t. The server adds a
+fresh public-key encryption of zero (else c1 would be a public linear function of its weights), draws R uniform over
+Z_Q, subtracts R from every coefficient of c0 that is sent, and sends c1 and only those coefficients. The client
+decrypts b = m + R mod Q, which is uniform: a one-time pad on c0 hides m, the weights and the noise together (what
+Li-Micciancio, ePrint 2020/1533, and circuit privacy ask for; independent noise flooding is not a proof, ePrint
+2025/395). Over the integers m = b - R, except with probability |m| / Q. Each side shifts its own term right by t, so
+truncation is free; the sum is off by at most one last bit. The server sees nothing new. Sign: the mask enters as m -
+R' with R' = -R mod Q, the same distribution.
 
-With |x| < 2^24 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Every mask and encryption of zero is
-used once; they come from pools that are filled by `prepare` (offline) and only ever popped.
+With |x| < 2^24 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Every mask and encryption of zero
+is used once; they come from pools that are filled by `prepare` (offline) and only ever popped.
 """
 
 from collections import deque
@@ -157,7 +157,7 @@ class CiphertextsToSharesServer:
         """Mask the ciphertexts, send them, and return the server's share.
 
         Args:
-            ciphertexts: [group][container] in NTT form, each *accumulated into* `encryption_of_zero`; they are consumed.
+            ciphertexts: [group][container] in NTT form, each *accumulated into* `encryption_of_zero`; consumed.
             indices: the coefficients that are needed.
             shift: t, bits to drop: the shares are of m / 2^t.
 

@@ -1,9 +1,9 @@
 """A plaintext emulator of the fixed-point pipeline: the same integers, without the cryptography.
 
-It walks the layer graph on integers x 2^16 exactly as the shares add up to: rounded inputs and weights, convolutions in exact
-integer arithmetic (float64 products stay below 2^53), the shift after each, exact comparisons. What it leaves out is
-what is random in the protocol: truncation errs by at most one last bit either way, and ring-LWE noise by less. Accuracy on thousands of
-pairs is measured with it.
+It walks the layer graph on integers x 2^16 exactly as the shares add up to: rounded inputs and weights, convolutions
+in exact integer arithmetic (float64 products stay below 2^53), the shift after each, exact comparisons. What it leaves
+out is what is random in the protocol: truncation errs by at most one last bit either way, and ring-LWE noise by less.
+Accuracy on thousands of pairs is measured with it.
 """
 
 import numpy as np

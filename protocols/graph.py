@@ -212,7 +212,7 @@ class Graph:
 
 
 def pool_before_relu(graph: Graph) -> Graph:
-    """Swap every ReLU whose only reader is a max-pool with that pool: they commute, and the pool's output is smaller."""
+    """Swap every ReLU that only a max-pool reads with that pool: they commute, and the pool's output is smaller."""
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
         for name in node.inputs:

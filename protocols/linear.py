@@ -1,14 +1,14 @@
 """Private linear layers: convolution and fully connected, on shares, with the server's private weights.
 
-Client: its share of x (or x itself, for the network's input), the secret key. Server: its share, the weights w and bias, the
-public key. Output: additive shares of conv(x, w) + bias. The shares become ciphertexts on the server, which
+Client: its share of x (or x itself, for the network's input), the secret key. Server: its share, the weights w and
+bias, the public key. Output: additive shares of conv(x, w) + bias. The shares become ciphertexts on the server, which
 multiplies them by weight polynomials and accumulates into fresh encryptions of zero; ciphertexts become shares again.
-Neither party sees more than the two conversions show it (see `conversion`): the server ring-LWE ciphertexts, the client
-uniform numbers. Both know the layer's shape. Depth one, no evaluation keys.
+Neither party sees more than the two conversions show it (see `conversion`): the server ring-LWE ciphertexts, the
+client uniform numbers. Both know the layer's shape. Depth one, no evaluation keys.
 
 Fixed point: x has 16 fractional bits, w has `weight_bits`, the ciphertext s guard bits; the shift by s + weight_bits
-returns to 16. Error against the exact product of the rounded numbers: one last bit (truncation) plus ring-LWE noise, which s
-keeps below it. Failure: |x| / 2^64 per input and |m| / Q per output.
+returns to 16. Error against the exact product of the rounded numbers: one last bit (truncation) plus ring-LWE noise,
+which s keeps below it. Failure: |x| / 2^64 per input and |m| / Q per output.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """Matching: the squared distance of two shared embeddings, and the one bit that is opened.
 
-Both parties hold shares of embeddings a and b (16 fractional bits). Squares come from CrypTen's Beaver protocol (one opening of
-a - b masked by a random r); the sum has 32 fractional bits and is compared at full width (64 bits), so no truncation
-enters the decision: match = [sum (a - b)^2 < t^2], exactly, on the fixed-point embeddings. The decision bit is opened to whom
-`reveal` names; nobody sees the distance, since some dozens of scores rebuild a template.
+Both parties hold shares of embeddings a and b (16 fractional bits). Squares come from CrypTen's Beaver protocol (one
+opening of a - b masked by a random r); the sum has 32 fractional bits and is compared at full width (64 bits), so no
+truncation enters the decision: match = [sum (a - b)^2 < t^2], exactly, on the fixed-point embeddings. The decision bit
+is opened to whom `reveal` names; nobody sees the distance, since some dozens of scores rebuild a template.
 """
 
 from enum import StrEnum

@@ -2,17 +2,15 @@
 
 CrypTen's arithmetic and binary shared tensors run between two parties, client (rank 0) and server (rank 1), over one
 `Channel`, so bytes and rounds are counted in one place; correlations come from a `CorrelationSource`. CrypTen finds
-its communicator, provider and generators through module attributes, which are pointed once, on import, at whatever party
-the current thread has entered (`with party:`); outside of one, CrypTen behaves as if we were not there.
+its communicator, provider and generators through module attributes, which are pointed once, on import, at whatever
+party the current thread has entered (`with party:`); outside of one, CrypTen behaves as if we were not there.
 
-What CrypTen calls a pseudorandom zero sharing hides nothing between two parties, since both know both seeds; here it is
-literally zero. Hiding rests on the correlations alone: nothing is opened that they do not mask. Methods that would
+What CrypTen calls a pseudorandom zero sharing hides nothing between two parties, since both know both seeds; here it
+is literally zero. Hiding rests on the correlations alone: nothing is opened that they do not mask. Methods that would
 pickle objects are refused.
 """
 
-import sys
 import threading
-import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,18 +28,9 @@ from protocols.correlations import (
     SquarePair,
     WrapCount,
 )
+from protocols.crypten_import import ArithmeticSharedTensor, BinarySharedTensor, Communicator, TupleProvider, crypten
 from protocols.errors import ParameterError
 from protocols.ring import RingArray
-
-# CrypTen imports a module that torch no longer has, and only to register ONNX operators that nothing here uses.
-sys.modules.setdefault("torch.onnx.symbolic_registry", types.ModuleType("torch.onnx.symbolic_registry"))
-
-import crypten  # noqa: E402
-import crypten.communicator  # noqa: E402
-import crypten.mpc  # noqa: E402
-from crypten.communicator import Communicator  # noqa: E402
-from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor  # noqa: E402
-from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
 
 __all__ = ["CLIENT", "SERVER", "MpcParty", "arithmetic", "binary", "to_ring"]
 

@@ -1,9 +1,9 @@
 """A whole network on shares: both parties walk the same layer graph.
 
-Client: the input x (or a share of it), the secret key. Server: the weights, the public key. Output: shares of the network's
-output. Convolutions and fully connected layers are private linear layers, ReLU and max-pool exact comparisons, means,
-sums and padding local. Each party sees only what the layers' protocols show it: ring-LWE ciphertexts and uniform
-numbers. Both know the graph.
+Client: the input x (or a share of it), the secret key. Server: the weights, the public key. Output: shares of the
+network's output. Convolutions and fully connected layers are private linear layers, ReLU and max-pool exact
+comparisons, means, sums and padding local. Each party sees only what the layers' protocols show it: ring-LWE
+ciphertexts and uniform numbers. Both know the graph.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +30,6 @@ from protocols.graph import (
     Pad,
     PReLU,
     ReLU,
-    Shape,
     Square,
     Weights,
 )

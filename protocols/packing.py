@@ -8,8 +8,8 @@ Cw Mw A <= N:
     output  y[m, i, j]      at  m Cw A + O + i W + j
 
 The product of the polynomials then holds y: the index of a term x[c, i+a', j+b'] w[m, c', a, b] equals an output index
-only if c = c' and (a', b') = (a, b), and what wraps around X^N + 1 lands below O, where nothing is read
-(Cheetah, USENIX Security 2022, section 3.2; Kim et al., TIFS 2023). Strides are removed first: the image is split into its
+only if c = c' and (a', b') = (a, b), and what wraps around X^N + 1 lands below O, where nothing is read (Cheetah,
+USENIX Security 2022, section 3.2; Kim et al., TIFS 2023). Strides are removed first: the image is split into its
 phases (stride^2 as many channels, smaller kernel), so that no output is computed and thrown away. Images larger than a
 polynomial are cut into tiles with a halo; all tiles share the weight polynomials.
 """

@@ -1,7 +1,7 @@
 """The planner: choose the packing of a layer from a cost model.
 
-For every tiling and every Cw, Mw takes the rest of the polynomial; the cheapest by the sum of its parts wins. The constants are
-milliseconds measured on one core of a commodity machine and matter only relative to each other.
+For every tiling and every Cw, Mw takes the rest of the polynomial; the cheapest by the sum of its parts wins. The
+constants are milliseconds measured on one core of a commodity machine and matter only relative to each other.
 """
 
 from collections.abc import Iterator

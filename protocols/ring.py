@@ -65,7 +65,7 @@ def multiply_mod(a: RingArray, b: RingArray | np.uint64, modulus: int) -> RingAr
     (-2p, 2p) and is corrected.
     """
     p = np.uint64(modulus)
-    quotient = (a.astype(np.float64) * np.float64(b) if np.isscalar(b) else a.astype(np.float64) * b) / modulus
+    quotient = a.astype(np.float64) * np.asarray(b).astype(np.float64) / modulus
     remainder = (a * b - quotient.astype(np.uint64) * p).view(np.int64)
     remainder += np.where(remainder < 0, np.int64(modulus), np.int64(0))
     return np.where(remainder >= modulus, remainder - np.int64(modulus), remainder).view(np.uint64)
@@ -121,7 +121,7 @@ class CrtModulus:
         return np.stack(planes, axis=-2)
 
     def shift_right(self, residues: RingArray, bits: int) -> RingArray:
-        """Compose residues (..., 2, n) to the integer v in [0, Q) and return floor(v / 2^bits) mod 2^64, shape (..., n).
+        """Compose residues (..., 2, n) to the integer v in [0, Q); return floor(v / 2^bits) mod 2^64, (..., n).
 
         v = r0 + p0 k with k = (r1 - r0) / p0 mod p1, in two 64-bit limbs; 0 < bits < 64.
         """

@@ -83,7 +83,7 @@ def test_dlib_network() -> None:
     graph = assert_same_function(DlibResNet.from_dat(), (3, 150, 150))
     shapes = graph.shapes()
     assert shapes["conv1"] == (32, 72, 72)
-    assert [node.name for node in graph.nodes[:3]] == ["conv1", "relu", "pool"]
+    assert [node.name for node in graph.nodes[:3]] == ["conv1", "pool", "relu"]
     assert isinstance(graph.nodes[1], g.MaxPool2d)  # swapped with the ReLU after it
     sizes = sorted({shape[-1] for shape in shapes.values() if len(shape) == 3}, reverse=True)
     assert sizes == [150, 72, 35, 17, 8, 4, 3, 2, 1]

@@ -1,10 +1,10 @@
 """Correlated randomness from a dealer: a third rank that sees no data.
 
 Client: sends requests (types and sizes) and expands its seed. Server: expands its seed and receives one correction per
-request. Dealer: holds both seeds, computes the derived fields, sends the corrections. It learns which correlations
-are used, hence the network's shape, and nothing else: it receives nothing that depends on an input. Security: the server's
-correction is masked by the client's stream, so each party sees only pseudorandom values (AES-256). The dealer must collude
-with neither party: with one of them it could open every value.
+request. Dealer: holds both seeds, computes the derived fields, sends the corrections. It learns which correlations are
+used, hence the network's shape, and nothing else: it receives nothing that depends on an input. Security: the server's
+correction is masked by the client's stream, so each party sees only pseudorandom values (AES-256). The dealer must
+collude with neither party: with one of them it could open every value.
 
 Each request has an index, counted from 0 on all three sides, that selects the stream; nothing is ever expanded twice.
 """

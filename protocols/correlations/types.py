@@ -1,9 +1,9 @@
 """The correlations that the online protocols use up, each defined once.
 
 A correlation gives both parties random shares of values that satisfy a relation. It is split in two: *uniform* fields,
-whose shares both parties simply draw, and *derived* fields, which are functions of the uniform ones: the client's share of
-them is drawn as well, the server's is the difference. So a dealer that shares a seed with each party needs to send one
-correction, of the derived fields, to the server.
+whose shares both parties simply draw, and *derived* fields, which are functions of the uniform ones: the client's
+share of them is drawn as well, the server's is the difference. So a dealer that shares a seed with each party needs to
+send one correction, of the derived fields, to the server.
 
 Fields are arrays in Z_2^64, shared by addition, or by exclusive or (bit planes: bit j of word w of a plane belongs to
 element 64 w + j).
