@@ -32,8 +32,8 @@ class LocalTransport:
     _incoming: "queue.SimpleQueue[bytes]" = field(default_factory=queue.SimpleQueue)
     _outgoing: "queue.SimpleQueue[bytes]" = field(default_factory=queue.SimpleQueue)
 
-    def send(self, payload: bytes) -> None:
-        """Queue one message."""
+    def send(self, payload: bytes, timeout: float | None = None) -> None:
+        """Queue one message; never waits."""
         self._outgoing.put(payload)
 
     def receive(self, max_bytes: int) -> bytes:

@@ -31,6 +31,7 @@ _DIMENSION = struct.Struct("<I")
 _MAX_DIMENSIONS = 8
 _ERROR_CODE = 255
 _MAX_ERROR_BYTES = 400
+_ERROR_SECONDS = 2.0
 _MAX_DOCUMENT_BYTES = 1 << 20
 _CODES: dict[int, np.dtype[Any]] = {
     0: np.dtype(np.uint8),
@@ -44,8 +45,8 @@ _CODE_OF = {dtype: code for code, dtype in _CODES.items()}
 class Transport(Protocol):
     """Moves whole byte strings to and from one peer, in order."""
 
-    def send(self, payload: bytes) -> None:
-        """Send one message; raise `PeerLostError` when the peer does not take it in time."""
+    def send(self, payload: bytes, timeout: float | None = None) -> None:
+        """Send one message; raise `PeerLostError` when the peer does not take it in time (default: the transport's)."""
 
     def receive(self, max_bytes: int) -> bytes:
         """Receive one message; raise `ProtocolError` above `max_bytes`, `PeerLostError` when none comes in time."""
@@ -143,7 +144,7 @@ class Channel:
         text = message.encode()[:_MAX_ERROR_BYTES]
         header = _HEADER.pack(_MAGIC, VERSION, _ERROR_CODE, 0, 1) + _DIMENSION.pack(len(text))
         try:
-            self.transport.send(header + text)
+            self.transport.send(header + text, _ERROR_SECONDS)
         except (ProtocolError, PeerLostError):
             return
 
@@ -153,7 +154,9 @@ class Channel:
 
     def _send_frame(self, frame: bytes) -> None:
         self.statistics.bytes_sent += len(frame)
+        start = time.perf_counter()
         self.transport.send(frame)
+        self.statistics.wait_seconds += time.perf_counter() - start
 
     def _count_flight(self, direction: str) -> None:
         if self._last_flight != direction:

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from protocols.channel import Channel
 from protocols.ckks import MAX_POLYNOMIALS, CkksContext, ClientKeys, PublicKey, check_residues
-from protocols.errors import ParameterError
 from protocols.ring import RingArray
 
 __all__ = [
@@ -129,7 +128,7 @@ class CiphertextsToSharesServer:
         self._key = public_key
         self._context = public_key.context
         self._zeros: dict[int, deque[seal.Ciphertext]] = {}
-        self._masks: deque[tuple[tuple[int, ...], RingArray]] = deque()
+        self._masks: dict[tuple[int, int, int], deque[RingArray]] = {}
 
     def prepare(self, shape: tuple[int, int], coefficients: int) -> None:
         """Make the encryptions of zero and the masks of one `run` of (items, groups) ciphertexts ahead of time."""
@@ -139,7 +138,7 @@ class CiphertextsToSharesServer:
             pool = self._zeros.setdefault(size, deque())
             pool.extend(self._key.encrypt_zeros(size) for _ in range(groups))
         mask_shape = (items, groups, coefficients)
-        self._masks.append((mask_shape, self._context.modulus.random(mask_shape)))
+        self._masks.setdefault(mask_shape, deque()).append(self._context.modulus.random(mask_shape))
 
     def encryption_of_zero(self, size: int) -> seal.Ciphertext:
         """Take a container of `size` fresh public-key encryptions of zero, to accumulate a result into."""
@@ -165,7 +164,7 @@ class CiphertextsToSharesServer:
             The server's share, shape (items, groups, len(indices)).
         """
         polynomials = np.stack([self._read(containers) for containers in ciphertexts], axis=1)  # items, groups, 2, 2, N
-        mask = self._mask((*polynomials.shape[:2], len(indices)))
+        mask = self._mask((polynomials.shape[0], polynomials.shape[1], len(indices)))
         modulus = self._context.modulus
         masked = modulus.subtract(polynomials[:, :, 0][..., indices], mask)
         channel.send(label, _to_wire(polynomials[:, :, 1]))
@@ -181,13 +180,10 @@ class CiphertextsToSharesServer:
             parts.append(self._context.read(ciphertext).reshape(-1, 2, 2, self._context.degree))
         return np.concatenate(parts)
 
-    def _mask(self, shape: tuple[int, ...]) -> RingArray:
-        if not self._masks:
-            return self._context.modulus.random(shape)
-        prepared, mask = self._masks.popleft()
-        if prepared != shape:
-            raise ParameterError(f"expected to mask {prepared} coefficients as prepared, got {shape}")
-        return mask
+    def _mask(self, shape: tuple[int, int, int]) -> RingArray:
+        """Take a prepared mask, or draw one now."""
+        pool = self._masks.get(shape)
+        return pool.popleft() if pool else self._context.modulus.random(shape)
 
 
 class CiphertextsToSharesClient:

@@ -1,0 +1,71 @@
+"""Results for people and for machines: the cost table, and JSON."""
+
+from typing import Any
+
+from rich.table import Table
+
+from hybridface.models import Model
+from parties.cost import OFFLINE, ONLINE, CostReport, StageCost
+from protocols.graph import Conv2d, MaxPool2d, PReLU, ReLU, Square
+
+__all__ = ["cost_table", "decision_text", "result_document"]
+
+_KINDS: dict[type, str] = {
+    Conv2d: "convolutions",
+    ReLU: "ReLU",
+    PReLU: "PReLU",
+    MaxPool2d: "max-pool",
+    Square: "squares",
+}
+
+
+def decision_text(match: bool | None) -> str:
+    """Return the decision in words."""
+    return {True: "same person", False: "different people", None: "not revealed to this party"}[match]
+
+
+def result_document(match: bool | None, model: Model, reveal: str, cost: CostReport) -> dict[str, Any]:
+    """Return a verification as a JSON object."""
+    return {"match": match, "model": model.name, "reveal": reveal, "cost": cost.document()}
+
+
+def cost_table(cost: CostReport, model: Model, layers: bool = False) -> Table:
+    """Return the cost as a table: per kind of layer, or per layer.
+
+    Seconds are each party's own work, without waiting; megabytes (10^6) and rounds are those between client and server.
+    """
+    table = Table(title="What it cost", caption="MB = 10^6 bytes; a round is one flight of messages", box=None)
+    for column in ("stage", "client s", "server s", "elapsed s", "MB up", "MB down", "MB dealer", "rounds"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for phase in (OFFLINE, ONLINE):
+        stages = [stage for stage in cost.stages if stage.phase == phase]
+        if not stages:
+            continue
+        table.add_row(f"[bold]{phase}[/bold]")
+        for stage in stages if layers else _grouped(cost, stages, model):
+            table.add_row(f"  {stage.stage}", *_cells(stage))
+        table.add_row("  [bold]total[/bold]", *(f"[bold]{cell}[/bold]" for cell in _cells(cost.total(phase))))
+        table.add_section()
+    return table
+
+
+def _grouped(cost: CostReport, stages: list[StageCost], model: Model) -> list[StageCost]:
+    """Sum the stages that are layers of one kind."""
+    kinds = {}
+    for node in model.graph.nodes:
+        flat = isinstance(node, Conv2d) and node.flat
+        kinds[node.name] = "fully connected" if flat else _KINDS.get(type(node), "sums, means, padding")
+    groups: dict[str, list[StageCost]] = {}
+    for stage in stages:
+        groups.setdefault(kinds.get(stage.stage, stage.stage), []).append(stage)
+    result = []
+    for name, members in groups.items():
+        label = f"{name} ({len(members)})" if members[0].stage in kinds else name
+        result.append(cost.total(members[0].phase, members, label))
+    return result
+
+
+def _cells(stage: StageCost) -> list[str]:
+    seconds = [stage.client_seconds, stage.server_seconds, stage.elapsed_seconds]
+    sizes = [stage.bytes_up, stage.bytes_down, stage.dealer_bytes]
+    return [*(f"{value:.2f}" for value in seconds), *(f"{size / 1e6:.2f}" for size in sizes), str(stage.rounds)]

@@ -1,0 +1,139 @@
+"""A session with client, server and dealer in this process: for notebooks, examples and tests.
+
+All three share this process's memory, so it protects nothing from anybody who can read it; between organisations, run
+the three as MPI ranks (`hybridface party`, see launch/).
+"""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridface.errors import ModelError
+from hybridface.images import face_chip, read_chip
+from hybridface.models import Model
+from parties.client import ClientSession, MatchResult, Template
+from parties.local import PartyThread, local_channels
+from parties.progress import OnProgress
+from parties.server import ServerSession
+from parties.terms import Terms
+from protocols.correlations import Dealer
+from protocols.matching import Reveal
+
+__all__ = ["LocalSession", "load_images", "local_session"]
+
+Photo = str | Path | NDArray[np.uint8]
+"""A path, or an aligned chip: uint8 RGB (size, size, 3)."""
+
+
+def load_images(model: Model, photos: list[Photo], aligned: bool = False) -> NDArray[np.float64]:
+    """Detect, align and normalise photos, on the client: float64 (B, C, H, W).
+
+    Args:
+        aligned: the photos are chips already; nothing is detected.
+
+    Raises:
+        ImageError: a photo is unreadable, or does not show exactly one face.
+    """
+    size = model.chip_size
+    chips = []
+    for photo in photos:
+        if isinstance(photo, np.ndarray):
+            chips.append(photo)
+        else:
+            chips.append(read_chip(photo, size) if aligned else face_chip(photo, size))
+    return np.stack([model.normalise(chip) for chip in chips])
+
+
+class LocalSession:
+    """Client, server and dealer in one process. Use as a context manager.
+
+    Args:
+        model: with weights.
+        reveal: who learns the decision.
+        on_progress: called as steps begin.
+        timeout: seconds that a party waits for another.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        reveal: Reveal | str = Reveal.CLIENT,
+        on_progress: OnProgress | None = None,
+        timeout: float = 300.0,
+    ) -> None:
+        if model.weights is None:
+            raise ModelError(f"expected a model with weights, got {model.name} without")
+        self.model = model
+        self._terms = Terms(model.graph, model.threshold, Reveal(reveal))
+        self._on_progress = on_progress
+        self._timeout = timeout
+        self._threads: list[PartyThread] = []
+        self._server: ServerSession | None = None
+        self._client: ClientSession | None = None
+
+    def __enter__(self) -> "LocalSession":
+        to_server, to_client = local_channels("client", "server", self._timeout)
+        client_dealer, dealer_client = local_channels("client", "dealer", self._timeout)
+        server_dealer, dealer_server = local_channels("server", "dealer", self._timeout)
+        weights = self.model.weights or {}
+
+        def serve() -> None:
+            self._server = ServerSession(to_client, server_dealer, self._terms, weights)
+            self._server.serve()
+
+        self._threads = [
+            PartyThread("server", serve, (to_client, server_dealer)),
+            PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server)),
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._client = ClientSession(to_server, client_dealer, self._terms, self._on_progress)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client:
+            self._client.__exit__(kind, error, trace)
+        for thread in self._threads:
+            thread.join(self._timeout)
+
+    @property
+    def client(self) -> ClientSession:
+        """The client's session.
+
+        Raises:
+            ModelError: the session is not open.
+        """
+        if self._client is None:
+            raise ModelError("expected an open session: use `with local_session(model) as session`")
+        return self._client
+
+    @property
+    def server(self) -> ServerSession:
+        """The server's session (its `decisions`, if they are revealed to it)."""
+        if self._server is None:
+            raise ModelError("expected an open session: use `with local_session(model) as session`")
+        return self._server
+
+    def prepare(self, images: int = 2) -> None:
+        """Do the offline work of one verification ahead of time: 2 images for a pair, 1 against a template."""
+        self.client.prepare(images)
+
+    def verify(self, first: Photo, second: Photo | Template, aligned: bool = False) -> MatchResult:
+        """Compare two photos, or a photo with an enrolled template."""
+        if isinstance(second, Template):
+            return self.client.verify(load_images(self.model, [first], aligned), second)
+        return self.client.verify_pair(load_images(self.model, [first, second], aligned))
+
+    def enroll(self, photo: Photo, name: str = "template", aligned: bool = False) -> Template:
+        """Leave a photo's embedding as shares: the template returned is the client's, the server keeps the other."""
+        return self.client.enroll(name, load_images(self.model, [photo], aligned))
+
+
+def local_session(model: Model, **options: Any) -> LocalSession:
+    """Return a session with both parties and a dealer in this process; options as for `LocalSession`."""
+    return LocalSession(model, **options)

@@ -1,0 +1,1 @@
+"""How processes start: command lines and scripts for one machine, several machines, Slurm and Kubernetes."""

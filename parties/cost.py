@@ -1,0 +1,165 @@
+"""What a computation costs: seconds, bytes and rounds per stage, as the channels and a clock saw them."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from protocols.channel import Channel
+from protocols.errors import ProtocolError
+
+__all__ = ["CostReport", "Recorder", "StageCost"]
+
+OFFLINE, ONLINE = "offline", "online"
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """The cost of one stage.
+
+    Args:
+        phase: "offline" (before the photo is there) or "online".
+        stage: a layer's or step's name.
+        client_seconds, server_seconds: each party's own work, without waiting for a peer.
+        elapsed_seconds: on the client's clock.
+        bytes_up, bytes_down: from and to the client, of its channel to the server.
+        dealer_bytes: corrections from the dealer to the server, and requests to the dealer.
+        rounds: flights between client and server.
+    """
+
+    phase: str
+    stage: str
+    client_seconds: float = 0.0
+    server_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    dealer_bytes: int = 0
+    rounds: int = 0
+
+
+@dataclass(frozen=True)
+class CostReport:
+    """All stages of one operation, in order."""
+
+    stages: tuple[StageCost, ...]
+
+    def total(self, phase: str, stages: Sequence[StageCost] | None = None, name: str = "total") -> StageCost:
+        """Return the sum of a phase's stages (of `stages`, if given) as one stage."""
+        chosen = [s for s in (self.stages if stages is None else stages) if s.phase == phase]
+        sums = {
+            key: sum(getattr(s, key) for s in chosen) for key in StageCost.__dataclass_fields__ if key not in _NAMES
+        }
+        return StageCost(phase, name, **sums)
+
+    @property
+    def online(self) -> StageCost:
+        """The sum of the online stages."""
+        return self.total(ONLINE)
+
+    @property
+    def offline(self) -> StageCost:
+        """The sum of the offline stages."""
+        return self.total(OFFLINE)
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "offline": asdict(self.offline),
+            "online": asdict(self.online),
+            "stages": [asdict(stage) for stage in self.stages],
+        }
+
+
+_NAMES = ("phase", "stage")
+
+
+@dataclass
+class Recorder:
+    """Measures one party's stages: `with recorder.phase(...)`, then `recorder.stage(name)` at every start of a stage.
+
+    Args:
+        peer: the channel to the other party.
+        dealer: the channel to the dealer.
+    """
+
+    peer: Channel
+    dealer: Channel
+    stages: list[StageCost] = field(default_factory=list)
+    _open: tuple[str, str, dict[str, float]] | None = None
+
+    def stage(self, phase: str, name: str) -> None:
+        """End the stage that runs, and start one."""
+        self.finish()
+        self._open = (phase, name, self._counters())
+
+    def finish(self) -> None:
+        """End the stage that runs."""
+        if self._open is None:
+            return
+        phase, name, before = self._open
+        now = self._counters()
+        spent = {key: now[key] - before[key] for key in now}
+        elapsed, waited = spent["elapsed"], spent["waited"]
+        self.stages.append(
+            StageCost(
+                phase,
+                name,
+                client_seconds=elapsed - waited,
+                elapsed_seconds=elapsed,
+                bytes_up=int(spent["sent"]),
+                bytes_down=int(spent["received"]),
+                dealer_bytes=int(spent["dealer"]),
+                rounds=int(spent["rounds"]),
+            )
+        )
+        self._open = None
+
+    @contextmanager
+    def recording(self, phase: str, name: str) -> Iterator[None]:
+        """Measure a block as one stage."""
+        self.stage(phase, name)
+        yield
+        self.finish()
+
+    def take(self) -> list[StageCost]:
+        """Return the stages so far, and forget them."""
+        self.finish()
+        stages, self.stages = self.stages, []
+        return stages
+
+    def _counters(self) -> dict[str, float]:
+        peer, dealer = self.peer.statistics, self.dealer.statistics
+        return {
+            "elapsed": time.perf_counter(),
+            "waited": peer.wait_seconds + dealer.wait_seconds,
+            "sent": peer.bytes_sent,
+            "received": peer.bytes_received,
+            "dealer": dealer.bytes_sent + dealer.bytes_received,
+            "rounds": peer.rounds,
+        }
+
+
+def server_report(stages: Iterable[StageCost]) -> dict[str, Any]:
+    """Return what the server tells the client of its stages: names, own seconds, the dealer's bytes."""
+    return {"stages": [[s.phase, s.stage, s.client_seconds, s.dealer_bytes] for s in stages]}
+
+
+def merge(client: Sequence[StageCost], report: dict[str, Any]) -> CostReport:
+    """Join the client's stages with the server's report.
+
+    Raises:
+        ProtocolError: the report is malformed.
+    """
+    merged = {(stage.phase, stage.stage): stage for stage in client}
+    try:
+        for phase, name, seconds, dealer in report["stages"]:
+            old = merged.get((str(phase), str(name)), StageCost(str(phase), str(name)))
+            values = asdict(old)
+            values["server_seconds"] += float(seconds)
+            values["dealer_bytes"] += int(dealer)
+            merged[old.phase, old.stage] = StageCost(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"expected the server's cost report, got {str(report)[:80]}") from error
+    return CostReport(tuple(sorted(merged.values(), key=lambda stage: stage.phase)))

@@ -1,0 +1,134 @@
+"""Channels between MPI ranks, and finding out which rank is who.
+
+A waiting rank must not spin: MPI libraries busy-wait, and one idle rank then takes a core from the ranks that work. So
+every wait tests a non-blocking request, with a sleep that grows to a millisecond, and every wait has a deadline.
+Only byte strings travel (`MPI.BYTE`); mpi4py's lowercase, pickling calls are not used.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mpi4py import MPI
+
+from parties.roles import Role
+from protocols.channel import Channel
+from protocols.errors import ParameterError, PeerLostError, ProtocolError
+
+__all__ = ["DEFAULT_TIMEOUT", "World", "join"]
+
+DEFAULT_TIMEOUT = 300.0
+"""Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
+
+_ROLE_BYTES = 16
+_TAG = 7
+_SPIN_SECONDS = 20e-6
+_LONGEST_SLEEP = 1e-3
+
+
+def _wait(done: Callable[[], Any], timeout: float, what: str) -> Any:
+    """Call `done` until it returns something true, with a growing sleep; raise `PeerLostError` at the deadline."""
+    start = time.monotonic()
+    while not (result := done()):
+        elapsed = time.monotonic() - start
+        if elapsed > timeout:
+            raise PeerLostError(f"expected {what} within {timeout:g} s, got none")
+        time.sleep(0 if elapsed < _SPIN_SECONDS else min(elapsed / 4, _LONGEST_SLEEP))
+    return result
+
+
+@dataclass(frozen=True)
+class MpiTransport:
+    """One end of a channel to another rank.
+
+    Args:
+        communicator: of the ranks.
+        rank: the peer's.
+        peer: its name, for error messages.
+        timeout: seconds to wait for it.
+    """
+
+    communicator: MPI.Comm
+    rank: int
+    peer: str
+    timeout: float
+
+    def send(self, payload: bytes, timeout: float | None = None) -> None:
+        """Send one message."""
+        request = self._start(payload)
+        _wait(request.Test, self.timeout if timeout is None else timeout, f"{self.peer} to take a message")
+
+    def receive(self, max_bytes: int) -> bytes:
+        """Receive one message; its size is known, and checked, before it is taken in."""
+        status = MPI.Status()
+        message = _wait(
+            lambda: self.communicator.Improbe(self.rank, _TAG, status), self.timeout, f"a message from {self.peer}"
+        )
+        size = status.Get_count(MPI.BYTE)
+        if size > max_bytes:
+            raise ProtocolError(f"expected at most {max_bytes} bytes from {self.peer}, got {size}")
+        buffer = bytearray(size)
+        request = message.Irecv([buffer, MPI.BYTE])
+        _wait(request.Test, self.timeout, f"the rest of a message from {self.peer}")
+        return bytes(buffer)
+
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes:
+        """Send and receive at once."""
+        request = self._start(payload)
+        answer = self.receive(max_bytes)
+        _wait(request.Test, self.timeout, f"{self.peer} to take a message")
+        return answer
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _start(self, payload: bytes) -> MPI.Request:
+        return self.communicator.Isend([payload, MPI.BYTE], self.rank, _TAG)
+
+
+@dataclass(frozen=True)
+class World:
+    """The ranks of one computation, and this one's place among them.
+
+    Args:
+        communicator: a duplicate of MPI's world, with errors returned rather than fatal.
+        roles: of every rank.
+        timeout: of every channel.
+    """
+
+    communicator: MPI.Comm
+    roles: tuple[Role, ...]
+    timeout: float
+
+    def channel(self, role: Role) -> Channel:
+        """Return a channel to the rank of a role."""
+        return Channel(MpiTransport(self.communicator, self.roles.index(role), role.value, self.timeout), role.value)
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once, with an exit status."""
+        self.communicator.Abort(status)
+
+
+def join(role: Role, timeout: float = DEFAULT_TIMEOUT) -> World:
+    """Join MPI's world as `role`, and learn everybody's.
+
+    Raises:
+        ParameterError: there is not exactly one client, one server and one dealer.
+        PeerLostError: a rank did not answer in time.
+    """
+    communicator = MPI.COMM_WORLD.Dup()
+    communicator.Set_errhandler(MPI.ERRORS_RETURN)
+    own = role.value.encode().ljust(_ROLE_BYTES)
+    everybody = bytearray(_ROLE_BYTES * communicator.Get_size())
+    request = communicator.Iallgather([own, MPI.BYTE], [everybody, MPI.BYTE])
+    _wait(request.Test, timeout, "every rank's role")
+    names = [
+        everybody[i : i + _ROLE_BYTES].decode(errors="replace").strip() for i in range(0, len(everybody), _ROLE_BYTES)
+    ]
+    if sorted(names) != sorted(Role):
+        raise ParameterError(
+            f"expected 3 ranks (client, server, dealer), got {len(names)} ({', '.join(names)}); "
+            "start them with mpiexec, see launch/"
+        )
+    return World(communicator, tuple(Role(name) for name in names), timeout)
