@@ -2,7 +2,7 @@
 
 from protocols.errors import HybridFaceError
 
-__all__ = ["ImageError", "ModelError"]
+__all__ = ["ImageError", "ModelError", "RunError"]
 
 
 class ImageError(HybridFaceError):
@@ -11,3 +11,7 @@ class ImageError(HybridFaceError):
 
 class ModelError(HybridFaceError):
     """A model is unknown, its file cannot be read, or it has a layer that the layer graph cannot express."""
+
+
+class RunError(HybridFaceError):
+    """A process of a computation failed; the message says which, and why."""

@@ -20,7 +20,7 @@ from hybridface.models import Model
 from hybridface.report import cost_table, decision_text, result_document
 from hybridface.session import load_images
 from parties.client import ClientSession, MatchResult
-from parties.mpi import DEFAULT_TIMEOUT, World, join
+from parties.mpi import DEFAULT_TIMEOUT, World, is_first_rank, join
 from parties.progress import Progress
 from parties.roles import Role
 from parties.server import ServerSession
@@ -67,7 +67,8 @@ def run_party(role: Role, options: PartyOptions) -> int:
     try:
         world = join(role, options.timeout)
     except HybridFaceError as error:
-        _say_error(role, str(error), options)
+        if is_first_rank():
+            _say_error(role, str(error), options)
         return EXIT_ERROR
     channels = {peer: world.channel(peer) for peer in Role if peer is not role}
     try:

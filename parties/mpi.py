@@ -16,7 +16,7 @@ from parties.roles import Role
 from protocols.channel import Channel
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 
-__all__ = ["DEFAULT_TIMEOUT", "World", "join"]
+__all__ = ["DEFAULT_TIMEOUT", "World", "is_first_rank", "join"]
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
@@ -108,6 +108,11 @@ class World:
     def abort(self, status: int) -> None:
         """End all ranks at once, with an exit status."""
         self.communicator.Abort(status)
+
+
+def is_first_rank() -> bool:
+    """Return whether this is MPI's rank 0, which speaks for all when all fail alike."""
+    return bool(MPI.COMM_WORLD.Get_rank() == 0)
 
 
 def join(role: Role, timeout: float = DEFAULT_TIMEOUT) -> World:

@@ -65,6 +65,16 @@ class ServerSession:
             self._network = NetworkServer(terms.graph, weights, key, _layer_progress(terms, on_progress))
             client.send("ready", np.ones(1, dtype=np.uint8))
 
+    def template_share(self, name: str) -> RingArray:
+        """Return the server's share of an enrolled template, uint64 (1, d), uniform.
+
+        Raises:
+            ProtocolError: there is none of that name.
+        """
+        if name not in self._templates:
+            raise ProtocolError(f"expected the name of an enrolled template, got {name[:40]!r}")
+        return self._templates[name]
+
     def serve(self) -> None:
         """Obey commands until the client ends the session.
 
@@ -82,15 +92,10 @@ class ServerSession:
                     embeddings = self._extract(2)
                     self._decide(embeddings[:1], embeddings[1:])
                 case {"operation": "verify", "images": 1, "template": str(name)}:
-                    template = self._template(name)
+                    template = self.template_share(name)
                     self._decide(self._extract(1), template)
                 case _:
                     raise ProtocolError(f"expected a command, got {str(command)[:80]}")
-
-    def _template(self, name: str) -> RingArray:
-        if name not in self._templates:
-            raise ProtocolError(f"expected the name of an enrolled template, got {name[:40]!r}")
-        return self._templates[name]
 
     def _prepare(self, images: int, matching: bool) -> None:
         with self._recorder.recording(OFFLINE, "correlations"):

@@ -38,6 +38,7 @@ class Model:
         threshold: two images are of the same person when the Euclidean distance of their features is under it.
         chip_size: height and width of an aligned face, in pixels.
         normalise: maps a chip (chip_size, chip_size, 3) uint8 RGB to the graph's input, float64 of its `input_shape`.
+        module: the network in the clear, in float64, as a reference; None without weights.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Model:
     threshold: float
     chip_size: int
     normalise: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+    module: torch.nn.Module | None = None
 
 
 def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Path | None = None) -> Model:
@@ -69,7 +71,7 @@ def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Pa
     else:
         raise ModelError(f"expected a model named {' or '.join(MODELS)}, got {name!r}")
     graph, values = graph_from_torch(module, (3, size, size))
-    return Model(name, graph, values if weights else None, 0.6, size, normalise)
+    return Model(name, graph, values if weights else None, 0.6, size, normalise, module if weights else None)
 
 
 def _tiny(weights: bool) -> Any:

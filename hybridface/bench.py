@@ -1,0 +1,45 @@
+"""Benchmark of verification: medians over the runs of one session."""
+
+from statistics import median
+from typing import Any
+
+from rich.table import Table
+
+from hybridface.run import Outcome
+
+__all__ = ["bench_table", "summarise"]
+
+_ROWS = {
+    "online seconds": ("online", "elapsed_seconds", 1.0),
+    "online client seconds": ("online", "client_seconds", 1.0),
+    "online server seconds": ("online", "server_seconds", 1.0),
+    "online MB up": ("online", "bytes_up", 1e-6),
+    "online MB down": ("online", "bytes_down", 1e-6),
+    "online rounds": ("online", "rounds", 1.0),
+    "offline seconds": ("offline", "elapsed_seconds", 1.0),
+    "offline MB from and to the dealer": ("offline", "dealer_bytes", 1e-6),
+}
+
+
+def summarise(outcome: Outcome) -> dict[str, Any]:
+    """Return median, minimum and maximum of every figure, and the peak memory of each process in MiB."""
+    costs = [result["cost"] for result in outcome.results]
+    rows = {}
+    for name, (phase, key, factor) in _ROWS.items():
+        values = [float(cost[phase][key]) * factor for cost in costs]
+        rows[name] = {"median": median(values), "min": min(values), "max": max(values)}
+    memory = {role: size / 2**20 for role, size in sorted(outcome.memory.items())}
+    return {"runs": len(costs), "model": outcome.results[-1]["model"], "figures": rows, "peak_mib": memory}
+
+
+def bench_table(summary: dict[str, Any]) -> Table:
+    """Return the summary as a table."""
+    table = Table(title=f"{summary['model']}, one photo against a template, {summary['runs']} runs", box=None)
+    table.add_column("figure")
+    for column in ("median", "min", "max"):
+        table.add_column(column, justify="right")
+    for name, row in summary["figures"].items():
+        table.add_row(name, *(f"{row[key]:.2f}" for key in ("median", "min", "max")))
+    for role, size in summary["peak_mib"].items():
+        table.add_row(f"peak memory of the {role}, MiB", f"{size:.0f}", "", "")
+    return table

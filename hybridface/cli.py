@@ -1,0 +1,193 @@
+"""The command line: `hybridface verify`, `demo`, `party`, `evaluate` and `bench`.
+
+Exit status: 0 same person (or done), 1 different people, 2 error. Errors are one line on standard error.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hybridface.errors import ImageError
+from hybridface.models import MODELS, Model, load_model
+from hybridface.photos import photo_path
+from hybridface.report import cost_table, decision_text
+from hybridface.run import Outcome, ProgressBars, run_parties
+from parties.cost import CostReport, StageCost
+from parties.roles import Role
+from protocols.errors import HybridFaceError
+from protocols.matching import Reveal
+
+__all__ = ["app", "main"]
+
+EXIT_ERROR = 2
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings=_CONTEXT,
+    pretty_exceptions_enable=False,
+    help="Is this the same face? Asked between two organisations that do not show each other their data.",
+)
+bench = typer.Typer(no_args_is_help=True, context_settings=_CONTEXT, help="Measure speed, bytes, rounds and memory.")
+app.add_typer(bench, name="bench")
+
+ModelOption = Annotated[str, typer.Option("--model", help=f"The network: {', '.join(MODELS)}.")]
+RevealOption = Annotated[Reveal, typer.Option("--reveal", help="Who learns the decision. Nobody learns the score.")]
+AlignedOption = Annotated[
+    bool, typer.Option("--aligned", "--embedding", help="The photos are aligned crops of the network's input size.")
+]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a peer's message.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+EnrolledOption = Annotated[
+    bool,
+    typer.Option("--enrolled", help="Enrol the second photo first; the cost is then of one photo against a template."),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+LayersOption = Annotated[bool, typer.Option("--layers", help="Show the cost of every layer.")]
+
+
+@app.command()
+def verify(
+    first: Annotated[Path, typer.Argument(help="A photo with one face (JPEG, PNG, WebP, TIFF, BMP).")],
+    second: Annotated[Path, typer.Argument(help="The photo to compare it with.")],
+    model: ModelOption = "dlib-resnet29",
+    reveal: RevealOption = Reveal.CLIENT,
+    aligned: AlignedOption = False,
+    enrolled: EnrolledOption = False,
+    layers: LayersOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    timeout: TimeoutOption = 300.0,
+) -> None:
+    """Compare two photos: starts client, server and dealer as MPI processes on this machine.
+
+    Exit status: 0 same person, 1 different people, 2 error.
+    """
+    for photo in (first, second):
+        if not photo.is_file():
+            raise ImageError(f"{photo}: expected a photo, found no such file")
+    network = load_model(model, weights=False)
+    shared = ["--model", model, "--reveal", reveal.value, "--timeout", str(timeout)]
+    options = [*(["--aligned"] if aligned else []), *(["--enrolled"] if enrolled else [])]
+    with ProgressBars(shown=not quiet and not as_json) as bars:
+        outcome = run_parties([first, second], options, shared, bars)
+    _print_outcome(outcome, network, as_json, layers)
+    raise typer.Exit(1 if outcome.match is False else 0)
+
+
+@app.command()
+def demo(quiet: QuietOption = False) -> None:
+    """Compare two photos that come with the project, by the same private computation as `verify`."""
+    photos = [photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")]
+    network = load_model("dlib-resnet29", weights=False)
+    console = Console()
+    console.print(f"Client's photos: {photos[0].name}, {photos[1].name} (credits beside them). Server: {network.name}.")
+    with ProgressBars(shown=not quiet) as bars:
+        outcome = run_parties(photos, on_event=bars)
+    _print_outcome(outcome, network, as_json=False, layers=False)
+
+
+@app.command()
+def party(
+    role: Annotated[Role, typer.Argument(help="What this rank is.")],
+    photos: Annotated[list[Path] | None, typer.Argument(help="The client's two photos.")] = None,
+    model: ModelOption = "dlib-resnet29",
+    reveal: RevealOption = Reveal.CLIENT,
+    aligned: AlignedOption = False,
+    enrolled: EnrolledOption = False,
+    weights: Annotated[Path | None, typer.Option("--weights", help="The server's weight file.")] = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Verify so many times.")] = 1,
+    events: Annotated[bool, typer.Option("--events", help="Write JSON lines for a program to read.")] = False,
+    timeout: TimeoutOption = 300.0,
+) -> None:
+    """Be one rank of a computation between machines; start three with mpiexec (see launch/).
+
+    mpiexec -n 1 hybridface party client A.jpg B.jpg : -n 1 hybridface party server : -n 1 hybridface party dealer
+    """
+    from hybridface.party import PartyOptions, run_party  # starts MPI, so only here
+
+    def load() -> Model:
+        return load_model(model, weights=role is Role.SERVER, path=weights)
+
+    options = PartyOptions(load, tuple(photos or ()), aligned, enrolled, repeat, reveal, events, timeout)
+    raise typer.Exit(run_party(role, options))
+
+
+@bench.command("verify")
+def bench_verify(
+    first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
+    second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
+    model: ModelOption = "dlib-resnet29",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Verifications in one session.")] = 5,
+    aligned: AlignedOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """One photo against an enrolled template, several times: median, minimum and maximum, and peak memory."""
+    from hybridface.bench import bench_table, summarise
+
+    photos = [first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg")]
+    options = ["--enrolled", "--repeat", str(runs), *(["--aligned"] if aligned else [])]
+    with ProgressBars(shown=not quiet and not as_json) as bars:
+        outcome = run_parties(photos, options, ["--model", model], bars)
+    summary = summarise(outcome)
+    if as_json:
+        sys.stdout.write(json.dumps(summary, indent=2) + "\n")
+    else:
+        Console(width=_width()).print(bench_table(summary))
+
+
+@app.command()
+def evaluate(
+    images: Annotated[Path, typer.Option("--images", help="LFW: a tar file or a folder, NAME/NAME_0001.jpg.")],
+    pairs: Annotated[Path, typer.Option("--pairs", help="Pairs in LFW's format.")],
+    protocol: Annotated[int, typer.Option("--protocol", min=0, help="Run so many random pairs for real.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Only the first pairs; 0 for all.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Chooses the random pairs.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes for detection and emulation.")] = 2,
+    model: ModelOption = "dlib-resnet29",
+    as_json: JsonOption = False,
+) -> None:
+    """Accuracy on pairs: plaintext network (float64), fixed-point emulator, and the real protocol on some of them."""
+    from hybridface.evaluate import evaluate_pairs
+
+    report = evaluate_pairs(images, pairs, model, protocol, limit, seed, workers, shown=not as_json)
+    if as_json:
+        sys.stdout.write(json.dumps(report.document(), indent=2) + "\n")
+    else:
+        Console(width=_width()).print(report.table())
+
+
+def main() -> None:
+    """Run the command line; errors of the project become one line and exit status 2."""
+    try:
+        app()
+    except HybridFaceError as error:
+        sys.stderr.write(f"hybridface: {error}\n")
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.stderr.write("hybridface: interrupted\n")
+        sys.exit(EXIT_ERROR)
+
+
+def _print_outcome(outcome: Outcome, network: Model, as_json: bool, layers: bool) -> None:
+    result = outcome.results[-1]
+    if as_json:
+        sys.stdout.write(json.dumps({**result, "decision": outcome.match, "peak_bytes": outcome.memory}) + "\n")
+        return
+    console = Console(width=_width())
+    learner = "" if result["match"] is not None else " (only the server learned it)"
+    console.print(f"[bold]{decision_text(outcome.match)}[/bold]{learner}\n")
+    report = CostReport(tuple(StageCost(**stage) for stage in result["cost"]["stages"]))
+    console.print(cost_table(report, network, layers))
+    peaks = ", ".join(f"{role} {size / 2**20:.0f} MiB" for role, size in sorted(outcome.memory.items()))
+    console.print(f"\nPeak memory: {peaks}")
+
+
+def _width() -> int | None:
+    """Let rich find a terminal's width; a pipe gets room for the whole table."""
+    return None if sys.stdout.isatty() else 110

@@ -1,0 +1,168 @@
+"""Start client, server and dealer as MPI processes on this machine, follow their events, and collect the outcome."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from hybridface.errors import RunError
+from launch.mpiexec import find_mpiexec, mpiexec_command
+
+__all__ = ["Outcome", "ProgressBars", "run_parties"]
+
+Event = dict[str, Any]
+_KEPT_LINES = 20
+_END_SECONDS = 10.0
+
+
+@dataclass
+class Outcome:
+    """What the ranks said.
+
+    Args:
+        results: the client's, in order, as JSON objects.
+        decision: what was revealed to the server, if anything.
+        memory: peak bytes of each role.
+    """
+
+    results: list[Event] = field(default_factory=list)
+    decision: bool | None = None
+    memory: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def match(self) -> bool | None:
+        """The decision, by whoever learned it."""
+        match = self.results[-1]["match"] if self.results else None
+        return self.decision if match is None else bool(match)
+
+
+def run_parties(
+    photos: Sequence[Path],
+    client_options: Sequence[str] = (),
+    shared_options: Sequence[str] = (),
+    on_event: Callable[[Event], None] | None = None,
+) -> Outcome:
+    """Run one session of three ranks and return its outcome.
+
+    Args:
+        photos: the client's.
+        client_options, shared_options: of `hybridface party client`, and of client and server alike.
+
+    Raises:
+        RunError: a rank failed; says why, on one line.
+    """
+    base = [sys.executable, "-m", "hybridface", "party"]
+    ranks = [
+        [*base, "client", *(str(photo) for photo in photos), "--events", *client_options, *shared_options],
+        [*base, "server", "--events", *shared_options],
+        [*base, "dealer", "--events"],
+    ]
+    try:
+        command = mpiexec_command(ranks, find_mpiexec())
+    except FileNotFoundError as error:
+        raise RunError(str(error)) from error
+    outcome = Outcome()
+    errors: list[Event] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        noise = _drain(process)
+        try:
+            for event in _events(process):
+                _collect(event, outcome, errors)
+                if on_event:
+                    on_event(event)
+            status = process.wait(_END_SECONDS)
+        finally:
+            process.kill()
+    if errors:
+        raise RunError(_first_cause(errors))
+    if status not in (0, 1) or not outcome.results:
+        last = f": {noise[-1]}" if noise else ""
+        raise RunError(f"a party ended unexpectedly (mpiexec's exit status {status}){last}")
+    return outcome
+
+
+def _events(process: "subprocess.Popen[str]") -> Iterator[Event]:
+    for line in process.stdout or ():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            yield event
+
+
+def _drain(process: "subprocess.Popen[str]") -> deque[str]:
+    """Keep the last lines of standard error, read by a thread of their own."""
+    lines: deque[str] = deque(maxlen=_KEPT_LINES)
+
+    def read() -> None:
+        lines.extend(line.strip() for line in process.stderr or () if line.strip())
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:
+    match event["event"]:
+        case "result":
+            outcome.results.append({key: value for key, value in event.items() if key != "event"})
+        case "decision":
+            outcome.decision = bool(event["match"])
+        case "memory":
+            outcome.memory[event["role"]] = int(event["peak_bytes"])
+        case "error":
+            errors.append(event)
+
+
+def _first_cause(errors: list[Event]) -> str:
+    """The error of the rank that failed first, not those of its peers, who only say that it ended."""
+    causes = [event for event in errors if " ended: " not in event["message"]] or errors
+    return f"{causes[0]['role']}: {causes[0]['message']}"
+
+
+class ProgressBars:
+    """Progress bars on standard error: one for the start, one for the offline work, one that counts the layers."""
+
+    _PHASES = ("start", "offline", "online")
+
+    def __init__(self, shown: bool = True) -> None:
+        self._progress = Progress(
+            TextColumn("{task.fields[phase]:>8}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            disable=not shown,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "ProgressBars":
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._progress.__exit__(*exception)
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if event["event"] != "progress" or event["phase"] not in self._PHASES:
+            return
+        phase, index, total = event["phase"], event["index"], event["total"]
+        for earlier, task in self._tasks.items():
+            if self._PHASES.index(earlier) < self._PHASES.index(phase):
+                self._progress.update(task, completed=self._progress.tasks[task].total, description="done")
+        if phase not in self._tasks:
+            self._tasks[phase] = self._progress.add_task("", total=total, phase=phase)
+        if phase == "start" and event["role"] == "client":
+            return  # the server's weights are what takes time
+        self._progress.update(self._tasks[phase], completed=index, total=total, description=event["stage"])
