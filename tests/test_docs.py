@@ -13,7 +13,7 @@ PYTHON, NOT_RUN = "python", "python no-run"
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: the file, the line of its first source line, the heading above it, the fence's words, the source."""
+    """A fenced block: its file, first line of source, the heading above it, what follows the fence, and its source."""
 
     path: Path
     line: int
@@ -38,7 +38,9 @@ def blocks(path: Path) -> list[Block]:
         ValueError: the last block is not closed.
     """
     found: list[Block] = []
-    heading, language, start, source = path.stem, None, 0, []
+    heading, start = path.stem, 0
+    language: str | None = None
+    source: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if language is None and line.startswith(FENCE):
             language, start, source = line.removeprefix(FENCE).strip(), number + 1, []

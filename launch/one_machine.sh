@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Client, server and dealer on this machine.
+#   launch/one_machine.sh A.jpg B.jpg [options of `hybridface party client`]
+# Exit status: 0 same person, 1 different people, 2 error.
+set -euo pipefail
+if [ $# -lt 2 ]; then
+    sed -n '2,4s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+here=$(cd "$(dirname "$0")/.." && pwd)
+export PATH="$here/.venv/bin:$PATH" OMP_NUM_THREADS=1
+exec mpiexec -launcher fork \
+    -n 1 hybridface party client "$@" : \
+    -n 1 hybridface party server : \
+    -n 1 hybridface party dealer

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Client, server and dealer on three machines, over ssh.
+#   launch/several_machines.sh HOSTS A.jpg B.jpg [options of `hybridface party client`]
+# HOSTS names three hosts, one a line: the client's, the server's, the dealer's (see hosts.example). The photos lie on
+# the client's host, the weights on the server's. Run it on any of the three. `hybridface` is on PATH on each, or set
+# HYBRIDFACE to its path there.
+# MPI does not encrypt: between organisations, run it inside a VPN (WireGuard) whose addresses HOSTS names.
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+here=$(cd "$(dirname "$0")/.." && pwd)
+export PATH="$here/.venv/bin:$PATH"
+program=${HYBRIDFACE:-hybridface}
+hosts=$1
+shift
+exec mpiexec -f "$hosts" -ppn 1 -genv OMP_NUM_THREADS 1 \
+    -n 1 "$program" party client "$@" : \
+    -n 1 "$program" party server : \
+    -n 1 "$program" party dealer
