@@ -74,9 +74,11 @@ def run_party(role: Role, options: PartyOptions) -> int:
     try:
         status = {Role.CLIENT: _client, Role.SERVER: _server, Role.DEALER: _dealer}[role](channels, options)
     except HybridFaceError as error:
-        return _fail(role, str(error), world, channels, options)
+        _say_error(role, str(error), options)
+        return _fail(str(error), world, channels)
     except Exception as error:
-        return _fail(role, f"internal error: {type(error).__name__}: {error}", world, channels, options)
+        _say_error(role, f"internal error: {type(error).__name__}: {error}", options)
+        return _fail("internal error", world, channels)
     _event(options, "memory", role=role.value, peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return status
 
@@ -134,8 +136,8 @@ def _say_result(result: MatchResult, model: Model, options: PartyOptions) -> Non
     console.print(cost_table(result.cost, model))
 
 
-def _fail(role: Role, message: str, world: World, channels: dict[Role, Channel], options: PartyOptions) -> int:
-    _say_error(role, message, options)
+def _fail(message: str, world: World, channels: dict[Role, Channel]) -> int:
+    """Tell the peers why this rank ends, and end all."""
     for channel in channels.values():
         channel.send_error(message)
     time.sleep(_GRACE_SECONDS)  # let the peers say why they end

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from protocols.channel import Channel
 from protocols.correlations import Dealer, DealerClient, DealerServer
-from protocols.errors import PeerLostError, ProtocolError
+from protocols.errors import HybridFaceError, PeerLostError, ProtocolError
 from protocols.mpc import CLIENT, SERVER, MpcParty
 
 __all__ = ["LocalTransport", "PartyThread", "local_channels", "run_locally"]
@@ -90,7 +90,7 @@ class PartyThread(threading.Thread):
         except BaseException as error:
             self.error = error
             for channel in self._channels:
-                channel.send_error(str(error))
+                channel.send_error(str(error) if isinstance(error, HybridFaceError) else "internal error")
         finally:
             for channel in self._channels:
                 channel.close()

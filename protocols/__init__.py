@@ -34,6 +34,7 @@ from protocols.network import NetworkClient, NetworkServer
 from protocols.packing import ConvPlan, ConvShape
 from protocols.planner import CostModel, plan_convolution
 from protocols.ring import FRACTION_BITS, decode, encode, random_ring, share
+from protocols.truncation import truncate, truncation_requests
 
 __all__ = [
     "CLIENT",
@@ -85,4 +86,6 @@ __all__ = [
     "share",
     "sign_requests",
     "squared_distance",
+    "truncate",
+    "truncation_requests",
 ]

@@ -4,10 +4,10 @@ A message lives in the *coefficients* of a polynomial modulo X^N + 1 and Q = p0 
 convolution, and depth one is all that a linear layer needs: no rotation, relinearisation, rescaling or evaluation key
 exists here (coefficient packing: Kim et al., TIFS 2023; Cheetah, USENIX Security 2022).
 
-Security rests on ring-LWE with N = 4096, a ternary secret, Gaussian noise of deviation 3.2 and a 109-bit modulus
-(47 + 46 + SEAL's special prime of 16 bits), which the HomomorphicEncryption.org standard puts at 128 bits; SEAL itself
-refuses anything weaker. The client's `ClientKeys` alone holds the secret key; the server's `PublicKey` is built
-from two polynomials that the client sent.
+Security rests on ring-LWE with N = 4096, a ternary secret, noise of deviation 3.2 (SEAL draws a centred binomial) and
+a 109-bit modulus (47 + 46 + SEAL's special prime of 16 bits), which the HomomorphicEncryption.org standard puts at 128
+bits; SEAL itself refuses anything weaker. The client's `ClientKeys` alone holds the secret key; the server's
+`PublicKey` is built from two polynomials that the client sent.
 
 Polynomials move in and out through SEAL's documented serialisation, into an anonymous memory file. SEAL wrote the
 header that is reused here, and SEAL checks what it loads against the parameters. Uncompressed input, zstd output.

@@ -11,7 +11,7 @@ further level is one CrypTen AND (Beaver) on bit planes, 64 elements to a word. 
 ^ b, b a random shared bit, and computes x (e ^ b) linearly from shares of r, b and r b. What each party sees: c, e and
 Beaver openings, all uniform. Exact: no failure for |x| < 2^(k-1).
 
-Per element and direction for k = 32: 8 bytes for c, 48 bits for the tree, one bit for e, in 1 + log2(k / 2) + 1 = 6
+Per element and direction for k = 32: 8 bytes for c, 44 bits for the tree, one bit for e, in 1 + log2(k / 2) + 1 = 6
 rounds. The tree: Damgard et al., TCC 2006; the masked opening: Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for
 DReLU.
 """

@@ -1,20 +1,19 @@
 """Conversions between additive shares in Z_2^64 and ciphertexts over Z_Q.
 
 **Shares to ciphertexts.** Client: share u0, secret key. Server: share u1, public key. Output: the server holds an
-encryption of x 2^s for every shared x. Over the integers x = u0 + u1 - 2^64, except with probability |x| / 2^64 (u0 is
-uniform; exactly one wrap occurs otherwise), so the client sends Enc(u0 2^s) and the server adds (u1 - 2^64) 2^s: no
-wrap remains. The server sees fresh symmetric encryptions (ring-LWE); the client sees nothing.
+encryption of x 2^s for every shared x. Over the integers x = u0 + u1 - 2^64, except with probability (|x| + 1) / 2^64
+(u0 is uniform; exactly one wrap occurs otherwise), so the client sends Enc(u0 2^s) and the server adds (u1 - 2^64)
+2^s: no wrap remains. The server sees fresh symmetric encryptions (ring-LWE); the client sees nothing.
 
 **Ciphertexts to shares.** Server: encryptions of integers m. Output: additive shares of m 2^-t. The server adds a
-fresh public-key encryption of zero (else c1 would be a public linear function of its weights), draws R uniform over
-Z_Q, subtracts R from every coefficient of c0 that is sent, and sends c1 and only those coefficients. The client
-decrypts b = m + R mod Q, which is uniform: a one-time pad on c0 hides m, the weights and the noise together (what
+fresh public-key encryption of zero (else c1 would be a public linear function of its weights), draws a mask M uniform
+over Z_Q, subtracts M from every coefficient of c0 that is sent, and sends c1 and only those coefficients. The client
+decrypts b = m - M mod Q, which is uniform: a one-time pad on c0 hides m, the weights and the noise together (what
 Li-Micciancio, ePrint 2020/1533, and circuit privacy ask for; independent noise flooding is not a proof, ePrint
-2025/395). Over the integers m = b - R, except with probability |m| / Q. Each side shifts its own term right by t, so
-truncation is free; the sum is off by at most one last bit. The server sees nothing new. Sign: the mask enters as m -
-R' with R' = -R mod Q, the same distribution.
+2025/395). With R = Q - M, over the integers m = b - R, except with probability |m| / Q. Each side shifts its own term
+right by t, so truncation is free; the sum is off by at most one last bit. The server sees nothing new.
 
-With |x| < 2^24 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Every mask and encryption of zero
+With |x| < 2^23 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Every mask and encryption of zero
 is used once; they come from pools that are filled by `prepare` (offline) and only ever popped.
 """
 
@@ -169,7 +168,7 @@ class CiphertextsToSharesServer:
         masked = modulus.subtract(polynomials[:, :, 0][..., indices], mask)
         channel.send(label, _to_wire(polynomials[:, :, 1]))
         channel.send(f"{label}/c0", _to_wire(masked))
-        # b = m - mask mod Q, so m = b + mask - Q, except with probability |m| / Q.
+        # The client has b = m - M mod Q, and m = b - (Q - M) over the integers, except with probability |m| / Q.
         negated = modulus.subtract(np.zeros_like(mask), mask)
         return np.uint64(0) - modulus.shift_right(negated, shift)
 
@@ -203,7 +202,7 @@ class CiphertextsToSharesClient:
             indices: as the server's.
 
         Returns:
-            The client's share, of that shape: floor((m + R mod Q) / 2^t) mod 2^64, uniform.
+            The client's share, of that shape: floor((m - M mod Q) / 2^t) mod 2^64, uniform.
         """
         items, groups, count = shape
         modulus, degree = self._keys.context.modulus, self._keys.context.degree

@@ -8,7 +8,8 @@ client uniform numbers. Both know the layer's shape. Depth one, no evaluation ke
 
 Fixed point: x has 16 fractional bits, w has `weight_bits`, the ciphertext s guard bits; the shift by s + weight_bits
 returns to 16. Error against the exact product of the rounded numbers: one last bit (truncation) plus ring-LWE noise,
-which s keeps below it. Failure: |x| / 2^64 per input and |m| / Q per output.
+of deviation about 3.2 2^-s sqrt(sum w^2) last bits over all weights of a polynomial: well under one for the
+convolutions of usual networks. Failure: (|x| + 1) / 2^64 per input and |m| / Q per output.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,8 @@
 
 Truncation is local: each party shifts its own share, the server's as a negative number, so that over the integers
 u0 + u1 = x + 2^64 gives floor(u0 / 2^t) - floor((2^64 - u1) / 2^t) = x / 2^t, off by at most one last bit, except
-with probability |x| / 2^64 (SecureML, IEEE S&P 2017, theorem 1).
+with probability (|x| + 1) / 2^64 (SecureML, IEEE S&P 2017, theorem 1). x is the integer before the shift: for a mean
+over a window that is no power of two, 2^16 times the mean.
 """
 
 import numpy as np
@@ -13,6 +14,7 @@ from protocols.ring import RingArray
 __all__ = ["average_pool", "average_scale", "pad", "truncate"]
 
 _MEAN_BITS = 16
+_ZERO = np.uint64(0x5555555555555555)
 
 
 def truncate(share: RingArray, bits: int, rank: int) -> RingArray:
@@ -38,6 +40,11 @@ def average_pool(share: RingArray, kernel: tuple[int, int], stride: tuple[int, i
     return truncate(total * np.uint64(factor), bits, rank)
 
 
-def pad(share: RingArray, amount: tuple[int, int, int]) -> RingArray:
-    """Append zeros after the last channel, row and column of a share (B, C, H, W)."""
-    return np.pad(share, [(0, 0), *((0, n) for n in amount)])
+def pad(share: RingArray, amount: tuple[int, int, int], rank: int) -> RingArray:
+    """Append zeros after the last channel, row and column of a share (B, C, H, W).
+
+    A zero is shared as (c, -c) with a public odd c, not as (0, 0): its shares, and any sums of them, then wrap once, as
+    the conversion to ciphertexts expects of every share.
+    """
+    zero = _ZERO if rank == CLIENT else np.uint64(2**64 - int(_ZERO))
+    return np.pad(share, [(0, 0), *((0, n) for n in amount)], constant_values=zero)

@@ -49,7 +49,12 @@ def reveal_match(party: MpcParty, distance: RingArray, threshold: float, reveal:
 
     Returns:
         The decision, or None for a party that must not learn it.
+
+    Raises:
+        ParameterError: another shape or threshold.
     """
+    if distance.shape != (1,) or not threshold > 0:
+        raise ParameterError(f"expected one distance and a threshold above 0, got {distance.shape} and {threshold}")
     bound = encode(threshold**2, 2 * FRACTION_BITS)
     difference = distance - bound if party.rank == CLIENT else distance
     different = to_ring(is_nonnegative(party, difference, _DISTANCE_BITS))[:1] & np.uint64(1)

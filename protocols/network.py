@@ -37,6 +37,7 @@ from protocols.linear import PrivateConvolutionClient, PrivateConvolutionServer
 from protocols.mpc import CLIENT, SERVER, MpcParty, arithmetic, to_ring
 from protocols.packing import ConvShape
 from protocols.ring import FRACTION_BITS, RingArray
+from protocols.truncation import truncate, truncation_requests
 
 __all__ = ["NetworkClient", "NetworkServer", "convolution_shapes"]
 
@@ -81,7 +82,7 @@ class _Network(ABC):
             elif isinstance(node, MaxPool2d) and len(shape) == 4:
                 requests += max_pool_requests(shape, node.kernel, node.stride, node.padding)
             elif isinstance(node, Square):
-                requests.append(SquarePair(shape))
+                requests += [SquarePair(shape), *truncation_requests(shape, FRACTION_BITS)]
         return requests
 
     def run(
@@ -140,12 +141,11 @@ def _apply_shared(party: MpcParty, node: Node, values: list[RingArray]) -> RingA
             kernel = node.kernel if node.kernel != (0, 0) else (value.shape[2], value.shape[3])
             return local_ops.average_pool(value, kernel, node.stride, party.rank)
         case Square():
-            squared = to_ring(arithmetic(value).square())
-            return local_ops.truncate(squared, FRACTION_BITS, party.rank)
+            return truncate(party, to_ring(arithmetic(value).square()), FRACTION_BITS)
         case Add():
             return values[0] + values[1]
         case Pad():
-            return local_ops.pad(value, node.amount)
+            return local_ops.pad(value, node.amount, party.rank)
         case Flatten():
             return value.reshape(value.shape[0], -1)
     raise ParameterError(f"{node.name}: expected a known layer, got {type(node).__name__}")

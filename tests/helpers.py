@@ -43,9 +43,9 @@ class Recorder:
         self._transport = transport
         self.sent: list[bytes] = []
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, timeout: float | None = None) -> None:
         self.sent.append(payload)
-        self._transport.send(payload)
+        self._transport.send(payload, timeout)
 
     def exchange(self, payload: bytes, max_bytes: int) -> bytes:
         self.sent.append(payload)

@@ -223,7 +223,7 @@ def test_both_ends_count_the_same_bytes_and_rounds(plan: list[str]) -> None:
         else:
             client.transport.send(_frame(LABEL, EXPECTED))  # what the client's exchange will send, ahead of time
             server.exchange(LABEL, EXPECTED)
-            client.transport.send = lambda payload: None  # type: ignore[method-assign]
+            client.transport.send = lambda payload, timeout=None: None  # type: ignore[method-assign]
             client.exchange(LABEL, EXPECTED)
             del client.transport.send  # type: ignore[method-assign]
     ours, theirs = client.statistics, server.statistics

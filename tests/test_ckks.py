@@ -103,13 +103,13 @@ def test_runs_of_at_most_sixteen(count: int, runs: list[int]) -> None:
     assert np.concatenate([*cut, np.zeros((0, 1), dtype=int)])[:count].ravel().tolist() == list(range(count))
 
 
-@given(st.lists(st.tuples(st.integers(0, N - 1), st.integers(-(2**30), 2**30)), min_size=1, max_size=6))
+@given(st.lists(st.tuples(st.integers(0, N - 1), st.integers(1, 2**30)), min_size=1, max_size=6))
 @settings(max_examples=15, deadline=None)
 def test_a_product_with_an_encoded_plaintext_is_negacyclic(terms: list[tuple[int, int]]) -> None:
     context = CkksContext()
     weight = np.zeros((1, N), dtype=np.int64)
     for position, value in terms:
-        weight[0, position] = value
+        weight[0, position] = value if position % 2 else -value
     polynomial = np.zeros((2, N), dtype=np.int64)
     polynomial[0, N - 1] = 3  # 3 X^(N-1): every product but the constant's wraps around with a minus sign
     polynomial[1, 0] = 5
@@ -155,13 +155,6 @@ def test_one_residue_too_large_is_no_public_key(context: CkksContext, keys: Clie
 def test_a_container_holds_at_most_eight_encryptions(public_key: PublicKey, count: int) -> None:
     with pytest.raises(ParameterError):
         public_key.encrypt_zeros(count)
-
-
-def test_the_server_cannot_encrypt_symmetrically(public_key: PublicKey) -> None:
-    import tenseal.sealapi as seal
-
-    with pytest.raises((ValueError, RuntimeError), match="secret key is not set"):
-        public_key._encryptor.encrypt_zero_symmetric(seal.Ciphertext())
 
 
 @pytest.mark.parametrize(

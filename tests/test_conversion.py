@@ -15,7 +15,7 @@ from protocols.conversion import (
     SharesToCiphertextsServer,
     container_slices,
 )
-from protocols.errors import ParameterError, ProtocolError
+from protocols.errors import ProtocolError
 from protocols.ring import CrtModulus, share
 
 N = 4096
@@ -52,11 +52,13 @@ def download(
     return ours, theirs
 
 
-def plain(context: CkksContext, values: Any) -> Any:
-    """A container of 'ciphertexts' (values, 0) that any key decrypts, for signed values (items, N)."""
-    residues = np.zeros((len(values), 2, 2, N), dtype=np.uint64)
-    residues[:, 0] = values if values.ndim == 3 else context.modulus.lift_signed(values)
-    return context.load(context.to_ntt(residues.reshape(-1, 2, N)), ntt=True)
+def noiseless(keys: ClientKeys, values: Any) -> Any:
+    """A container of encryptions without noise of signed values (items, N), or of residues (items, 2, N)."""
+    context = keys.context
+    residues = values if values.ndim == 3 else context.modulus.lift_signed(values)
+    random = context.modulus.random((len(values), N))
+    body = context.modulus.subtract(residues, keys.multiply_by_secret(random))
+    return context.load(context.to_ntt(np.stack([body, random], axis=1).reshape(-1, 2, N)), ntt=True)
 
 
 @pytest.mark.parametrize(("items", "groups"), [(1, 1), (2, 3), (8, 1), (11, 2)])
@@ -108,10 +110,11 @@ def test_truncation_is_off_by_at_most_one_last_bit_at_every_shift(keys: ClientKe
     values = np.random.default_rng(1).integers(-(2**52), 2**52, (1, N))
     values[0, :4] = [0, -1, 2**52, -(2**52)]
     for shift in (1, 24, 51, 63):
-        ours, theirs = download(keys, CiphertextsToSharesServer(public_key), [[plain(context, values)]], 1, ALL, shift)
+        ours, theirs = download(keys, CiphertextsToSharesServer(public_key), [[noiseless(keys, values)]], 1, ALL, shift)
         error = (ours + theirs).view(np.int64)[0] - values / 2.0**shift
         assert np.abs(error).max() <= 1
-        assert error.std() > 0.2  # random truncation, not rounding: each side cut its own term
+        if shift == 24:
+            assert error.std() > 0.3  # random truncation, not rounding: each side cut its own term
 
 
 def test_the_clients_view_is_uniform_whatever_the_value(keys: ClientKeys, public_key: PublicKey) -> None:
@@ -121,7 +124,7 @@ def test_the_clients_view_is_uniform_whatever_the_value(keys: ClientKeys, public
     for value in (0, 2**52, -1):
         to_server, to_client = local_channels("client", "server", 5)
         sent = record(to_client)
-        containers = [[plain(context, np.full((8, N), value, dtype=np.int64))]]
+        containers = [[noiseless(keys, np.full((8, N), value, dtype=np.int64))]]
         theirs = server.run(to_client, "down", containers, ALL, 24)
         ours = CiphertextsToSharesClient(keys).run(to_server, "down", (8, 1, N), 24, ALL)
         wire = np.frombuffer(sent[1], dtype=np.uint8)[-8 * 2 * N * 6 :].reshape(8, 2, N, 6)
@@ -189,12 +192,12 @@ def test_prepared_masks_and_zeros_of_the_server_are_used_once(public_key: Public
     for size in (8, 3):
         assert all(a is b for a, b in zip(taken[size], zeros[size], strict=False))
         assert len({id(zero) for zero in taken[size]}) == 5
-    masks = [mask for _, mask in server._masks]
+    masks = list(server._masks[11, 2, 3])
     came = [server._mask((11, 2, 3)) for _ in range(3)]
     assert came[0] is masks[0]
     assert came[1] is masks[1]
     assert len({mask.tobytes() for mask in came}) == 3
-    assert not server._masks
+    assert not server._masks[11, 2, 3]
 
 
 def test_after_prepare_a_run_draws_nothing(
@@ -217,13 +220,13 @@ def test_after_prepare_a_run_draws_nothing(
     assert np.abs((ours + theirs - values).view(np.int64)).max() <= 6
 
 
-def test_a_mask_prepared_for_another_shape_is_refused(public_key: PublicKey) -> None:
+def test_a_mask_prepared_for_another_shape_is_left_for_it(keys: ClientKeys, public_key: PublicKey) -> None:
     server = CiphertextsToSharesServer(public_key)
     server.prepare((1, 1), 5)
-    _, to_client = local_channels("client", "server", 5)
-    with pytest.raises(ParameterError, match=r"as prepared, got \(1, 1, 6\)"):
-        server.run(to_client, "down", [[public_key.encrypt_zeros(1)]], np.arange(6), GUARD)
-    assert to_client.statistics.bytes_sent == 0
+    prepared = server._masks[1, 1, 5][0]
+    ours, theirs = download(keys, server, [[public_key.encrypt_zeros(1)]], 1, np.arange(6), 24)
+    assert np.abs((ours + theirs).view(np.int64)).max() <= 1
+    assert server._masks[1, 1, 5][0] is prepared
 
 
 @pytest.mark.parametrize("plane", [0, 1])
@@ -231,17 +234,32 @@ def test_a_residue_too_large_is_refused_by_both_sides(keys: ClientKeys, context:
     prime = int(context.modulus.primes[plane, 0])
     too_large = np.frombuffer(prime.to_bytes(6, "little"), dtype=np.uint8)
     to_server, to_client = local_channels("client", "server", 5)
-    wire = np.zeros((1, 1, 2, 2, N, 6), dtype=np.uint8)
+    wire = np.ones((1, 1, 2, 2, N, 6), dtype=np.uint8)
     wire[0, 0, 1, plane, 9] = too_large
     to_server.send("up", wire)
     with pytest.raises(ProtocolError, match="expected residues below"):
         SharesToCiphertextsServer(context).run(to_client, "up", (1, 1), None)
     for part in ("c1", "c0"):
-        c1, c0 = np.zeros((1, 1, 2, N, 6), dtype=np.uint8), np.zeros((1, 1, 2, 3, 6), dtype=np.uint8)
+        c1, c0 = np.ones((1, 1, 2, N, 6), dtype=np.uint8), np.ones((1, 1, 2, 3, 6), dtype=np.uint8)
         (c1 if part == "c1" else c0)[0, 0, plane, 2] = too_large
         to_client.send("down", c1)
         to_client.send("down/c0", c0)
         with pytest.raises(ProtocolError, match="expected residues below"):
+            CiphertextsToSharesClient(keys).run(to_server, "down", (1, 1, 3), GUARD, np.arange(3))
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="ckks.py: SEAL refuses an all-zero c1 with its own error")
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_transparent_ciphertext_is_refused(keys: ClientKeys, context: CkksContext, side: str) -> None:
+    to_server, to_client = local_channels("client", "server", 5)
+    if side == "server":
+        to_server.send("up", np.zeros((1, 1, 2, 2, N, 6), dtype=np.uint8))
+        with pytest.raises(ProtocolError):
+            SharesToCiphertextsServer(context).run(to_client, "up", (1, 1), None)
+    else:
+        to_client.send("down", np.zeros((1, 1, 2, N, 6), dtype=np.uint8))
+        to_client.send("down/c0", np.zeros((1, 1, 2, 3, 6), dtype=np.uint8))
+        with pytest.raises(ProtocolError):
             CiphertextsToSharesClient(keys).run(to_server, "down", (1, 1, 3), GUARD, np.arange(3))
 
 
@@ -289,7 +307,7 @@ def test_masks_wrap_with_the_stated_probability_in_the_protocol(
     message = sign * (q // 5)
     residues = np.array([message % context.modulus.p0, message % context.modulus.p1], dtype=np.uint64)
     values = np.broadcast_to(residues[:, None], (4, 2, N))
-    ours, theirs = download(keys, CiphertextsToSharesServer(public_key), [[plain(context, values)]], 4, ALL, shift)
+    ours, theirs = download(keys, CiphertextsToSharesServer(public_key), [[noiseless(keys, values)]], 4, ALL, shift)
     right = (ours + theirs).view(np.int64) - (message >> shift)
     assert_probability(int((np.abs(right) > 1).sum()), 4 * N, 1 / 5)
 

@@ -9,6 +9,7 @@ from protocols.correlations.types import (
     Request,
     SharedBit,
     SquarePair,
+    TruncationMask,
     WrapCount,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "Request",
     "SharedBit",
     "SquarePair",
+    "TruncationMask",
     "WrapCount",
 ]

@@ -95,11 +95,13 @@ class _DealerParty:
         """Tell the dealer; the server leaves that to the client."""
 
     def _make(self, request: Request) -> list[RingArray]:
-        stream = Stream(self._seed, self._index)
+        index, self._index = (
+            self._index,
+            self._index + 1,
+        )  # first: a stream is never expanded twice, also after an error
+        stream = Stream(self._seed, index)
         uniform = _draw(stream, request.uniform)
-        derived = self._derived(request, stream)
-        self._index += 1
-        return uniform + derived
+        return uniform + self._derived(request, stream)
 
     def _derived(self, request: Request, stream: Stream) -> list[RingArray]:
         raise NotImplementedError
@@ -124,7 +126,7 @@ class DealerServer(_DealerParty):
 
     def _derived(self, request: Request, stream: Stream) -> list[RingArray]:
         sizes = [int(np.prod(field.shape, dtype=np.int64)) for field in request.derived]
-        words = self._channel.receive(_label(request, self._index), np.uint64, (sum(sizes),))
+        words = self._channel.receive(_label(request, stream.index), np.uint64, (sum(sizes),))
         parts = np.split(words, np.cumsum(sizes)[:-1])
         return [part.reshape(field.shape) for part, field in zip(parts, request.derived, strict=True)]
 

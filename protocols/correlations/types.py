@@ -30,6 +30,7 @@ __all__ = [
     "Request",
     "SharedBit",
     "SquarePair",
+    "TruncationMask",
     "WrapCount",
     "request_from_document",
 ]
@@ -199,6 +200,31 @@ class SquarePair(Request):
 
 
 @dataclass(frozen=True)
+class TruncationMask(Request):
+    """A random r, its low 63 bits shifted right by `bits`, and its top bit (see `truncation`)."""
+
+    kind: ClassVar[str] = "truncation-mask"
+    shape: Shape
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.bits < 62:
+            raise ParameterError(f"expected to drop 1 to 61 bits, got {self.bits}")
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        return (Field(self.shape),)
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        return Field(self.shape), Field(self.shape)
+
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        (r,) = self._values(first, second)
+        return [(r & np.uint64(2**63 - 1)) >> np.uint64(self.bits), r >> np.uint64(63)]
+
+
+@dataclass(frozen=True)
 class SharedBit(Request):
     """A random bit, shared by exclusive or (in the low bit of a word) and by addition."""
 
@@ -241,7 +267,8 @@ class WrapCount(Request):
 
 
 _KINDS: dict[str, type[Request]] = {
-    c.kind: c for c in (ComparisonMask, BinaryTriple, ArithmeticTriple, SquarePair, SharedBit, WrapCount)
+    c.kind: c
+    for c in (ComparisonMask, BinaryTriple, ArithmeticTriple, SquarePair, TruncationMask, SharedBit, WrapCount)
 }
 
 

@@ -1,0 +1,217 @@
+"""Private linear layers against torch in float64, and what each side's objects can reach."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tenseal.sealapi as seal
+import torch
+from helpers import reachable, record
+
+from parties.local import local_channels, run_locally
+from protocols import ClientKeys, ConvPlan, ConvShape, PrivateConvolutionClient, PrivateConvolutionServer, PublicKey
+from protocols.errors import ParameterError, PeerLostError, ProtocolError
+from protocols.linear import fully_connected_shape, quantise
+from protocols.ring import decode, encode, share
+
+ULP = 2.0**-16
+WEIGHT_BITS, GUARD_BITS = 18, 6
+SHAPES = {
+    "pointwise": ConvShape(5, 6, 6, 7),
+    "3x3, padded": ConvShape(4, 9, 8, 6, (3, 3), (1, 1), (1, 1)),
+    "7x7, strided": ConvShape(3, 20, 20, 4, (7, 7), (2, 2)),
+    "uneven": ConvShape(2, 9, 7, 3, (2, 3), (3, 1), (0, 1)),
+    "strided pointwise": ConvShape(6, 8, 8, 6, (1, 1), (2, 2)),
+    "depthwise": ConvShape(8, 8, 8, 8, (3, 3), (1, 1), (1, 1), 8),
+    "grouped": ConvShape(6, 5, 5, 9, (3, 3), (2, 2), (1, 1), 3),
+    "tiles": ConvShape(1, 90, 90, 1, (3, 3)),
+    "fully connected": fully_connected_shape(70, 50),
+}
+
+
+def random_layer(shape: ConvShape, batch: int, seed: int = 0) -> tuple[Any, Any, Any]:
+    random = np.random.default_rng(seed)
+    images = random.uniform(-4, 4, (batch, shape.channels, shape.height, shape.width))
+    images.flat[:3] = [100, -100, 0]
+    weight = random.uniform(-1, 1, (shape.channels_out, shape.channels // shape.groups, *shape.kernel))
+    return images, weight, random.uniform(-3, 3, shape.channels_out)
+
+
+def in_the_clear(shape: ConvShape, images: Any, weight: Any, bias: Any) -> Any:
+    """The exact convolution of the rounded numbers, in units of a last bit, before the shift."""
+    result = torch.nn.functional.conv2d(
+        torch.from_numpy(encode(images).view(np.int64).astype(np.float64)),
+        torch.from_numpy(quantise(weight, WEIGHT_BITS).astype(np.float64)),
+        stride=shape.stride,
+        padding=shape.padding,
+        groups=shape.groups,
+    ).numpy()
+    assert np.abs(result).max() < 2**53
+    return result / 2**WEIGHT_BITS + (0 if bias is None else encode(bias).view(np.int64)[:, None, None])
+
+
+def tolerance(server: PrivateConvolutionServer, weight: Any) -> float:
+    """One last bit of truncation, and seven deviations of the noise: 3.2 per input times its whole weight polynomial."""
+    squares = np.zeros(server.plan.groups_out)
+    for (group_out, _), polynomial in server.plan.pack_weights(quantise(weight, WEIGHT_BITS)).items():
+        squares[group_out] += (polynomial.astype(np.float64) ** 2).sum()
+    return 1 + 7 * 3.2 * float(np.sqrt(squares.max())) / 2 ** (WEIGHT_BITS + GUARD_BITS)
+
+
+def run(client: Any, server: Any, images: Any, private: bool = False) -> Any:
+    """Run both sides on fresh shares of images and return the output, in units of a last bit."""
+    values = encode(images)
+    first, second = (values, None) if private else share(values)
+    ours, theirs = run_locally(
+        lambda party: client.run(party.channel, first),
+        lambda party: server.run(party.channel, second, len(images)),
+    )
+    return (ours + theirs).view(np.int64)
+
+
+def layer(keys: ClientKeys, public_key: PublicKey, shape: Any, weight: Any, bias: Any = None, **options: Any) -> Any:
+    return (
+        PrivateConvolutionClient("layer", shape, keys, **options),
+        PrivateConvolutionServer("layer", shape, public_key, weight, bias, **options),
+    )
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_layer_is_off_by_one_last_bit_and_the_stated_noise(
+    keys: ClientKeys, public_key: PublicKey, name: str, private: bool
+) -> None:
+    shape = SHAPES[name]
+    images, weight, bias = random_layer(shape, batch=2)
+    client, server = layer(keys, public_key, shape, weight, bias, private_input=private)
+    output = run(client, server, images, private)
+    exact = in_the_clear(shape, images, weight, bias)
+    assert output.shape == exact.shape == (2, shape.channels_out, shape.height_out, shape.width_out)
+    assert np.abs(output - exact).max() <= tolerance(server, weight)
+    real = torch.nn.functional.conv2d(
+        *map(torch.from_numpy, (images, weight, bias)), shape.stride, shape.padding, groups=shape.groups
+    ).numpy()
+    assert np.abs(decode(output.view(np.uint64)) - real).max() < 0.02
+
+
+@pytest.mark.parametrize("batch", [1, 8, 9])
+def test_any_batch_with_and_without_prepare(keys: ClientKeys, public_key: PublicKey, batch: int) -> None:
+    shape = SHAPES["3x3, padded"]
+    images, weight, _ = random_layer(shape, batch)
+    client, server = layer(keys, public_key, shape, weight)
+    exact = in_the_clear(shape, images, weight, None)
+    for prepared in (True, False):
+        if prepared:
+            client.prepare(batch)
+            server.prepare(batch)
+        assert np.abs(run(client, server, images) - exact).max() <= tolerance(server, weight)
+        assert not client._upload._zeros
+        assert not any(server._download._zeros.values())
+        assert not any(server._download._masks.values())
+
+
+def test_a_plan_may_be_given(keys: ClientKeys, public_key: PublicKey) -> None:
+    shape = SHAPES["grouped"]
+    images, weight, bias = random_layer(shape, batch=3)
+    plan = ConvPlan(shape, block_in=7, block_out=2, tile=(2, 3))
+    client, server = layer(keys, public_key, plan, weight, bias)
+    error = run(client, server, images) - in_the_clear(shape, images, weight, bias)
+    assert np.abs(error).max() <= tolerance(server, weight)
+
+
+@pytest.mark.parametrize("bias", [None, np.array([1.5, -2.25, 0.0])])
+def test_zero_weights_give_the_bias_and_nothing_else(keys: ClientKeys, public_key: PublicKey, bias: Any) -> None:
+    shape = ConvShape(2, 4, 4, 3)
+    images, weight, _ = random_layer(shape, batch=1)
+    output = run(*layer(keys, public_key, shape, np.zeros_like(weight), bias), images)
+    expected = np.zeros(3) if bias is None else bias / ULP
+    assert np.abs(output - expected[:, None, None]).max() <= 1
+
+
+def test_zero_weights_are_sent_masked_and_encrypted_like_any(keys: ClientKeys, public_key: PublicKey) -> None:
+    shape = ConvShape(2, 4, 4, 3)
+    images, weight, _ = random_layer(shape, batch=1)
+    first, second = share(encode(images))
+    sizes = []
+    for values in (weight, np.zeros_like(weight)):
+        client, server = layer(keys, public_key, shape, values)
+        to_server, to_client = local_channels("client", "server", 5)
+        sent = record(to_client)
+        client._upload.run(to_server, "layer/upload", client.plan.pack_inputs(first))
+        server.run(to_client, second)
+        sizes.append([len(frame) for frame in sent])
+        body = np.frombuffer(sent[0], dtype=np.uint8)[-2 * 4096 * 6 :].reshape(-1, 6)
+        assert len(np.unique(body[:, 0])) == 256
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_the_server_takes_a_share_exactly_where_there_is_one(
+    keys: ClientKeys, public_key: PublicKey, private: bool
+) -> None:
+    shape = ConvShape(2, 4, 4, 3)
+    images, weight, _ = random_layer(shape, batch=1)
+    _, server = layer(keys, public_key, shape, weight, private_input=private)
+    channel, _ = local_channels("a", "b", 5)
+    with pytest.raises(ParameterError, match="expected (no|a) share|expected no share"):
+        server.run(channel, encode(images) if private else None)
+
+
+@pytest.mark.timeout(40)
+def test_layers_of_different_shapes_or_labels_end_both_sides(keys: ClientKeys, public_key: PublicKey) -> None:
+    shape = ConvShape(2, 4, 4, 3)
+    images, weight, _ = random_layer(shape, batch=1)
+    for label, other in (("layer", ConvShape(200, 8, 8, 3)), ("another", shape)):
+        client = PrivateConvolutionClient(label, other, keys)
+        _, server = layer(keys, public_key, shape, weight)
+        first = np.zeros((1, other.channels, other.height, other.width), dtype=np.uint64)
+        with pytest.raises(ProtocolError):
+            run_locally(
+                lambda party, client=client, first=first: client.run(party.channel, first),
+                lambda party, server=server: server.run(party.channel, encode(images)),
+            )
+
+
+def test_wrong_images_or_weights_are_refused(keys: ClientKeys, public_key: PublicKey) -> None:
+    shape = ConvShape(2, 4, 4, 3)
+    channel, _ = local_channels("a", "b", 0.1)
+    with pytest.raises(ParameterError, match="expected weights"):
+        PrivateConvolutionServer("layer", shape, public_key, np.zeros((3, 2, 1, 2)))
+    client = PrivateConvolutionClient("layer", shape, keys)
+    with pytest.raises(ParameterError, match="expected images"):
+        client.run(channel, np.zeros((1, 3, 4, 4), dtype=np.uint64))
+    with pytest.raises(PeerLostError):
+        client.run(channel, np.zeros((1, 2, 4, 4), dtype=np.uint64))
+
+
+SECRETS = (seal.SecretKey, seal.Decryptor, seal.KeyGenerator, ClientKeys)
+
+
+def test_the_walk_finds_a_secret_key_where_there_is_one(keys: ClientKeys, public_key: PublicKey) -> None:
+    _, server = layer(keys, public_key, ConvShape(1, 2, 2, 1), np.ones((1, 1, 1, 1)))
+    server.hidden = {"deep": [lambda secret=keys: secret]}
+    assert any(isinstance(found, SECRETS) for found in reachable(server))
+
+
+def test_nothing_the_server_holds_reaches_the_secret_key(keys: ClientKeys, public_key: PublicKey) -> None:
+    shape = SHAPES["3x3, padded"]
+    images, weight, bias = random_layer(shape, batch=1)
+    client, server = layer(keys, public_key, shape, weight, bias)
+    server.prepare()
+    run(client, server, images)
+    found = list(reachable(server, public_key))
+    assert any(isinstance(value, seal.Plaintext) for value in found)  # the weights are there
+    assert not [value for value in found if isinstance(value, SECRETS) or value is keys._secret_ntt]
+
+
+def test_nothing_the_client_holds_reaches_the_weights(keys: ClientKeys, public_key: PublicKey) -> None:
+    shape = SHAPES["3x3, padded"]
+    images, weight, bias = random_layer(shape, batch=1)
+    client, server = layer(keys, public_key, shape, weight, bias)
+    client.prepare()
+    run(client, server, images)
+    found = list(reachable(client))
+    assert any(value is keys for value in found)
+    assert [value for value in found if isinstance(value, seal.Plaintext)] == [keys._secret_ntt]
+    assert not [value for value in found if isinstance(value, PrivateConvolutionServer | PublicKey)]
+    assert not [value for value in found if isinstance(value, np.ndarray) and value.dtype == np.float64]
