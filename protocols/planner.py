@@ -4,6 +4,7 @@ For every tiling and every Cw, Mw takes the rest of the polynomial; the cheapest
 constants are milliseconds measured on one core of a commodity machine and matter only relative to each other.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ class CostModel:
         return plan.tile_count * (traffic + self.product * blocks) + self.weight * blocks
 
 
+@functools.lru_cache(maxsize=256)
 def plan_convolution(shape: ConvShape, degree: int = 4096, cost: CostModel | None = None) -> ConvPlan:
     """Return the cheapest plan for a convolution.
 
