@@ -21,7 +21,7 @@ from protocols.correlations import DealerClient
 from protocols.errors import HybridFaceError, ParameterError
 from protocols.matching import matching_requests, reveal_match, squared_distance
 from protocols.mpc import CLIENT, MpcParty
-from protocols.network import NetworkClient
+from protocols.network import NetworkClient, convolution_shapes
 from protocols.ring import RingArray, encode
 
 __all__ = ["ClientSession", "MatchResult", "Template"]
@@ -85,13 +85,17 @@ class ClientSession:
     def prepare(self, images: int = 1, matching: bool = True) -> None:
         """Make, offline, all that one verification (or enrolment, without `matching`) of 1 or 2 images uses up."""
         self._command({"operation": "prepare", "images": images, "matching": matching})
-        self._report(OFFLINE, "correlations", 0, 2)
+        names = list(convolution_shapes(self.terms.graph))
+        self._report(OFFLINE, "correlations", 0, len(names) + 1)
         with self._recorder.recording(OFFLINE, "correlations"):
             self._source.prepare(self._requests(images, matching))
-        self._report(OFFLINE, "encryptions of zero", 1, 2)
-        with self._recorder.recording(OFFLINE, "encryptions of zero"):
-            self._network.prepare(images)
-            self._channel.exchange("prepared", np.zeros(1, dtype=np.uint8))
+
+        def on_layer(name: str) -> None:
+            self._recorder.stage(OFFLINE, name)
+            self._report(OFFLINE, name, names.index(name) + 1, len(names) + 1)
+
+        self._network.prepare(self._channel, images, on_layer)
+        self._recorder.finish()
         self._prepared[images, matching] += 1
 
     def verify_pair(self, images: NDArray[np.float64]) -> MatchResult:

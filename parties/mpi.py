@@ -7,7 +7,7 @@ Only byte strings travel (`MPI.BYTE`); mpi4py's lowercase, pickling calls are no
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mpi4py import MPI
@@ -22,6 +22,7 @@ DEFAULT_TIMEOUT = 300.0
 """Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
 
 _ROLE_BYTES = 16
+_MAX_PENDING_BYTES = 64 << 20
 _TAG = 7
 _SPIN_SECONDS = 20e-6
 _LONGEST_SLEEP = 1e-3
@@ -53,11 +54,14 @@ class MpiTransport:
     rank: int
     peer: str
     timeout: float
+    _pending: list[tuple[MPI.Request, int]] = field(default_factory=list)
 
     def send(self, payload: bytes, timeout: float | None = None) -> None:
-        """Send one message."""
-        request = self._start(payload)
-        _wait(request.Test, self.timeout if timeout is None else timeout, f"{self.peer} to take a message")
+        """Start to send one message; wait only while too much is under way, or for `timeout` seconds if given."""
+        self._pending.append((self._start(payload), len(payload)))
+        limit = _MAX_PENDING_BYTES if timeout is None else 0
+        what = f"{self.peer} to take a message"
+        _wait(lambda: self._pending_bytes() <= limit, self.timeout if timeout is None else timeout, what)
 
     def receive(self, max_bytes: int) -> bytes:
         """Receive one message; its size is known, and checked, before it is taken in."""
@@ -81,7 +85,13 @@ class MpiTransport:
         return answer
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Wait until the peer has taken all messages."""
+        _wait(lambda: self._pending_bytes() <= 0, self.timeout, f"{self.peer} to take the last messages")
+
+    def _pending_bytes(self) -> int:
+        """Drop the sends that are complete; return the bytes of the others, at least 1 each."""
+        self._pending[:] = [(request, size) for request, size in self._pending if not request.Test()]
+        return sum(max(size, 1) for _, size in self._pending)
 
     def _start(self, payload: bytes) -> MPI.Request:
         return self.communicator.Isend([payload, MPI.BYTE], self.rank, _TAG)

@@ -101,9 +101,8 @@ class ServerSession:
         with self._recorder.recording(OFFLINE, "correlations"):
             requests: list[Request] = self._network.requests(images)
             self._source.prepare(requests + (matching_requests(self.terms.graph.output_shape[0]) if matching else []))
-        with self._recorder.recording(OFFLINE, "encryptions of zero"):
-            self._network.prepare(images)
-            self._channel.exchange("prepared", np.zeros(1, dtype=np.uint8))
+        self._network.prepare(self._channel, images, lambda name: self._recorder.stage(OFFLINE, name))
+        self._recorder.finish()
 
     def _extract(self, images: int) -> RingArray:
         with MpcParty(SERVER, self._channel, self._source) as party:

@@ -13,7 +13,9 @@ Polynomials move in and out through SEAL's documented serialisation, into an ano
 header that is reused here, and SEAL checks what it loads against the parameters. Uncompressed input, zstd output.
 """
 
+import hashlib
 import os
+import secrets
 import struct
 import threading
 from dataclasses import dataclass
@@ -24,13 +26,15 @@ import zstandard
 from numpy.typing import NDArray
 
 from protocols.errors import ParameterError, ProtocolError
-from protocols.ring import CrtModulus, RingArray
+from protocols.ring import CrtModulus, RingArray, random_ring
 
 __all__ = ["CkksContext", "CkksParameters", "ClientKeys", "PublicKey", "check_residues"]
 
 MAX_POLYNOMIALS = 16
 """SEAL allows 16 polynomials in one ciphertext; several ciphertexts share one container to share its overhead."""
 
+SEED_BYTES = 32
+_TRY_BYTES = 6
 _SEAL_HEADER = struct.Struct("<HBBBBHQ")
 _NO_COMPRESSION = 0
 _CIPHERTEXT_FIELDS = struct.Struct("<32sBQQQ16s")  # parms_id, NTT form, size, N, primes, scale and correction
@@ -147,6 +151,19 @@ class CkksContext:
         return _SEAL_HEADER.pack(magic, header_size, major, minor, _NO_COMPRESSION, 0, _SEAL_HEADER.size + size)
 
 
+@dataclass(frozen=True)
+class SeededZero:
+    """A symmetric encryption of zero (c0, c1) whose c1 is `expand_seed(seed)`.
+
+    Args:
+        seed: 32 bytes, public, used once.
+        c0: residues (2, N) in coefficient form.
+    """
+
+    seed: bytes
+    c0: RingArray
+
+
 class ClientKeys:
     """The client's key pair: encrypts zero, opens masked ciphertexts. The secret key never leaves this object."""
 
@@ -156,8 +173,6 @@ class ClientKeys:
         secret = generator.secret_key()
         self._public = seal.PublicKey()
         generator.create_public_key(self._public)
-        self._encryptor = seal.Encryptor(context.seal, self._public)
-        self._encryptor.set_secret_key(secret)
         start = _PLAINTEXT_FIELDS.size + _SEAL_HEADER.size + _ARRAY_SIZE.size
         words = np.frombuffer(context._save(secret), dtype=np.uint64, offset=start)[: 2 * context.degree]
         self._secret_ntt = context.load_plaintext(words.reshape(2, context.degree))
@@ -168,12 +183,21 @@ class ClientKeys:
         start = _CIPHERTEXT_FIELDS.size + _SEAL_HEADER.size + _ARRAY_SIZE.size
         return np.frombuffer(raw, dtype=np.uint64, offset=start).reshape(2, 3, self.context.degree)
 
-    def encrypt_zero(self) -> RingArray:
-        """Return a fresh symmetric encryption of zero: residues (2, 2, N) in coefficient form, to be used once."""
-        ciphertext = seal.Ciphertext()
-        self._encryptor.encrypt_zero_symmetric(ciphertext)
-        self.context.evaluator.transform_from_ntt_inplace(ciphertext)
-        return self.context.read(ciphertext)
+    def encrypt_zeros(self, count: int) -> list[SeededZero]:
+        """Return fresh symmetric encryptions of zero (e - a s, a), each to be used once.
+
+        a is expanded from a fresh public seed, which travels in its place; e is drawn from the system's CSPRNG.
+        """
+        modulus, degree = self.context.modulus, self.context.degree
+        seeds = [secrets.token_bytes(SEED_BYTES) for _ in range(count)]
+        zeros: list[SeededZero] = []
+        for start in range(0, count, MAX_POLYNOMIALS):
+            part = seeds[start : start + MAX_POLYNOMIALS]
+            product = self.multiply_by_secret(np.stack([expand_seed(seed, modulus, degree) for seed in part]))
+            noise = modulus.lift_signed(centred_binomial((len(part), degree)))
+            bodies = modulus.subtract(noise, product)
+            zeros += [SeededZero(seed, body) for seed, body in zip(part, bodies, strict=True)]
+        return zeros
 
     def multiply_by_secret(self, polynomials: RingArray) -> RingArray:
         """Return c1 s for residues c1 of shape (count, 2, N) in coefficient form; decryption is c0 + c1 s."""
@@ -218,6 +242,36 @@ class PublicKey:
         if count == 1:
             return ciphertexts[0]
         return self.context.load(np.concatenate([self.context.read(c) for c in ciphertexts]), ntt=True)
+
+
+def expand_seed(seed: bytes, modulus: CrtModulus, degree: int) -> RingArray:
+    """Return the uniform polynomial of a public seed: residues (2, degree) in coefficient form.
+
+    SHAKE-128 as an extendable-output function, six bytes a try, rejecting tries not below the prime: as ML-KEM expands
+    its public matrix (FIPS 203, algorithm 7).
+    """
+    planes = []
+    for index, prime in enumerate((modulus.p0, modulus.p1)):
+        bits = (prime - 1).bit_length()
+        tries = degree + 64
+        kept = np.empty(0, dtype=np.uint64)
+        while kept.size < degree:
+            stream = hashlib.shake_128(seed + bytes([index])).digest(_TRY_BYTES * tries)
+            words = np.zeros((tries, 8), dtype=np.uint8)
+            words[:, :_TRY_BYTES] = np.frombuffer(stream, dtype=np.uint8).reshape(-1, _TRY_BYTES)
+            candidates = words.view(np.uint64)[:, 0] & np.uint64((1 << bits) - 1)
+            kept = candidates[candidates < prime][:degree]
+            tries *= 2
+        planes.append(kept)
+    return np.stack(planes)
+
+
+def centred_binomial(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Draw noise from the system's CSPRNG: the difference of two sums of 21 bits, deviation 3.24, as SEAL does."""
+    words = random_ring(shape)
+    mask = np.uint64((1 << 21) - 1)
+    first, second = np.bitwise_count(words & mask), np.bitwise_count((words >> np.uint64(21)) & mask)
+    return first.astype(np.int64) - second.astype(np.int64)
 
 
 def check_residues(residues: RingArray, modulus: CrtModulus, what: str) -> RingArray:

@@ -25,8 +25,17 @@ import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
 from protocols.channel import Channel
-from protocols.ckks import MAX_POLYNOMIALS, CkksContext, ClientKeys, PublicKey, check_residues
-from protocols.ring import RingArray
+from protocols.ckks import (
+    MAX_POLYNOMIALS,
+    SEED_BYTES,
+    CkksContext,
+    ClientKeys,
+    PublicKey,
+    SeededZero,
+    check_residues,
+    expand_seed,
+)
+from protocols.ring import CrtModulus, RingArray
 
 __all__ = [
     "CiphertextsToSharesClient",
@@ -46,30 +55,25 @@ class SharesToCiphertextsClient:
 
     def __init__(self, keys: ClientKeys) -> None:
         self._keys = keys
-        self._zeros: deque[RingArray] = deque()
+        self._zeros: deque[SeededZero] = deque()
 
     def prepare(self, count: int) -> None:
         """Make `count` encryptions of zero ahead of time."""
-        self._zeros.extend(self._keys.encrypt_zero() for _ in range(count))
+        self._zeros.extend(self._keys.encrypt_zeros(count))
 
     def run(self, channel: Channel, label: str, share: RingArray) -> None:
-        """Send the client's share, polynomials of shape (items, groups, N)."""
+        """Send the client's share, or any values of its own in [0, 2^64): polynomials (items, groups, N)."""
         lifted = self._keys.context.modulus.lift(share, self._keys.context.parameters.guard_bits)
-        self._send(channel, label, lifted)
 
-    def run_private(self, channel: Channel, label: str, values: NDArray[np.int64]) -> None:
-        """Send values that the client holds in the clear (its own input), signed polynomials (items, groups, N)."""
-        lifted = self._keys.context.modulus.lift_signed(values, self._keys.context.parameters.guard_bits)
-        self._send(channel, label, lifted)
-
-    def _send(self, channel: Channel, label: str, lifted: RingArray) -> None:
-        items, groups, _, degree = lifted.shape
-        modulus = self._keys.context.modulus
-        message = np.empty((items, groups, 2, 2, degree, _RESIDUE_BYTES), dtype=np.uint8)
-        for index in np.ndindex(items, groups):
-            zero = self._zeros.popleft() if self._zeros else self._keys.encrypt_zero()
-            message[index] = _to_wire(np.stack([modulus.add(zero[0], lifted[index]), zero[1]]))
-        channel.send(label, message)
+        items, groups = lifted.shape[:2]
+        missing = items * groups - len(self._zeros)
+        if missing > 0:
+            self.prepare(missing)
+        zeros = [self._zeros.popleft() for _ in range(items * groups)]
+        bodies = np.stack([zero.c0 for zero in zeros]).reshape(lifted.shape)
+        seeds = np.frombuffer(b"".join(zero.seed for zero in zeros), dtype=np.uint8)
+        channel.send(f"{label}/seeds", seeds.reshape(items, groups, SEED_BYTES))
+        channel.send(label, _to_wire(self._keys.context.modulus.add(bodies, lifted)))
 
 
 class SharesToCiphertextsServer:
@@ -90,7 +94,7 @@ class SharesToCiphertextsServer:
 
         Args:
             shape: (items, groups).
-            share: polynomials (items, groups, N), or None where the client holds the values in the clear.
+            share: polynomials (items, groups, N), or None to take the client's values as they are.
             occupied: bool, of that shape or tiling it along the items: where False, both sides hold a public zero
                 (padding) rather than a share; None if there is no such place.
 
@@ -102,8 +106,12 @@ class SharesToCiphertextsServer:
         """
         items, groups = shape
         modulus, degree = self._context.modulus, self._context.degree
-        wire = channel.receive(label, np.uint8, (items, groups, 2, 2, degree, _RESIDUE_BYTES))
-        residues = check_residues(_from_wire(wire), modulus, f"{label} from {channel.peer}")
+        seeds = channel.receive(f"{label}/seeds", np.uint8, (items, groups, SEED_BYTES))
+        wire = channel.receive(label, np.uint8, (items, groups, 2, degree, _RESIDUE_BYTES))
+        residues = np.empty((items, groups, 2, 2, degree), dtype=np.uint64)
+        residues[:, :, 0] = check_residues(_from_wire(wire), modulus, f"{label} from {channel.peer}")
+        for index in np.ndindex(items, groups):
+            residues[index][1] = expand_seed(seeds[index].tobytes(), modulus, degree)
         if share is not None:
             own = modulus.lift(share, self._context.parameters.guard_bits, _SHARE_OFFSET)
             if occupied is not None:
@@ -144,6 +152,30 @@ class CiphertextsToSharesServer:
         pool = self._zeros.get(size)
         return pool.popleft() if pool else self._key.encrypt_zeros(size)
 
+    def mask(
+        self,
+        channel: Channel,
+        label: str,
+        ciphertexts: Sequence[Sequence[seal.Ciphertext]],
+        indices: NDArray[np.int64],
+    ) -> RingArray:
+        """Mask the ciphertexts, send them, and return the mask: the server's share modulo Q.
+
+        Args:
+            ciphertexts: [group][container] in NTT form, each *accumulated into* `encryption_of_zero`; consumed.
+            indices: the coefficients that are needed.
+
+        Returns:
+            Residues (items, groups, 2, len(indices)), uniform: m = what the client opens + this, mod Q.
+        """
+        polynomials = np.stack([self._read(containers) for containers in ciphertexts], axis=1)  # items, groups, 2, 2, N
+        mask = self._mask((polynomials.shape[0], polynomials.shape[1], len(indices)))
+        modulus = self._context.modulus
+        masked = modulus.subtract(polynomials[:, :, 0][..., indices], mask)
+        channel.send(label, _to_wire(polynomials[:, :, 1]))
+        channel.send(f"{label}/c0", _to_wire(masked))
+        return mask
+
     def run(
         self,
         channel: Channel,
@@ -152,25 +184,13 @@ class CiphertextsToSharesServer:
         indices: NDArray[np.int64],
         shift: int,
     ) -> RingArray:
-        """Mask the ciphertexts, send them, and return the server's share.
+        """Mask the ciphertexts, send them, and return the server's share of m / 2^shift, (items, groups, len(indices)).
 
         Args:
-            ciphertexts: [group][container] in NTT form, each *accumulated into* `encryption_of_zero`; consumed.
-            indices: the coefficients that are needed.
-            shift: t, bits to drop: the shares are of m / 2^t.
-
-        Returns:
-            The server's share, shape (items, groups, len(indices)).
+            ciphertexts, indices: as for `mask`.
+            shift: t, bits to drop.
         """
-        polynomials = np.stack([self._read(containers) for containers in ciphertexts], axis=1)  # items, groups, 2, 2, N
-        mask = self._mask((polynomials.shape[0], polynomials.shape[1], len(indices)))
-        modulus = self._context.modulus
-        masked = modulus.subtract(polynomials[:, :, 0][..., indices], mask)
-        channel.send(label, _to_wire(polynomials[:, :, 1]))
-        channel.send(f"{label}/c0", _to_wire(masked))
-        # The client has b = m - M mod Q, and m = b - (Q - M) over the integers, except with probability |m| / Q.
-        negated = modulus.subtract(np.zeros_like(mask), mask)
-        return np.uint64(0) - modulus.shift_right(negated, shift)
+        return server_share(self._context.modulus, self.mask(channel, label, ciphertexts, indices), shift)
 
     def _read(self, containers: Sequence[seal.Ciphertext]) -> RingArray:
         parts = []
@@ -213,6 +233,15 @@ class CiphertextsToSharesClient:
         product = self._keys.multiply_by_secret(randoms.reshape(-1, 2, degree)).reshape(items, groups, 2, degree)
         opened = modulus.add(check_residues(_from_wire(c0), modulus, what), product[..., indices])
         return modulus.shift_right(opened, shift)
+
+
+def server_share(modulus: CrtModulus, residues: RingArray, shift: int) -> RingArray:
+    """Shift the server's share modulo Q, residues M (..., 2, n), to one modulo 2^64, (..., n).
+
+    The client has b = m - M mod Q, and m = b - (Q - M) over the integers, except with probability |m| / Q.
+    """
+    negated = modulus.subtract(np.zeros_like(residues), residues)
+    return np.uint64(0) - modulus.shift_right(negated, shift)
 
 
 def container_slices(items: int) -> list[slice]:

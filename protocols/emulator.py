@@ -27,9 +27,9 @@ from protocols.graph import (
     Square,
     Weights,
 )
-from protocols.linear import quantise
 from protocols.local_ops import average_scale
 from protocols.network import convolution_shapes, layer_weights
+from protocols.plain_convolution import quantise
 from protocols.ring import FRACTION_BITS, encode
 
 __all__ = ["Emulator"]

@@ -162,18 +162,25 @@ class NetworkClient(_Network):
 
     def __init__(self, graph: Graph, keys: ClientKeys) -> None:
         super().__init__(graph)
-        readers = _check_input_readers(graph)
+        _check_input_readers(graph)
         self._layers = {
-            name: PrivateConvolutionClient(name, shape, keys, private_input=name in readers)
-            for name, shape in convolution_shapes(graph).items()
+            name: PrivateConvolutionClient(name, shape, keys) for name, shape in convolution_shapes(graph).items()
         }
 
-    def prepare(self, batch: int = 1, on_layer: OnLayer | None = None) -> None:
-        """Make this side's encryptions of zero for one run on `batch` inputs."""
-        for name, layer in self._layers.items():
+    def prepare(self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None) -> None:
+        """Do, with the server, the linear layers' offline work for one run on `batch` inputs.
+
+        Every layer's encryption is sent one layer ahead, so that the server has work while the client encrypts.
+        """
+        layers = list(self._layers.items())
+        for index, (name, layer) in enumerate(layers):
             if on_layer:
                 on_layer(name)
-            layer.prepare(batch)
+            if index == 0:
+                layer.offer(channel, batch)
+            if index + 1 < len(layers):
+                layers[index + 1][1].offer(channel, batch)
+            layer.accept(channel)
 
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         return self._layers[name].run(channel, _present(value))
@@ -190,22 +197,20 @@ class NetworkServer(_Network):
 
     def __init__(self, graph: Graph, weights: Weights, public_key: PublicKey, on_layer: OnLayer | None = None) -> None:
         super().__init__(graph)
-        readers = _check_input_readers(graph)
+        _check_input_readers(graph)
         self._layers = {}
         for name, shape in convolution_shapes(graph).items():
             if on_layer:
                 on_layer(name)
             weight, bias = layer_weights(weights, name, shape)
-            self._layers[name] = PrivateConvolutionServer(
-                name, shape, public_key, weight, bias, private_input=name in readers
-            )
+            self._layers[name] = PrivateConvolutionServer(name, shape, public_key, weight, bias)
 
-    def prepare(self, batch: int = 1, on_layer: OnLayer | None = None) -> None:
-        """Make this side's encryptions of zero and masks for one run on `batch` inputs."""
+    def prepare(self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None) -> None:
+        """Do, with the client, the linear layers' offline work for one run on `batch` inputs."""
         for name, layer in self._layers.items():
             if on_layer:
                 on_layer(name)
-            layer.prepare(batch)
+            layer.prepare(channel, batch)
 
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         return self._layers[name].run(channel, value, batch)
@@ -228,13 +233,12 @@ def layer_weights(
     return weight.reshape(expected), weights[name].bias
 
 
-def _check_input_readers(graph: Graph) -> set[str]:
+def _check_input_readers(graph: Graph) -> None:
     """The network's input is the client's alone, so only linear layers, which take it encrypted, may read it."""
     readers = [node for node in graph.nodes if INPUT in node.inputs]
     if not all(isinstance(node, Conv2d) for node in readers):
         names = [node.name for node in readers if not isinstance(node, Conv2d)]
         raise ParameterError(f"expected only convolutions to read the network's input, got {names}")
-    return {node.name for node in readers}
 
 
 def _present(value: RingArray | None) -> RingArray:
