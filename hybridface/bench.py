@@ -17,6 +17,8 @@ _ROWS = {
     "online MB down": ("online", "bytes_down", 1e-6),
     "online rounds": ("online", "rounds", 1.0),
     "offline seconds": ("offline", "elapsed_seconds", 1.0),
+    "offline MB up": ("offline", "bytes_up", 1e-6),
+    "offline MB down": ("offline", "bytes_down", 1e-6),
     "offline MB from and to the dealer": ("offline", "dealer_bytes", 1e-6),
 }
 
