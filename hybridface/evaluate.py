@@ -249,7 +249,7 @@ def _run_protocol(
             error = max(error, float(np.abs(opened - embedded[first].plain).max()))
             emulator_error = max(emulator_error, float(np.abs(opened - embedded[first].emulated).max()))
             distance = np.linalg.norm(embedded[first].plain - embedded[second].plain)
-            different += session.verify(chips[1], template).match != (distance < model.threshold)
+            different += int(session.verify(chips[1], template).match != bool(distance < model.threshold))
     return {
         "protocol: pairs": len(pairs),
         "protocol: decisions that differ from the plaintext network": different,
