@@ -4,6 +4,7 @@ Exit status: 0 same person (or done), 1 different people, 2 error. Errors are on
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,7 @@ from protocols.matching import Reveal
 __all__ = ["app", "main"]
 
 EXIT_ERROR = 2
+_STARTED_BY_MPIEXEC = ("PMI_RANK", "PMIX_RANK")
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     no_args_is_help=True,
@@ -168,10 +170,24 @@ def main() -> None:
         app()
     except HybridFaceError as error:
         sys.stderr.write(f"hybridface: {error}\n")
-        sys.exit(EXIT_ERROR)
+        _exit_with_error()
     except KeyboardInterrupt:
         sys.stderr.write("hybridface: interrupted\n")
-        sys.exit(EXIT_ERROR)
+        _exit_with_error()
+    except SystemExit as end:
+        if end.code == EXIT_ERROR:
+            _exit_with_error()
+        raise
+
+
+def _exit_with_error() -> None:
+    """Exit with status 2. A rank of mpiexec that has not joined MPI yet ends the others, who wait for it."""
+    if any(name in os.environ for name in _STARTED_BY_MPIEXEC) and "mpi4py.MPI" not in sys.modules:
+        from mpi4py import MPI
+
+        sys.stderr.flush()
+        MPI.COMM_WORLD.Abort(EXIT_ERROR)
+    sys.exit(EXIT_ERROR)
 
 
 def _print_outcome(outcome: Outcome, network: Model, as_json: bool, layers: bool) -> None:

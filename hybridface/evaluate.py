@@ -85,6 +85,8 @@ def read_pairs(path: Path) -> list[Pair]:
         ]
     except (OSError, ValueError, IndexError) as error:
         raise ImageError(f"{path}: expected pairs in LFW's format, got {error}") from error
+    if not pairs:
+        raise ImageError(f"{path}: expected pairs in LFW's format, got none")
     return pairs
 
 
@@ -110,6 +112,9 @@ def evaluate_pairs(
     model = load_model(model_name)
     with _folder(images) as folder:
         photos = sorted({photo for pair in pairs for photo in pair[:2]})
+        missing = [photo for photo in photos if not (folder / photo).is_file()]
+        if missing:
+            raise ImageError(f"{images}: expected every photo of the pairs, found no {missing[0]}")
         embedded = _embed_all(folder, photos, model_name, workers, shown)
         figures, differing = _compare(pairs, embedded, model.threshold)
         chosen = random.Random(seed).sample(pairs, min(protocol, len(pairs)))  # noqa: S311 (a sample, not a secret)
@@ -138,9 +143,11 @@ def _folder(images: Path) -> Iterator[Path]:
 
 
 def _persons(folder: Path) -> Path:
-    """Descend while there is nothing but one folder."""
+    """Descend while there is nothing but one folder of folders."""
     children = list(folder.iterdir())
-    return _persons(children[0]) if len(children) == 1 and children[0].is_dir() else folder
+    if len(children) == 1 and children[0].is_dir() and any(child.is_dir() for child in children[0].iterdir()):
+        return _persons(children[0])
+    return folder
 
 
 def _embed_all(folder: Path, photos: Sequence[str], model: str, workers: int, shown: bool) -> dict[str, Embedded]:

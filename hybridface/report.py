@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from hybridface.models import Model
@@ -43,7 +44,7 @@ def cost_table(cost: CostReport, model: Model, layers: bool = False) -> Table:
             continue
         table.add_row(f"[bold]{phase}[/bold]")
         for stage in stages if layers else _grouped(cost, stages, model):
-            table.add_row(f"  {stage.stage}", *_cells(stage))
+            table.add_row(f"  {escape(stage.stage)}", *_cells(stage))
         table.add_row("  [bold]total[/bold]", *(f"[bold]{cell}[/bold]" for cell in _cells(cost.total(phase))))
         table.add_section()
     return table

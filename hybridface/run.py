@@ -61,7 +61,7 @@ def run_parties(
     """
     base = [sys.executable, "-m", "hybridface", "party"]
     ranks = [
-        [*base, "client", *(str(photo) for photo in photos), "--events", *client_options, *shared_options],
+        [*base, "client", "--events", *client_options, *shared_options, "--", *(str(photo) for photo in photos)],
         [*base, "server", "--events", *shared_options],
         [*base, "dealer", "--events"],
     ]
@@ -79,6 +79,8 @@ def run_parties(
                 if on_event:
                     on_event(event)
             status = process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise RunError(f"expected mpiexec to end within {_END_SECONDS:g} s of its ranks, it did not") from None
         finally:
             process.kill()
     if errors:

@@ -84,6 +84,8 @@ class ClientSession:
 
     def prepare(self, images: int = 1, matching: bool = True) -> None:
         """Make, offline, all that one verification (or enrolment, without `matching`) of 1 or 2 images uses up."""
+        if images not in (1, 2):
+            raise ParameterError(f"expected to prepare for 1 or 2 images, got {images}")
         self._command({"operation": "prepare", "images": images, "matching": matching})
         names = list(convolution_shapes(self.terms.graph))
         self._report(OFFLINE, "correlations", 0, len(names) + 1)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from protocols.channel import Channel
+from protocols.channel import Channel, printable
 from protocols.errors import ProtocolError
 
 __all__ = ["CostReport", "Recorder", "StageCost"]
@@ -152,7 +152,11 @@ def merge(client: Sequence[StageCost], report: dict[str, Any]) -> CostReport:
     Raises:
         ProtocolError: the report is malformed.
     """
-    merged = {(stage.phase, stage.stage): stage for stage in client}
+    merged: dict[tuple[str, str], StageCost] = {}
+    for stage in client:
+        old = merged.get((stage.phase, stage.stage))
+        pair = [stage] if old is None else [old, stage]
+        merged[stage.phase, stage.stage] = CostReport(()).total(stage.phase, pair, stage.stage)
     try:
         for phase, name, seconds, dealer in report["stages"]:
             old = merged.get((str(phase), str(name)), StageCost(str(phase), str(name)))
@@ -160,6 +164,6 @@ def merge(client: Sequence[StageCost], report: dict[str, Any]) -> CostReport:
             values["server_seconds"] += float(seconds)
             values["dealer_bytes"] += int(dealer)
             merged[old.phase, old.stage] = StageCost(**values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolError(f"expected the server's cost report, got {str(report)[:80]}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"expected the server's cost report, got {printable(report)}") from error
     return CostReport(tuple(sorted(merged.values(), key=lambda stage: stage.phase)))

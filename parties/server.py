@@ -12,7 +12,7 @@ import numpy as np
 from parties.cost import OFFLINE, ONLINE, Recorder, server_report
 from parties.progress import OnProgress, Progress
 from parties.terms import Terms, agree
-from protocols.channel import Channel
+from protocols.channel import Channel, printable
 from protocols.ckks import CkksContext, PublicKey
 from protocols.correlations import DealerServer, Request
 from protocols.errors import ParameterError, ProtocolError
@@ -72,7 +72,7 @@ class ServerSession:
             ProtocolError: there is none of that name.
         """
         if name not in self._templates:
-            raise ProtocolError(f"expected the name of an enrolled template, got {name[:40]!r}")
+            raise ProtocolError(f"expected the name of an enrolled template, got {printable(name, 40)!r}")
         return self._templates[name]
 
     def serve(self) -> None:
@@ -95,7 +95,7 @@ class ServerSession:
                     template = self.template_share(name)
                     self._decide(self._extract(1), template)
                 case _:
-                    raise ProtocolError(f"expected a command, got {str(command)[:80]}")
+                    raise ProtocolError(f"expected a command, got {printable(command)}")
 
     def _prepare(self, images: int, matching: bool) -> None:
         with self._recorder.recording(OFFLINE, "correlations"):

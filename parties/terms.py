@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from protocols.channel import VERSION, Channel
+from protocols.channel import VERSION, Channel, printable
 from protocols.ckks import CkksParameters
 from protocols.comparison import COMPARISON_BITS
 from protocols.errors import ParameterError, ProtocolError
@@ -60,5 +60,7 @@ def agree(channel: Channel, terms: Terms) -> None:
     theirs = channel.receive_document("terms")
     for key in {**own, **theirs}:
         if own.get(key) != theirs.get(key):
-            mine, other = (str(document.get(key))[:16] for document in (own, theirs))
-            raise ProtocolError(f"the peers disagree on {key}: expected {mine}, the {channel.peer} has {other}")
+            mine, other = (printable(document.get(key), 16) for document in (own, theirs))
+            raise ProtocolError(
+                f"the peers disagree on {printable(key, 40)}: expected {mine}, the {channel.peer} has {other}"
+            )

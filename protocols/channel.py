@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from protocols.errors import PeerLostError, ProtocolError
 
-__all__ = ["Channel", "ChannelStatistics", "Transport", "tag_of"]
+__all__ = ["Channel", "ChannelStatistics", "Transport", "printable", "tag_of"]
 
 VERSION = 1
 _MAGIC = b"HF"
@@ -133,7 +133,7 @@ class Channel:
         payload = self.receive(label, np.uint8, (size,)).tobytes()
         try:
             document = json.loads(payload)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProtocolError(f"{label} from {self.peer}: expected JSON, got {payload[:40]!r}") from error
         if not isinstance(document, dict):
             raise ProtocolError(f"{label} from {self.peer}: expected a JSON object, got {type(document).__name__}")
@@ -141,7 +141,7 @@ class Channel:
 
     def send_error(self, message: str) -> None:
         """Tell the peer, as a last message, why this side ends. Never raises: the peer may be gone already."""
-        text = message.encode()[:_MAX_ERROR_BYTES]
+        text = message.encode(errors="replace")[:_MAX_ERROR_BYTES]
         header = _HEADER.pack(_MAGIC, VERSION, _ERROR_CODE, 0, 1) + _DIMENSION.pack(len(text))
         try:
             self.transport.send(header + text, _ERROR_SECONDS)
@@ -176,7 +176,7 @@ class Channel:
             raise ProtocolError(f"{what}: truncated header ({len(frame)} bytes, {dimensions} dimensions)")
         if code == _ERROR_CODE:
             text = frame[start : start + _MAX_ERROR_BYTES].decode(errors="replace")
-            raise PeerLostError(f"{self.peer} ended: {''.join(c for c in text if c.isprintable())}")
+            raise PeerLostError(f"{self.peer} ended: {printable(text, _MAX_ERROR_BYTES)}")
         came = tuple(d for (d,) in _DIMENSION.iter_unpack(frame[_HEADER.size : start]))
         if tag != tag_of(label):
             raise ProtocolError(f"{what}: expected tag {tag_of(label):#x}, got {tag:#x} (the peers are out of step)")
@@ -186,6 +186,11 @@ class Channel:
         if len(frame) - start != size:
             raise ProtocolError(f"{what}: expected {size} bytes of data, got {len(frame) - start}")
         return np.frombuffer(bytearray(memoryview(frame)[start:]), dtype=dtype).reshape(shape)
+
+
+def printable(text: object, length: int = 80) -> str:
+    """Return a peer's text as it may be shown: one line of printable characters, at most `length` of them."""
+    return "".join(c for c in str(text)[: 4 * length] if c.isprintable())[:length]
 
 
 def _frame(label: str, array: NDArray[Any]) -> bytes:

@@ -206,7 +206,12 @@ class ClientKeys:
         for container in in_containers(polynomials):
             ciphertext = self.context.load(container, ntt=False)
             evaluator.transform_to_ntt_inplace(ciphertext)
-            evaluator.multiply_plain_inplace(ciphertext, self._secret_ntt)
+            try:
+                evaluator.multiply_plain_inplace(ciphertext, self._secret_ntt)
+            except RuntimeError as error:  # SEAL refuses a product that is zero
+                raise ProtocolError(
+                    f"expected ciphertexts with a random component, got one without: {error}"
+                ) from error
             evaluator.transform_from_ntt_inplace(ciphertext)
             parts.append(self.context.read(ciphertext))
         return np.concatenate(parts)[: len(polynomials)]

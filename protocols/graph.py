@@ -189,6 +189,7 @@ class Graph:
             unknown = [name for name in node.inputs if name not in shapes]
             if unknown:
                 raise ParameterError(f"{node.name}: expected inputs defined earlier, got {unknown}")
+            _check_axes(node, [shapes[name] for name in node.inputs])
             shape = node.output_shape(*(shapes[name] for name in node.inputs))
             if min(shape) < 1:
                 raise ParameterError(f"{node.name}: the output would have shape {shape}")
@@ -232,6 +233,17 @@ def pool_before_relu(graph: Graph) -> Graph:
         else:
             nodes.append(dataclasses.replace(node, inputs=tuple(swapped.get(name, name) for name in node.inputs)))
     return Graph(graph.input_shape, tuple(nodes))
+
+
+def _check_axes(node: Node, shapes: list[Shape]) -> None:
+    """Raise `ParameterError` unless a node reads as many inputs, of as many axes, as its kind does."""
+    inputs = 2 if isinstance(node, Add) else 1
+    if len(shapes) != inputs:
+        raise ParameterError(f"{node.name}: expected {inputs} input(s), got {len(shapes)}")
+    flat = isinstance(node, Conv2d) and node.flat
+    axes = 1 if flat else 3 if isinstance(node, Conv2d | MaxPool2d | AvgPool2d | Pad) else None
+    if axes and any(len(shape) != axes for shape in shapes):
+        raise ParameterError(f"{node.name}: expected inputs of {axes} axes, got shapes {shapes}")
 
 
 def _window(

@@ -174,13 +174,14 @@ class MpcParty:
     def __enter__(self) -> "MpcParty":
         if getattr(_entered, "world", None) is not None:
             raise ParameterError("expected one party per thread, got a second one")
+        _entered.settings = None
         _entered.world = _World(
             ChannelCommunicator(self.channel, self.rank), CorrelationProvider(self.correlations), _generators()
         )
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _entered.world = None
+        _entered.world = _entered.settings = None
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,22 @@ class _ThreadGenerators(dict[str, Any]):
         return world.generators[key] if world else super().__getitem__(key)
 
 
+class _ThreadConfig(type(crypten.config.cfg)):  # type: ignore[misc]
+    """CrypTen's configuration; what its functions override while they run, an entered party overrides for itself."""
+
+    @property
+    def config(self) -> Any:
+        own = getattr(_entered, "settings", None)
+        return self.__dict__["config"] if own is None else own
+
+    @config.setter
+    def config(self, value: Any) -> None:
+        if getattr(_entered, "world", None) is None:
+            self.__dict__["config"] = value
+        else:
+            _entered.settings = value
+
+
 def _install() -> None:
     """Point CrypTen's module attributes at the entered party of the current thread, else at what they were."""
     original_get = crypten.communicator.get
@@ -269,6 +286,7 @@ def _install() -> None:
     crypten.communicator.is_initialized = is_initialized
     crypten.mpc.get_default_provider = get_default_provider
     crypten.generators = _ThreadGenerators(crypten.generators)
+    crypten.config.cfg.__class__ = _ThreadConfig
 
 
 _install()

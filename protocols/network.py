@@ -230,7 +230,10 @@ def layer_weights(
     weight = np.asarray(weights[name].weight, dtype=np.float64)
     if weight.size != np.prod(expected) or not np.isfinite(weight).all():
         raise ParameterError(f"{name}: expected finite weights of shape {expected}, got {weight.shape}")
-    return weight.reshape(expected), weights[name].bias
+    bias = weights[name].bias
+    if bias is not None and (bias.shape != (shape.channels_out,) or not np.isfinite(bias).all()):
+        raise ParameterError(f"{name}: expected a finite bias of shape ({shape.channels_out},), got {bias.shape}")
+    return weight.reshape(expected), bias
 
 
 def _check_input_readers(graph: Graph) -> None:

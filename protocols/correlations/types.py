@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from protocols.bitplanes import bit_planes, plane_words, unpack_plane
+from protocols.channel import printable
 from protocols.errors import ParameterError, ProtocolError
 from protocols.ring import RingArray
 
@@ -37,6 +38,7 @@ __all__ = [
 
 Shape = tuple[int, ...]
 _MAX_ELEMENTS = 1 << 28
+_MAX_AXES = 8
 _OPERATIONS = ("mul", "matmul", "conv1d", "conv2d")
 
 
@@ -281,14 +283,27 @@ def request_from_document(document: Any) -> Request:
     try:
         fields = {name: _tuples(value) for name, value in document.items() if name != "kind"}
         request = _KINDS[document["kind"]](**fields)
+        if not all(_is_plain(value) for value in fields.values()):
+            raise TypeError("expected integers, tuples of them, and names")
+        if not all(_is_shape(field.shape) for field in request.uniform):
+            raise ValueError("expected sizes >= 0")
         sizes = [math.prod(field.shape) for field in (*request.uniform, *request.derived)]
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise ProtocolError(f"expected a correlation request, got {str(document)[:80]}") from error
-    if any(not isinstance(n, int) or n < 0 for field in request.uniform for n in field.shape):
-        raise ProtocolError(f"expected sizes >= 0 in a correlation request, got {request}")
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ProtocolError(f"expected a correlation request, got {printable(document)}") from error
     if sum(sizes) > _MAX_ELEMENTS:
         raise ProtocolError(f"expected a correlation of at most {_MAX_ELEMENTS} elements, got {sum(sizes)}")
     return request
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, tuple) and len(value) <= _MAX_AXES and all(type(n) is int and 0 <= n < 2**31 for n in value)
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a field is an integer, a name, or a tuple of such."""
+    return isinstance(value, int | str) or (isinstance(value, tuple) and all(_is_plain(item) for item in value))
 
 
 def _tuples(value: Any) -> Any:
