@@ -205,8 +205,8 @@ class ClientKeys:
         evaluator = self.context.evaluator
         for container in in_containers(polynomials):
             ciphertext = self.context.load(container, ntt=False)
-            evaluator.transform_to_ntt_inplace(ciphertext)
             try:
+                evaluator.transform_to_ntt_inplace(ciphertext)
                 evaluator.multiply_plain_inplace(ciphertext, self._secret_ntt)
             except RuntimeError as error:  # SEAL refuses a product that is zero
                 raise ProtocolError(

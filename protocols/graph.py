@@ -239,7 +239,9 @@ def _check_axes(node: Node, shapes: list[Shape]) -> None:
     """Raise `ParameterError` unless a node reads as many inputs, of as many axes, as its kind does."""
     inputs = 2 if isinstance(node, Add) else 1
     if len(shapes) != inputs:
-        raise ParameterError(f"{node.name}: expected {inputs} input(s), got {len(shapes)}")
+        raise ParameterError(
+            f"{node.name}: expected {'two inputs of one shape' if inputs == 2 else 'one input'}, got {len(shapes)}"
+        )
     flat = isinstance(node, Conv2d) and node.flat
     axes = 1 if flat else 3 if isinstance(node, Conv2d | MaxPool2d | AvgPool2d | Pad) else None
     if axes and any(len(shape) != axes for shape in shapes):

@@ -96,12 +96,11 @@ class PrivateConvolutionClient:
         Returns:
             uint64 (B, M, height_out, width_out) at 16 fractional bits.
         """
+        _check_images(self.plan, share)
         batch = share.shape[0]
         if not self._pool.get(batch):
             self.prepare(channel, batch)
         r, output = self._pool[batch].popleft()
-        if share.shape != r.shape:
-            raise ParameterError(f"{self.label}: expected a share of shape {r.shape}, got {share.shape}")
         channel.send(self.label, share - r)
         return output
 
@@ -161,7 +160,9 @@ class PrivateConvolutionServer:
         Returns:
             uint64 (B, M, height_out, width_out) at 16 fractional bits.
         """
-        batch = batch if share is None else share.shape[0]
+        if share is not None:
+            _check_images(self.plan, share)
+            batch = share.shape[0]
         if not self._pool.get(batch):
             self.prepare(channel, batch)
         mask = self._pool[batch].popleft()
@@ -191,6 +192,12 @@ class PrivateConvolutionServer:
                 evaluator.add_inplace(total, product)
             results.append(total)
         return results
+
+
+def _check_images(plan: ConvPlan, images: RingArray) -> None:
+    expected = (plan.shape.channels, plan.shape.height, plan.shape.width)
+    if images.ndim != 4 or images.shape[1:] != expected:
+        raise ParameterError(f"expected images (B, {', '.join(map(str, expected))}), got {images.shape}")
 
 
 def _plan(shape: ConvShape | ConvPlan, degree: int) -> ConvPlan:

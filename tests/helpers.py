@@ -11,6 +11,7 @@ from scipy import stats
 
 from parties.local import run_locally
 from protocols import MpcParty, share
+from protocols.errors import PeerLostError, ProtocolError
 
 CHANCE = 1e-7
 """The chance that a statistical test fails although the code is right."""
@@ -76,6 +77,14 @@ def opened(function: Callable[..., Any], *secrets: Any) -> Any:
     """Run `function` as both parties and return the value that their two results share, as signed integers."""
     first, second = on_shares(function, *secrets)
     return (first + second).view(np.int64)
+
+
+def outcome(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+    """Return a result and "", or None and the message of the two errors that a peer's bytes may cause."""
+    try:
+        return function(*arguments), ""
+    except (ProtocolError, PeerLostError) as error:
+        return None, str(error)
 
 
 def pool_is_empty(party: MpcParty) -> bool:

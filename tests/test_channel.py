@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,7 +122,6 @@ def test_any_error_report_is_readable(text: bytes) -> None:
         receive_raw(header(code=255, shape=(len(text),)) + text)
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeEncodeError, reason="channel.py: send_error of a lone surrogate raises")
 def test_an_error_report_never_raises() -> None:
     channels()[0].send_error("cannot read \udcff.jpg")
 
@@ -129,12 +129,9 @@ def test_an_error_report_never_raises() -> None:
 @given(st.binary(min_size=1, max_size=200) | st.binary(max_size=150).map(lambda tail: header()[:HEADER] + tail))
 @settings(max_examples=200, deadline=None)
 def test_random_bytes_never_raise_anything_else(frame: bytes) -> None:
-    try:
-        came = receive_raw(frame)
-    except (ProtocolError, PeerLostError) as error:
-        assert "\n" not in str(error)
-    else:
-        assert frame == _frame(LABEL, came)
+    came, error = outcome(receive_raw, frame)
+    assert "\n" not in error
+    assert error or frame == _frame(LABEL, came)
 
 
 @given(st.lists(st.tuples(st.integers(0, HEADER + 8 + 47), st.integers(1, 255)), min_size=1, max_size=3))
@@ -143,11 +140,8 @@ def test_a_damaged_frame_never_raises_anything_else(damage: list[tuple[int, int]
     frame = bytearray(header() + DATA)
     for position, change in damage:
         frame[position] ^= change
-    try:
-        came = receive_raw(bytes(frame))
-    except (ProtocolError, PeerLostError):
-        return
-    assert came.tobytes() == bytes(frame[HEADER + 8 :])
+    came, error = outcome(receive_raw, bytes(frame))
+    assert error or came.tobytes() == bytes(frame[HEADER + 8 :])
 
 
 def receive_document(payload: bytes, size: int | None = None) -> dict[str, Any]:
@@ -181,7 +175,6 @@ def test_a_malformed_document_is_refused(payload: bytes, size: int | None, reaso
         receive_document(payload, size)
 
 
-@pytest.mark.xfail(strict=True, raises=RecursionError, reason="channel.py: receive_document lets RecursionError out")
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_a_deeply_nested_document_is_refused(opening: bytes) -> None:
     with pytest.raises(ProtocolError):
@@ -191,12 +184,9 @@ def test_a_deeply_nested_document_is_refused(opening: bytes) -> None:
 @given(st.binary(min_size=1, max_size=60) | st.text(alphabet='{}[]":,1e-', min_size=1).map(str.encode))
 @settings(max_examples=200, deadline=None)
 def test_random_documents_never_raise_anything_else(payload: bytes) -> None:
-    try:
-        document = receive_document(payload)
-    except ProtocolError as error:
-        assert "\n" not in str(error)
-    else:
-        assert document == json.loads(payload)
+    document, error = outcome(receive_document, payload)
+    assert "\n" not in error
+    assert error or document == json.loads(payload)
 
 
 steps = st.lists(st.sampled_from(["there", "back", "exchange", "document"]), max_size=20)
@@ -243,9 +233,9 @@ def test_a_snapshot_stays_as_it_was() -> None:
 
 def test_a_silent_peer_is_given_up_and_a_closed_one_at_once() -> None:
     client, server = channels(timeout=0.02)
-    with pytest.raises(PeerLostError, match="within 0.02 s"):
+    with pytest.raises(PeerLostError, match=r"within 0\.02 s"):
         server.receive(LABEL, np.uint64, (2, 3))
-    with pytest.raises(PeerLostError, match="within 0.02 s"):
+    with pytest.raises(PeerLostError, match=r"within 0\.02 s"):
         server.exchange(LABEL, EXPECTED)
     client, server = channels(timeout=250)  # so that waiting for it would be noticed
     client.close()

@@ -1,5 +1,6 @@
 """Keys, noise and polynomials: SEAL's containers hold what we put in, and encryptions are fresh and small."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,18 @@ from helpers import assert_uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.ckks import CkksContext, CkksParameters, ClientKeys, PublicKey, check_residues, in_containers
+from protocols.ckks import (
+    CkksContext,
+    CkksParameters,
+    ClientKeys,
+    PublicKey,
+    centred_binomial,
+    check_residues,
+    expand_seed,
+    in_containers,
+)
 from protocols.errors import ParameterError, ProtocolError
+from protocols.ring import CrtModulus
 
 N = 4096
 
@@ -29,9 +40,42 @@ def random_residues(context: CkksContext, count: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).integers(0, primes, (count, 2, N), dtype=np.uint64)
 
 
+def encryption_of_zero(keys: ClientKeys) -> Any:
+    """A seeded encryption of zero, expanded: residues (2, 2, N)."""
+    (zero,) = keys.encrypt_zeros(1)
+    return np.stack([zero.c0, expand_seed(zero.seed, keys.context.modulus, N)])
+
+
+def test_seeds_expand_alike_and_never_twice_the_same(keys: ClientKeys) -> None:
+    modulus = keys.context.modulus
+    zeros = keys.encrypt_zeros(20)
+    assert len(zeros) == len({zero.seed for zero in zeros}) == 20
+    first, again = (expand_seed(zeros[0].seed, modulus, N) for _ in range(2))
+    assert (first == again).all()
+    assert (first < modulus.primes).all()
+    assert (first != expand_seed(zeros[1].seed, modulus, N)).mean() > 0.99
+
+
+def test_a_seed_expands_to_shake_128_with_rejection() -> None:
+    """Independently, by Python integers, with primes of which about half of all tries are rejected."""
+    modulus = CrtModulus(2**40 + 15, 2**33 + 17)
+    for plane, prime in enumerate((modulus.p0, modulus.p1)):
+        stream = hashlib.shake_128(bytes(32) + bytes([plane])).digest(6 * 200)
+        tries = [int.from_bytes(stream[i : i + 6], "little") % 2 ** prime.bit_length() for i in range(0, 1200, 6)]
+        expected = [value for value in tries if value < prime][:50]
+        assert expand_seed(bytes(32), modulus, 50)[plane].tolist() == expected
+
+
+def test_noise_is_centred_binomial() -> None:
+    noise = centred_binomial((1 << 18,))
+    assert np.abs(noise).max() <= 21
+    assert abs(noise.std() - 10.5**0.5) < 0.02
+    assert abs(noise.mean()) < 0.03
+
+
 def test_a_fresh_symmetric_encryption_of_zero_has_the_stated_noise(keys: ClientKeys) -> None:
-    noise = np.stack([decrypt(keys, keys.encrypt_zero()) for _ in range(4)])
-    assert np.abs(noise).max() <= 20  # SEAL clips at six deviations
+    noise = np.stack([decrypt(keys, encryption_of_zero(keys)) for _ in range(4)])
+    assert np.abs(noise).max() <= 21  # a centred binomial of 21 coins
     assert 3.1 < noise.std() < 3.4
     assert abs(noise.mean()) < 0.2
 
@@ -49,7 +93,7 @@ def test_public_key_encryptions_decrypt_to_small_noise(keys: ClientKeys, public_
 
 
 def test_encryptions_are_fresh_and_uniform_in_both_polynomials(keys: ClientKeys) -> None:
-    ciphertexts = np.stack([keys.encrypt_zero() for _ in range(6)])
+    ciphertexts = np.stack([encryption_of_zero(keys) for _ in range(6)])
     for plane, prime in enumerate((keys.context.modulus.p0, keys.context.modulus.p1)):
         for part in (0, 1):
             values = ciphertexts[:, part, plane]
@@ -59,7 +103,7 @@ def test_encryptions_are_fresh_and_uniform_in_both_polynomials(keys: ClientKeys)
 
 def test_another_key_does_not_decrypt(keys: ClientKeys) -> None:
     other = ClientKeys(CkksContext())
-    ciphertext = keys.encrypt_zero()
+    ciphertext = encryption_of_zero(keys)
     opened = keys.context.modulus.add(ciphertext[0], other.multiply_by_secret(ciphertext[1][None])[0])
     assert_uniform(opened[0], keys.context.modulus.p0, bins=16)
 
@@ -134,7 +178,7 @@ def test_the_public_key_is_an_encryption_of_zero_and_says_nothing_of_the_secret(
     assert polynomials.shape == (2, 3, N)
     assert_uniform(polynomials[:, 0], keys.context.modulus.p0, bins=32)
     coefficients = keys.context.from_ntt(polynomials[:, :2])
-    assert np.abs(decrypt(keys, coefficients)).max() <= 20
+    assert np.abs(decrypt(keys, coefficients)).max() <= 21
 
 
 @pytest.mark.parametrize("shape", [(2, 3, N), (2, 2, N), (2, 3, N // 2), (3, 3, N), (0,)])

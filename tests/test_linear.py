@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import tenseal.sealapi as seal
 import torch
-from helpers import reachable, record
+from helpers import assert_uniform_bytes, reachable, record
 
 from parties.local import local_channels, run_locally
 from protocols import ClientKeys, ConvPlan, ConvShape, PrivateConvolutionClient, PrivateConvolutionServer, PublicKey
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.linear import fully_connected_shape, quantise
+from protocols.linear import fully_connected_shape
+from protocols.plain_convolution import quantise
 from protocols.ring import decode, encode, share
 
 ULP = 2.0**-16
@@ -51,7 +52,7 @@ def in_the_clear(shape: ConvShape, images: Any, weight: Any, bias: Any) -> Any:
 
 
 def tolerance(server: PrivateConvolutionServer, weight: Any) -> float:
-    """One last bit of truncation, and seven deviations of the noise: 3.2 per input times its whole weight polynomial."""
+    """One last bit of truncation, and seven deviations of the noise: 3.2 times the norm of an output's polynomials."""
     squares = np.zeros(server.plan.groups_out)
     for (group_out, _), polynomial in server.plan.pack_weights(quantise(weight, WEIGHT_BITS)).items():
         squares[group_out] += (polynomial.astype(np.float64) ** 2).sum()
@@ -69,10 +70,17 @@ def run(client: Any, server: Any, images: Any, private: bool = False) -> Any:
     return (ours + theirs).view(np.int64)
 
 
-def layer(keys: ClientKeys, public_key: PublicKey, shape: Any, weight: Any, bias: Any = None, **options: Any) -> Any:
+def prepare(client: Any, server: Any, batch: int = 1) -> None:
+    run_locally(
+        lambda party: client.prepare(party.channel, batch),
+        lambda party: server.prepare(party.channel, batch),
+    )
+
+
+def layer(keys: ClientKeys, public_key: PublicKey, shape: Any, weight: Any, bias: Any = None) -> Any:
     return (
-        PrivateConvolutionClient("layer", shape, keys, **options),
-        PrivateConvolutionServer("layer", shape, public_key, weight, bias, **options),
+        PrivateConvolutionClient("layer", shape, keys),
+        PrivateConvolutionServer("layer", shape, public_key, weight, bias),
     )
 
 
@@ -83,7 +91,7 @@ def test_a_layer_is_off_by_one_last_bit_and_the_stated_noise(
 ) -> None:
     shape = SHAPES[name]
     images, weight, bias = random_layer(shape, batch=2)
-    client, server = layer(keys, public_key, shape, weight, bias, private_input=private)
+    client, server = layer(keys, public_key, shape, weight, bias)
     output = run(client, server, images, private)
     exact = in_the_clear(shape, images, weight, bias)
     assert output.shape == exact.shape == (2, shape.channels_out, shape.height_out, shape.width_out)
@@ -102,9 +110,11 @@ def test_any_batch_with_and_without_prepare(keys: ClientKeys, public_key: Public
     exact = in_the_clear(shape, images, weight, None)
     for prepared in (True, False):
         if prepared:
-            client.prepare(batch)
-            server.prepare(batch)
+            prepare(client, server, batch)
+            prepare(client, server, batch + 1)
         assert np.abs(run(client, server, images) - exact).max() <= tolerance(server, weight)
+        assert [size for size, pool in client._pool.items() if pool] == [batch + 1]
+        assert [size for size, pool in server._pool.items() if pool] == [batch + 1]
         assert not client._upload._zeros
         assert not any(server._download._zeros.values())
         assert not any(server._download._masks.values())
@@ -128,33 +138,59 @@ def test_zero_weights_give_the_bias_and_nothing_else(keys: ClientKeys, public_ke
     assert np.abs(output - expected[:, None, None]).max() <= 1
 
 
+def upload(client: Any, batch: int = 1) -> tuple[list[bytes], Any]:
+    """Return the frames of a client's offer, and the server's end of a channel to play them on."""
+    to_server, to_client = local_channels("client", "server", 5)
+    frames = record(to_server)
+    client.offer(to_server, batch)
+    return frames, (to_server, to_client)
+
+
 def test_zero_weights_are_sent_masked_and_encrypted_like_any(keys: ClientKeys, public_key: PublicKey) -> None:
     shape = ConvShape(2, 4, 4, 3)
-    images, weight, _ = random_layer(shape, batch=1)
-    first, second = share(encode(images))
+    _, weight, _ = random_layer(shape, batch=1)
     sizes = []
     for values in (weight, np.zeros_like(weight)):
         client, server = layer(keys, public_key, shape, values)
-        to_server, to_client = local_channels("client", "server", 5)
+        _, (_, to_client) = upload(client)
         sent = record(to_client)
-        client._upload.run(to_server, "layer/upload", client.plan.pack_inputs(first))
-        server.run(to_client, second)
+        server.prepare(to_client)
         sizes.append([len(frame) for frame in sent])
         body = np.frombuffer(sent[0], dtype=np.uint8)[-2 * 4096 * 6 :].reshape(-1, 6)
         assert len(np.unique(body[:, 0])) == 256
     assert sizes[0] == sizes[1]
 
 
-@pytest.mark.parametrize("private", [False, True])
-def test_the_server_takes_a_share_exactly_where_there_is_one(
-    keys: ClientKeys, public_key: PublicKey, private: bool
-) -> None:
+def test_the_same_upload_is_never_answered_alike(keys: ClientKeys, public_key: PublicKey) -> None:
+    """Without a fresh encryption of zero, c1 would be the client's c1 times the weights: a public linear function."""
     shape = ConvShape(2, 4, 4, 3)
-    images, weight, _ = random_layer(shape, batch=1)
-    _, server = layer(keys, public_key, shape, weight, private_input=private)
-    channel, _ = local_channels("a", "b", 5)
-    with pytest.raises(ParameterError, match="expected (no|a) share|expected no share"):
-        server.run(channel, encode(images) if private else None)
+    _, weight, _ = random_layer(shape, batch=1)
+    client, server = layer(keys, public_key, shape, weight)
+    frames, (to_server, to_client) = upload(client)
+    for frame in list(frames):
+        to_server.transport.send(frame)
+    answers = record(to_client)
+    for _ in range(2):
+        server.prepare(to_client)
+    first, second = (np.frombuffer(answers[i], dtype=np.uint8)[-2 * 4096 * 6 :] for i in (0, 2))
+    assert (first == second).mean() < 0.02
+
+
+def test_online_the_server_sees_uniform_numbers_and_the_client_nothing(keys: ClientKeys, public_key: PublicKey) -> None:
+    shape = ConvShape(8, 40, 40, 1)
+    client, server = layer(keys, public_key, shape, np.ones((1, 8, 1, 1)))
+    seen = []
+    for _ in range(2):
+        prepare(client, server)
+        to_server, to_client = local_channels("client", "server", 5)
+        up, down = record(to_server), record(to_client)
+        client.run(to_server, np.zeros((1, 8, 40, 40), dtype=np.uint64))
+        server.run(to_client, None)
+        assert len(up) == 1
+        assert not down
+        seen.append(np.frombuffer(up[0], dtype=np.uint8)[-8 * 8 * 1600 :].view(np.uint64))
+        assert_uniform_bytes(seen[-1])
+    assert not (seen[0] == seen[1]).any()
 
 
 @pytest.mark.timeout(40)
@@ -197,7 +233,7 @@ def test_nothing_the_server_holds_reaches_the_secret_key(keys: ClientKeys, publi
     shape = SHAPES["3x3, padded"]
     images, weight, bias = random_layer(shape, batch=1)
     client, server = layer(keys, public_key, shape, weight, bias)
-    server.prepare()
+    prepare(client, server)
     run(client, server, images)
     found = list(reachable(server, public_key))
     assert any(isinstance(value, seal.Plaintext) for value in found)  # the weights are there
@@ -208,7 +244,7 @@ def test_nothing_the_client_holds_reaches_the_weights(keys: ClientKeys, public_k
     shape = SHAPES["3x3, padded"]
     images, weight, bias = random_layer(shape, batch=1)
     client, server = layer(keys, public_key, shape, weight, bias)
-    client.prepare()
+    prepare(client, server)
     run(client, server, images)
     found = list(reachable(client))
     assert any(value is keys for value in found)

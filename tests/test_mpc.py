@@ -22,11 +22,10 @@ Y = torch.tensor([[1.5, 2.0, -0.25], [1.0, -4.0, 0.5]])
 @pytest.fixture(autouse=True)
 def configuration() -> Iterator[None]:
     """CrypTen's configuration is one for all threads, and two parties that override it at once leave it changed."""
-    with crypten.config.cfg.temp_override({}):
-        saved = {name: dict(section) for name, section in crypten.config.cfg.config.items()}
-        yield
-        for name, section in saved.items():
-            crypten.config.cfg.config[name].update(section)
+    saved = {name: dict(section) for name, section in crypten.config.cfg.config.items()}
+    yield
+    for name, section in saved.items():
+        crypten.config.cfg.config[name].update(section)
 
 
 def compute(function: Callable[[Any, Any], Any]) -> torch.Tensor:
@@ -58,7 +57,7 @@ def compute(function: Callable[[Any, Any], Any]) -> torch.Tensor:
     ],
 )
 def test_crypten_computes_what_torch_does(function: Callable[[Any, Any], Any], tolerance: float) -> None:
-    torch.testing.assert_close(compute(function), function(X, Y).float(), rtol=0, atol=tolerance)
+    torch.testing.assert_close(compute(function).float(), function(X, Y).float(), rtol=0, atol=tolerance)
 
 
 def test_argmax() -> None:
@@ -184,13 +183,18 @@ def test_a_party_is_of_one_thread_and_is_left_on_an_error() -> None:
     channel, _ = local_channels("server", "client", 1)
     party = MpcParty(CLIENT, channel, correlations=None)  # type: ignore[arg-type]
     seen = []
-    with pytest.raises(ZeroDivisionError), party:
-        thread = threading.Thread(target=lambda: seen.append(crypten.communicator.is_initialized()))
+
+    def look() -> None:
+        seen.append(crypten.communicator.is_initialized())
+
+    with party:
+        thread = threading.Thread(target=look)
         thread.start()
         thread.join()
-        seen.append(crypten.communicator.is_initialized())
-        raise ZeroDivisionError
+        look()
     assert seen == [False, True]
+    with pytest.raises(ZeroDivisionError), party:
+        raise ZeroDivisionError
     assert not crypten.communicator.is_initialized()
 
 
@@ -221,7 +225,6 @@ def test_parties_that_open_different_sizes_end_in_an_error() -> None:
         run_locally(side, side)
 
 
-@pytest.mark.xfail(strict=True, reason="mpc.py: parties in threads share CrypTen's global configuration")
 def test_an_override_of_the_configuration_is_the_partys_own() -> None:
     """CrypTen's softmax, sigmoid and reciprocal override it while they run."""
 

@@ -141,7 +141,7 @@ def test_polynomials_of_zero_weights_are_left_out() -> None:
     [(0, 1, (4, 4)), (1, 0, (4, 4)), (1, 1, (0, 4)), (3, 6, (4, 4)), (1, 1, (17, 16))],
 )
 def test_blocks_that_do_not_fit_are_refused(block_in: int, block_out: int, tile: tuple[int, int]) -> None:
-    with pytest.raises(ParameterError, match="expected (positive )?blocks"):
+    with pytest.raises(ParameterError, match=r"expected (positive )?blocks"):
         ConvPlan(ConvShape(4, 16, 16, 6), block_in, block_out, tile, 256)
 
 
