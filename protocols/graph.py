@@ -229,7 +229,10 @@ def pool_before_relu(graph: Graph) -> Graph:
         if node.name in swapped.values():
             continue
         if relu := swapped.get(node.name):
-            nodes += [dataclasses.replace(node, inputs=by_name[relu].inputs), ReLU(relu, (node.name,))]
+            nodes += [
+                dataclasses.replace(node, inputs=tuple(swapped.get(name, name) for name in by_name[relu].inputs)),
+                ReLU(relu, (node.name,)),
+            ]
         else:
             nodes.append(dataclasses.replace(node, inputs=tuple(swapped.get(name, name) for name in node.inputs)))
     return Graph(graph.input_shape, tuple(nodes))

@@ -110,7 +110,7 @@ class PrivateConvolutionServer:
 
     Args:
         label, shape: as the client's.
-        weight: (M, C / groups, kh, kw), |w| < 2^(62 - weight_bits).
+        weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits).
         bias: (M,), or None.
     """
 

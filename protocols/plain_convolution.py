@@ -22,8 +22,15 @@ _RING_BITS = 64
 
 
 def quantise(weight: NDArray[np.float64], weight_bits: int) -> NDArray[np.int64]:
-    """Round weights to `weight_bits` fractional bits."""
-    return np.rint(np.asarray(weight, dtype=np.float64) * 2.0**weight_bits).astype(np.int64)
+    """Round weights to `weight_bits` fractional bits.
+
+    Raises:
+        ParameterError: a weight is not finite, or not below 2^(52 - weight_bits).
+    """
+    scaled = np.rint(np.asarray(weight, dtype=np.float64) * 2.0**weight_bits)
+    if not np.all(np.abs(scaled) < 2.0**52):  # also catches nan
+        raise ParameterError(f"expected finite weights below 2^{52 - weight_bits}, got one outside")
+    return scaled.astype(np.int64)
 
 
 class PlainConvolution:

@@ -220,6 +220,12 @@ def test_wrong_images_or_weights_are_refused(keys: ClientKeys, public_key: Publi
         client.run(channel, np.zeros((1, 2, 4, 4), dtype=np.uint64))
 
 
+@pytest.mark.parametrize("weight", [2.0**45, -(2.0**45), np.nan, np.inf])
+def test_weights_out_of_range_are_refused(public_key: PublicKey, weight: float) -> None:
+    with pytest.raises(ParameterError):
+        PrivateConvolutionServer("layer", ConvShape(1, 2, 2, 1), public_key, np.full((1, 1, 1, 1), weight))
+
+
 SECRETS = (seal.SecretKey, seal.Decryptor, seal.KeyGenerator, ClientKeys)
 
 
