@@ -182,11 +182,10 @@ def main() -> None:
 
 def _exit_with_error() -> None:
     """Exit with status 2. A rank of mpiexec that has not joined MPI yet ends the others, who wait for it."""
-    if any(name in os.environ for name in _STARTED_BY_MPIEXEC) and "mpi4py.MPI" not in sys.modules:
-        from mpi4py import MPI
+    if any(name in os.environ for name in _STARTED_BY_MPIEXEC) and "parties.mpi" not in sys.modules:
+        from parties.mpi import abort_world
 
-        sys.stderr.flush()
-        MPI.COMM_WORLD.Abort(EXIT_ERROR)
+        abort_world(EXIT_ERROR)
     sys.exit(EXIT_ERROR)
 
 

@@ -5,6 +5,7 @@ every wait tests a non-blocking request, with a sleep that grows to a millisecon
 Only byte strings travel (`MPI.BYTE`); mpi4py's lowercase, pickling calls are not used.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from parties.roles import Role
 from protocols.channel import Channel
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 
-__all__ = ["DEFAULT_TIMEOUT", "World", "is_first_rank", "join"]
+__all__ = ["DEFAULT_TIMEOUT", "World", "abort_world", "is_first_rank", "join"]
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
@@ -118,6 +119,12 @@ class World:
     def abort(self, status: int) -> None:
         """End all ranks at once, with an exit status."""
         self.communicator.Abort(status)
+
+
+def abort_world(status: int) -> None:
+    """End all ranks, for a rank that will not join them."""
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(status)
 
 
 def is_first_rank() -> bool:
