@@ -143,7 +143,7 @@ class ProgressBars:
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
             console=Console(stderr=True),
-            disable=not shown,
+            disable=not (shown and sys.stderr.isatty()),
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}

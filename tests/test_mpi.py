@@ -1,0 +1,304 @@
+"""Client, server and dealer as real MPI processes: results, every way to start them wrongly, and killed parties.
+
+Whatever happens, all processes end soon, with an exit status and a line that say why.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hybridface.models import load_model
+from launch.mpiexec import find_mpiexec, mpiexec_command
+
+ROOT = Path(__file__).resolve().parent.parent
+GUARD_SECONDS = 90.0
+"""How long a run may take on a busy machine before it counts as hanging; nothing here waits so long for a peer."""
+
+END_SECONDS = 10.0
+"""How long the others may outlive a killed party."""
+
+FAILED = (2, 9)
+"""mpiexec's exit status when ranks abort: theirs, or 9 where it killed one of them before that one could end."""
+
+MARK = "HYBRIDFACE_TEST"
+PARTY = [sys.executable, "-m", "hybridface", "party"]
+TINY = ["--model", "tiny-test"]
+
+
+@dataclass
+class Ranks:
+    """A started computation, marked by an environment variable, by which its processes are found."""
+
+    process: "subprocess.Popen[str]"
+    mark: str
+    seen: dict[int, str] = field(default_factory=dict)
+
+    def look(self) -> dict[int, str]:
+        """Return the command lines of this computation's processes by id, without zombies, which have none."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
+                        found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                except OSError:
+                    continue
+        self.seen |= found
+        return found
+
+    def pid_of(self, role: str) -> int:
+        (pid,) = [p for p, line in self.look().items() if f"hybridface party {role}" in line and "mpiexec" not in line]
+        return pid
+
+    def end(self, seconds: float = GUARD_SECONDS) -> tuple[int, str, str]:
+        """Wait for the end; return exit status, standard output and standard error."""
+        out, errors = self.process.communicate(timeout=seconds)
+        return self.process.returncode, out, errors
+
+    def left_after(self, seconds: float) -> dict[int, str]:
+        """Return the processes that are still there, running or as zombies, after some seconds."""
+        deadline = time.monotonic() + seconds
+        while (left := self.look() | self._zombies()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
+    def _zombies(self) -> dict[int, str]:
+        states = {}
+        for pid in self.seen:
+            try:
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if state == "Z":
+                states[pid] = "zombie"
+        return states
+
+
+Start = Callable[..., Ranks]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start programs as MPI ranks; whatever is left of them at the end is killed."""
+    started: list[Ranks] = []
+
+    def begin(*programs: Sequence[str]) -> Ranks:
+        mark = uuid.uuid4().hex
+        process = subprocess.Popen(
+            mpiexec_command(programs, find_mpiexec()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark},
+        )
+        started.append(Ranks(process, mark))
+        return started[-1]
+
+    yield begin
+    for ranks in started:
+        for pid in ranks.look():
+            os.kill(pid, signal.SIGKILL)
+        ranks.process.communicate(timeout=END_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Aligned random chips for the tiny network: "a" and "same" match, "a" and "different" do not."""
+    model = load_model("tiny-test")
+    chips = np.random.default_rng(2).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
+    assert model.module is not None
+    with torch.inference_mode():
+        features = model.module(torch.from_numpy(np.stack([model.normalise(chip) for chip in chips]))).numpy()
+    distance = {(i, j): float(np.linalg.norm(features[i] - features[j])) for i, j in combinations(range(16), 2)}
+    same = next(pair for pair, d in distance.items() if d < 0.5)
+    different = next(j for j in range(16) if j != same[0] and distance[min(same[0], j), max(same[0], j)] > 0.75)
+    folder = tmp_path_factory.mktemp("chips with a space")
+    paths = {}
+    for name, index in {"a": same[0], "same": same[1], "different": different}.items():
+        paths[name] = str(folder / f"{name} 'é'.png")
+        Image.fromarray(chips[index]).save(paths[name])
+    for name, size in {"large": 150, "grey": 200}.items():
+        paths[name] = str(folder / f"{name}.png")
+        Image.new("RGB", (size, size), (128, 128, 128)).save(paths[name])
+    return paths
+
+
+def client(*options: str, model: str = "tiny-test") -> list[str]:
+    return [*PARTY, "client", *options, "--model", model]
+
+
+def server(*options: str, model: str = "tiny-test") -> list[str]:
+    return [*PARTY, "server", *options, "--model", model]
+
+
+DEALER = [*PARTY, "dealer"]
+
+
+def said(errors: str) -> list[str]:
+    """Return the lines that our ranks wrote on standard error, without mpiexec's own."""
+    assert "Traceback" not in errors, errors
+    return [line for line in errors.splitlines() if line.startswith("hybridface")]
+
+
+def answers(out: str) -> list[str]:
+    """Return the lines that give a decision; what else there is on standard output comes from mpiexec."""
+    return [line for line in out.splitlines() if "person" in line or "people" in line or "match" in line]
+
+
+# What comes out
+
+
+def test_an_enrolled_template_revealed_to_the_server(start: Start, photos: dict[str, str]) -> None:
+    options = ["--reveal", "server"]
+    ranks = start(DEALER, client(photos["a"], photos["same"], "--aligned", "--enrolled", *options), server(*options))
+    status, out, errors = ranks.end()
+    assert (status, errors) == (0, "")
+    assert out.splitlines()[0] == "not revealed to this party"
+    assert "server: same person" in out.splitlines()
+
+
+def test_a_pair_revealed_to_both(start: Start, photos: dict[str, str]) -> None:
+    options = ["--reveal", "both"]
+    ranks = start(server(*options), client(photos["a"], photos["different"], "--aligned", *options), DEALER)
+    status, out, errors = ranks.end()
+    assert (status, errors) == (1, "")
+    lines = out.splitlines()
+    assert "different people" in lines
+    assert "server: different people" in lines
+    assert "same person" not in out
+    online = [line.split() for line in lines if line.split()[:1] == ["total"]][1]
+    assert float(online[4]) > 0.1, "megabytes from the client"
+    assert int(online[-1]) > 20, "rounds"
+
+
+# Ranks that do not fit together
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [["client"], ["client", "server"], ["client", "server", "client"], ["client", "server", "dealer", "dealer"]],
+    ids=lambda roles: "+".join(roles),
+)
+def test_wrong_ranks(start: Start, roles: list[str]) -> None:
+    status, out, errors = start(*([*PARTY, role] for role in roles)).end()
+    assert status == 2
+    assert out == ""
+    assert errors.splitlines() == [
+        f"hybridface {roles[0]}: expected 3 ranks (client, server, dealer), got {len(roles)} ({', '.join(roles)}); "
+        "start them with mpiexec, see launch/"
+    ]
+
+
+def test_a_rank_that_cannot_start(start: Start, photos: dict[str, str]) -> None:
+    ranks = start(client(photos["a"], photos["same"], "--aligned"), server("--no-such-option"), DEALER)
+    status, _, errors = ranks.end(30)
+    assert status not in (0, 1)
+    assert "No such option" in errors
+
+
+def test_different_models(start: Start, photos: dict[str, str]) -> None:
+    options = [photos["large"], photos["large"], "--aligned"]
+    status, out, errors = start(client(*options, model="dlib-resnet29"), server(), DEALER).end()
+    assert status in FAILED
+    assert not answers(out)
+    lines = said(errors)
+    for role, peer in (("client", "server"), ("server", "client")):
+        start_of_line = f"hybridface {role}: the peers disagree on model: expected "
+        (line,) = [line for line in lines if line.startswith(start_of_line)]
+        assert f"the {peer} has " in line
+
+
+# Files that do not fit
+
+
+def test_a_missing_weight_file(start: Start, photos: dict[str, str]) -> None:
+    options = [photos["large"], photos["large"], "--aligned"]
+    ranks = start(
+        client(*options, model="dlib-resnet29"), server("--weights", "/none/x.dat", model="dlib-resnet29"), DEALER
+    )
+    status, out, errors = ranks.end()
+    assert status in FAILED
+    assert not answers(out)
+    (line,) = [line for line in said(errors) if line.startswith("hybridface server: ")]
+    assert "x.dat" in line
+    assert {line.split(":")[0] for line in said(errors)} == {f"hybridface {r}" for r in ("client", "server", "dealer")}
+
+
+def test_a_photo_without_a_face(start: Start, photos: dict[str, str]) -> None:
+    status, out, errors = start(client(photos["grey"], photos["a"]), server(), DEALER).end()
+    assert status in FAILED
+    assert not answers(out)
+    lines = said(errors)
+    assert "hybridface client: grey.png: expected one face, found 0" in lines
+    assert "hybridface server: client ended: grey.png: expected one face, found 0" in lines
+    assert "hybridface dealer: client ended: grey.png: expected one face, found 0" in lines
+
+
+# Parties that die
+
+
+@pytest.mark.parametrize("role", ["client", "server", "dealer"])
+def test_a_killed_party_ends_all(start: Start, photos: dict[str, str], role: str) -> None:
+    ranks = start(client(photos["a"], photos["same"], "--aligned", "--events", "--repeat", "2000"), server(), DEALER)
+    for line in ranks.process.stdout:
+        if line.startswith('{"event": "result"'):
+            break
+    assert ranks.process.poll() is None
+    assert len(ranks.look()) >= 4, "mpiexec and three parties"
+    os.kill(ranks.pid_of(role), signal.SIGKILL)
+    status, out, errors = ranks.end(END_SECONDS)
+    assert status not in (0, 1), "neither of the answers"
+    assert ranks.left_after(END_SECONDS) == {}
+    assert "Traceback" not in errors
+    assert "decision" not in out
+
+
+# A client that attacks
+
+ATTACK = """
+import sys, time
+from parties.mpi import join
+from parties.roles import Role
+
+world = join(Role.CLIENT)
+world.channel(Role.DEALER)
+server = world.channel(Role.SERVER)
+if sys.argv[1] == "junk":
+    server.transport.send(bytes(range(256)))
+elif sys.argv[1] == "too long":
+    server.transport._start(bytes(1 << 26))
+time.sleep(300)
+"""
+
+ANSWERS = {
+    "junk": "terms/size from client: expected protocol version 1, got ",
+    "too long": "expected at most 1024 bytes from client, got 67108864",
+}
+
+
+@pytest.mark.parametrize("attack", ANSWERS)
+def test_a_client_that_sends_junk(start: Start, tmp_path: Path, attack: str) -> None:
+    program = tmp_path / "attack.py"
+    program.write_text(ATTACK)
+    ranks = start([sys.executable, str(program), attack], server(), DEALER)
+    status, out, errors = ranks.end()
+    assert status in FAILED
+    assert not answers(out)
+    (line,) = [line for line in said(errors) if line.startswith("hybridface server: ")]
+    assert line.removeprefix("hybridface server: ").startswith(ANSWERS[attack])
+    assert line.isprintable()
+    assert ranks.left_after(END_SECONDS) == {}
