@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from hybridface.errors import ImageError
+from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
 from hybridface.models import MODELS, Model, load_model
 from hybridface.photos import photo_path
 from hybridface.report import cost_table, decision_text
@@ -24,7 +25,6 @@ from protocols.matching import Reveal
 
 __all__ = ["app", "main"]
 
-EXIT_ERROR = 2
 _STARTED_BY_MPIEXEC = ("PMI_RANK", "PMIX_RANK")
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
@@ -73,12 +73,12 @@ def verify(
         if not photo.is_file():
             raise ImageError(f"{photo}: expected a photo, found no such file")
     network = load_model(model, weights=False)
-    shared = ["--model", model, "--reveal", reveal.value, "--timeout", str(timeout)]
+    shared = ["--model", model, "--reveal", reveal.value]
     options = [*(["--aligned"] if aligned else []), *(["--enrolled"] if enrolled else [])]
     with ProgressBars(shown=not quiet and not as_json) as bars:
-        outcome = run_parties([first, second], options, shared, bars)
+        outcome = run_parties([first, second], options, shared, timeout, bars)
     _print_outcome(outcome, network, as_json, layers)
-    raise typer.Exit(1 if outcome.match is False else 0)
+    raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
 
 
 @app.command()
@@ -135,7 +135,7 @@ def bench_verify(
     photos = [first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg")]
     options = ["--enrolled", "--repeat", str(runs), *(["--aligned"] if aligned else [])]
     with ProgressBars(shown=not quiet and not as_json) as bars:
-        outcome = run_parties(photos, options, ["--model", model], bars)
+        outcome = run_parties(photos, options, ["--model", model], on_event=bars)
     summary = summarise(outcome)
     if as_json:
         sys.stdout.write(json.dumps(summary, indent=2) + "\n")

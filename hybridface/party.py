@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
 from hybridface.models import Model
 from hybridface.report import cost_table, decision_text, result_document
 from hybridface.session import load_images
@@ -27,12 +28,11 @@ from parties.server import ServerSession
 from parties.terms import Terms
 from protocols.channel import Channel
 from protocols.correlations import Dealer
-from protocols.errors import HybridFaceError, ParameterError
+from protocols.errors import HybridFaceError, ParameterError, PeerLostError
 from protocols.matching import Reveal
 
-__all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "PartyOptions", "run_party"]
+__all__ = ["PartyOptions", "run_party"]
 
-EXIT_SAME, EXIT_DIFFERENT, EXIT_ERROR = 0, 1, 2
 _GRACE_SECONDS = 1.0
 
 
@@ -73,8 +73,10 @@ def run_party(role: Role, options: PartyOptions) -> int:
     channels = {peer: world.channel(peer) for peer in Role if peer is not role}
     try:
         status = {Role.CLIENT: _client, Role.SERVER: _server, Role.DEALER: _dealer}[role](channels, options)
+        for channel in channels.values():
+            channel.close()
     except HybridFaceError as error:
-        _say_error(role, str(error), options)
+        _say_error(role, str(error), options, from_peer=isinstance(error, PeerLostError))
         return _fail(str(error), world, channels)
     except Exception as error:
         _say_error(role, f"internal error: {type(error).__name__}: {error}", options)
@@ -145,8 +147,8 @@ def _fail(message: str, world: World, channels: dict[Role, Channel]) -> int:
     return EXIT_ERROR
 
 
-def _say_error(role: Role, message: str, options: PartyOptions) -> None:
-    _event(options, "error", role=role.value, message=message)
+def _say_error(role: Role, message: str, options: PartyOptions, from_peer: bool = False) -> None:
+    _event(options, "error", role=role.value, message=message, from_peer=from_peer)
     if not options.events:
         sys.stderr.write(f"hybridface {role.value}: {message}\n")
         sys.stderr.flush()

@@ -48,22 +48,26 @@ def run_parties(
     photos: Sequence[Path],
     client_options: Sequence[str] = (),
     shared_options: Sequence[str] = (),
+    timeout: float = 300.0,
     on_event: Callable[[Event], None] | None = None,
 ) -> Outcome:
     """Run one session of three ranks and return its outcome.
 
     Args:
         photos: the client's.
+        timeout: seconds that a rank waits for another.
         client_options, shared_options: of `hybridface party client`, and of client and server alike.
 
     Raises:
         RunError: a rank failed; says why, on one line.
     """
+    dealer_options = ["--timeout", str(timeout)]
+    shared_options = [*shared_options, *dealer_options]
     base = [sys.executable, "-m", "hybridface", "party"]
     ranks = [
         [*base, "client", "--events", *client_options, *shared_options, "--", *(str(photo) for photo in photos)],
         [*base, "server", "--events", *shared_options],
-        [*base, "dealer", "--events"],
+        [*base, "dealer", "--events", *dealer_options],
     ]
     try:
         command = mpiexec_command(ranks, find_mpiexec())
@@ -126,7 +130,7 @@ def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:
 
 def _first_cause(errors: list[Event]) -> str:
     """The error of the rank that failed first, not those of its peers, who only say that it ended."""
-    causes = [event for event in errors if " ended: " not in event["message"]] or errors
+    causes = [event for event in errors if not event.get("from_peer")] or errors
     return f"{causes[0]['role']}: {causes[0]['message']}"
 
 

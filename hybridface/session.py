@@ -4,6 +4,8 @@ All three share this process's memory, so it protects nothing from anybody who c
 the three as MPI ranks (`hybridface party`, see launch/).
 """
 
+import secrets
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,6 +74,7 @@ class LocalSession:
         self._timeout = timeout
         self._threads: list[PartyThread] = []
         self._server: ServerSession | None = None
+        self._server_is_open = threading.Event()
         self._client: ClientSession | None = None
 
     def __enter__(self) -> "LocalSession":
@@ -82,6 +85,7 @@ class LocalSession:
 
         def serve() -> None:
             self._server = ServerSession(to_client, server_dealer, self._terms, weights)
+            self._server_is_open.set()
             self._server.serve()
 
         self._threads = [
@@ -115,6 +119,8 @@ class LocalSession:
     @property
     def server(self) -> ServerSession:
         """The server's session (its `decisions`, if they are revealed to it)."""
+        if self._threads:
+            self._server_is_open.wait(self._timeout)
         if self._server is None:
             raise ModelError("expected an open session: use `with local_session(model) as session`")
         return self._server
@@ -129,9 +135,13 @@ class LocalSession:
             return self.client.verify(load_images(self.model, [first], aligned), second)
         return self.client.verify_pair(load_images(self.model, [first, second], aligned))
 
-    def enroll(self, photo: Photo, name: str = "template", aligned: bool = False) -> Template:
-        """Leave a photo's embedding as shares: the template returned is the client's, the server keeps the other."""
-        return self.client.enroll(name, load_images(self.model, [photo], aligned))
+    def enroll(self, photo: Photo, name: str | None = None, aligned: bool = False) -> Template:
+        """Leave a photo's embedding as shares: the template returned is the client's, the server keeps the other.
+
+        Args:
+            name: a new one; a random one if left out.
+        """
+        return self.client.enroll(name or secrets.token_hex(8), load_images(self.model, [photo], aligned))
 
 
 def local_session(model: Model, **options: Any) -> LocalSession:

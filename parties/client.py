@@ -18,7 +18,7 @@ from parties.terms import Terms, agree
 from protocols.channel import Channel
 from protocols.ckks import CkksContext, ClientKeys
 from protocols.correlations import DealerClient
-from protocols.errors import HybridFaceError, ParameterError
+from protocols.errors import HybridFaceError, ParameterError, ProtocolError
 from protocols.matching import matching_requests, reveal_match, squared_distance
 from protocols.mpc import CLIENT, MpcParty
 from protocols.network import NetworkClient, convolution_shapes
@@ -73,6 +73,7 @@ class ClientSession:
         self._on_progress = on_progress
         self._recorder = Recorder(server, dealer)
         self._prepared: Counter[tuple[int, bool]] = Counter()
+        self._running = False
         self._report("start", "keys and weights", 0, 1)
         with self._recorder.recording(OFFLINE, "keys and weights"):
             agree(server, terms)
@@ -98,6 +99,7 @@ class ClientSession:
 
         self._network.prepare(self._channel, images, on_layer)
         self._recorder.finish()
+        self._running = False
         self._prepared[images, matching] += 1
 
     def verify_pair(self, images: NDArray[np.float64]) -> MatchResult:
@@ -117,7 +119,7 @@ class ClientSession:
 
     def end(self) -> None:
         """End the session: the server and the dealer stop waiting for commands."""
-        self._channel.send_document("command", {"operation": "end"})
+        self._command({"operation": "end"})
         self._source.end()
 
     def fail(self, error: BaseException) -> None:
@@ -131,9 +133,9 @@ class ClientSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is None and not self._running:
             self.end()
-        else:
+        else:  # an operation has failed, in this block or caught in it
             self.fail(error if isinstance(error, HybridFaceError) else HybridFaceError("internal error"))
 
     def _extract(self, images: NDArray[np.float64], command: dict[str, Any], matching: bool) -> RingArray:
@@ -168,9 +170,15 @@ class ClientSession:
         return MatchResult(match, self._finish())
 
     def _finish(self) -> CostReport:
-        return merge(self._recorder.take(), self._channel.receive_document("cost"))
+        report = merge(self._recorder.take(), self._channel.receive_document("cost"))
+        self._running = False
+        return report
 
     def _command(self, document: dict[str, Any]) -> None:
+        """Send a command. After one that failed there is no way back: the peers are out of step."""
+        if self._running:
+            raise ProtocolError("expected an open session, but this one has failed; open a new one")
+        self._running = True
         self._channel.send_document("command", document)
 
     def _requests(self, images: int, matching: bool) -> list[Any]:

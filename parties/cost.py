@@ -73,6 +73,7 @@ class CostReport:
 
 
 _NAMES = ("phase", "stage")
+_MAX_STAGES, _MAX_SECONDS, _MAX_BYTES = 10_000, 1e9, 2**62
 
 
 @dataclass
@@ -158,12 +159,14 @@ def merge(client: Sequence[StageCost], report: dict[str, Any]) -> CostReport:
         pair = [stage] if old is None else [old, stage]
         merged[stage.phase, stage.stage] = CostReport(()).total(stage.phase, pair, stage.stage)
     try:
-        for phase, name, seconds, dealer in report["stages"]:
-            old = merged.get((str(phase), str(name)), StageCost(str(phase), str(name)))
-            values = asdict(old)
+        for phase, name, seconds, dealer in report["stages"][:_MAX_STAGES]:
+            key = printable(phase, 40), printable(name, 80)
+            values = asdict(merged.get(key, StageCost(*key)))
+            if not 0 <= float(seconds) < _MAX_SECONDS or not 0 <= int(dealer) < _MAX_BYTES:
+                raise ValueError(f"seconds {seconds}, bytes {dealer}")
             values["server_seconds"] += float(seconds)
             values["dealer_bytes"] += int(dealer)
-            merged[old.phase, old.stage] = StageCost(**values)
+            merged[key] = StageCost(**values)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"expected the server's cost report, got {printable(report)}") from error
     return CostReport(tuple(sorted(merged.values(), key=lambda stage: stage.phase)))

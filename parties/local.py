@@ -36,12 +36,13 @@ class LocalTransport:
         """Queue one message; never waits."""
         self._outgoing.put(payload)
 
-    def receive(self, max_bytes: int) -> bytes:
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return the next message."""
+        seconds = self.timeout if timeout is None else timeout
         try:
-            payload = self._incoming.get(timeout=self.timeout)
+            payload = self._incoming.get(timeout=seconds)
         except queue.Empty:
-            raise PeerLostError(f"expected a message from {self.peer} within {self.timeout:g} s, got none") from None
+            raise PeerLostError(f"expected a message from {self.peer} within {seconds:g} s, got none") from None
         if payload == _CLOSED:
             self._incoming.put(_CLOSED)
             raise PeerLostError(f"expected a message from {self.peer}, but it has ended")

@@ -23,7 +23,6 @@ DEFAULT_TIMEOUT = 300.0
 """Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
 
 _ROLE_BYTES = 16
-_MAX_PENDING_BYTES = 64 << 20
 _TAG = 7
 _SPIN_SECONDS = 20e-6
 _LONGEST_SLEEP = 1e-3
@@ -55,20 +54,25 @@ class MpiTransport:
     rank: int
     peer: str
     timeout: float
-    _pending: list[tuple[MPI.Request, int]] = field(default_factory=list)
+    _pending: list[MPI.Request] = field(default_factory=list)
 
     def send(self, payload: bytes, timeout: float | None = None) -> None:
-        """Start to send one message; wait only while too much is under way, or for `timeout` seconds if given."""
-        self._pending.append((self._start(payload), len(payload)))
-        limit = _MAX_PENDING_BYTES if timeout is None else 0
-        what = f"{self.peer} to take a message"
-        _wait(lambda: self._pending_bytes() <= limit, self.timeout if timeout is None else timeout, what)
+        """Start to send one message, and wait for it to be taken only if a `timeout` is given.
 
-    def receive(self, max_bytes: int) -> bytes:
+        Two ranks that waited to send to each other would wait for ever. What is under way is bounded by the protocol,
+        which sends at most one layer ahead.
+        """
+        self._start(payload)
+        if timeout is not None:
+            self._flush(timeout)
+
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Receive one message; its size is known, and checked, before it is taken in."""
         status = MPI.Status()
         message = _wait(
-            lambda: self.communicator.Improbe(self.rank, _TAG, status), self.timeout, f"a message from {self.peer}"
+            lambda: self.communicator.Improbe(self.rank, _TAG, status),
+            self.timeout if timeout is None else timeout,
+            f"a message from {self.peer}",
         )
         size = status.Get_count(MPI.BYTE)
         if size > max_bytes:
@@ -80,22 +84,22 @@ class MpiTransport:
 
     def exchange(self, payload: bytes, max_bytes: int) -> bytes:
         """Send and receive at once."""
-        request = self._start(payload)
-        answer = self.receive(max_bytes)
-        _wait(request.Test, self.timeout, f"{self.peer} to take a message")
-        return answer
+        self._start(payload)
+        return self.receive(max_bytes)
 
     def close(self) -> None:
         """Wait until the peer has taken all messages."""
-        _wait(lambda: self._pending_bytes() <= 0, self.timeout, f"{self.peer} to take the last messages")
+        self._flush(self.timeout)
 
-    def _pending_bytes(self) -> int:
-        """Drop the sends that are complete; return the bytes of the others, at least 1 each."""
-        self._pending[:] = [(request, size) for request, size in self._pending if not request.Test()]
-        return sum(max(size, 1) for _, size in self._pending)
+    def _start(self, payload: bytes) -> None:
+        """Start to send; the request keeps the payload alive until it is complete."""
+        self._pending[:] = [request for request in self._pending if not request.Test()]
+        self._pending.append(self.communicator.Isend([payload, MPI.BYTE], self.rank, _TAG))
 
-    def _start(self, payload: bytes) -> MPI.Request:
-        return self.communicator.Isend([payload, MPI.BYTE], self.rank, _TAG)
+    def _flush(self, timeout: float) -> None:
+        what = f"{self.peer} to take a message"
+        _wait(lambda: all(request.Test() for request in self._pending), timeout, what)
+        self._pending.clear()
 
 
 @dataclass(frozen=True)

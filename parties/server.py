@@ -12,7 +12,7 @@ import numpy as np
 from parties.cost import OFFLINE, ONLINE, Recorder, server_report
 from parties.progress import OnProgress, Progress
 from parties.terms import Terms, agree
-from protocols.channel import Channel, printable
+from protocols.channel import IDLE_SECONDS, Channel, printable
 from protocols.ckks import CkksContext, PublicKey
 from protocols.correlations import DealerServer, Request
 from protocols.errors import ParameterError, ProtocolError
@@ -26,6 +26,8 @@ __all__ = ["ServerSession"]
 
 _MAX_NAME = 10_000
 _IMAGES = (1, 2)
+_MAX_PREPARED = 64
+_MAX_TEMPLATES = 100_000
 
 
 class ServerSession:
@@ -55,6 +57,7 @@ class ServerSession:
         self._channel = client
         self._recorder = Recorder(client, dealer)
         self._templates: dict[str, RingArray] = {}
+        self._prepared = 0
         self.decisions: list[bool | None] = []
         """What was revealed to the server, in order: None where nothing was."""
         context = CkksContext(terms.parameters)
@@ -81,13 +84,12 @@ class ServerSession:
         Raises:
             ProtocolError: a command is malformed, or names an unknown template.
         """
-        while (command := self._channel.receive_document("command")).get("operation") != "end":
+        while (command := self._channel.receive_document("command", IDLE_SECONDS)).get("operation") != "end":
             match command:
                 case {"operation": "prepare", "images": int(images), "matching": bool(matching)}:
                     self._prepare(_checked(images), matching)
                 case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= _MAX_NAME:
-                    self._templates[name] = self._extract(1)
-                    self._report()
+                    self._enroll(name)
                 case {"operation": "verify", "images": 2, "template": None}:
                     embeddings = self._extract(2)
                     self._decide(embeddings[:1], embeddings[1:])
@@ -97,7 +99,18 @@ class ServerSession:
                 case _:
                     raise ProtocolError(f"expected a command, got {printable(command)}")
 
+    def _enroll(self, name: str) -> None:
+        if name in self._templates:
+            raise ProtocolError(f"expected a new template's name, got {printable(name, 40)!r} again")
+        if len(self._templates) >= _MAX_TEMPLATES:
+            raise ProtocolError(f"expected at most {_MAX_TEMPLATES} templates, got one more")
+        self._templates[name] = self._extract(1)
+        self._report()
+
     def _prepare(self, images: int, matching: bool) -> None:
+        if self._prepared >= _MAX_PREPARED:
+            raise ProtocolError(f"expected at most {_MAX_PREPARED} prepared runs, got a request for one more")
+        self._prepared += 1
         with self._recorder.recording(OFFLINE, "correlations"):
             requests: list[Request] = self._network.requests(images)
             self._source.prepare(requests + (matching_requests(self.terms.graph.output_shape[0]) if matching else []))
@@ -105,6 +118,7 @@ class ServerSession:
         self._recorder.finish()
 
     def _extract(self, images: int) -> RingArray:
+        self._prepared = max(0, self._prepared - 1)
         with MpcParty(SERVER, self._channel, self._source) as party:
             share = self._network.run(party, None, images, lambda name: self._recorder.stage(ONLINE, name))
         self._recorder.finish()

@@ -22,9 +22,12 @@ from numpy.typing import NDArray
 
 from protocols.errors import PeerLostError, ProtocolError
 
-__all__ = ["Channel", "ChannelStatistics", "Transport", "printable", "tag_of"]
+__all__ = ["IDLE_SECONDS", "Channel", "ChannelStatistics", "Transport", "printable", "tag_of"]
 
 VERSION = 1
+IDLE_SECONDS = 24 * 3600.0
+"""How long server and dealer wait for the client's next command: a session may lie idle, but not for ever."""
+
 _MAGIC = b"HF"
 _HEADER = struct.Struct("<2sBBIB3x")
 _DIMENSION = struct.Struct("<I")
@@ -48,7 +51,7 @@ class Transport(Protocol):
     def send(self, payload: bytes, timeout: float | None = None) -> None:
         """Send one message; raise `PeerLostError` when the peer does not take it in time (default: the transport's)."""
 
-    def receive(self, max_bytes: int) -> bytes:
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Receive one message; raise `ProtocolError` above `max_bytes`, `PeerLostError` when none comes in time."""
 
     def exchange(self, payload: bytes, max_bytes: int) -> bytes:
@@ -96,15 +99,15 @@ class Channel:
         self._count_flight("send")
         self._send_frame(_frame(label, array))
 
-    def receive(self, label: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Receive the array that the protocol expects next.
+    def receive(self, label: str, dtype: Any, shape: tuple[int, ...], timeout: float | None = None) -> NDArray[Any]:
+        """Receive the array that the protocol expects next, within the transport's deadline or another.
 
         Raises:
             ProtocolError: anything else came. PeerLostError: nothing came in time, or the peer reported an error.
         """
         self._count_flight("receive")
         start = time.perf_counter()
-        frame = self.transport.receive(_frame_size(dtype, shape))
+        frame = self.transport.receive(_frame_size(dtype, shape), timeout)
         self.statistics.wait_seconds += time.perf_counter() - start
         return self._parse(frame, label, np.dtype(dtype), shape)
 
@@ -125,9 +128,9 @@ class Channel:
         self.send(f"{label}/size", np.array([payload.size], dtype=np.uint64))
         self.send(label, payload)
 
-    def receive_document(self, label: str) -> dict[str, Any]:
+    def receive_document(self, label: str, timeout: float | None = None) -> dict[str, Any]:
         """Receive a JSON object of at most 1 MiB. The caller checks its fields."""
-        size = int(self.receive(f"{label}/size", np.uint64, (1,))[0])
+        size = int(self.receive(f"{label}/size", np.uint64, (1,), timeout)[0])
         if not 0 < size <= _MAX_DOCUMENT_BYTES:
             raise ProtocolError(f"{label} from {self.peer}: expected 1 to {_MAX_DOCUMENT_BYTES} bytes, got {size}")
         payload = self.receive(label, np.uint8, (size,)).tobytes()

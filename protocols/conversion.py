@@ -14,7 +14,7 @@ Li-Micciancio, ePrint 2020/1533, and circuit privacy ask for; independent noise 
 right by t, so truncation is free; the sum is off by at most one last bit. The server sees nothing new.
 
 With |x| < 2^23 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Every mask and encryption of zero
-is used once; they come from pools that are filled by `prepare` (offline) and only ever popped.
+is used once; `prepare` fills pools of them ahead of time, which are only ever popped.
 """
 
 from collections import deque
@@ -88,15 +88,12 @@ class SharesToCiphertextsServer:
         label: str,
         shape: tuple[int, int],
         share: RingArray | None,
-        occupied: NDArray[np.bool_] | None = None,
     ) -> list[list[seal.Ciphertext]]:
         """Receive the client's encryptions and add the server's share.
 
         Args:
             shape: (items, groups).
             share: polynomials (items, groups, N), or None to take the client's values as they are.
-            occupied: bool, of that shape or tiling it along the items: where False, both sides hold a public zero
-                (padding) rather than a share; None if there is no such place.
 
         Returns:
             For every group its ciphertexts in NTT form, at most 8 items to a container: [group][container].
@@ -114,8 +111,6 @@ class SharesToCiphertextsServer:
             residues[index][1] = expand_seed(seeds[index].tobytes(), modulus, degree)
         if share is not None:
             own = modulus.lift(share, self._context.parameters.guard_bits, _SHARE_OFFSET)
-            if occupied is not None:
-                own *= np.tile(occupied, (items // len(occupied), 1, 1))[:, :, None]
             residues[:, :, 0] = modulus.add(residues[:, :, 0], own)
         result = []
         for group in range(groups):

@@ -14,7 +14,6 @@ from protocols.ring import RingArray
 __all__ = ["average_pool", "average_scale", "pad", "truncate"]
 
 _MEAN_BITS = 16
-_ZERO = np.uint64(0x5555555555555555)
 
 
 def truncate(share: RingArray, bits: int, rank: int) -> RingArray:
@@ -40,11 +39,6 @@ def average_pool(share: RingArray, kernel: tuple[int, int], stride: tuple[int, i
     return truncate(total * np.uint64(factor), bits, rank)
 
 
-def pad(share: RingArray, amount: tuple[int, int, int], rank: int) -> RingArray:
-    """Append zeros after the last channel, row and column of a share (B, C, H, W).
-
-    A zero is shared as (c, -c) with a public odd c, not as (0, 0): its shares, and any sums of them, then wrap once, as
-    the conversion to ciphertexts expects of every share.
-    """
-    zero = _ZERO if rank == CLIENT else np.uint64(2**64 - int(_ZERO))
-    return np.pad(share, [(0, 0), *((0, n) for n in amount)], constant_values=zero)
+def pad(share: RingArray, amount: tuple[int, int, int]) -> RingArray:
+    """Append zeros, on both sides, after the last channel, row and column of a share (B, C, H, W)."""
+    return np.pad(share, [(0, 0), *((0, n) for n in amount)])

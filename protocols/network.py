@@ -145,7 +145,7 @@ def _apply_shared(party: MpcParty, node: Node, values: list[RingArray]) -> RingA
         case Add():
             return values[0] + values[1]
         case Pad():
-            return local_ops.pad(value, node.amount, party.rank)
+            return local_ops.pad(value, node.amount)
         case Flatten():
             return value.reshape(value.shape[0], -1)
     raise ParameterError(f"{node.name}: expected a known layer, got {type(node).__name__}")

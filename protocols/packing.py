@@ -146,12 +146,6 @@ class ConvPlan:
         j = np.arange(self.tile[1])[None, None, :]
         return (m + i + j + self.offset).ravel()
 
-    @cached_property
-    def occupied(self) -> NDArray[np.bool_]:
-        """The coefficients that carry an input rather than padding, for one image: bool (tiles, groups_in, N)."""
-        shape = self.shape
-        return self.pack_inputs(np.ones((1, shape.channels, shape.height, shape.width), dtype=np.uint64)) != 0
-
     def blocks(self) -> list[tuple[int, int]]:
         """Return the (output group, input group) pairs that share a channel group, hence need a product."""
         shape = self.shape

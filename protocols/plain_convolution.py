@@ -49,7 +49,7 @@ class PlainConvolution:
     def __init__(self, shape: ConvShape, weight: NDArray[np.int64], modulus: CrtModulus, scale_bits: int) -> None:
         self._shape, self._modulus, self._scale_bits = shape, modulus, scale_bits
         self._weight = torch.from_numpy(weight.astype(np.float64))
-        norm = float(np.abs(weight).sum(axis=(1, 2, 3)).max())
+        norm = float(np.abs(weight.astype(np.float64)).sum(axis=(1, 2, 3)).max())
         self._limb_bits = min(32, _EXACT_BITS - math.ceil(math.log2(norm + 2)))
         if self._limb_bits < 1:
             raise ParameterError(f"expected weights whose magnitudes add up to below 2^52 per output, got {norm:g}")

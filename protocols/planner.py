@@ -31,7 +31,7 @@ class CostModel:
     weight: float = 0.05
 
     def cost(self, plan: ConvPlan) -> float:
-        """Return the predicted online milliseconds of a plan for one image, both parties together."""
+        """Return the predicted offline milliseconds of a plan for one image, both parties together."""
         blocks = len(plan.blocks())
         traffic = self.upload * plan.groups_in + self.download * plan.groups_out
         return plan.tile_count * (traffic + self.product * blocks) + self.weight * blocks

@@ -100,20 +100,6 @@ def test_the_clients_own_values_need_no_share_of_the_server(keys: ClientKeys, co
     assert np.abs((ours + theirs).view(np.int64) - values).max() <= 1
 
 
-def test_where_nothing_is_occupied_a_public_zero_stays_zero(keys: ClientKeys, public_key: PublicKey) -> None:
-    context = public_key.context
-    occupied = np.arange(N)[None, None] % 2 == 0
-    values = np.where(occupied, 1000 << 10, 0).astype(np.uint64).repeat(3, axis=0)
-    first, second = share(values)
-    first, second = first * occupied, second * occupied  # padding is no share: both sides put zero
-    to_server, to_client = local_channels("client", "server", 5)
-    SharesToCiphertextsClient(keys).run(to_server, "up", first)
-    inputs = SharesToCiphertextsServer(context).run(to_client, "up", (3, 1), second, occupied)
-    # Dropping 10 bits more shows a multiple of 2^64, which is no zero over Z_Q.
-    ours, theirs = download(keys, CiphertextsToSharesServer(public_key), inputs, 3, ALL, GUARD + 10)
-    assert np.abs((ours + theirs - values // 2**10).view(np.int64)).max() <= 1
-
-
 def test_truncation_is_off_by_at_most_one_last_bit_at_every_shift(keys: ClientKeys, public_key: PublicKey) -> None:
     values = np.random.default_rng(1).integers(-(2**52), 2**52, (1, N))
     values[0, :4] = [0, -1, 2**52, -(2**52)]

@@ -10,6 +10,7 @@ from parties.local import local_channels, run_locally
 from protocols import CLIENT, MpcParty, Reveal, encode, matching_requests, reveal_match, squared_distance
 from protocols.channel import tag_of
 from protocols.comparison import sign_requests
+from protocols.correlations import BinaryTriple
 from protocols.errors import ParameterError, ProtocolError
 from protocols.matching import open_decision
 
@@ -94,8 +95,10 @@ def test_the_transcript_is_of_one_length_and_uses_what_it_says(reveal: Reveal) -
         assert ours.rounds == theirs.rounds
         assert (ours.bytes_sent, ours.bytes_received) == (theirs.bytes_received, theirs.bytes_sent)
     assert lengths[0] == lengths[1]
-    last = {Reveal.CLIENT: (7, 8), Reveal.SERVER: (8, 7), Reveal.BOTH: (8, 8)}[reveal]
-    assert tuple(len(side) for side in lengths[0]) == last  # one opening, a masked value, five levels, and the bit
+    last = {Reveal.CLIENT: (8, 9), Reveal.SERVER: (9, 8), Reveal.BOTH: (9, 9)}[reveal]
+    assert (
+        tuple(len(side) for side in lengths[0]) == last
+    )  # one opening, masked values, five levels, the AND, and the bit
 
 
 def data(frame: bytes) -> Any:
@@ -113,13 +116,28 @@ def test_what_is_opened_on_the_way_does_not_tell_the_distance() -> None:
         sent = [[data(frame) for frame in side] for side in (ours, theirs)]
         words += [a + b if i < 2 else a ^ b for i, (a, b) in enumerate(zip(*sent, strict=True))][:-1]
         assert [side[-1].tolist() in ([0], [1]) for side in sent] == [True, True]
-        assert sent[0][-1] ^ sent[1][-1] == 0  # 'different' is 0
+        assert sent[0][-1] ^ sent[1][-1] == 1  # match
     assert_uniform_bytes(np.concatenate(words))
+
+
+@pytest.mark.parametrize("distance", [-1, -(2**40), -(2**63), 2**63 - 1, 2**62])
+def test_a_distance_that_has_wrapped_is_no_match(distance: int) -> None:
+    """A squared distance is never negative; the decision fails closed."""
+    ours, theirs = on_shares(lambda party, own: reveal_match(party, own, THRESHOLD, Reveal.BOTH), ring([distance]))
+    assert ours is theirs is False
+
+
+def test_embeddings_far_out_of_range_do_not_match() -> None:
+    random = np.random.default_rng(3)
+    for _ in range(10):
+        huge = random.integers(-(2**62), 2**62, (1, 128))
+        (match, _, _), _ = run_all(Reveal.CLIENT, huge, np.zeros((1, 128), dtype=np.int64))
+        assert match is False
 
 
 def test_a_partys_share_of_the_decision_is_a_fair_coin() -> None:
     def side(party: MpcParty, own: Any) -> Any:
-        party.correlations.prepare(sign_requests(1, 64) * 300)
+        party.correlations.prepare([*sign_requests(2, 64), BinaryTriple((1,), (1,))] * 300)
         sent = record(party.channel)
         for _ in range(300):
             reveal_match(party, own, THRESHOLD, Reveal.CLIENT)

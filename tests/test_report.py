@@ -101,8 +101,8 @@ def test_the_outcome_is_whoever_learned_it() -> None:
 
 
 def test_the_first_cause_is_not_a_peers_echo() -> None:
-    echo = {"role": "client", "message": "server ended: no weights"}
-    cause = {"role": "server", "message": "no weights"}
+    echo = {"role": "client", "message": "server ended: no weights", "from_peer": True}
+    cause = {"role": "server", "message": "no weights", "from_peer": False}
     assert _first_cause([echo, cause]) == "server: no weights"
     assert _first_cause([echo]) == "client: server ended: no weights"
 

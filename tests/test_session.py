@@ -165,9 +165,16 @@ def test_enrolled_templates(model: Model, chips: Chip, same: tuple[int, int], di
         assert session.verify(chips[same[1]], first).match is True
         assert session.verify(chips[different[1]], second).match is False
         assert session.verify(chips[same[1]], first).match is True, "a template may be used again"
-        session.enroll(chips[different[0]], "first")
+        unnamed = [session.enroll(chips[same[0]]) for _ in range(2)]
+        assert unnamed[0].name != unnamed[1].name
         with pytest.raises(AttributeError):
             first.share = second.share  # type: ignore[misc]
+    with hf.local_session(model) as session:
+        session.enroll(chips[0], "first")
+        with pytest.raises(PeerLostError, match="expected a new template's name, got 'first' again"):
+            session.enroll(chips[1], "first")
+        with pytest.raises(ProtocolError, match="this one has failed"):
+            session.verify(chips[0], chips[1])
     assert repr(first) == "Template(name='first')", "a share must not end in a log"
 
 

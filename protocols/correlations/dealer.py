@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from protocols.channel import Channel
+from protocols.channel import IDLE_SECONDS, Channel
 from protocols.correlations.prg import SEED_BYTES, Stream, new_seed
 from protocols.correlations.types import Field, Request, request_from_document
 from protocols.errors import ProtocolError
@@ -51,7 +51,7 @@ class Dealer:
                 self._index += 1
 
     def _next_requests(self) -> list[Request]:
-        documents = self._client.receive_document("requests").get("requests")
+        documents = self._client.receive_document("requests", IDLE_SECONDS).get("requests")
         if not isinstance(documents, list) or len(documents) > _MAX_REQUESTS:
             raise ProtocolError(
                 f"expected a list of at most {_MAX_REQUESTS} correlation requests from {self._client.peer}"

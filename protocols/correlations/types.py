@@ -288,7 +288,7 @@ def request_from_document(document: Any) -> Request:
         if not all(_is_shape(field.shape) for field in request.uniform):
             raise ValueError("expected sizes >= 0")
         sizes = [math.prod(field.shape) for field in (*request.uniform, *request.derived)]
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ProtocolError(f"expected a correlation request, got {printable(document)}") from error
     if sum(sizes) > _MAX_ELEMENTS:
         raise ProtocolError(f"expected a correlation of at most {_MAX_ELEMENTS} elements, got {sum(sizes)}")
