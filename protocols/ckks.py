@@ -18,6 +18,7 @@ import os
 import secrets
 import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,10 +119,14 @@ class CkksContext:
         """Transform NTT residues of shape (count, 2, N), any count, to coefficients."""
         return self._transform(polynomials, self.evaluator.transform_from_ntt_inplace, ntt=True)
 
-    def encode_plaintexts(self, polynomials: NDArray[np.int64]) -> list[seal.Plaintext]:
-        """Encode signed integer polynomials of shape (count, N) as plaintexts in NTT form."""
-        transformed = self.to_ntt(self.modulus.lift_signed(polynomials))
-        return [self.load_plaintext(polynomial) for polynomial in transformed]
+    def encode_plaintexts(self, polynomials: Sequence[NDArray[np.int64]]) -> list[seal.Plaintext]:
+        """Encode signed integer polynomials of shape (N,), none of them zero, as plaintexts in NTT form."""
+        plaintexts = []
+        for start in range(0, len(polynomials), MAX_POLYNOMIALS):
+            part = np.stack(polynomials[start : start + MAX_POLYNOMIALS])
+            transformed = self.to_ntt(self.modulus.lift_signed(part))
+            plaintexts += [self.load_plaintext(polynomial) for polynomial in transformed]
+        return plaintexts
 
     def _transform(self, polynomials: RingArray, operation: object, ntt: bool) -> RingArray:
         parts = []

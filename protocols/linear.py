@@ -132,7 +132,7 @@ class PrivateConvolutionServer:
         integers = quantise(weight, parameters.weight_bits)
         self._plain = PlainConvolution(self.plan.shape, integers, context.modulus, parameters.guard_bits)
         packed = self.plan.pack_weights(integers)
-        plaintexts = context.encode_plaintexts(np.stack(list(packed.values()))) if packed else []
+        plaintexts = context.encode_plaintexts(list(packed.values()))
         self._weights: list[list[tuple[int, seal.Plaintext]]] = [[] for _ in range(self.plan.groups_out)]
         for (group_out, group_in), plaintext in zip(packed, plaintexts, strict=True):
             self._weights[group_out].append((group_in, plaintext))
