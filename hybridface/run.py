@@ -75,7 +75,9 @@ def run_parties(
         raise RunError(str(error)) from error
     outcome = Outcome()
     errors: list[Event] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         noise = _drain(process)
         try:
             for event in _events(process):
