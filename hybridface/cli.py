@@ -6,6 +6,7 @@ Exit status: 0 same person (or done), 1 different people, 2 error. Errors are on
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -171,8 +172,10 @@ def main() -> None:
     except HybridFaceError as error:
         sys.stderr.write(f"hybridface: {error}\n")
         _exit_with_error()
-    except KeyboardInterrupt:
-        sys.stderr.write("hybridface: interrupted\n")
+    except Exception as error:  # a defect: never exit status 1, which means different people
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        sys.stderr.write(f"hybridface: internal error at {place}: {type(error).__name__}: {error}\n")
         _exit_with_error()
     except SystemExit as end:
         if end.code == EXIT_ERROR:

@@ -28,12 +28,12 @@ from parties.server import ServerSession
 from parties.terms import Terms
 from protocols.channel import Channel
 from protocols.correlations import Dealer
-from protocols.errors import HybridFaceError, ParameterError, PeerLostError
+from protocols.errors import HybridFaceError, ParameterError, PeerLostError, reason_for_peers
 from protocols.matching import Reveal
 
 __all__ = ["PartyOptions", "run_party"]
 
-_GRACE_SECONDS = 1.0
+_GRACE_SECONDS, _FOLLOWER_SECONDS = 1.0, 4.0  # one rank ends all: the one that failed first
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def run_party(role: Role, options: PartyOptions) -> int:
             channel.close()
     except HybridFaceError as error:
         _say_error(role, str(error), options, from_peer=isinstance(error, PeerLostError))
-        return _fail(str(error), world, channels)
+        return _fail(error, world, channels)
     except Exception as error:
         _say_error(role, f"internal error: {type(error).__name__}: {error}", options)
-        return _fail("internal error", world, channels)
+        return _fail(error, world, channels)
     _event(options, "memory", role=role.value, peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return status
 
@@ -138,11 +138,12 @@ def _say_result(result: MatchResult, model: Model, options: PartyOptions) -> Non
     console.print(cost_table(result.cost, model))
 
 
-def _fail(message: str, world: World, channels: dict[Role, Channel]) -> int:
-    """Tell the peers why this rank ends, and end all."""
+def _fail(error: Exception, world: World, channels: dict[Role, Channel]) -> int:
+    """Tell the peers why this rank ends, and end all ranks, after those that merely follow had time to say so."""
+    message = reason_for_peers(error)
     for channel in channels.values():
         channel.send_error(message)
-    time.sleep(_GRACE_SECONDS)  # let the peers say why they end
+    time.sleep(_FOLLOWER_SECONDS if isinstance(error, PeerLostError) else _GRACE_SECONDS)
     world.abort(EXIT_ERROR)
     return EXIT_ERROR
 

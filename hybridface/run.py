@@ -20,7 +20,7 @@ __all__ = ["Outcome", "ProgressBars", "run_parties"]
 
 Event = dict[str, Any]
 _KEPT_LINES = 20
-_END_SECONDS = 10.0
+_START_SECONDS, _END_SECONDS = 60.0, 10.0
 
 
 @dataclass
@@ -80,7 +80,7 @@ def run_parties(
     ) as process:
         noise = _drain(process)
         try:
-            for event in _events(process):
+            for event in _events(process, timeout + _START_SECONDS):
                 _collect(event, outcome, errors)
                 if on_event:
                     on_event(event)
@@ -97,14 +97,23 @@ def run_parties(
     return outcome
 
 
-def _events(process: "subprocess.Popen[str]") -> Iterator[Event]:
-    for line in process.stdout or ():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "event" in event:
-            yield event
+def _events(process: "subprocess.Popen[str]", silence: float) -> Iterator[Event]:
+    """Yield the ranks' events; end the ranks after `silence` seconds without one (one that never joined MPI, say)."""
+    watch = threading.Timer(silence, process.kill)
+    watch.start()
+    try:
+        for line in process.stdout or ():
+            watch.cancel()
+            watch = threading.Timer(silence, process.kill)
+            watch.start()
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and "event" in event:
+                yield event
+    finally:
+        watch.cancel()
 
 
 def _drain(process: "subprocess.Popen[str]") -> deque[str]:

@@ -22,6 +22,7 @@ from parties.progress import OnProgress
 from parties.server import ServerSession
 from parties.terms import Terms
 from protocols.correlations import Dealer
+from protocols.errors import ParameterError
 from protocols.matching import Reveal
 
 __all__ = ["LocalSession", "load_images", "local_session"]
@@ -69,6 +70,8 @@ class LocalSession:
         if model.weights is None:
             raise ModelError(f"expected a model with weights, got {model.name} without")
         self.model = model
+        if reveal not in list(Reveal):
+            raise ParameterError(f"expected to reveal to {', '.join(Reveal)}, got {reveal!r}")
         self._terms = Terms(model.graph, model.threshold, Reveal(reveal))
         self._on_progress = on_progress
         self._timeout = timeout

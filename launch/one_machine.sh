@@ -9,6 +9,8 @@ if [ $# -lt 2 ]; then
 fi
 here=$(cd "$(dirname "$0")/.." && pwd)
 export PATH="$here/.venv/bin:$PATH" OMP_NUM_THREADS=1
+# A rank that dies before it has joined MPI would leave the others waiting; end all after so many seconds.
+export MPIEXEC_TIMEOUT="${MPIEXEC_TIMEOUT:-3600}"
 exec mpiexec -launcher fork \
     -n 1 hybridface party client "$@" : \
     -n 1 hybridface party server : \

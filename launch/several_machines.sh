@@ -15,6 +15,8 @@ export PATH="$here/.venv/bin:$PATH"
 program=${HYBRIDFACE:-hybridface}
 hosts=$1
 shift
+# A rank that dies before it has joined MPI would leave the others waiting; end all after so many seconds.
+export MPIEXEC_TIMEOUT="${MPIEXEC_TIMEOUT:-3600}"
 exec mpiexec -f "$hosts" -ppn 1 -genv OMP_NUM_THREADS 1 \
     -n 1 "$program" party client "$@" : \
     -n 1 "$program" party server : \

@@ -18,7 +18,7 @@ from parties.terms import Terms, agree
 from protocols.channel import Channel
 from protocols.ckks import CkksContext, ClientKeys
 from protocols.correlations import DealerClient
-from protocols.errors import HybridFaceError, ParameterError, ProtocolError
+from protocols.errors import ParameterError, ProtocolError, reason_for_peers
 from protocols.matching import matching_requests, reveal_match, squared_distance
 from protocols.mpc import CLIENT, MpcParty
 from protocols.network import NetworkClient, convolution_shapes
@@ -125,7 +125,7 @@ class ClientSession:
     def fail(self, error: BaseException) -> None:
         """Tell both peers that this side ends."""
         for channel in (self._channel, self._dealer):
-            channel.send_error(str(error))
+            channel.send_error(reason_for_peers(error))
 
     def __enter__(self) -> "ClientSession":
         return self
@@ -136,7 +136,7 @@ class ClientSession:
         if error is None and not self._running:
             self.end()
         else:  # an operation has failed, in this block or caught in it
-            self.fail(error if isinstance(error, HybridFaceError) else HybridFaceError("internal error"))
+            self.fail(error or ProtocolError("an operation of the session has failed"))
 
     def _extract(self, images: NDArray[np.float64], command: dict[str, Any], matching: bool) -> RingArray:
         """Run the network; return the client's share of the embeddings (B, d)."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from protocols.channel import Channel
 from protocols.correlations import Dealer, DealerClient, DealerServer
-from protocols.errors import HybridFaceError, PeerLostError, ProtocolError
+from protocols.errors import PeerLostError, ProtocolError, reason_for_peers
 from protocols.mpc import CLIENT, SERVER, MpcParty
 
 __all__ = ["LocalTransport", "PartyThread", "local_channels", "run_locally"]
@@ -91,7 +91,7 @@ class PartyThread(threading.Thread):
         except BaseException as error:
             self.error = error
             for channel in self._channels:
-                channel.send_error(str(error) if isinstance(error, HybridFaceError) else "internal error")
+                channel.send_error(reason_for_peers(error))
         finally:
             for channel in self._channels:
                 channel.close()

@@ -1,6 +1,6 @@
 """Every error this project raises. Each message is one line: what was expected, and what came."""
 
-__all__ = ["HybridFaceError", "ParameterError", "PeerLostError", "ProtocolError"]
+__all__ = ["HybridFaceError", "ParameterError", "PeerLostError", "ProtocolError", "reason_for_peers"]
 
 
 class HybridFaceError(Exception):
@@ -17,3 +17,13 @@ class ProtocolError(HybridFaceError):
 
 class PeerLostError(HybridFaceError):
     """A peer ended, refused, or did not answer in time."""
+
+
+def reason_for_peers(error: BaseException) -> str:
+    """Return what a peer may be told of an error: the text of the protocol's own errors, else only that there was one.
+
+    Other texts may name a photo, a path, or a value.
+    """
+    if isinstance(error, ParameterError | PeerLostError | ProtocolError):
+        return str(error)
+    return "it could not go on; its own output says why"

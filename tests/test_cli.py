@@ -373,7 +373,7 @@ def test_events_become_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             say(
-                {"event": "error", "role": "client", "message": "server ended: no disk"},
+                {"event": "error", "role": "client", "message": "server ended: no disk", "from_peer": True},
                 {"event": "error", "role": "server", "message": "no disk"},
                 RESULT,
             ),

@@ -185,6 +185,12 @@ def test_a_pair_revealed_to_both(start: Start, photos: dict[str, str]) -> None:
     assert int(online[-1]) > 20, "rounds"
 
 
+def test_a_pair_of_the_same_person(start: Start, photos: dict[str, str]) -> None:
+    status, out, errors = start(client(photos["a"], photos["same"], "--aligned"), server(), DEALER).end()
+    assert (status, errors) == (0, "")
+    assert answers(out) == ["same person"], "only the client says it"
+
+
 # Ranks that do not fit together
 
 
@@ -244,8 +250,9 @@ def test_a_photo_without_a_face(start: Start, photos: dict[str, str]) -> None:
     assert not answers(out)
     lines = said(errors)
     assert "hybridface client: grey.png: expected one face, found 0" in lines
-    assert "hybridface server: client ended: grey.png: expected one face, found 0" in lines
-    assert "hybridface dealer: client ended: grey.png: expected one face, found 0" in lines
+    assert "hybridface server: client ended: it could not go on; its own output says why" in lines
+    assert sum("grey.png" in line for line in lines) == 1, "the photo's name stays with the client"
+    assert "hybridface dealer: client ended: it could not go on; its own output says why" in lines
 
 
 # Parties that die

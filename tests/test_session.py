@@ -230,6 +230,25 @@ def test_images_of_the_wrong_shape_send_nothing(model: Model) -> None:
         assert session.client._channel.statistics == before
 
 
+def test_a_pause_between_verifications_ends_no_session(model: Model, chips: Chip) -> None:
+    timeout = 1.0
+    with hf.local_session(model, timeout=timeout) as session:
+        time.sleep(1.5 * timeout)
+        assert session.verify(chips[4], chips[4]).match is True
+
+
+def test_preparations_are_bounded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parties.server._MAX_PREPARED", 2)
+
+    def prepare_for_ever() -> None:
+        with hf.local_session(model, timeout=GUARD_SECONDS) as session:
+            for _ in range(3):
+                session.prepare(1)
+
+    with pytest.raises(PeerLostError, match=r"^server ended: expected at most 2 prepared runs"):
+        prepare_for_ever()
+
+
 def test_preparing_an_impossible_number_of_images_sends_nothing(model: Model, chips: Chip) -> None:
     with hf.local_session(model) as session:
         with pytest.raises(ParameterError):
@@ -512,7 +531,7 @@ def test_a_server_that_fails_in_a_layer_ends_the_client(model: Model, chips: Chi
         network._linear = fail  # type: ignore[method-assign]
         session.verify_pair(pair_of(model, chips))
 
-    with pytest.raises(PeerLostError, match=r"^server ended: internal error$"):
+    with pytest.raises(PeerLostError, match=r"^server ended: it could not go on; its own output says why$"):
         ends.run(terms_of(model), fail_in_a_layer)
     assert layers == ["conv", "block_conv1", "block_conv2"]
     assert isinstance(ends.server_error(), OSError), "the server's own thread keeps the cause"
@@ -531,7 +550,7 @@ def test_a_client_that_fails_tells_its_peers_that_and_no_more(
         ends.run(terms_of(model), lambda session: session.verify_pair(pair_of(model, chips)), fail)
     error = ends.server_error()
     assert isinstance(error, PeerLostError)
-    assert str(error) == "client ended: internal error"
+    assert str(error) == "client ended: it could not go on; its own output says why"
 
 
 class Tampered:
@@ -674,3 +693,12 @@ def test_the_real_network_in_private(
         last = session.verify(portraits["impostor_1"], template)
     assert last.match is False
     assert last.cost.online.dealer_bytes == 0
+
+
+def test_a_photos_name_does_not_reach_the_server(model: Model, tmp_path: Path) -> None:
+    session = LocalSession(model)
+    with pytest.raises(hf.ImageError, match="Jane Doe"), session:
+        session.verify(tmp_path / "Jane Doe.jpg", tmp_path / "John Doe.jpg", aligned=True)
+    errors = [str(thread.error) for thread in session._threads]
+    assert errors
+    assert not any("Doe" in error for error in errors)

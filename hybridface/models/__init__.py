@@ -65,6 +65,8 @@ def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Pa
     if name == "dlib-resnet29":
         module = DlibResNet.from_dat(path) if weights else DlibResNet(device="meta")
         size, normalise = CHIP_SIZE, dlib_normalise
+    elif name == "tiny-test" and path is not None:
+        raise ModelError(f"expected no weight file for tiny-test, got {path}")
     elif name == "tiny-test":
         module = _tiny(weights)
         size, normalise = _TINY_SIZE, _tiny_normalise
