@@ -152,7 +152,7 @@ def _persons(folder: Path) -> Path:
 
 def _embed_all(folder: Path, photos: Sequence[str], model: str, workers: int, shown: bool) -> dict[str, Embedded]:
     context = multiprocessing.get_context("spawn")
-    work = functools.partial(_embed, folder)
+    work = functools.partial(_embed, folder, model)
     with context.Pool(workers, initializer=_load, initargs=(model,)) as pool:
         results = pool.imap(work, photos, chunksize=4)
         tracked = track(results, "embeddings", len(photos), console=Console(stderr=True), disable=not shown)
@@ -168,10 +168,7 @@ def _loaded(name: str) -> tuple[Model, Emulator]:
 def _load(name: str) -> None:
     """Prepare a worker process: one thread, one model."""
     torch.set_num_threads(1)
-    _WORKER.append(_loaded(name))
-
-
-_WORKER: list[tuple[Model, Emulator]] = []
+    _loaded(name)
 
 
 def chip_or_centre(path: Path, size: int) -> tuple[NDArray[np.uint8], bool]:
@@ -186,8 +183,8 @@ def chip_or_centre(path: Path, size: int) -> tuple[NDArray[np.uint8], bool]:
         return np.array(crop, dtype=np.uint8), False
 
 
-def _embed(folder: Path, photo: str) -> Embedded:
-    model, emulator = _WORKER[0]
+def _embed(folder: Path, model_name: str, photo: str) -> Embedded:
+    model, emulator = _loaded(model_name)
     chip, detected = chip_or_centre(folder / photo, model.chip_size)
     image = model.normalise(chip)[None]
     emulator.largest = 0.0

@@ -98,8 +98,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def embed_all(
         images: Path, photos: list[str], model: str, workers: int, shown: bool
     ) -> dict[str, evaluate.Embedded]:
-        monkeypatch.setattr(evaluate, "_WORKER", [evaluate._loaded(model)])
-        return {photo: evaluate._embed(images, photo) for photo in photos}
+        return {photo: evaluate._embed(images, model, photo) for photo in photos}
 
     monkeypatch.setattr(evaluate, "_embed_all", embed_all)
 
@@ -128,8 +127,8 @@ def test_wrong_decisions_are_counted_and_named(folder: Path, tmp_path: Path, mon
     """An emulator that is off by far, and truths that are all false, show in every figure."""
     real = evaluate._embed
 
-    def off(images: Path, photo: str) -> evaluate.Embedded:
-        embedded = real(images, photo)
+    def off(images: Path, model: str, photo: str) -> evaluate.Embedded:
+        embedded = real(images, model, photo)
         plain = np.zeros(8)
         return evaluate.Embedded(plain, plain + (2.0 if "Imp" in photo else 0.0), False, embedded.largest)
 
