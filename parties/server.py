@@ -63,7 +63,7 @@ class ServerSession:
         context = CkksContext(terms.parameters)
         with self._recorder.recording(OFFLINE, "keys and weights"):
             agree(client, terms)
-            key = PublicKey(context, client.receive("public key", np.uint64, (2, 3, context.degree)))
+            key = PublicKey(context, client.receive("public key", np.uint64, (2, 2, context.degree)))
             self._source = DealerServer(dealer)
             self._network = NetworkServer(terms.graph, weights, key, _layer_progress(terms, on_progress))
             client.send("ready", np.ones(1, dtype=np.uint8))

@@ -1,24 +1,19 @@
-"""CKKS without slots: keys, fresh encryptions of zero, and polynomials as numpy arrays, on SEAL through TenSEAL.
+"""CKKS without slots: keys, fresh encryptions and decryption, with polynomials as numpy arrays.
 
 A message lives in the *coefficients* of a polynomial modulo X^N + 1 and Q = p0 p1, so one product of polynomials is a
 convolution, and depth one is all that a linear layer needs: no rotation, relinearisation, rescaling or evaluation key
 exists here (coefficient packing: Kim et al., TIFS 2023; Cheetah, USENIX Security 2022).
 
-Security rests on ring-LWE with N = 4096, a ternary secret, noise of deviation 3.2 (SEAL draws a centred binomial) and
-a 109-bit modulus (47 + 46 + SEAL's special prime of 16 bits), which the HomomorphicEncryption.org standard puts at 128
-bits; SEAL itself refuses anything weaker. The client's `ClientKeys` alone holds the secret key; the server's
-`PublicKey` is built from two polynomials that the client sent.
-
-Polynomials move in and out through SEAL's documented serialisation, into an anonymous memory file. SEAL wrote the
-header that is reused here, and SEAL checks what it loads against the parameters. Uncompressed input, zstd output.
+Security rests on ring-LWE with N = 4096, a ternary secret, noise of deviation 3.2 (a centred binomial, as SEAL draws
+it) and a modulus that SEAL, which is asked through TenSEAL, accepts at 128 bits (the HomomorphicEncryption.org
+standard): Q and SEAL's special prime of 16 bits, 109 bits in all. SEAL makes the keys. Encryptions, which use Q alone
+(93 bits), are the textbook ones, on arrays in SEAL's own NTT form; the tests open them with SEAL, and SEAL's with them.
+The client's `ClientKeys` alone holds the secret key; the server's `PublicKey` is two polynomials that the client sent.
 """
 
-import hashlib
 import os
 import secrets
 import struct
-import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,20 +22,30 @@ import zstandard
 from numpy.typing import NDArray
 
 from protocols.errors import ParameterError, ProtocolError
+from protocols.ntt import NumberTheoreticTransform
+from protocols.randomness import KEY_BYTES, keystream, random_words
 from protocols.ring import CrtModulus, RingArray, random_ring
 
-__all__ = ["CkksContext", "CkksParameters", "ClientKeys", "PublicKey", "check_residues"]
+__all__ = [
+    "SEED_BYTES",
+    "CkksContext",
+    "CkksParameters",
+    "ClientKeys",
+    "PublicKey",
+    "centred_binomial",
+    "check_residues",
+    "expand_seed",
+    "ternary",
+]
 
-MAX_POLYNOMIALS = 16
-"""SEAL allows 16 polynomials in one ciphertext; several ciphertexts share one container to share its overhead."""
-
-SEED_BYTES = 32
-_TRY_BYTES = 6
+SEED_BYTES = KEY_BYTES
+_SPARE_TRIES = 8
+_NOISE_COINS = 21
 _SEAL_HEADER = struct.Struct("<HBBBBHQ")
 _NO_COMPRESSION = 0
 _CIPHERTEXT_FIELDS = struct.Struct("<32sBQQQ16s")  # parms_id, NTT form, size, N, primes, scale and correction
 _PLAINTEXT_FIELDS = struct.Struct("<32sQd")  # parms_id (zero unless in NTT form), coefficients, scale
-_ARRAY_SIZE = struct.Struct("<Q")
+_ARRAY_FIELDS = _SEAL_HEADER.size + 8  # an array of words has a header and its length
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class CkksParameters:
 
 
 class CkksContext:
-    """SEAL's context for the parameters, and polynomial input and output. One per thread: SEAL calls hold the GIL.
+    """The parameters as SEAL accepts them: the modulus Q and its transform.
 
     Raises:
         ParameterError: SEAL does not accept the parameters at 128-bit security.
@@ -80,196 +85,109 @@ class CkksContext:
             raise ParameterError(f"SEAL refuses {self.parameters} at 128 bits: {self.seal.parameters_error_message()}")
         p0, p1, _ = (int(m.value()) for m in encryption.coeff_modulus())
         self.modulus = CrtModulus(p0, p1)
-        self.evaluator = seal.Evaluator(self.seal)
-        self._file = _MemoryFile()
-        empty = seal.Ciphertext(self.seal, self.seal.first_parms_id(), 2)
-        empty.resize(2)
-        self._template = self._save(empty)
+        self.transform = NumberTheoreticTransform(self.modulus, self.degree)
 
     @property
     def degree(self) -> int:
         """N, the number of coefficients of a polynomial."""
         return self.parameters.degree
 
-    def load(self, polynomials: RingArray, ntt: bool) -> seal.Ciphertext:
-        """Build a ciphertext of 2 to 16 polynomials from residues of shape (count, 2, N)."""
-        count = polynomials.shape[0]
-        if polynomials.shape != (count, 2, self.degree) or not 2 <= count <= MAX_POLYNOMIALS:
-            raise ParameterError(f"expected residues of shape (2..16, 2, {self.degree}), got {polynomials.shape}")
-        parms_id, _, _, degree, primes, tail = _CIPHERTEXT_FIELDS.unpack_from(self._template)
-        fields = _CIPHERTEXT_FIELDS.pack(parms_id, ntt, count, degree, primes, tail)
-        return self._load(seal.Ciphertext(), fields, polynomials)
+    def encode(self, polynomials: NDArray[np.int64]) -> RingArray:
+        """Encode signed integer polynomials (count, N) as residues (count, 2, N) in NTT form."""
+        return self.transform.forward(self.modulus.lift_signed(polynomials))
 
-    def read(self, ciphertext: seal.Ciphertext) -> RingArray:
-        """Return a ciphertext's residues, shape (polynomials, 2, N), in the form (coefficients or NTT) it is in."""
-        raw = self._save(ciphertext)
-        start = _CIPHERTEXT_FIELDS.size + _SEAL_HEADER.size + _ARRAY_SIZE.size
-        return np.frombuffer(raw, dtype=np.uint64, offset=start).reshape(-1, 2, self.degree)
-
-    def load_plaintext(self, polynomial: RingArray) -> seal.Plaintext:
-        """Build a plaintext in NTT form from NTT residues of shape (2, N)."""
-        fields = _PLAINTEXT_FIELDS.pack(self._template[:32], 2 * self.degree, 1.0)
-        return self._load(seal.Plaintext(), fields, polynomial)
-
-    def to_ntt(self, polynomials: RingArray) -> RingArray:
-        """Transform residues of shape (count, 2, N), any count, to NTT form."""
-        return self._transform(polynomials, self.evaluator.transform_to_ntt_inplace, ntt=False)
-
-    def from_ntt(self, polynomials: RingArray) -> RingArray:
-        """Transform NTT residues of shape (count, 2, N), any count, to coefficients."""
-        return self._transform(polynomials, self.evaluator.transform_from_ntt_inplace, ntt=True)
-
-    def encode_plaintexts(self, polynomials: Sequence[NDArray[np.int64]]) -> list[seal.Plaintext]:
-        """Encode signed integer polynomials of shape (N,), none of them zero, as plaintexts in NTT form."""
-        plaintexts = []
-        for start in range(0, len(polynomials), MAX_POLYNOMIALS):
-            part = np.stack(polynomials[start : start + MAX_POLYNOMIALS])
-            transformed = self.to_ntt(self.modulus.lift_signed(part))
-            plaintexts += [self.load_plaintext(polynomial) for polynomial in transformed]
-        return plaintexts
-
-    def _transform(self, polynomials: RingArray, operation: object, ntt: bool) -> RingArray:
-        parts = []
-        for container in in_containers(polynomials):
-            ciphertext = self.load(container, ntt)
-            operation(ciphertext)  # type: ignore[operator]
-            parts.append(self.read(ciphertext))
-        return np.concatenate(parts)[: len(polynomials)] if parts else polynomials
-
-    def _save(self, value: object) -> bytes:
-        raw = self._file.save(value)
-        magic, header_size, _, _, mode, _, size = _SEAL_HEADER.unpack_from(raw)
-        if size != len(raw):
-            raise ProtocolError(f"SEAL wrote {len(raw)} bytes where its header says {size}")
-        self._seal_header = (magic, header_size, raw[3], raw[4])
-        body = raw[_SEAL_HEADER.size :]
-        return body if mode == _NO_COMPRESSION else zstandard.ZstdDecompressor().decompressobj().decompress(body)
-
-    def _load(self, target: object, fields: bytes, data: RingArray) -> object:
-        words = np.ascontiguousarray(data, dtype=np.uint64)
-        array = self._header(_ARRAY_SIZE.size + words.nbytes) + _ARRAY_SIZE.pack(words.size)
-        size = len(fields) + len(array) + words.nbytes
-        return self._file.load(self.seal, target, [self._header(size), fields, array, words.data.cast("B")])
-
-    def _header(self, size: int) -> bytes:
-        magic, header_size, major, minor = self._seal_header
-        return _SEAL_HEADER.pack(magic, header_size, major, minor, _NO_COMPRESSION, 0, _SEAL_HEADER.size + size)
-
-
-@dataclass(frozen=True)
-class SeededZero:
-    """A symmetric encryption of zero (c0, c1) whose c1 is `expand_seed(seed)`.
-
-    Args:
-        seed: 32 bytes, public, used once.
-        c0: residues (2, N) in coefficient form.
-    """
-
-    seed: bytes
-    c0: RingArray
+    def expand(self, seeds: NDArray[np.uint8]) -> RingArray:
+        """Return the random components c1 of seeds (count, 32): residues (count, 2, N) in NTT form."""
+        return np.stack([expand_seed(seed.tobytes(), self.modulus, self.degree) for seed in seeds])
 
 
 class ClientKeys:
-    """The client's key pair: encrypts zero, opens masked ciphertexts. The secret key never leaves this object."""
+    """The client's key pair: encrypts, and opens masked ciphertexts. The secret key never leaves this object."""
 
     def __init__(self, context: CkksContext) -> None:
         self.context = context
         generator = seal.KeyGenerator(context.seal)
-        secret = generator.secret_key()
-        self._public = seal.PublicKey()
-        generator.create_public_key(self._public)
-        start = _PLAINTEXT_FIELDS.size + _SEAL_HEADER.size + _ARRAY_SIZE.size
-        words = np.frombuffer(context._save(secret), dtype=np.uint64, offset=start)[: 2 * context.degree]
-        self._secret_ntt = context.load_plaintext(words.reshape(2, context.degree))
+        public = seal.PublicKey()
+        generator.create_public_key(public)
+        shape = (3, context.degree)  # modulo p0, p1 and SEAL's special prime
+        self._public = _words(public, _CIPHERTEXT_FIELDS).reshape(2, *shape)[:, :2].copy()
+        self._secret = _words(generator.secret_key(), _PLAINTEXT_FIELDS).reshape(shape)[:2].copy()
 
     def public_key(self) -> RingArray:
-        """Return the public key, residues of shape (2, 3, N) in NTT form (the third prime is SEAL's special one)."""
-        raw = self.context._save(self._public)
-        start = _CIPHERTEXT_FIELDS.size + _SEAL_HEADER.size + _ARRAY_SIZE.size
-        return np.frombuffer(raw, dtype=np.uint64, offset=start).reshape(2, 3, self.context.degree)
+        """Return the public key (e - a s, a) modulo Q: residues (2, 2, N) in NTT form."""
+        return self._public
 
-    def encrypt_zeros(self, count: int) -> list[SeededZero]:
-        """Return fresh symmetric encryptions of zero (e - a s, a), each to be used once.
+    def encrypt(self, messages: RingArray) -> tuple[NDArray[np.uint8], RingArray]:
+        """Encrypt polynomials under the secret key, freshly: c0 = m + e - a s, c1 = a.
 
-        a is expanded from a fresh public seed, which travels in its place; e is drawn from the system's CSPRNG.
+        a is expanded from a fresh public seed, which travels in its place; e is secret noise.
+
+        Args:
+            messages: residues (count, 2, N) in coefficient form.
+
+        Returns:
+            The seeds, uint8 (count, 32), public and never used again, and c0, residues (count, 2, N) in NTT form.
         """
-        modulus, degree = self.context.modulus, self.context.degree
-        seeds = [secrets.token_bytes(SEED_BYTES) for _ in range(count)]
-        zeros: list[SeededZero] = []
-        for start in range(0, count, MAX_POLYNOMIALS):
-            part = seeds[start : start + MAX_POLYNOMIALS]
-            product = self.multiply_by_secret(np.stack([expand_seed(seed, modulus, degree) for seed in part]))
-            noise = modulus.lift_signed(centred_binomial((len(part), degree)))
-            bodies = modulus.subtract(noise, product)
-            zeros += [SeededZero(seed, body) for seed, body in zip(part, bodies, strict=True)]
-        return zeros
+        modulus = self.context.modulus
+        count, degree = len(messages), self.context.degree
+        seeds = np.frombuffer(secrets.token_bytes(SEED_BYTES * count), dtype=np.uint8).reshape(count, SEED_BYTES)
+        noise = modulus.lift_signed(centred_binomial((count, degree)))
+        bodies = self.context.transform.forward(modulus.add(messages, noise))
+        return seeds, modulus.subtract(bodies, modulus.multiply(self.context.expand(seeds), self._secret))
 
-    def multiply_by_secret(self, polynomials: RingArray) -> RingArray:
-        """Return c1 s for residues c1 of shape (count, 2, N) in coefficient form; decryption is c0 + c1 s."""
-        parts = []
-        evaluator = self.context.evaluator
-        for container in in_containers(polynomials):
-            ciphertext = self.context.load(container, ntt=False)
-            try:
-                evaluator.transform_to_ntt_inplace(ciphertext)
-                evaluator.multiply_plain_inplace(ciphertext, self._secret_ntt)
-            except RuntimeError as error:  # SEAL refuses a product that is zero
-                raise ProtocolError(
-                    f"expected ciphertexts with a random component, got one without: {error}"
-                ) from error
-            evaluator.transform_from_ntt_inplace(ciphertext)
-            parts.append(self.context.read(ciphertext))
-        return np.concatenate(parts)[: len(polynomials)]
+    def multiply_by_secret(self, c1: RingArray) -> RingArray:
+        """Return c1 s for residues c1 (count, 2, N), all in coefficient form; a ciphertext decrypts to c0 + c1 s."""
+        transform = self.context.transform
+        return transform.inverse(self.context.modulus.multiply(transform.forward(c1), self._secret))
 
 
 class PublicKey:
     """The client's public key as the server holds it: it can encrypt zero, and nothing else.
 
     Args:
-        polynomials: residues of shape (2, 3, N) as `ClientKeys.public_key` returned them.
+        polynomials: residues of shape (2, 2, N) as `ClientKeys.public_key` returned them.
 
     Raises:
-        ProtocolError: SEAL does not accept them as a public key for these parameters.
+        ProtocolError: they are no residues of that shape.
     """
 
     def __init__(self, context: CkksContext, polynomials: RingArray) -> None:
+        if polynomials.shape != (2, 2, context.degree):
+            raise ProtocolError(f"expected a public key of shape (2, 2, {context.degree}), got {polynomials.shape}")
         self.context = context
-        key_id = seal.Ciphertext(context.seal, context.seal.key_context_data().parms_id(), 2)
-        key_id.resize(2)
-        parms_id, _, _, degree, primes, tail = _CIPHERTEXT_FIELDS.unpack_from(context._save(key_id))
-        fields = _CIPHERTEXT_FIELDS.pack(parms_id, True, 2, degree, primes, tail)
-        try:
-            self._key = context._load(seal.PublicKey(), fields, polynomials)
-        except (RuntimeError, ValueError) as error:
-            raise ProtocolError(f"the client's public key is not valid for {context.parameters}: {error}") from error
-        self._encryptor = seal.Encryptor(context.seal, self._key)
+        self._key = check_residues(polynomials, context.modulus, "the client's public key")
 
-    def encrypt_zeros(self, count: int) -> seal.Ciphertext:
-        """Return `count` (1 to 8) fresh encryptions of zero in one container, in NTT form, to be used once."""
-        ciphertexts = [seal.Ciphertext() for _ in range(count)]
-        for ciphertext in ciphertexts:
-            self._encryptor.encrypt_zero(ciphertext)
-        if count == 1:
-            return ciphertexts[0]
-        return self.context.load(np.concatenate([self.context.read(c) for c in ciphertexts]), ntt=True)
+    def rerandomise(self, ciphertexts: RingArray) -> RingArray:
+        """Add a fresh encryption of zero (b u + e0, a u + e1) to each, (b, a) the key, and leave NTT form.
+
+        Args:
+            ciphertexts: residues (count, 2, 2, N) in NTT form.
+
+        Returns:
+            Residues of that shape in coefficient form. Their c1 is pseudorandom to the client, whatever it was.
+        """
+        count, degree = len(ciphertexts), self.context.degree
+        modulus, transform = self.context.modulus, self.context.transform
+        u = self.context.encode(ternary((count, degree)))
+        zeros = np.stack([modulus.multiply(u, polynomial) for polynomial in self._key], axis=1)
+        total = transform.inverse(modulus.add(ciphertexts, zeros).reshape(-1, 2, degree))
+        noise = modulus.lift_signed(centred_binomial((2 * count, degree)))
+        return modulus.add(total, noise).reshape(ciphertexts.shape)
 
 
 def expand_seed(seed: bytes, modulus: CrtModulus, degree: int) -> RingArray:
-    """Return the uniform polynomial of a public seed: residues (2, degree) in coefficient form.
+    """Return the uniform polynomial of a public seed: residues (2, degree), taken to be in NTT form.
 
-    SHAKE-128 as an extendable-output function, six bytes a try, rejecting tries not below the prime: as ML-KEM expands
-    its public matrix (FIPS 203, algorithm 7).
+    The keystream of AES-256-CTR under the seed, a word a try, rejecting tries not below the prime: as FrodoKEM expands
+    its public matrix with AES, and ML-KEM its own in NTT form with SHAKE (FIPS 203, algorithm 7).
     """
     planes = []
     for index, prime in enumerate((modulus.p0, modulus.p1)):
-        bits = (prime - 1).bit_length()
-        tries = degree + 64
+        mask = np.uint64((1 << (prime - 1).bit_length()) - 1)
+        tries = degree + _SPARE_TRIES
         kept = np.empty(0, dtype=np.uint64)
         while kept.size < degree:
-            stream = hashlib.shake_128(seed + bytes([index])).digest(_TRY_BYTES * tries)
-            words = np.zeros((tries, 8), dtype=np.uint8)
-            words[:, :_TRY_BYTES] = np.frombuffer(stream, dtype=np.uint8).reshape(-1, _TRY_BYTES)
-            candidates = words.view(np.uint64)[:, 0] & np.uint64((1 << bits) - 1)
+            candidates = keystream(seed, bytes([index]) + bytes(15), tries) & mask
             kept = candidates[candidates < prime][:degree]
             tries *= 2
         planes.append(kept)
@@ -277,11 +195,22 @@ def expand_seed(seed: bytes, modulus: CrtModulus, degree: int) -> RingArray:
 
 
 def centred_binomial(shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Draw noise from the system's CSPRNG: the difference of two sums of 21 bits, deviation 3.24, as SEAL does."""
+    """Draw secret noise: the difference of two sums of 21 random bits, deviation 3.24, as SEAL does."""
     words = random_ring(shape)
-    mask = np.uint64((1 << 21) - 1)
-    first, second = np.bitwise_count(words & mask), np.bitwise_count((words >> np.uint64(21)) & mask)
-    return first.astype(np.int64) - second.astype(np.int64)
+    mask = np.uint64((1 << _NOISE_COINS) - 1)
+    first, second = np.bitwise_count(words & mask), np.bitwise_count((words >> np.uint64(_NOISE_COINS)) & mask)
+    return np.subtract(first, second, dtype=np.int64)
+
+
+def ternary(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Draw secret uniform elements of {-1, 0, 1}: random bytes modulo 3, rejecting 255."""
+    missing = int(np.prod(shape))
+    kept = []
+    while missing:
+        draws = random_words(missing // 8 + missing // 512 + 2).view(np.uint8)
+        kept.append(draws[draws < 255][:missing])
+        missing -= kept[-1].size
+    return (np.concatenate(kept) % np.uint8(3)).astype(np.int64).reshape(shape) - 1
 
 
 def check_residues(residues: RingArray, modulus: CrtModulus, what: str) -> RingArray:
@@ -290,39 +219,23 @@ def check_residues(residues: RingArray, modulus: CrtModulus, what: str) -> RingA
     Raises:
         ProtocolError: one is not.
     """
-    if np.any(residues >= modulus.primes):
+    if np.any(residues >= modulus.primes[:, None]):
         raise ProtocolError(f"{what}: expected residues below {modulus.p0} and {modulus.p1}, got a larger one")
     return residues
 
 
-def in_containers(polynomials: RingArray) -> list[RingArray]:
-    """Cut polynomials (count, 2, N) into runs of at most 16; a run of one is doubled, since SEAL takes no fewer."""
-    runs = [polynomials[i : i + MAX_POLYNOMIALS] for i in range(0, len(polynomials), MAX_POLYNOMIALS)]
-    if runs and len(runs[-1]) == 1:
-        runs[-1] = np.concatenate([runs[-1], runs[-1]])
-    return runs
-
-
-class _MemoryFile:
-    """An anonymous file in memory, by whose path SEAL saves and loads."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.memfd_create("hybridface")
-        self._path = f"/proc/self/fd/{self._descriptor}"
-        self._lock = threading.Lock()
-
-    def save(self, value: object) -> bytes:
-        with self._lock:
-            os.ftruncate(self._descriptor, 0)
-            value.save(self._path)  # type: ignore[attr-defined]
-            return os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
-
-    def load(self, context: seal.SEALContext, target: object, parts: list[bytes | memoryview]) -> object:
-        with self._lock:
-            os.ftruncate(self._descriptor, 0)
-            os.pwritev(self._descriptor, parts, 0)
-            target.load(context, self._path)  # type: ignore[attr-defined]
-            return target
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
+def _words(value: object, fields: struct.Struct) -> RingArray:
+    """Return the words of a SEAL object's polynomials, by its documented serialisation into an anonymous file."""
+    descriptor = os.memfd_create("hybridface")
+    try:
+        value.save(f"/proc/self/fd/{descriptor}")  # type: ignore[attr-defined]
+        raw = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    finally:
+        os.close(descriptor)
+    _, _, _, _, mode, _, size = _SEAL_HEADER.unpack_from(raw)
+    if size != len(raw):
+        raise ProtocolError(f"SEAL wrote {len(raw)} bytes where its header says {size}")
+    body = raw[_SEAL_HEADER.size :]
+    if mode != _NO_COMPRESSION:
+        body = zstandard.ZstdDecompressor().decompressobj().decompress(body)
+    return np.frombuffer(body, dtype=np.uint64, offset=fields.size + _ARRAY_FIELDS)

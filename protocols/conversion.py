@@ -13,41 +13,33 @@ Li-Micciancio, ePrint 2020/1533, and circuit privacy ask for; independent noise 
 2025/395). With R = Q - M, over the integers m = b - R, except with probability |m| / Q. Each side shifts its own term
 right by t, so truncation is free; the sum is off by at most one last bit. The server sees nothing new.
 
-With |x| < 2^23 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Every mask and encryption of zero
-is used once; `prepare` fills pools of them ahead of time, which are only ever popped.
+**What travels.** Up, c0 in NTT form and a seed instead of c1. Down, integers below Q without their 13 low bits, ten
+bytes each. The budget: dropping them adds to m an error below 2^13 from c0 and one of deviation 2^17.7 from c1 (2^12
+times the root of the secret's ~2,731 nonzero coefficients), against the last bit at 2^t = 2^24: below 1/32 of it.
+
+With |x| < 2^23 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Every mask and every encryption
+of zero is drawn when it is used, and used once.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
 from protocols.channel import Channel
-from protocols.ckks import (
-    MAX_POLYNOMIALS,
-    SEED_BYTES,
-    CkksContext,
-    ClientKeys,
-    PublicKey,
-    SeededZero,
-    check_residues,
-    expand_seed,
-)
-from protocols.ring import CrtModulus, RingArray
+from protocols.ckks import SEED_BYTES, CkksContext, ClientKeys, PublicKey
+from protocols.ring import RESIDUE_BYTES, SHORT_BYTES, CrtModulus, RingArray
 
 __all__ = [
     "CiphertextsToSharesClient",
     "CiphertextsToSharesServer",
+    "MaskedCiphertexts",
     "SharesToCiphertextsClient",
     "SharesToCiphertextsServer",
+    "server_share",
 ]
 
 _SHARE_OFFSET = -(1 << 64)
-_RESIDUE_BYTES = 6
-CONTAINER = MAX_POLYNOMIALS // 2
-"""Ciphertexts in one SEAL object: those that are multiplied by the same weights (tiles of one image, or a batch)."""
 
 
 class SharesToCiphertextsClient:
@@ -55,25 +47,15 @@ class SharesToCiphertextsClient:
 
     def __init__(self, keys: ClientKeys) -> None:
         self._keys = keys
-        self._zeros: deque[SeededZero] = deque()
-
-    def prepare(self, count: int) -> None:
-        """Make `count` encryptions of zero ahead of time."""
-        self._zeros.extend(self._keys.encrypt_zeros(count))
 
     def run(self, channel: Channel, label: str, share: RingArray) -> None:
         """Send the client's share, or any values of its own in [0, 2^64): polynomials (items, groups, N)."""
-        lifted = self._keys.context.modulus.lift(share, self._keys.context.parameters.guard_bits)
-
-        items, groups = lifted.shape[:2]
-        missing = items * groups - len(self._zeros)
-        if missing > 0:
-            self.prepare(missing)
-        zeros = [self._zeros.popleft() for _ in range(items * groups)]
-        bodies = np.stack([zero.c0 for zero in zeros]).reshape(lifted.shape)
-        seeds = np.frombuffer(b"".join(zero.seed for zero in zeros), dtype=np.uint8)
+        context = self._keys.context
+        items, groups, degree = share.shape
+        messages = context.modulus.lift(share.reshape(-1, degree), context.parameters.guard_bits)
+        seeds, bodies = self._keys.encrypt(messages)
         channel.send(f"{label}/seeds", seeds.reshape(items, groups, SEED_BYTES))
-        channel.send(label, _to_wire(self._keys.context.modulus.add(bodies, lifted)))
+        channel.send(label, context.modulus.to_wire(bodies).reshape(items, groups, 2, degree, RESIDUE_BYTES))
 
 
 class SharesToCiphertextsServer:
@@ -82,13 +64,7 @@ class SharesToCiphertextsServer:
     def __init__(self, context: CkksContext) -> None:
         self._context = context
 
-    def run(
-        self,
-        channel: Channel,
-        label: str,
-        shape: tuple[int, int],
-        share: RingArray | None,
-    ) -> list[list[seal.Ciphertext]]:
+    def run(self, channel: Channel, label: str, shape: tuple[int, int], share: RingArray | None) -> RingArray:
         """Receive the client's encryptions and add the server's share.
 
         Args:
@@ -96,31 +72,47 @@ class SharesToCiphertextsServer:
             share: polynomials (items, groups, N), or None to take the client's values as they are.
 
         Returns:
-            For every group its ciphertexts in NTT form, at most 8 items to a container: [group][container].
+            Ciphertexts in NTT form, grouped for products: residues (groups, items, 2, 2, N).
 
         Raises:
             ProtocolError: the message is not residues of the expected shape.
         """
+        context = self._context
         items, groups = shape
-        modulus, degree = self._context.modulus, self._context.degree
         seeds = channel.receive(f"{label}/seeds", np.uint8, (items, groups, SEED_BYTES))
-        wire = channel.receive(label, np.uint8, (items, groups, 2, degree, _RESIDUE_BYTES))
-        residues = np.empty((items, groups, 2, 2, degree), dtype=np.uint64)
-        residues[:, :, 0] = check_residues(_from_wire(wire), modulus, f"{label} from {channel.peer}")
-        for index in np.ndindex(items, groups):
-            residues[index][1] = expand_seed(seeds[index].tobytes(), modulus, degree)
+        wire = channel.receive(label, np.uint8, (items, groups, 2, context.degree, RESIDUE_BYTES))
+        return self.unpack(seeds, wire, share, f"{label} from {channel.peer}")
+
+    def unpack(
+        self, seeds: NDArray[np.uint8], wire: NDArray[np.uint8], share: RingArray | None, what: str
+    ) -> RingArray:
+        """Return the ciphertexts (groups, items, 2, 2, N) of seeds (items, groups, 32) and a wire, as `run` does."""
+        context, (items, groups) = self._context, seeds.shape[:2]
+        degree = context.degree
+        bodies = context.modulus.from_wire(wire, what)
         if share is not None:
-            own = modulus.lift(share, self._context.parameters.guard_bits, _SHARE_OFFSET)
-            residues[:, :, 0] = modulus.add(residues[:, :, 0], own)
-        result = []
-        for group in range(groups):
-            containers = []
-            for part in container_slices(items):
-                ciphertext = self._context.load(residues[part, group].reshape(-1, 2, degree), ntt=False)
-                self._context.evaluator.transform_to_ntt_inplace(ciphertext)
-                containers.append(ciphertext)
-            result.append(containers)
+            own = context.modulus.lift(share.reshape(-1, degree), context.parameters.guard_bits, _SHARE_OFFSET)
+            bodies = context.modulus.add(bodies, context.transform.forward(own).reshape(bodies.shape))
+        result = np.empty((groups, items, 2, 2, degree), dtype=np.uint64)
+        result[:, :, 0] = bodies.swapaxes(0, 1)
+        for group, item in np.ndindex(groups, items):
+            result[group, item, 1] = context.expand(seeds[item, group][None])[0]
         return result
+
+
+@dataclass(frozen=True)
+class MaskedCiphertexts:
+    """What the server sends of a conversion, and what it keeps.
+
+    Args:
+        c1: uint8 (items, groups, N, 10), the random components.
+        c0: uint8 (items, groups, n, 10), the masked coefficients that are needed.
+        mask: residues (items, groups, 2, n), uniform: m = what the client opens + this, mod Q. The server's alone.
+    """
+
+    c1: NDArray[np.uint8]
+    c0: NDArray[np.uint8]
+    mask: RingArray
 
 
 class CiphertextsToSharesServer:
@@ -129,75 +121,38 @@ class CiphertextsToSharesServer:
     def __init__(self, public_key: PublicKey) -> None:
         self._key = public_key
         self._context = public_key.context
-        self._zeros: dict[int, deque[seal.Ciphertext]] = {}
-        self._masks: dict[tuple[int, int, int], deque[RingArray]] = {}
 
-    def prepare(self, shape: tuple[int, int], coefficients: int) -> None:
-        """Make the encryptions of zero and the masks of one `run` of (items, groups) ciphertexts ahead of time."""
-        items, groups = shape
-        for part in container_slices(items):
-            size = part.stop - part.start
-            pool = self._zeros.setdefault(size, deque())
-            pool.extend(self._key.encrypt_zeros(size) for _ in range(groups))
-        mask_shape = (items, groups, coefficients)
-        self._masks.setdefault(mask_shape, deque()).append(self._context.modulus.random(mask_shape))
-
-    def encryption_of_zero(self, size: int) -> seal.Ciphertext:
-        """Take a container of `size` fresh public-key encryptions of zero, to accumulate a result into."""
-        pool = self._zeros.get(size)
-        return pool.popleft() if pool else self._key.encrypt_zeros(size)
-
-    def mask(
-        self,
-        channel: Channel,
-        label: str,
-        ciphertexts: Sequence[Sequence[seal.Ciphertext]],
-        indices: NDArray[np.int64],
-    ) -> RingArray:
-        """Mask the ciphertexts, send them, and return the mask: the server's share modulo Q.
+    def mask(self, ciphertexts: RingArray, indices: NDArray[np.int64]) -> MaskedCiphertexts:
+        """Rerandomise and mask ciphertexts.
 
         Args:
-            ciphertexts: [group][container] in NTT form, each *accumulated into* `encryption_of_zero`; consumed.
-            indices: the coefficients that are needed.
-
-        Returns:
-            Residues (items, groups, 2, len(indices)), uniform: m = what the client opens + this, mod Q.
+            ciphertexts: residues (items, groups, 2, 2, N) in NTT form.
+            indices: the coefficients that are needed, (n,).
         """
-        polynomials = np.stack([self._read(containers) for containers in ciphertexts], axis=1)  # items, groups, 2, 2, N
-        mask = self._mask((polynomials.shape[0], polynomials.shape[1], len(indices)))
-        modulus = self._context.modulus
-        masked = modulus.subtract(polynomials[:, :, 0][..., indices], mask)
-        channel.send(label, _to_wire(polynomials[:, :, 1]))
-        channel.send(f"{label}/c0", _to_wire(masked))
-        return mask
+        items, groups = ciphertexts.shape[:2]
+        modulus, degree = self._context.modulus, self._context.degree
+        fresh = self._key.rerandomise(ciphertexts.reshape(-1, 2, 2, degree)).reshape(ciphertexts.shape)
+        mask = modulus.random((items, groups, len(indices)))
+        masked = modulus.subtract(fresh[:, :, 0][..., indices], mask)
+        return MaskedCiphertexts(modulus.to_short_wire(fresh[:, :, 1]), modulus.to_short_wire(masked), mask)
+
+    def send(self, channel: Channel, label: str, masked: MaskedCiphertexts) -> RingArray:
+        """Send masked ciphertexts, and return the mask: the server's share modulo Q."""
+        channel.send(label, masked.c1)
+        channel.send(f"{label}/c0", masked.c0)
+        return masked.mask
 
     def run(
-        self,
-        channel: Channel,
-        label: str,
-        ciphertexts: Sequence[Sequence[seal.Ciphertext]],
-        indices: NDArray[np.int64],
-        shift: int,
+        self, channel: Channel, label: str, ciphertexts: RingArray, indices: NDArray[np.int64], shift: int
     ) -> RingArray:
-        """Mask the ciphertexts, send them, and return the server's share of m / 2^shift, (items, groups, len(indices)).
+        """Mask the ciphertexts, send them, and return the server's share of m / 2^shift, (items, groups, n).
 
         Args:
             ciphertexts, indices: as for `mask`.
             shift: t, bits to drop.
         """
-        return server_share(self._context.modulus, self.mask(channel, label, ciphertexts, indices), shift)
-
-    def _read(self, containers: Sequence[seal.Ciphertext]) -> RingArray:
-        parts = []
-        for ciphertext in containers:
-            self._context.evaluator.transform_from_ntt_inplace(ciphertext)
-            parts.append(self._context.read(ciphertext).reshape(-1, 2, 2, self._context.degree))
-        return np.concatenate(parts)
-
-    def _mask(self, shape: tuple[int, int, int]) -> RingArray:
-        """Take a prepared mask, or draw one now."""
-        pool = self._masks.get(shape)
-        return pool.popleft() if pool else self._context.modulus.random(shape)
+        mask = self.send(channel, label, self.mask(ciphertexts, indices))
+        return server_share(self._context.modulus, mask, shift)
 
 
 class CiphertextsToSharesClient:
@@ -218,15 +173,18 @@ class CiphertextsToSharesClient:
 
         Returns:
             The client's share, of that shape: floor((m - M mod Q) / 2^t) mod 2^64, uniform.
+
+        Raises:
+            ProtocolError: the message is not integers below Q of the expected shape.
         """
         items, groups, count = shape
         modulus, degree = self._keys.context.modulus, self._keys.context.degree
         what = f"{label} from {channel.peer}"
-        c1 = channel.receive(label, np.uint8, (items, groups, 2, degree, _RESIDUE_BYTES))
-        c0 = channel.receive(f"{label}/c0", np.uint8, (items, groups, 2, count, _RESIDUE_BYTES))
-        randoms = check_residues(_from_wire(c1), modulus, what)
-        product = self._keys.multiply_by_secret(randoms.reshape(-1, 2, degree)).reshape(items, groups, 2, degree)
-        opened = modulus.add(check_residues(_from_wire(c0), modulus, what), product[..., indices])
+        c1 = channel.receive(label, np.uint8, (items, groups, degree, SHORT_BYTES))
+        c0 = channel.receive(f"{label}/c0", np.uint8, (items, groups, count, SHORT_BYTES))
+        randoms = modulus.from_short_wire(c1, what).reshape(-1, 2, degree)
+        product = self._keys.multiply_by_secret(randoms).reshape(items, groups, 2, degree)
+        opened = modulus.add(modulus.from_short_wire(c0, what), product[..., indices])
         return modulus.shift_right(opened, shift)
 
 
@@ -235,22 +193,4 @@ def server_share(modulus: CrtModulus, residues: RingArray, shift: int) -> RingAr
 
     The client has b = m - M mod Q, and m = b - (Q - M) over the integers, except with probability |m| / Q.
     """
-    negated = modulus.subtract(np.zeros_like(residues), residues)
-    return np.uint64(0) - modulus.shift_right(negated, shift)
-
-
-def container_slices(items: int) -> list[slice]:
-    """Cut `items` into runs of at most 8."""
-    return [slice(start, min(start + CONTAINER, items)) for start in range(0, items, CONTAINER)]
-
-
-def _to_wire(residues: RingArray) -> NDArray[np.uint8]:
-    """Drop the two upper bytes, zero in residues below 2^48: (...,) uint64 to (..., 6) uint8."""
-    words = np.ascontiguousarray(residues)
-    return np.ascontiguousarray(words.view(np.uint8).reshape(*words.shape, 8)[..., :_RESIDUE_BYTES])
-
-
-def _from_wire(wire: NDArray[np.uint8]) -> RingArray:
-    words = np.zeros((*wire.shape[:-1], 8), dtype=np.uint8)
-    words[..., :_RESIDUE_BYTES] = wire
-    return words.view(np.uint64)[..., 0]
+    return np.uint64(0) - modulus.shift_right(modulus.negate(residues), shift)

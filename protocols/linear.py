@@ -20,29 +20,37 @@ convolutions of usual networks. Failure: (|x| + 1) / 2^64 per input and |m| / Q 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
-import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
 from protocols.channel import Channel
-from protocols.ckks import ClientKeys, PublicKey
+from protocols.ckks import SEED_BYTES, CkksContext, ClientKeys, PublicKey
 from protocols.conversion import (
     CiphertextsToSharesClient,
     CiphertextsToSharesServer,
+    MaskedCiphertexts,
     SharesToCiphertextsClient,
     SharesToCiphertextsServer,
-    container_slices,
     server_share,
 )
 from protocols.errors import ParameterError
 from protocols.packing import ConvPlan, ConvShape
 from protocols.plain_convolution import PlainConvolution, quantise
 from protocols.planner import plan_convolution
-from protocols.ring import RingArray, encode, random_ring
+from protocols.ring import RESIDUE_BYTES, RingArray, encode, random_ring
 
-__all__ = ["PrivateConvolutionClient", "PrivateConvolutionServer", "fully_connected_shape"]
+__all__ = [
+    "MaskedProducts",
+    "PrivateConvolutionClient",
+    "PrivateConvolutionServer",
+    "encode_weights",
+    "fully_connected_shape",
+]
+
+Multiply = Callable[[NDArray[np.uint8], NDArray[np.uint8]], MaskedCiphertexts]
+"""Maps the client's upload (seeds and wire of the encryptions of r) to the masked encryptions of conv(r, w)."""
 
 
 def fully_connected_shape(features_in: int, features_out: int) -> ConvShape:
@@ -105,6 +113,59 @@ class PrivateConvolutionClient:
         return output
 
 
+def encode_weights(context: CkksContext, plan: ConvPlan, weight: NDArray[np.float64]) -> RingArray:
+    """Return the weight polynomials of a layer in NTT form: residues (products, 2, N), in the order of `plan.blocks()`.
+
+    Args:
+        weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits).
+    """
+    return context.encode(plan.pack_weights(quantise(weight, context.parameters.weight_bits)))
+
+
+class MaskedProducts:
+    """The homomorphic part of the server's offline work: all of it, or a worker's share of the output channels.
+
+    Args:
+        plan: of the layer.
+        public_key: the client's.
+        polynomials: returns what `encode_weights` returned; asked at every run, so that it may be mapped from a file.
+    """
+
+    def __init__(self, plan: ConvPlan, public_key: PublicKey, polynomials: Callable[[], RingArray]) -> None:
+        self._plan, self._context, self._polynomials = plan, public_key.context, polynomials
+        self._upload = SharesToCiphertextsServer(self._context)
+        self._download = CiphertextsToSharesServer(public_key)
+        blocks = np.array(plan.blocks(), dtype=np.int64).reshape(-1, 2)
+        self._groups_in = blocks[:, 1].copy()
+        self._bounds = np.searchsorted(blocks[:, 0], np.arange(plan.groups_out + 1))
+
+    def run(
+        self, seeds: NDArray[np.uint8], wire: NDArray[np.uint8], groups_out: slice | None = None
+    ) -> MaskedCiphertexts:
+        """Multiply by the weights, accumulate, rerandomise and mask.
+
+        Args:
+            seeds, wire: uint8 (items, groups_in, 32) and (items, groups_in, 2, N, 6), the client's encryptions.
+            groups_out: which output ciphertexts; all if left out.
+
+        Raises:
+            ProtocolError: the wire does not hold residues.
+        """
+        inputs = self._upload.unpack(seeds, wire, None, "a layer's upload from client")
+        items, degree = seeds.shape[0], self._context.degree
+        flat = inputs.reshape(len(inputs), 2 * items, 2, degree)
+        polynomials = self._polynomials()
+        totals = [
+            self._context.modulus.multiply_accumulate(
+                polynomials[self._bounds[g] : self._bounds[g + 1]],
+                self._groups_in[self._bounds[g] : self._bounds[g + 1]],
+                flat,
+            ).reshape(items, 2, 2, degree)
+            for g in range(*(groups_out or slice(None)).indices(self._plan.groups_out))
+        ]
+        return self._download.mask(np.stack(totals, axis=1), self._plan.output_indices)
+
+
 class PrivateConvolutionServer:
     """The server's side of a private convolution.
 
@@ -112,6 +173,7 @@ class PrivateConvolutionServer:
         label, shape: as the client's.
         weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits).
         bias: (M,), or None.
+        multiply: does the homomorphic part elsewhere; by default here, with weights encoded now.
     """
 
     def __init__(
@@ -121,6 +183,7 @@ class PrivateConvolutionServer:
         public_key: PublicKey,
         weight: NDArray[np.float64],
         bias: NDArray[np.float64] | None = None,
+        multiply: Multiply | None = None,
     ) -> None:
         context = public_key.context
         parameters = context.parameters
@@ -131,22 +194,19 @@ class PrivateConvolutionServer:
         self._bias = None if bias is None else encode(bias)
         integers = quantise(weight, parameters.weight_bits)
         self._plain = PlainConvolution(self.plan.shape, integers, context.modulus, parameters.guard_bits)
-        packed = self.plan.pack_weights(integers)
-        plaintexts = context.encode_plaintexts(list(packed.values()))
-        self._weights: list[list[tuple[int, seal.Plaintext]]] = [[] for _ in range(self.plan.groups_out)]
-        for (group_out, group_in), plaintext in zip(packed, plaintexts, strict=True):
-            self._weights[group_out].append((group_in, plaintext))
-        self._upload = SharesToCiphertextsServer(context)
+        if multiply is None:
+            polynomials = encode_weights(context, self.plan, weight)
+            multiply = MaskedProducts(self.plan, public_key, lambda: polynomials).run
+        self._multiply = multiply
         self._download = CiphertextsToSharesServer(public_key)
         self._pool: dict[int, deque[RingArray]] = {}
 
     def prepare(self, channel: Channel, batch: int = 1) -> None:
         """Make, offline and with the client, all that one run on `batch` images uses up."""
-        items = batch * self.plan.tile_count
-        inputs = self._upload.run(channel, f"{self.label}/upload", (items, self.plan.groups_in), None)
-        sizes = [part.stop - part.start for part in container_slices(items)]
-        outputs = [self._accumulate(inputs, weights, sizes) for weights in self._weights]
-        mask = self._download.mask(channel, f"{self.label}/download", outputs, self.plan.output_indices)
+        items, groups, degree = batch * self.plan.tile_count, self.plan.groups_in, self._context.degree
+        seeds = channel.receive(f"{self.label}/upload/seeds", np.uint8, (items, groups, SEED_BYTES))
+        wire = channel.receive(f"{self.label}/upload", np.uint8, (items, groups, 2, degree, RESIDUE_BYTES))
+        mask = self._download.send(channel, f"{self.label}/download", self._multiply(seeds, wire))
         planes = [self.plan.unpack_outputs(mask[:, :, prime]) for prime in range(2)]
         residues = np.stack([plane.reshape(*plane.shape[:2], -1) for plane in planes], axis=2)
         self._pool.setdefault(batch, deque()).append(residues)
@@ -174,24 +234,6 @@ class PrivateConvolutionServer:
         result = server_share(self._context.modulus, total, self._shift)
         result = result.reshape(*result.shape[:2], shape.height_out, shape.width_out)
         return result if self._bias is None else result + self._bias[:, None, None]
-
-    def _accumulate(
-        self,
-        inputs: Sequence[Sequence[seal.Ciphertext]],
-        weights: Sequence[tuple[int, seal.Plaintext]],
-        sizes: Sequence[int],
-    ) -> list[seal.Ciphertext]:
-        """Return sum_g inputs[g] w[g] + fresh encryptions of zero, per container."""
-        evaluator = self._context.evaluator
-        product = seal.Ciphertext()
-        results = []
-        for container, size in enumerate(sizes):
-            total = self._download.encryption_of_zero(size)
-            for group, plaintext in weights:
-                evaluator.multiply_plain(inputs[group][container], plaintext, product)
-                evaluator.add_inplace(total, product)
-            results.append(total)
-        return results
 
 
 def _check_images(plan: ConvPlan, images: RingArray) -> None:

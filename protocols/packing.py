@@ -189,11 +189,8 @@ class ConvPlan:
         split = padded.reshape(*images.shape[:2], height, sh, width, sw)[:, :, :, :ph, :, :pw]
         return split.transpose(0, 1, 3, 5, 2, 4).reshape(images.shape[0], -1, height, width)
 
-    def pack_weights(self, weight: NDArray[np.int64]) -> dict[tuple[int, int], NDArray[np.int64]]:
-        """Place integer weights (M, C / groups, kh, kw) in polynomials (N,), by (output group, input group).
-
-        Pairs whose weights are all zero are left out.
-        """
+    def pack_weights(self, weight: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Place integer weights (M, C / groups, kh, kw) in polynomials (products, N), in the order of `blocks()`."""
         dense = self._phase_weights(weight)
         width = self.tile_in[1]
         kh, kw = self.shape.phase_kernel
@@ -201,16 +198,14 @@ class ConvPlan:
         c = np.arange(self.block_in)[None, :, None, None] * self.area
         a, b = np.arange(kh)[None, None, :, None] * width, np.arange(kw)[None, None, None, :]
         index = m + self.offset - c - a - b
-        polynomials = {}
-        for g_out, g_in in self.blocks():
+        blocks = self.blocks()
+        polynomials = np.zeros((len(blocks), self.degree), dtype=np.int64)
+        for polynomial, (g_out, g_in) in zip(polynomials, blocks, strict=True):
             block = dense[
                 g_out * self.block_out : (g_out + 1) * self.block_out,
                 g_in * self.block_in : (g_in + 1) * self.block_in,
             ]
-            if block.any():
-                polynomial = np.zeros(self.degree, dtype=np.int64)
-                polynomial[index[: block.shape[0], : block.shape[1]]] = block
-                polynomials[g_out, g_in] = polynomial
+            polynomial[index[: block.shape[0], : block.shape[1]]] = block
         return polynomials
 
     def _phase_weights(self, weight: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,19 +2,32 @@
 
 A real x is held as round(x 2^f) mod 2^64 (f = 16), and shared as u0 + u1 = x mod 2^64 with u0 uniform; either
 share alone is uniform and says nothing. Elements of Z_Q are held as residues modulo p0 and p1 and become two-limb
-integers (hi 2^64 + lo) only to be shifted back into Z_2^64. All of it is exact: no value passes through a float,
-except as a quotient *estimate* in `multiply_mod` whose error is corrected.
+integers (hi 2^64 + lo) only to be shifted back into Z_2^64. All of it is exact; the loops are in `kernels`.
 """
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from protocols.errors import ParameterError
+from protocols import kernels
+from protocols.errors import ParameterError, ProtocolError
+from protocols.randomness import random_words
 
-__all__ = ["FRACTION_BITS", "CrtModulus", "RingArray", "decode", "encode", "multiply_mod", "random_ring", "share"]
+__all__ = [
+    "DROPPED_BITS",
+    "FRACTION_BITS",
+    "RESIDUE_BYTES",
+    "SHORT_BYTES",
+    "CrtModulus",
+    "RingArray",
+    "decode",
+    "encode",
+    "random_ring",
+    "share",
+]
 
 RingArray = NDArray[np.uint64]
 """Elements of Z_2^64, or residues: numpy uint64, any shape."""
@@ -22,8 +35,11 @@ RingArray = NDArray[np.uint64]
 FRACTION_BITS = 16
 """Fixed point: a real x is round(x 2^16) in Z_2^64."""
 
-_LOW = np.uint64(0xFFFFFFFF)
-_32 = np.uint64(32)
+RESIDUE_BYTES = 6
+"""Bytes of a residue on the wire: primes are below 2^48."""
+
+DROPPED_BITS, SHORT_BYTES = 13, 10
+"""An integer below Q < 2^93 without its 13 low bits takes ten bytes."""
 
 
 def encode(values: ArrayLike, fraction_bits: int = FRACTION_BITS) -> RingArray:
@@ -47,9 +63,8 @@ def decode(ring: RingArray, fraction_bits: int = FRACTION_BITS) -> NDArray[np.fl
 
 
 def random_ring(shape: int | tuple[int, ...]) -> RingArray:
-    """Draw uniform elements of Z_2^64 from the system's CSPRNG."""
-    count = int(np.prod(shape))
-    return np.frombuffer(bytearray(os.urandom(8 * count)), dtype=np.uint64).reshape(shape)
+    """Draw uniform elements of Z_2^64 that hide secrets (see `randomness`)."""
+    return random_words(int(np.prod(shape))).reshape(shape)
 
 
 def share(ring: RingArray) -> tuple[RingArray, RingArray]:
@@ -58,67 +73,85 @@ def share(ring: RingArray) -> tuple[RingArray, RingArray]:
     return first, ring - first
 
 
-def multiply_mod(a: RingArray, b: RingArray | np.uint64, modulus: int) -> RingArray:
-    """Multiply residues: a b mod p, exactly, for a, b < p < 2^50.
-
-    The quotient is estimated in float64 and is off by at most one, so the remainder, computed mod 2^64, lies in
-    (-2p, 2p) and is corrected.
-    """
-    p = np.uint64(modulus)
-    quotient = a.astype(np.float64) * np.asarray(b).astype(np.float64) / modulus
-    remainder = (a * b - quotient.astype(np.uint64) * p).view(np.int64)
-    remainder += np.where(remainder < 0, np.int64(modulus), np.int64(0))
-    return np.where(remainder >= modulus, remainder - np.int64(modulus), remainder).view(np.uint64)
-
-
 @dataclass(frozen=True)
 class CrtModulus:
     """The ring Z_Q, Q = p0 p1, as residues of shape (..., 2, n): axis -2 runs over the two primes.
 
     Args:
-        p0, p1: distinct primes with p1 < p0 < 2^48 (so that a residue travels in six bytes).
+        p0, p1: distinct primes with 2^40 < p1 < p0 < 2^48 (so that a residue travels in six bytes), p0 p1 < 2^93.
     """
 
     p0: int
     p1: int
 
     def __post_init__(self) -> None:
-        if not 1 < self.p1 < self.p0 < 2**48:
-            raise ParameterError(f"CrtModulus takes primes p1 < p0 < 2^48, got p0={self.p0}, p1={self.p1}")
+        if not 2**40 < self.p1 < self.p0 < 2**48 or self.p0 * self.p1 >= 2**93:
+            raise ParameterError(
+                f"CrtModulus takes primes 2^40 < p1 < p0 < 2^48 of a product below 2^93, got {self.p0} and {self.p1}"
+            )
 
-    @property
+    @cached_property
     def primes(self) -> RingArray:
-        """The primes as a column of shape (2, 1), to broadcast against residues."""
-        return np.array([[self.p0], [self.p1]], dtype=np.uint64)
+        """The primes, shape (2,)."""
+        return np.array([self.p0, self.p1], dtype=np.uint64)
 
     def add(self, a: RingArray, b: RingArray) -> RingArray:
-        """Add residues of shape (..., 2, n)."""
-        total = a + b
-        return np.where(total >= self.primes, total - self.primes, total)
+        """Add residues of shape (..., 2, n), which broadcast."""
+        return self._binary(kernels.add, a, b)
 
     def subtract(self, a: RingArray, b: RingArray) -> RingArray:
-        """Subtract residues of shape (..., 2, n)."""
-        return np.where(a >= b, a - b, a + self.primes - b)
+        """Subtract residues of shape (..., 2, n), which broadcast."""
+        return self._binary(kernels.subtract, a, b)
+
+    def negate(self, a: RingArray) -> RingArray:
+        """Return Q - a for residues a of shape (..., 2, n)."""
+        return self.subtract(np.zeros((2, 1), dtype=np.uint64), a)
+
+    def multiply(self, a: RingArray, b: RingArray) -> RingArray:
+        """Multiply residues of shape (..., 2, n) element by element; b of that shape, or (2, n) for all of a."""
+        a = np.ascontiguousarray(a)
+        if b.shape not in (a.shape, a.shape[-2:]):
+            raise ParameterError(f"expected residues of shape {a.shape} or {a.shape[-2:]}, got {b.shape}")
+        out = np.empty_like(a)
+        kernels.multiply(_planes(a), _planes(b), self.primes, _planes(out))
+        return out
+
+    def multiply_accumulate(self, weights: RingArray, groups: NDArray[np.int64], inputs: RingArray) -> RingArray:
+        """Return sum over k of weights[k] inputs[groups[k]], element by element, without intermediate reduction.
+
+        Args:
+            weights: residues (terms, 2, n), at most 2^14 terms.
+            groups: (terms,), each in [0, inputs.shape[0]).
+            inputs: residues (any, count, 2, n).
+
+        Returns:
+            Residues (count, 2, n).
+        """
+        if len(weights) > kernels.MAX_TERMS or groups.shape != (len(weights),):
+            raise ParameterError(f"expected at most {kernels.MAX_TERMS} weights, a group each, got {weights.shape}")
+        if weights.shape[1:] != inputs.shape[2:] or np.any((groups < 0) | (groups >= len(inputs))):
+            raise ParameterError(f"expected groups and residues of one shape, got {weights.shape}, {inputs.shape}")
+        out = np.empty(inputs.shape[1:], dtype=np.uint64)
+        kernels.multiply_accumulate(weights, groups, np.ascontiguousarray(inputs), self.primes, out)
+        return out
 
     def lift(self, values: RingArray, scale_bits: int, offset: int = 0) -> RingArray:
         """Map the integers (v + offset) 2^scale_bits, 0 <= v < 2^64, to residues of shape (..., 2, n).
 
         The shares-to-ciphertext conversion lifts the client's share with offset 0 and the server's with -2^64.
         """
-        planes = []
-        for p in (self.p0, self.p1):
-            residue = values % np.uint64(p) + np.uint64(offset % p)
-            residue = np.where(residue >= p, residue - np.uint64(p), residue)
-            planes.append(multiply_mod(residue, np.uint64(pow(2, scale_bits, p)), p))
-        return np.stack(planes, axis=-2)
+        out = np.empty((*values.shape[:-1], 2, values.shape[-1]), dtype=np.uint64)
+        offsets = np.array([offset % self.p0, offset % self.p1], dtype=np.uint64)
+        flat = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+        kernels.lift(flat, self.primes, self._powers_of_two(scale_bits), offsets, _planes(out))
+        return out
 
     def lift_signed(self, values: NDArray[np.int64], scale_bits: int = 0) -> RingArray:
         """Map the signed integers v 2^scale_bits to residues of shape (..., 2, n)."""
-        planes = []
-        for p in (self.p0, self.p1):
-            residue = np.mod(values, np.int64(p)).view(np.uint64)
-            planes.append(multiply_mod(residue, np.uint64(pow(2, scale_bits, p)), p) if scale_bits else residue)
-        return np.stack(planes, axis=-2)
+        out = np.empty((*values.shape[:-1], 2, values.shape[-1]), dtype=np.uint64)
+        flat = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+        kernels.lift_signed(flat, self.primes, self._powers_of_two(scale_bits), _planes(out))
+        return out
 
     def shift_right(self, residues: RingArray, bits: int) -> RingArray:
         """Compose residues (..., 2, n) to the integer v in [0, Q); return floor(v / 2^bits) mod 2^64, (..., n).
@@ -127,28 +160,71 @@ class CrtModulus:
         """
         if not 0 < bits < 64:
             raise ParameterError(f"shift_right takes 0 < bits < 64, got {bits}")
-        r0, r1 = residues[..., 0, :], residues[..., 1, :]
-        r0_mod_p1 = r0 % np.uint64(self.p1)
-        difference = np.where(r1 >= r0_mod_p1, r1 - r0_mod_p1, r1 + np.uint64(self.p1) - r0_mod_p1)
-        k = multiply_mod(difference, np.uint64(pow(self.p0, -1, self.p1)), self.p1)
-        high, low = self._multiply_limbs(k)
-        low += r0
-        high += (low < r0).astype(np.uint64)
-        return (low >> np.uint64(bits)) | (high << np.uint64(64 - bits))
+        residues = np.ascontiguousarray(residues)
+        out = np.empty((*residues.shape[:-2], residues.shape[-1]), dtype=np.uint64)
+        flat = out.reshape(-1, out.shape[-1])
+        kernels.shift_right(_planes(residues), self.primes, self._inverse_of_p0, np.uint64(bits), flat)
+        return out
 
-    def _multiply_limbs(self, k: RingArray) -> tuple[RingArray, RingArray]:
-        """Return (high, low) limbs of p0 k for k < 2^48, by 32-bit halves."""
-        p_high, p_low = np.uint64(self.p0 >> 32), np.uint64(self.p0 & 0xFFFFFFFF)
-        k_high, k_low = k >> _32, k & _LOW
-        middle = p_low * k_high + p_high * k_low + ((p_low * k_low) >> _32)
-        return p_high * k_high + (middle >> _32), np.uint64(self.p0) * k
+    def to_wire(self, residues: RingArray) -> NDArray[np.uint8]:
+        """Pack residues (..., 2, n) into six bytes each: uint8 (..., 2, n, 6)."""
+        out = np.empty((*residues.shape, RESIDUE_BYTES), dtype=np.uint8)
+        kernels.to_wire(np.ascontiguousarray(residues).reshape(-1), out.reshape(-1))
+        return out
+
+    def from_wire(self, wire: NDArray[np.uint8], what: str) -> RingArray:
+        """Unpack what `to_wire` packed.
+
+        Raises:
+            ProtocolError: a residue is not below its prime; `what` names the message.
+        """
+        out = np.empty(wire.shape[:-1], dtype=np.uint64)
+        if not kernels.from_wire(np.ascontiguousarray(wire).reshape(-1), self.primes, _planes(out)):
+            raise ProtocolError(f"{what}: expected residues below {self.p0} and {self.p1}, got a larger one")
+        return out
+
+    def to_short_wire(self, residues: RingArray) -> NDArray[np.uint8]:
+        """Compose residues (..., 2, n) to integers in [0, Q), drop their 13 low bits: uint8 (..., n, 10)."""
+        residues = np.ascontiguousarray(residues)
+        out = np.empty((*residues.shape[:-2], residues.shape[-1], SHORT_BYTES), dtype=np.uint8)
+        kernels.to_short_wire(_planes(residues), self.primes, self._inverse_of_p0, DROPPED_BITS, out.reshape(-1))
+        return out
+
+    def from_short_wire(self, wire: NDArray[np.uint8], what: str) -> RingArray:
+        """Unpack what `to_short_wire` packed: residues (..., 2, n) of the integers, their 13 low bits zero.
+
+        Raises:
+            ProtocolError: an integer is not below Q; `what` names the message.
+        """
+        out = np.empty((*wire.shape[:-2], 2, wire.shape[-2]), dtype=np.uint64)
+        shifts = self._powers_of_two(DROPPED_BITS), self._powers_of_two(DROPPED_BITS + 64)
+        bound = (self.p0 * self.p1 - 1) >> DROPPED_BITS
+        limits = np.uint64(bound >> 64), np.uint64(bound % 2**64)
+        if not kernels.from_short_wire(
+            np.ascontiguousarray(wire).reshape(-1), self.primes, *shifts, *limits, _planes(out)
+        ):
+            raise ProtocolError(f"{what}: expected integers below Q = {self.p0} {self.p1}, got a larger one")
+        return out
+
+    @cached_property
+    def _inverse_of_p0(self) -> np.uint64:
+        return np.uint64(pow(self.p0, -1, self.p1))
+
+    def _binary(self, kernel: Callable[..., None], a: RingArray, b: RingArray) -> RingArray:
+        a, b = (np.ascontiguousarray(x) for x in np.broadcast_arrays(a, b))
+        out = np.empty_like(a)
+        kernel(_planes(a), _planes(b), self.primes, _planes(out))
+        return out
+
+    def _powers_of_two(self, bits: int) -> RingArray:
+        return np.array([pow(2, bits, self.p0), pow(2, bits, self.p1)], dtype=np.uint64)
 
     def random(self, shape: tuple[int, ...]) -> RingArray:
         """Draw elements uniform over Z_Q, as residues of shape (*shape[:-1], 2, shape[-1]).
 
         Uniform residues modulo both primes are uniform over Z_Q (Chinese remainder theorem). Each residue is drawn by
-        rejection: the low bits of the system's CSPRNG, again until below the prime. Reducing a random word instead
-        would be biased.
+        rejection: the low bits of a random word, again until below the prime. Reducing the word instead would be
+        biased.
         """
         count = int(np.prod(shape))
         planes = [_random_below(p, count).reshape(shape) for p in (self.p0, self.p1)]
@@ -157,14 +233,16 @@ class CrtModulus:
 
 def _random_below(bound: int, count: int) -> RingArray:
     """Draw `count` uniform integers in [0, bound) by rejection sampling; bound < 2^48."""
-    bits = (bound - 1).bit_length()
-    mask = np.uint64((1 << bits) - 1)
+    mask = np.uint64((1 << (bound - 1).bit_length()) - 1)
     kept: list[RingArray] = []
     missing = count
     while missing:
-        draws = np.zeros((missing + missing // 8 + 16, 8), dtype=np.uint8)
-        draws[:, :6] = np.frombuffer(os.urandom(6 * len(draws)), dtype=np.uint8).reshape(-1, 6)
-        words = draws.view(np.uint64).ravel() & mask
-        kept.append(words[words < bound][:missing])
+        draws = random_words(missing + missing // 64 + 16) & mask
+        kept.append(draws[draws < bound][:missing])
         missing -= len(kept[-1])
     return np.concatenate(kept)
+
+
+def _planes(residues: RingArray) -> RingArray:
+    """View contiguous residues (..., 2, n) as (count, 2, n)."""
+    return residues.reshape(-1, *residues.shape[-2:])

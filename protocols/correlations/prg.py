@@ -8,14 +8,14 @@ import secrets
 from dataclasses import dataclass, field
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from protocols.errors import ParameterError
+from protocols.randomness import KEY_BYTES, keystream
 from protocols.ring import RingArray
 
 __all__ = ["SEED_BYTES", "Stream", "new_seed"]
 
-SEED_BYTES = 32
+SEED_BYTES = KEY_BYTES
 
 
 def new_seed() -> bytes:
@@ -38,12 +38,11 @@ class Stream:
     def __post_init__(self) -> None:
         if len(self.seed) != SEED_BYTES or not 0 <= self.index < 2**64:
             raise ParameterError(f"expected a seed of {SEED_BYTES} bytes and an index below 2^64")
-        nonce = self.index.to_bytes(8, "big") + bytes(8)
-        self._encryptor = Cipher(algorithms.AES(self.seed), modes.CTR(nonce)).encryptor()
+        self._block = 0
 
     def ring(self, shape: tuple[int, ...]) -> RingArray:
-        """Return the next pseudorandom elements of Z_2^64."""
-        size = 8 * int(np.prod(shape, dtype=np.int64))
-        words = bytearray(size + 15)
-        self._encryptor.update_into(bytes(size), words)
-        return np.frombuffer(words, dtype=np.uint64, count=size // 8).reshape(shape)
+        """Return the next pseudorandom elements of Z_2^64; every call starts at a new AES block."""
+        count = int(np.prod(shape, dtype=np.int64))
+        words = keystream(self.seed, self.index.to_bytes(8, "big") + self._block.to_bytes(8, "big"), count)
+        self._block += -(-count // 2)
+        return words.reshape(shape)
