@@ -23,20 +23,23 @@ _ROWS = {
 }
 
 
-def summarise(outcome: Outcome) -> dict[str, Any]:
-    """Return median, minimum and maximum of every figure, and the peak memory of each process in MiB."""
+def summarise(outcome: Outcome, network: str = "none") -> dict[str, Any]:
+    """Return median, minimum and maximum of every figure, the peak memory of each process in MiB, and the network."""
     costs = [result["cost"] for result in outcome.results]
     rows = {}
     for name, (phase, key, factor) in _ROWS.items():
         values = [float(cost[phase][key]) * factor for cost in costs]
         rows[name] = {"median": median(values), "min": min(values), "max": max(values)}
     memory = {role: size / 2**20 for role, size in sorted(outcome.memory.items())}
-    return {"runs": len(costs), "model": outcome.results[-1]["model"], "figures": rows, "peak_mib": memory}
+    model = outcome.results[-1]["model"]
+    return {"runs": len(costs), "model": model, "network": network, "figures": rows, "peak_mib": memory}
 
 
 def bench_table(summary: dict[str, Any]) -> Table:
     """Return the summary as a table."""
-    table = Table(title=f"{summary['model']}, one photo against a template, {summary['runs']} runs", box=None)
+    over = "" if summary["network"] == "none" else f", {summary['network']}"
+    title = f"{summary['model']}, one photo against a template, {summary['runs']} runs{over}"
+    table = Table(title=title, box=None)
     table.add_column("figure")
     for column in ("median", "min", "max"):
         table.add_column(column, justify="right")

@@ -23,6 +23,7 @@ from parties.cost import CostReport, StageCost
 from parties.roles import Role
 from protocols.errors import HybridFaceError
 from protocols.matching import Reveal
+from protocols.network_profile import NETWORKS, network_named
 
 __all__ = ["app", "main"]
 
@@ -44,6 +45,12 @@ AlignedOption = Annotated[
     bool, typer.Option("--aligned", "--embedding", help="The photos are aligned crops of the network's input size.")
 ]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a peer's message.")]
+NetworkOption = Annotated[
+    str,
+    typer.Option(
+        "--network", help=f"Simulate a network on one machine ({', '.join(NETWORKS)}); none between machines."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 EnrolledOption = Annotated[
     bool,
@@ -65,6 +72,7 @@ def verify(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     timeout: TimeoutOption = 300.0,
+    network: NetworkOption = "none",
 ) -> None:
     """Compare two photos: starts client, server and dealer as MPI processes on this machine.
 
@@ -73,12 +81,12 @@ def verify(
     for photo in (first, second):
         if not photo.is_file():
             raise ImageError(f"{photo}: expected a photo, found no such file")
-    network = load_model(model, weights=False)
+    profile, loaded = network_named(network), load_model(model, weights=False)
     shared = ["--model", model, "--reveal", reveal.value]
     options = [*(["--aligned"] if aligned else []), *(["--enrolled"] if enrolled else [])]
     with ProgressBars(shown=not quiet and not as_json) as bars:
-        outcome = run_parties([first, second], options, shared, timeout, bars)
-    _print_outcome(outcome, network, as_json, layers)
+        outcome = run_parties([first, second], options, shared, timeout, bars, profile.name)
+    _print_outcome(outcome, loaded, as_json, layers)
     raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
 
 
@@ -106,6 +114,7 @@ def party(
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Verify so many times.")] = 1,
     events: Annotated[bool, typer.Option("--events", help="Write JSON lines for a program to read.")] = False,
     timeout: TimeoutOption = 300.0,
+    network: NetworkOption = "none",
 ) -> None:
     """Be one rank of a computation between machines; start three with mpiexec (see launch/).
 
@@ -116,7 +125,8 @@ def party(
     def load() -> Model:
         return load_model(model, weights=role is Role.SERVER, path=weights)
 
-    options = PartyOptions(load, tuple(photos or ()), aligned, enrolled, repeat, reveal, events, timeout)
+    profile = network_named(network)
+    options = PartyOptions(load, tuple(photos or ()), aligned, enrolled, repeat, reveal, events, timeout, profile)
     raise typer.Exit(run_party(role, options))
 
 
@@ -129,15 +139,17 @@ def bench_verify(
     aligned: AlignedOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    network: NetworkOption = "none",
 ) -> None:
     """One photo against an enrolled template, several times: median, minimum and maximum, and peak memory."""
     from hybridface.bench import bench_table, summarise
 
     photos = [first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg")]
     options = ["--enrolled", "--repeat", str(runs), *(["--aligned"] if aligned else [])]
+    profile = network_named(network)
     with ProgressBars(shown=not quiet and not as_json) as bars:
-        outcome = run_parties(photos, options, ["--model", model], on_event=bars)
-    summary = summarise(outcome)
+        outcome = run_parties(photos, options, ["--model", model], on_event=bars, network=profile.name)
+    summary = summarise(outcome, profile.name)
     if as_json:
         sys.stdout.write(json.dumps(summary, indent=2) + "\n")
     else:

@@ -30,6 +30,7 @@ from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import HybridFaceError, ParameterError, PeerLostError, reason_for_peers
 from protocols.matching import Reveal
+from protocols.network_profile import NONE, NetworkProfile
 
 __all__ = ["PartyOptions", "run_party"]
 
@@ -49,6 +50,7 @@ class PartyOptions:
         reveal: who learns the decision; the same on both sides.
         events: write JSON lines to standard output, for the command that started the ranks.
         timeout: seconds to wait for a peer.
+        network: to simulate; the same for all three ranks.
     """
 
     model: Callable[[], Model]
@@ -59,13 +61,14 @@ class PartyOptions:
     reveal: Reveal = Reveal.CLIENT
     events: bool = False
     timeout: float = DEFAULT_TIMEOUT
+    network: NetworkProfile = NONE
 
 
 def run_party(role: Role, options: PartyOptions) -> int:
     """Run one rank to its end, and return its exit status."""
     torch.set_num_threads(1)
     try:
-        world = join(role, options.timeout)
+        world = join(role, options.timeout, options.network)
     except HybridFaceError as error:
         if is_first_rank():
             _say_error(role, str(error), options)

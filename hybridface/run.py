@@ -50,6 +50,7 @@ def run_parties(
     shared_options: Sequence[str] = (),
     timeout: float = 300.0,
     on_event: Callable[[Event], None] | None = None,
+    network: str = "none",
 ) -> Outcome:
     """Run one session of three ranks and return its outcome.
 
@@ -57,11 +58,13 @@ def run_parties(
         photos: the client's.
         timeout: seconds that a rank waits for another.
         client_options, shared_options: of `hybridface party client`, and of client and server alike.
+        on_event: called with every event of a rank.
+        network: the name of the profile that all ranks simulate.
 
     Raises:
         RunError: a rank failed; says why, on one line.
     """
-    dealer_options = ["--timeout", str(timeout)]
+    dealer_options = ["--timeout", str(timeout), "--network", network]
     shared_options = [*shared_options, *dealer_options]
     base = [sys.executable, "-m", "hybridface", "party"]
     ranks = [

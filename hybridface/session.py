@@ -24,6 +24,7 @@ from parties.terms import Terms
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
+from protocols.network_profile import NONE, NetworkProfile, network_named
 
 __all__ = ["LocalSession", "load_images", "local_session"]
 
@@ -58,6 +59,7 @@ class LocalSession:
         reveal: who learns the decision.
         on_progress: called as steps begin.
         timeout: seconds that a party waits for another.
+        network: simulated between the three, a profile or the name of one; "none" for no slowing down.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class LocalSession:
         reveal: Reveal | str = Reveal.CLIENT,
         on_progress: OnProgress | None = None,
         timeout: float = 300.0,
+        network: NetworkProfile | str = NONE,
     ) -> None:
         if model.weights is None:
             raise ModelError(f"expected a model with weights, got {model.name} without")
@@ -75,15 +78,17 @@ class LocalSession:
         self._terms = Terms(model.graph, model.threshold, Reveal(reveal))
         self._on_progress = on_progress
         self._timeout = timeout
+        self._network = network_named(network) if isinstance(network, str) else network
         self._threads: list[PartyThread] = []
         self._server: ServerSession | None = None
         self._server_is_open = threading.Event()
         self._client: ClientSession | None = None
 
     def __enter__(self) -> "LocalSession":
-        to_server, to_client = local_channels("client", "server", self._timeout)
-        client_dealer, dealer_client = local_channels("client", "dealer", self._timeout)
-        server_dealer, dealer_server = local_channels("server", "dealer", self._timeout)
+        how = self._timeout, self._network
+        to_server, to_client = local_channels("client", "server", *how)
+        client_dealer, dealer_client = local_channels("client", "dealer", *how)
+        server_dealer, dealer_server = local_channels("server", "dealer", *how)
         weights = self.model.weights or {}
 
         def serve() -> None:

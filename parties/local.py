@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from parties.shaping import shaped
 from protocols.channel import Channel
 from protocols.correlations import Dealer, DealerClient, DealerServer
 from protocols.errors import PeerLostError, ProtocolError, reason_for_peers
 from protocols.mpc import CLIENT, SERVER, MpcParty
+from protocols.network_profile import NONE, NetworkProfile
 
 __all__ = ["LocalTransport", "PartyThread", "local_channels", "run_locally"]
 
@@ -60,14 +62,23 @@ class LocalTransport:
         self._outgoing.put(_CLOSED)
 
 
-def local_channels(first: str, second: str, timeout: float = 60.0) -> tuple[Channel, Channel]:
-    """Return the two ends of an in-process channel: `first`'s end and `second`'s end."""
+def local_channels(
+    first: str, second: str, timeout: float = 60.0, network: NetworkProfile = NONE
+) -> tuple[Channel, Channel]:
+    """Return the two ends of an in-process channel: `first`'s end and `second`'s end.
+
+    Args:
+        timeout: seconds that an end waits for a message.
+        network: to simulate.
+    """
     there: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     back: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    return (
-        Channel(LocalTransport(second, timeout, _incoming=back, _outgoing=there), second),
-        Channel(LocalTransport(first, timeout, _incoming=there, _outgoing=back), first),
-    )
+    ends = {
+        second: LocalTransport(second, timeout, _incoming=back, _outgoing=there),
+        first: LocalTransport(first, timeout, _incoming=there, _outgoing=back),
+    }
+    to_second, to_first = (Channel(shaped(end, network, peer, timeout), peer) for peer, end in ends.items())
+    return to_second, to_first
 
 
 class PartyThread(threading.Thread):

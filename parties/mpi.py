@@ -3,8 +3,11 @@
 A waiting rank must not spin: MPI libraries busy-wait, and one idle rank then takes a core from the ranks that work. So
 every wait tests a non-blocking request, with a sleep that grows to a millisecond, and every wait has a deadline.
 Only byte strings travel (`MPI.BYTE`); mpi4py's lowercase, pickling calls are not used.
+
+On joining, every rank says its role, and which network it simulates: all the same one, on one machine unless "none".
 """
 
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -14,15 +17,19 @@ from typing import Any
 from mpi4py import MPI
 
 from parties.roles import Role
-from protocols.channel import Channel
+from parties.shaping import machine_id, shaped
+from protocols.channel import Channel, printable
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
+from protocols.network_profile import MAX_NAME_BYTES, NONE, NetworkProfile
 
 __all__ = ["DEFAULT_TIMEOUT", "World", "abort_world", "is_first_rank", "join"]
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
 
-_ROLE_BYTES = 16
+_ENTRY = struct.Struct(f"16s{MAX_NAME_BYTES}s8s")
+"""What a rank says of itself: its role, the network it simulates, and its machine if it simulates one."""
+
 _TAG = 7
 _SPIN_SECONDS = 20e-6
 _LONGEST_SLEEP = 1e-3
@@ -110,15 +117,18 @@ class World:
         communicator: a duplicate of MPI's world, with errors returned rather than fatal.
         roles: of every rank.
         timeout: of every channel.
+        network: what every channel simulates.
     """
 
     communicator: MPI.Comm
     roles: tuple[Role, ...]
     timeout: float
+    network: NetworkProfile = NONE
 
     def channel(self, role: Role) -> Channel:
         """Return a channel to the rank of a role."""
-        return Channel(MpiTransport(self.communicator, self.roles.index(role), role.value, self.timeout), role.value)
+        transport = MpiTransport(self.communicator, self.roles.index(role), role.value, self.timeout)
+        return Channel(shaped(transport, self.network, role.value, self.timeout), role.value)
 
     def abort(self, status: int) -> None:
         """End all ranks at once, with an exit status."""
@@ -136,25 +146,41 @@ def is_first_rank() -> bool:
     return bool(MPI.COMM_WORLD.Get_rank() == 0)
 
 
-def join(role: Role, timeout: float = DEFAULT_TIMEOUT) -> World:
+def join(role: Role, timeout: float = DEFAULT_TIMEOUT, network: NetworkProfile = NONE) -> World:
     """Join MPI's world as `role`, and learn everybody's.
 
+    Args:
+        timeout: seconds that this rank waits for another.
+        network: to simulate on every channel; anything but "none" needs all ranks on one machine.
+
     Raises:
-        ParameterError: there is not exactly one client, one server and one dealer.
+        ParameterError: there is not exactly one client, one server and one dealer; or they were told different
+            networks, or simulate one from several machines.
         PeerLostError: a rank did not answer in time.
     """
     communicator = MPI.COMM_WORLD.Dup()
     communicator.Set_errhandler(MPI.ERRORS_RETURN)
-    own = role.value.encode().ljust(_ROLE_BYTES)
-    everybody = bytearray(_ROLE_BYTES * communicator.Get_size())
+    machine = machine_id() if network.shapes else b""
+    own = _ENTRY.pack(role.value.encode(), network.name.encode(), machine)
+    everybody = bytearray(_ENTRY.size * communicator.Get_size())
     request = communicator.Iallgather([own, MPI.BYTE], [everybody, MPI.BYTE])
     _wait(request.Test, timeout, "every rank's role")
-    names = [
-        everybody[i : i + _ROLE_BYTES].decode(errors="replace").strip() for i in range(0, len(everybody), _ROLE_BYTES)
-    ]
+    entries = list(_ENTRY.iter_unpack(everybody))
+    names, networks = ([_text(entry[i]) for entry in entries] for i in (0, 1))
     if sorted(names) != sorted(Role):
         raise ParameterError(
             f"expected 3 ranks (client, server, dealer), got {len(names)} ({', '.join(names)}); "
             "start them with mpiexec, see launch/"
         )
-    return World(communicator, tuple(Role(name) for name in names), timeout)
+    if len(set(networks)) > 1:
+        told = ", ".join(f"{name} {other}" for name, other in zip(names, networks, strict=True))
+        raise ParameterError(f"expected the same --network for all ranks, got {told}")
+    if len({entry[2] for entry in entries}) > 1:
+        raise ParameterError(
+            f"expected all ranks on one machine to simulate {network.name}, got several; between machines use none"
+        )
+    return World(communicator, tuple(Role(name) for name in names), timeout, network)
+
+
+def _text(padded: bytes) -> str:
+    return printable(padded.rstrip(b"\0").decode(errors="replace"))

@@ -25,6 +25,7 @@ from hybridface.run import Outcome, ProgressBars, run_parties
 from parties.cost import CostReport, StageCost
 from protocols.matching import Reveal
 from protocols.network import convolution_shapes
+from protocols.network_profile import MOBILE, NONE, WAN
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD_SECONDS = 120.0
@@ -98,11 +99,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ("arguments", "words"),
     [
         ((), ["verify", "demo", "party", "evaluate", "bench", "same face?"]),
-        (("verify",), ["--model", "--reveal", "--aligned", "--enrolled", "--json", "--quiet", "2 error", "Nobody"]),
+        (
+            ("verify",),
+            ["--model", "--reveal", "--aligned", "--enrolled", "--json", "--quiet", "--network", "2 error", "Nobody"],
+        ),
         (("demo",), ["--quiet"]),
-        (("party",), ["client|server|dealer", "--weights", "--repeat", "--timeout", "mpiexec"]),
+        (("party",), ["client|server|dealer", "--weights", "--repeat", "--timeout", "--network", "mpiexec"]),
         (("bench",), ["verify"]),
-        (("bench", "verify"), ["--runs", "--json", "median"]),
+        (("bench", "verify"), ["--runs", "--json", "--network", "mobile", "median"]),
         (("evaluate",), ["--images", "--pairs", "--protocol", "--workers", "emulator"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -234,7 +238,7 @@ def test_benchmark(call: Callable[..., Done], photos: dict[str, str]) -> None:
     status, out, errors = call("bench", "verify", photos["a"], photos["same"], *TINY, "--runs", "2", "--json")
     assert (status, errors) == (0, "")
     summary = json.loads(out)
-    assert (summary["runs"], summary["model"]) == (2, "tiny-test")
+    assert (summary["runs"], summary["model"], summary["network"]) == (2, "tiny-test", "none")
     assert set(summary["peak_mib"]) == {"client", "server", "dealer"}
     seconds = summary["figures"]["online seconds"]
     assert 0 < seconds["min"] <= seconds["median"] <= seconds["max"]
@@ -263,7 +267,7 @@ def test_evaluate_passes_its_options_on(call: Callable[..., Done], monkeypatch: 
 
 # What reaches the ranks
 
-Options = namedtuple("Options", "model photos aligned enrolled repeat reveal events timeout")
+Options = namedtuple("Options", "model photos aligned enrolled repeat reveal events timeout network")
 STOPPED = "not started"
 
 
@@ -299,7 +303,7 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
     options = ranks("verify", a, b, *TINY, "--quiet", "--reveal", "both", "--enrolled", "--timeout", "7")
     assert list(options) == ["client", "server", "dealer"]
     client, server, dealer = options.values()
-    assert client[1:] == ((Path(a), Path(b)), True, True, 1, Reveal.BOTH, True, 7.0)
+    assert client[1:] == ((Path(a), Path(b)), True, True, 1, Reveal.BOTH, True, 7.0, NONE)
     assert (server.photos, server.reveal, server.events, server.timeout) == ((), Reveal.BOTH, True, 7.0)
     assert (dealer.photos, dealer.events) == ((), True)
     models = client.model(), server.model()
@@ -311,7 +315,28 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
 def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, Options]]) -> None:
     client = ranks("bench", "verify", "--quiet", "--runs", "3", "--model", "tiny-test")["client"]
     portraits = tuple(photo_path(f"person_b_{i}.jpg") for i in (1, 2))
-    assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0)
+    assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE)
+
+
+def test_a_network_reaches_all_three_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
+    told = ranks("verify", photos["a"], photos["same"], *TINY, "--quiet", "--network", "wan")
+    assert [(role, options.network) for role, options in told.items()] == [
+        ("client", WAN),
+        ("server", WAN),
+        ("dealer", WAN),
+    ]
+    told = ranks("bench", "verify", "--quiet", "--model", "tiny-test", "--network", "mobile")
+    assert [options.network for options in told.values()] == [MOBILE] * 3
+
+
+@pytest.mark.parametrize("arguments", [("verify", "a", "a"), ("bench", "verify"), ("party", "dealer")], ids=" ".join)
+def test_an_unknown_network(
+    call: Callable[..., Done], photos: dict[str, str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(run, "find_mpiexec", lambda: pytest.fail("a rank was started"))
+    words = [photos["a"] if word == "a" else word for word in arguments]
+    message = "expected a network named none, lan, wan or mobile, got 'lte'"
+    assert_one_line(call(*words, "--network", "lte"), message)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Whatever happens, all processes end soon, with an exit status and a line that say why.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -191,6 +192,20 @@ def test_a_pair_of_the_same_person(start: Start, photos: dict[str, str]) -> None
     assert answers(out) == ["same person"], "only the client says it"
 
 
+def test_a_simulated_network_gives_the_same_answer_and_takes_its_time(start: Start, photos: dict[str, str]) -> None:
+    shape = ["--network", "wan"]
+    ranks = start(
+        client(photos["a"], photos["different"], "--aligned", "--events", *shape), server(*shape), [*DEALER, *shape]
+    )
+    status, out, errors = ranks.end()
+    assert (status, errors) == (1, "")
+    (result,) = [event for line in out.splitlines() if (event := json.loads(line))["event"] == "result"]
+    assert result["match"] is False
+    online = result["cost"]["online"]
+    assert online["rounds"] > 20
+    assert online["elapsed_seconds"] > online["rounds"] / 2 * 0.04, "at least every second flight is waited for"
+
+
 # Ranks that do not fit together
 
 
@@ -226,6 +241,15 @@ def test_different_models(start: Start, photos: dict[str, str]) -> None:
         start_of_line = f"hybridface {role}: the peers disagree on model: expected "
         (line,) = [line for line in lines if line.startswith(start_of_line)]
         assert f"the {peer} has " in line
+
+
+def test_different_networks(start: Start, photos: dict[str, str]) -> None:
+    options = [photos["a"], photos["same"], "--aligned", "--network", "lan"]
+    status, out, errors = start(client(*options), server("--network", "wan"), DEALER).end()
+    assert status == 2
+    assert not answers(out)
+    expected = "hybridface client: expected the same --network for all ranks, got client lan, server wan, dealer none"
+    assert errors.splitlines() == [expected]
 
 
 # Files that do not fit

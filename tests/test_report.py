@@ -117,6 +117,8 @@ def test_benchmark_summary() -> None:
     assert summary["figures"]["online MB up"]["median"] == pytest.approx(4.52)
     assert summary["peak_mib"] == {"client": 2.0, "server": 3.0}
     lines = rendered(bench_table(summary))
+    assert bench_table(summary).title == "tiny-test, one photo against a template, 3 runs"
+    assert bench_table(summarise(outcome, "wan")).title == "tiny-test, one photo against a template, 3 runs, wan"
     assert row(lines, "online", "seconds") == ["2.00", "1.00", "5.00"]
     assert row(lines, "offline", "MB", "from", "and", "to", "the", "dealer") == ["0.06", "0.06", "0.06"]
     assert row(lines, "peak", "memory", "of", "the", "server,", "MiB") == ["3"]
