@@ -252,6 +252,27 @@ def test_different_networks(start: Start, photos: dict[str, str]) -> None:
     assert errors.splitlines() == [expected]
 
 
+ELSEWHERE = """
+import sys
+import parties.mpi
+from hybridface.cli import main
+
+parties.mpi.machine_id = lambda: b"elsewhere"[:8]
+main()
+"""
+
+
+def test_a_simulated_network_between_machines_is_refused(start: Start, tmp_path: Path) -> None:
+    program = tmp_path / "elsewhere.py"
+    program.write_text(ELSEWHERE)
+    remote = [sys.executable, str(program), "party", "server", "--network", "wan"]
+    status, out, errors = start([*DEALER, "--network", "wan"], remote, client("--network", "wan")).end()
+    assert (status, out) == (2, "")
+    assert errors.splitlines() == [
+        "hybridface dealer: expected all ranks on one machine to simulate wan, got several; between machines use none"
+    ]
+
+
 # Files that do not fit
 
 

@@ -316,14 +316,23 @@ def test_the_real_clock_makes_a_receiver_wait() -> None:
     assert monotonic() - start >= 0.021
 
 
-def test_a_session_over_a_simulated_network() -> None:
+def test_a_session_over_a_simulated_network(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("tiny-test")
     chips = list(np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8))
-    profile = NetworkProfile("short", 1e9, 0.002)
+    profile, ends = NetworkProfile("short", 1e9, 0.002), []
+
+    def channels(*arguments: Any) -> Any:
+        ends.append(arguments[:2])
+        both = local_channels(*arguments)
+        assert [getattr(end.transport, "_profile", NONE) for end in both] == [profile, profile]
+        return both
+
     with local_session(model) as session:
         plain = session.verify(*chips)
+    monkeypatch.setattr("hybridface.session.local_channels", channels)
     with local_session(model, network=profile) as session:
         result = session.verify(*chips)
+    assert ends == [("client", "server"), ("client", "dealer"), ("server", "dealer")]
     assert result.match == plain.match
     assert result.cost.online.bytes_up == plain.cost.online.bytes_up
     assert result.cost.online.rounds == plain.cost.online.rounds
