@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SPU_VENV := .venv-spu
+SPU_INSTALLED := $(SPU_VENV)/.installed
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-peers clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +25,10 @@ lint: $(INSTALLED) ## Check style and types
 bench: $(INSTALLED) ## Measure one verification against an enrolled template
 	$(BIN)/hybridface bench verify
 
+bench-peers: $(INSTALLED) ## Measure it beside plaintext, CrypTen alone and SPU's Cheetah (in an environment of its own)
+	-$(MAKE) $(SPU_INSTALLED)
+	$(BIN)/hybridface bench peers
+
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hybridface needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	@echo 'Installing pinned packages into $(VENV) (some minutes, once)'
@@ -31,5 +37,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+$(SPU_INSTALLED): spu-constraints.txt
+	@echo 'Installing SPU into $(SPU_VENV) (some minutes, once)'
+	$(PYTHON) -m venv $(SPU_VENV)
+	$(SPU_VENV)/bin/python -m pip install -qq --disable-pip-version-check --constraint spu-constraints.txt spu
+	touch $@
+
+clean: ## Remove the virtual environments and caches
+	rm -rf $(VENV) $(SPU_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -21,7 +21,7 @@ from hybridface.report import cost_table, decision_text
 from hybridface.run import Outcome, ProgressBars, run_parties
 from parties.cost import CostReport, StageCost
 from parties.roles import Role
-from protocols.errors import HybridFaceError
+from protocols.errors import HybridFaceError, ParameterError
 from protocols.matching import Reveal
 from protocols.network_profile import NETWORKS, network_named
 
@@ -156,6 +156,43 @@ def bench_verify(
         Console(width=_width()).print(bench_table(summary))
 
 
+@bench.command("peers")
+def bench_peers(
+    first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
+    second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
+    model: ModelOption = "dlib-resnet29",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each peer; SPU's is one.")] = 5,
+    aligned: AlignedOption = False,
+    spu: Annotated[
+        Path | None, typer.Option("--spu", help="Python of SPU's environment (.venv-spu/bin/python).")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Write the JSON object to a file as well.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    timeout: TimeoutOption = 300.0,
+) -> None:
+    """The same verification in the clear, by this project, by CrypTen alone, and by SPU's Cheetah, interleaved."""
+    from hybridface import peers
+
+    if spu is not None and not spu.is_file():
+        raise ParameterError(f"expected the Python of SPU's environment, found no {spu}")
+    if output is not None:
+        _check_writable(output)
+    photos = (first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg"))
+    task = peers.make_task(load_model(model), photos, aligned)
+    options = {} if spu is None else {"spu": spu}
+    with peers.progress_bar(shown=not quiet and not as_json) as on_run:
+        results = peers.compare(task, peers.all_peers(task, timeout=timeout, **options), runs, on_run)
+    document = peers.comparison_document(results, task, runs)
+    text = json.dumps(document, indent=2) + "\n"
+    if output is not None:
+        output.write_text(text)
+    if as_json:
+        sys.stdout.write(text)
+    else:
+        Console(width=_width() and 150).print(peers.comparison_table(document))
+
+
 @app.command()
 def evaluate(
     images: Annotated[Path, typer.Option("--images", help="LFW: a tar file or a folder, NAME/NAME_0001.jpg.")],
@@ -216,6 +253,14 @@ def _print_outcome(outcome: Outcome, network: Model, as_json: bool, layers: bool
     console.print(cost_table(report, network, layers))
     peaks = ", ".join(f"{role} {size / 2**20:.0f} MiB" for role, size in sorted(outcome.memory.items()))
     console.print(f"\nPeak memory: {peaks}")
+
+
+def _check_writable(path: Path) -> None:
+    """Raise `ParameterError` now, rather than after a long measurement."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise ParameterError(f"expected a file to write to, got {path}: {error.strerror}") from error
 
 
 def _width() -> int | None:

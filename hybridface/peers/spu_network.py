@@ -1,0 +1,178 @@
+"""One of two processes that run a layer graph with SPU's Cheetah. Stand-alone: its environment has SPU and jax only.
+
+    python spu_network.py RANK PORT0 PORT1 FOLDER SECONDS
+
+Computed: the features of an image, their squared distance to a template, and whether it is under a bound; only that
+bit is opened while the clock runs, the features afterwards, to see how exact they are. Rank 0 has image.npz, rank 1
+private.npz (weights and template); both have graph.json. Each shares what it has and sends the other its part over
+the link: TCP over 127.0.0.1, as all messages between the two. Standard output of rank 0 ends with one JSON line.
+
+Security rests on ring-LWE and oblivious transfer (semi-honest), without a third party. SPU prints the bytes that
+it sends and receives before that line. Rank 1 does not end by itself, so that nothing on its way is lost.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import spu
+from jax import lax
+from spu import libspu
+from spu.utils import frontend
+
+__all__ = ["main", "network"]
+
+_SECRET = libspu.Visibility.VIS_SECRET
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def network(graph: dict[str, Any], values: dict[str, Any]) -> tuple[Any, Any]:
+    """Return features (d,) and one decision, for values by input name; jax traces this."""
+    done = {"input": values["image"]}
+    for node in graph["nodes"]:
+        done[node["name"]] = _layer(node, [done[name] for name in node["inputs"]], values)
+    features = done[graph["nodes"][-1]["name"]].reshape(-1)
+    return features, jnp.sum((features - values["template"]) ** 2) < graph["bound"]
+
+
+def _layer(node: dict[str, Any], inputs: list[Any], values: dict[str, Any]) -> Any:
+    """Return a layer's output; images are (1, height, width, channels)."""
+    x = inputs[0]
+    weight: Any = values.get(node["name"] + ".weight")
+    bias: Any = values.get(node["name"] + ".bias")
+    match node["kind"]:
+        case "Conv2d" if node["flat"]:
+            return x @ weight + bias
+        case "Conv2d":
+            return _convolution(node, x, weight) + bias
+        case "ReLU":
+            return jnp.maximum(x, 0)
+        case "PReLU":
+            return weight * x + (1 - weight) * jnp.maximum(x, 0)
+        case "Square":
+            return x * x
+        case "MaxPool2d":
+            window, stride, padding = _window(node, node["padding"])
+            return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, padding)
+        case "AvgPool2d" if tuple(node["kernel"]) == (0, 0):
+            return jnp.mean(x, axis=(1, 2), keepdims=True)
+        case "AvgPool2d":
+            window, stride, padding = _window(node, (0, 0))
+            return lax.reduce_window(x, 0.0, lax.add, window, stride, padding) / (window[1] * window[2])
+        case "Add":
+            return x + inputs[1]
+        case "Pad":
+            channels, below, right = node["amount"]
+            return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, channels)))
+        case "Flatten":
+            return x.transpose(0, 3, 1, 2).reshape(1, -1)
+        case kind:
+            raise ValueError(f"{node['name']}: expected a known kind of layer, got {kind}")
+
+
+def _window(node: dict[str, Any], padding: Any) -> tuple[Any, Any, Any]:
+    kernel, stride = node["kernel"], node["stride"]
+    return (1, *kernel, 1), (1, *stride, 1), ((0, 0), *((p, p) for p in padding), (0, 0))
+
+
+def _convolution(node: dict[str, Any], x: Any, weight: Any) -> Any:
+    """Convolve group by group: SPU has no grouped convolution."""
+    groups, padding = node["groups"], [(p, p) for p in node["padding"]]
+    parts = [
+        lax.conv_general_dilated(part, kernel, node["stride"], padding, dimension_numbers=_LAYOUT)
+        for part, kernel in zip(jnp.split(x, groups, axis=3), jnp.split(weight, groups, axis=3), strict=True)
+    ]
+    return parts[0] if groups == 1 else jnp.concatenate(parts, axis=3)
+
+
+def _compiled(graph: dict[str, Any]) -> Any:
+    """Return the program; shapes and program are public."""
+    names = list(graph["inputs"])
+    zeros = [np.zeros(shape, dtype=np.float32) for shape in graph["inputs"].values()]
+
+    def program(*values: Any) -> tuple[Any, Any]:
+        return network(graph, dict(zip(names, values, strict=True)))
+
+    executable, _ = frontend.compile(
+        frontend.Kind.JAX, program, zeros, {}, names, [_SECRET] * len(names), lambda flat: ["features", "match"]
+    )
+    return executable
+
+
+def _give(link: Any, peer: int, share: Any) -> None:
+    link.send(peer, share.meta)
+    link.send(peer, str(len(share.share_chunks)))
+    for chunk in share.share_chunks:
+        link.send(peer, chunk)
+
+
+def _take(link: Any, peer: int) -> Any:
+    share = libspu.Share()
+    share.meta = bytes(link.recv(peer))
+    share.share_chunks = [bytes(link.recv(peer)) for _ in range(int(link.recv(peer)))]
+    return share
+
+
+def _share_inputs(link: Any, io: Any, runtime: Any, graph: dict[str, Any], own: Any) -> None:
+    """Give the runtime its shares of all inputs: the image is rank 0's, everything else rank 1's."""
+    peer = 1 - link.rank
+    for name in graph["inputs"]:
+        if (name == "image") == (link.rank == 0):
+            shares = io.make_shares(own[name].astype(np.float32), _SECRET)
+            _give(link, peer, shares[peer])
+            runtime.set_var(name, shares[link.rank])
+        else:
+            runtime.set_var(name, _take(link, peer))
+
+
+def _open(link: Any, io: Any, share: Any) -> Any:
+    """Open a value to rank 0; None at rank 1."""
+    if link.rank == 1:
+        _give(link, 0, share)
+        return None
+    return io.reconstruct([share, _take(link, 1)])
+
+
+def _connect(rank: int, ports: list[str], seconds: float) -> Any:
+    desc = libspu.link.Desc()
+    desc.recv_timeout_ms = desc.http_timeout_ms = int(seconds * 1000)
+    for party, port in enumerate(ports):
+        desc.add_party(f"party{party}", f"127.0.0.1:{port}")
+    return libspu.link.create_brpc(desc, rank)
+
+
+def main(rank: int, ports: list[str], folder: Path, seconds: float) -> None:
+    """Run one rank, and print the result (rank 0)."""
+    signal.alarm(int(seconds))  # the end of this process, whatever happens
+    graph = json.loads((folder / "graph.json").read_text())
+    own = np.load(folder / ("image.npz" if rank == 0 else "private.npz"), allow_pickle=False)
+    executable = _compiled(graph)
+    config = libspu.RuntimeConfig(libspu.ProtocolKind.CHEETAH, libspu.FieldType.FM64)
+    config.enable_pphlo_profile = True
+    link = _connect(rank, ports, seconds)
+    io, runtime = spu.Io(2, config), spu.Runtime(link, config)
+    _share_inputs(link, io, runtime, graph, own)
+    link.barrier()
+    start = time.perf_counter()
+    runtime.run(executable)
+    match = _open(link, io, runtime.get_var("match"))
+    elapsed = time.perf_counter() - start
+    features = _open(link, io, runtime.get_var("features"))
+    if rank == 1:
+        signal.pause()  # until rank 0 has all, and whoever started both ends this process
+    versions = {"spu": spu.__version__, "jax": jax.__version__, "numpy": np.__version__}
+    result = {"seconds": elapsed, "match": bool(match), "features": features.tolist(), "versions": versions}
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # no wait for SPU's own threads
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:4], Path(sys.argv[4]), float(sys.argv[5]))
