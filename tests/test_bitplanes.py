@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.bitplanes import bit_planes, plane_words, unpack_plane
+from protocols.bitplanes import bit_planes, plane_words, subset_products, unpack_plane
 
 
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=200), st.sampled_from([1, 8, 32, 33, 64]))
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=200), st.sampled_from([1, 4, 8, 16, 32, 33, 64]))
 @settings(max_examples=60, deadline=None)
 def test_planes_hold_the_bits_where_the_definition_says(values: list[int], bits: int) -> None:
     planes = bit_planes(np.array(values, dtype=np.uint64), bits)
@@ -40,3 +40,24 @@ def test_a_plane_may_be_a_view() -> None:
     planes = bit_planes(np.arange(256, dtype=np.uint64), 16)
     assert (unpack_plane(planes[::2][1], 256) == (np.arange(256) >> 2 & 1)).all()
     assert (unpack_plane(np.repeat(planes[2], 2)[::2], 256) == (np.arange(256) >> 2 & 1)).all()
+
+
+@pytest.mark.parametrize("bits", [4, 32, 64])
+@pytest.mark.parametrize("count", [64, 64 * 512, 64 * 512 + 1, 64 * 1200 + 7])
+def test_large_arrays_are_done_in_runs_and_left_as_they_are(count: int, bits: int) -> None:
+    values = np.random.default_rng(count).integers(0, 2**64, count, dtype=np.uint64)
+    before = values.copy()
+    planes = bit_planes(values, bits)
+    assert (values == before).all()
+    for i in (0, bits - 1):
+        assert (unpack_plane(planes[i], count) == values >> np.uint64(i) & np.uint64(1)).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_products_of_all_sets(size: int) -> None:
+    bits = np.random.default_rng(size).integers(0, 2**64, (size, 5, 3), dtype=np.uint64)
+    products = subset_products(bits)
+    assert products.shape == (2**size - 1, 5, 3)
+    for number in range(1, 2**size):
+        chosen = [bits[i] for i in range(size) if number >> i & 1]
+        assert (products[number - 1] == np.bitwise_and.reduce(chosen)).all()
