@@ -1,35 +1,34 @@
-"""Comparison on shares: sign, ReLU, maximum, max-pool; exact within a stated range.
+"""Comparison on shares: sign, interval, ReLU, maximum, max-pool; exact within a stated range.
 
-Both parties hold additive shares of x in Z_2^64 and want shares of [x >= 0], |x| < 2^(k-1). With a shared uniform r
-whose bits are shared as well (a `ComparisonMask`), they open c = x + r, which is uniform. Modulo 2^k, x = c - r, so
+Both parties hold additive shares of x in Z_2^64 and want shares of [x >= 0], |x| < 2^(k-1). With a shared uniform r,
+whose bits and their products by fours are shared as well (a `ComparisonMask`), they open c = x + r, which is uniform.
+Modulo 2^k, x = c - r, so
 
-    sign(x) = c[k-1] ^ r[k-1] ^ [c' < r'],    c', r' = c, r mod 2^(k-1).
+    sign(x) = c[k-1] ^ r[k-1] ^ [c' < r'],    c', r' = c, r mod 2^(k-1),
 
-[c' < r'] is a tree of (generate, propagate) pairs over the bits: (g, p) = (~c r, ~(c ^ r)), joined as (g1 ^ p1 g0, p1
-p0). The first level costs nothing: c is public and the products of neighbouring bits of r come with the mask. Every
-further level is one CrypTen AND (Beaver) on bit planes, 64 elements to a word. A ReLU opens one more bit e = [x >= 0]
-^ b, b a random shared bit, and computes x (e ^ b) linearly from shares of r, b and r b. What each party sees: c, e and
-Beaver openings, all uniform. Exact: no failure for |x| < 2^(k-1).
+and `borrow_tree` computes [c' < r'] on bit planes, 64 elements to a word. A ReLU opens one more bit e = [x >= 0] ^ b,
+b a random shared bit, and computes x (e ^ b) linearly from shares of r, b and r b. Whether x lies in an interval takes
+one opening and two borrows, of two public numbers and one r. What each party sees: c, e and the tree's openings, each
+masked by randomness that is used once, hence uniform. Exact: no failure for |x| < 2^(k-1).
 
-Per element and direction for k = 32: 8 bytes for c, 44 bits for the tree, one bit for e, in 1 + log2(k / 2) + 1 = 6
-rounds. The tree: Damgard et al., TCC 2006; the masked opening: Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for
-DReLU.
+Per element and direction for k = 32: 8 bytes for c, 15 bits for the tree, one bit for e, in 1 + 2 + 1 = 4 rounds. The
+masked opening: Damgard et al., TCC 2006; Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for DReLU.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
-import torch
 
 from protocols.bitplanes import bit_planes, plane_words, unpack_plane
-from protocols.correlations import BinaryTriple, ComparisonMask, Request
-from protocols.crypten_import import BinarySharedTensor, beaver
-from protocols.errors import ParameterError
-from protocols.mpc import CLIENT, MpcParty, binary, to_ring
+from protocols.borrow_tree import borrow, borrow_requests
+from protocols.correlations import ComparisonMask, Request
+from protocols.correlations.comparison import GROUP
+from protocols.crypten_import import BinarySharedTensor
+from protocols.mpc import CLIENT, MpcParty, binary
 from protocols.ring import RingArray
 
 __all__ = [
     "COMPARISON_BITS",
+    "interval_requests",
+    "is_below",
     "is_nonnegative",
     "max_pool",
     "max_pool_requests",
@@ -42,16 +41,15 @@ __all__ = [
 COMPARISON_BITS = 32
 """k: with 16 fractional bits, values of magnitude below 2^15 are compared exactly."""
 
+_RUN = 1 << 14
+"""Elements that a ReLU selects at a time, so that they stay in cache."""
+
 
 def sign_requests(count: int, bits: int = COMPARISON_BITS, select: bool = False) -> list[Request]:
     """Return the correlations that one comparison of `count` elements uses up."""
     if not count:
         return []
-    words = plane_words(count)
-    triples = [
-        BinaryTriple((1, nodes // 2, words), (1 if nodes == 2 else 2, nodes // 2, words)) for nodes in _levels(bits)
-    ]
-    return [ComparisonMask(count, bits, select), *triples]
+    return [ComparisonMask(count, bits, select), *borrow_requests(bits // GROUP, plane_words(count))]
 
 
 def relu_requests(count: int) -> list[Request]:
@@ -68,8 +66,34 @@ def is_nonnegative(party: MpcParty, share: RingArray, bits: int = COMPARISON_BIT
     Returns:
         CrypTen `BinarySharedTensor` of ceil(n / 64) words; bit j of word w belongs to element 64 w + j.
     """
-    mask, planes, pairs = _take_mask(party, share.size, bits, select=False)
-    return _sign_plane(party, _open(party, share + mask), planes, pairs)
+    mask, _, *planes = party.correlations.take(ComparisonMask(share.size, bits, select=False))
+    return binary(_sign_plane(party, _open(party, share + mask), *planes))
+
+
+def is_below(party: MpcParty, share: RingArray, bound: int) -> BinarySharedTensor:
+    """Return shares of [0 <= x < bound] as a bit plane, for any x, |x| < 2^63, and 0 < bound < 2^63.
+
+    x = c - r lies there if and only if r, modulo 2^64, is one of c - bound + 1, ..., c: one opening, and two borrows
+    with one mask, [c < r] and [c - bound < r], which differ if so, or (c < bound) if not.
+
+    Args:
+        share: uint64 (n,), this party's share of x.
+    """
+    mask, _, lowest, groups = party.correlations.take(_interval_mask(share.size))
+    c = _open(party, share + mask)
+    not_c = ~np.concatenate([bit_planes(c, 64), bit_planes(c - np.uint64(bound), 64)], axis=1)
+    twice = [np.concatenate([planes, planes], axis=-1) for planes in (lowest, groups)]
+    above, below = np.split(borrow(party, not_c, *twice), 2)
+    plane = above ^ below
+    if party.rank == CLIENT:
+        plane ^= bit_planes((c < np.uint64(bound)).astype(np.uint64), 1)[0]
+    return binary(plane)
+
+
+def interval_requests(count: int) -> list[Request]:
+    """Return the correlations that `is_below` of `count` elements uses up."""
+    mask = _interval_mask(count)
+    return [mask, *borrow_requests(mask.bits // GROUP, 2 * plane_words(count))]
 
 
 def relu(party: MpcParty, share: RingArray) -> RingArray:
@@ -77,16 +101,15 @@ def relu(party: MpcParty, share: RingArray) -> RingArray:
     if not share.size:
         return share
     flat = share.reshape(-1)
-    fields = party.correlations.take(ComparisonMask(flat.size, COMPARISON_BITS, True))
-    r, b, planes, pairs, b_value, r_b = fields
-    c = _open(party, flat + r)
-    sign = _sign_plane(party, c, planes, pairs)
-    e = unpack_plane(to_ring((sign ^ binary(b)).reveal()), flat.size)
-    # x (e ^ b) = (c - r)(e + (1 - 2e) b), and only r, b and r b are shared.
-    flip = np.uint64(1) - np.uint64(2) * e
-    result = flip * (c * b_value - r_b) - e * r
-    if party.rank == CLIENT:
-        result += c * e
+    mask, b, *planes, b_value, mask_b = party.correlations.take(ComparisonMask(flat.size, COMPARISON_BITS))
+    c = _open(party, flat + mask)
+    choice = _sign_plane(party, c, *planes) ^ b
+    choice ^= party.channel.exchange("comparison/choice", choice)
+    result = np.empty_like(c)
+    for start in range(0, c.size, _RUN):
+        run = slice(start, start + _RUN)
+        e = unpack_plane(choice[start // 64 :], c[run].size)
+        _select(c[run], e, mask[run], b_value[run], mask_b[run], party.rank, out=result[run])
     return result.reshape(share.shape)
 
 
@@ -149,66 +172,36 @@ def _windows(share: RingArray, axis: int, kernel: int, stride: int) -> list[Ring
     return [share[(slice(None),) * axis + (slice(offset, offset + stop, stride),)] for offset in range(kernel)]
 
 
-def _levels(bits: int) -> Iterator[int]:
-    """The number of nodes that enter each level of the tree after the first, free, one: bits / 2, ..., 2."""
-    nodes = bits // 2
-    while nodes > 1:
-        yield nodes
-        nodes //= 2
-
-
-def _take_mask(party: MpcParty, count: int, bits: int, select: bool) -> tuple[RingArray, RingArray, RingArray]:
-    r, _, planes, pairs = party.correlations.take(ComparisonMask(count, bits, select))
-    return r, planes, pairs
+def _interval_mask(count: int) -> ComparisonMask:
+    return ComparisonMask(count, 64, select=False, signed=False)
 
 
 def _open(party: MpcParty, share: RingArray) -> RingArray:
-    return share + party.channel.exchange("comparison/masked", share)
+    share += party.channel.exchange("comparison/masked", share)
+    return share
 
 
-def _sign_plane(party: MpcParty, c: RingArray, planes: RingArray, pairs: RingArray) -> BinarySharedTensor:
-    """Return shares of [c - r >= 0] from the public c and the shared bit planes of r."""
-    bits = len(planes)
-    if bits < 4:
-        raise ParameterError(f"expected at least 4 bits, got {bits}")
-    not_c = ~bit_planes(c, bits)
-    generate, propagate = _first_level(not_c, planes, pairs, party.rank)
-    for nodes in _levels(bits):
-        generate, propagate = _join(generate, propagate, nodes)
-    borrow = to_ring(generate)[0]
-    # [x >= 0] = 1 ^ c[k-1] ^ r[k-1] ^ borrow; the public part is the client's.
-    public = not_c[bits - 1] if party.rank == CLIENT else np.zeros_like(borrow)
-    return binary(public ^ planes[bits - 1] ^ borrow)
+def _sign_plane(party: MpcParty, c: RingArray, lowest: RingArray, groups: RingArray, top: RingArray) -> RingArray:
+    """Return this party's share of the plane [c - r >= 0] = 1 ^ c[k-1] ^ r[k-1] ^ borrow, from the public c."""
+    not_c = bit_planes(c, GROUP * (1 + groups.shape[1]))
+    np.invert(not_c, out=not_c)
+    plane = top ^ borrow(party, not_c[:-1], lowest, groups)
+    if party.rank == CLIENT:
+        plane ^= not_c[-1]
+    return plane
 
 
-def _first_level(
-    not_c: RingArray, r: RingArray, pairs: RingArray, rank: int
-) -> tuple[BinarySharedTensor, BinarySharedTensor]:
-    """Join bits 2i and 2i + 1 of the low k - 1 bits: linear in shares of r and of r[2i+1] r[2i], since c is public."""
-    low, high = not_c[0:-2:2], not_c[1:-1:2]
-    r_low, r_high = r[0:-2:2], r[1:-1:2]
-    generate = (high & r_high) ^ (high & low & r_low) ^ (low & pairs)
-    propagate = (high & r_low) ^ (low & r_high) ^ pairs
-    # The top bit of the k - 1 has no neighbour.
-    last_generate, last_propagate = not_c[-2] & r[-2], r[-2].copy()
-    if rank == CLIENT:
-        propagate ^= high & low
-        last_propagate ^= not_c[-2]
-    return (
-        binary(np.concatenate([generate, last_generate[None]])),
-        binary(np.concatenate([propagate, last_propagate[None]])),
-    )
+def _select(c: RingArray, e: RingArray, r: RingArray, b: RingArray, r_b: RingArray, rank: int, out: RingArray) -> None:
+    """Write a share of (c - r)(e ^ b) = (c b - r b) if e = 0, (c - r) - (c b - r b) if e = 1, from shares of r, b, r b.
 
-
-def _join(
-    generate: BinarySharedTensor, propagate: BinarySharedTensor, nodes: int
-) -> tuple[BinarySharedTensor, BinarySharedTensor]:
-    """One level of the tree: (g1 ^ p1 g0, p1 p0) for neighbours, in one AND and one round."""
-    g, p = generate.share, propagate.share
-    low = g[None, 0::2] if nodes == 2 else torch.stack([g[0::2], p[0::2]])
-    joined = beaver.AND(_binary(p[None, 1::2]), _binary(low)).share
-    return _binary(g[1::2] ^ joined[0]), _binary(joined[-1])
-
-
-def _binary(share: torch.Tensor) -> BinarySharedTensor:
-    return BinarySharedTensor.from_shares(share, precision=0)
+    Args:
+        c, e: public; e is 0 or 1 and is overwritten.
+    """
+    np.multiply(c, b, out=out)
+    out -= r_b
+    flip = np.negative(e, out=e)  # 0, or all ones, with which xor and subtraction negate
+    out ^= flip
+    out -= flip
+    value = c - r if rank == CLIENT else np.negative(r)
+    value &= flip
+    out += value

@@ -1,5 +1,6 @@
-"""Comparisons on shares: exact at every edge, six rounds, and everything opened is uniform."""
+"""Comparisons on shares: exact at every edge, rounds and bytes as promised, and everything opened is uniform."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ from helpers import assert_uniform_bytes, dealer_bytes, on_shares, opened, pool_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parties.local import run_locally
 from protocols import is_nonnegative, max_pool, max_pool_requests, maximum, relu, relu_requests, sign_requests
 from protocols.bitplanes import unpack_plane
+from protocols.comparison import interval_requests, is_below
 from protocols.correlations import ComparisonMask
 from protocols.errors import ParameterError
 from protocols.mpc import to_ring
@@ -59,6 +62,84 @@ def test_signs_of_every_value_of_a_small_range(bits: int) -> None:
     assert signs(values, bits).tolist() == [v >= 0 for v in values]
 
 
+class Chosen:
+    """A party's end of correlations whose first uniform field has chosen values."""
+
+    def __init__(self, rank: int, values: Any, draws: Any) -> None:
+        self._rank, self._values, self._random = rank, values, draws
+
+    def take(self, request: Any) -> Any:
+        first, second = ([self._draw(f.shape) for f in request.uniform] for _ in range(2))
+        if isinstance(request, ComparisonMask):
+            second[0] = self._values - first[0]
+        values = request.derive(first, second)
+        shares = [self._draw(f.shape) for f in request.derived]
+        rest = [f.complement(v, s) for f, v, s in zip(request.derived, values, shares, strict=True)]
+        return [first + shares, second + rest][self._rank]
+
+    def _draw(self, shape: Any) -> Any:
+        return self._random.integers(0, 2**64, shape, dtype=np.uint64)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_every_opened_value_with_every_mask(bits: int) -> None:
+    c, r = (values.ravel() for values in np.meshgrid(*[np.arange(2**bits, dtype=np.uint64)] * 2))
+
+    def side(party: Any) -> Any:
+        source = Chosen(party.rank, r, np.random.default_rng(bits))  # both ends draw the same
+        share = c - r if party.rank else np.zeros_like(c)
+        return to_ring(is_nonnegative(dataclasses.replace(party, correlations=source), share, bits))
+
+    first, second = run_locally(side, side)
+    top = (c - r) >> np.uint64(bits - 1) & np.uint64(1)
+    assert (unpack_plane(first ^ second, c.size) == 1 - top).all()
+
+
+def below(values: Any, bound: int) -> Any:
+    """Run the comparison with an interval and return [0 <= x < bound] for every value."""
+
+    def side(party: Any, share: Any) -> Any:
+        party.correlations.prepare(interval_requests(share.size))
+        before = dealer_bytes(party)
+        plane = to_ring(is_below(party, share, bound))
+        assert pool_is_empty(party)
+        assert dealer_bytes(party) == before
+        return plane
+
+    first, second = on_shares(side, ring(values))
+    return unpack_plane(first ^ second, len(values))
+
+
+@pytest.mark.parametrize("bound", [1, 2, 5, 2**32, 2**62, 2**63 - 1])
+def test_an_interval_at_its_edges(bound: int) -> None:
+    edges = [0, 1, -1, bound - 1, bound, min(bound + 1, 2**63 - 1), -bound, bound - 2**63, -(2**63), 2**63 - 1]
+    values = edges * 12
+    assert below(values, bound).tolist() == [0 <= v < bound for v in values]
+
+
+@given(st.data())
+@fast
+def test_an_interval_of_random_values(data: st.DataObject) -> None:
+    bound = data.draw(st.integers(1, 2**63 - 1))
+    near = st.integers(-3, 3).map(lambda step: min(bound + step, 2**63 - 1))
+    values = data.draw(st.lists(st.integers(-(2**63), 2**63 - 1) | near, min_size=1, max_size=130))
+    assert below(values, bound).tolist() == [0 <= v < bound for v in values]
+
+
+def test_every_opened_value_and_mask_of_a_small_interval() -> None:
+    """c runs over the places around 0 and the bound where c < bound, c < r and c - bound < r change."""
+    bound = 5
+    c, r = (values.ravel() for values in np.meshgrid(*[np.arange(-20, 20).view(np.uint64)] * 2))
+
+    def side(party: Any) -> Any:
+        source = Chosen(party.rank, r, np.random.default_rng(1))
+        share = c - r if party.rank else np.zeros_like(c)
+        return to_ring(is_below(dataclasses.replace(party, correlations=source), share, bound))
+
+    first, second = run_locally(side, side)
+    assert (unpack_plane(first ^ second, c.size) == (c - r < bound)).all()
+
+
 EDGES = [0, 1, -1, 2**31 - 1, -(2**31), 1 - 2**31, 2**30, -(2**30), 65536, -65536]
 
 
@@ -73,6 +154,11 @@ def test_relu_at_the_edges_and_in_any_shape() -> None:
     assert (opened(relu, ring(values)) == np.maximum(values, 0)).all()
     assert opened(relu, ring(np.zeros((0, 3)))).shape == (0, 3)
     assert relu_requests(0) == []
+
+
+def test_relu_of_many_values_is_exact() -> None:
+    values = np.random.default_rng(7).integers(-(2**31), 2**31, 3 * 2**14 + 70)
+    assert (opened(relu, ring(values)) == np.maximum(values, 0)).all()
 
 
 @given(st.data())
@@ -133,19 +219,61 @@ def test_a_comparison_asks_the_dealer_for_nothing_more(count: int, bits: int) ->
     on_shares(side, ring(np.zeros(count)))
 
 
-def test_a_large_relu_takes_six_rounds_and_fourteen_bytes_per_element() -> None:
-    count = 64 * 500
+def cost(function: Any, requests: Any, count: int) -> Any:
+    """Return the rounds, and the bytes each way, of a function on `count` elements."""
 
     def side(party: Any, share: Any) -> Any:
-        party.correlations.prepare(relu_requests(count))
+        party.correlations.prepare(requests)
         before = party.channel.statistics.snapshot()
-        relu(party, share)
+        function(party, share)
         after = party.channel.statistics
         return after.rounds - before.rounds, after.bytes_sent - before.bytes_sent
 
-    for rounds, sent in on_shares(side, ring(np.zeros(count))):
-        assert rounds == 6
-        assert 13 <= sent / count <= 14
+    ours, theirs = on_shares(side, ring(np.zeros(count)))
+    assert ours == theirs
+    return ours
+
+
+OPENED = {4: (), 8: (2,), 16: (6,), 32: (13, 2), 64: (27, 6)}
+"""Bits per element that each level of the tree opens."""
+
+
+@pytest.mark.parametrize("count", [64 * 500, 100])
+@pytest.mark.parametrize("bits", OPENED)
+def test_what_a_comparison_costs(bits: int, count: int) -> None:
+    words, levels = -(-count // 64), OPENED[bits]
+    rounds, sent = cost(lambda party, x: is_nonnegative(party, x, bits), sign_requests(count, bits), count)
+    assert rounds == 1 + len(levels) <= 3
+    assert sent == (16 + 8 * count) + sum(20 + 8 * words * opened for opened in levels)
+
+
+def test_a_large_relu_takes_four_rounds_and_ten_bytes_per_element() -> None:
+    count = 64 * 500
+    rounds, sent = cost(relu, relu_requests(count), count)
+    assert rounds == 4
+    assert sent == 10 * count + 16 + 20 + 20 + 16
+
+
+def test_a_window_of_four_rounds_per_comparison() -> None:
+    shape, window = (1, 2, 8, 8), ((3, 3), (2, 2))
+    rounds, _ = cost(
+        lambda party, x: max_pool(party, x.reshape(shape), *window), max_pool_requests(shape, *window), 128
+    )
+    assert rounds == 4 * (2 + 2)
+
+
+def test_an_interval_takes_three_rounds() -> None:
+    rounds, sent = cost(lambda party, x: is_below(party, x, 5), interval_requests(64), 64)
+    assert rounds == 3
+    assert sent == (16 + 8 * 64) + (20 + 8 * 2 * 27) + (20 + 8 * 2 * 6)
+
+
+def test_what_the_dealer_sends() -> None:
+    """Words of correction: two per element for the selection, and bit planes."""
+    count = 64 * 500
+    sizes = {r: sum(int(np.prod(f.shape)) for f in r.derived) for r in relu_requests(count)}
+    assert list(sizes.values()) == [2 * count + 500 * (7 + 7 * 15 + 1), 500 * (2 * 4 + 2 * 11 + 7), 500]
+    assert 8 * sum(sizes.values()) == 34.875 * count
 
 
 @pytest.mark.parametrize("value", [0, -1, 2**31 - 1, -(2**31)])
@@ -158,8 +286,10 @@ def test_everything_that_is_opened_is_uniform(value: int) -> None:
         return sent
 
     ours, theirs = on_shares(side, ring(np.full(count, value)))
-    ours, theirs = ([np.frombuffer(frame[16:], dtype=np.uint64) for frame in side] for side in (ours, theirs))
-    assert [frame.size for frame in ours] == [count, 24 * 128, 12 * 128, 6 * 128, 2 * 128, 128]
+    ours, theirs = (
+        [np.frombuffer(frame[12 + 4 * frame[8] :], dtype=np.uint64) for frame in side] for side in (ours, theirs)
+    )
+    assert [frame.size for frame in ours] == [count, 13 * 128, 2 * 128, 128]
     for index, (first, second) in enumerate(zip(ours, theirs, strict=True)):
         for message in (first, second):
             assert_uniform_bytes(message)

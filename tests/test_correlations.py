@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.local import PartyThread, local_channels, run_locally
-from protocols.bitplanes import bit_planes, unpack_plane
+from protocols.bitplanes import unpack_plane
 from protocols.correlations import (
     ArithmeticTriple,
     BinaryTriple,
+    BorrowJoin,
     ComparisonMask,
     Dealer,
     DealerClient,
@@ -44,6 +45,11 @@ REQUESTS = [
     ArithmeticTriple("conv1d", (2, 3, 40), (5, 3, 7)),
     CONV,
     TruncationMask((100, 300), 16),
+    ComparisonMask(100, 64, False, False),
+    BorrowJoin(4, 4, 300),
+    BorrowJoin(4, 1, 900),
+    BorrowJoin(2, 4, 900),
+    BorrowJoin(2, 1, 2000),
 ]
 
 
@@ -64,21 +70,59 @@ def taken() -> dict[Request, tuple[Any, Any]]:
     return dict(zip(REQUESTS, zip(ours, theirs, strict=True), strict=True))
 
 
-@pytest.mark.parametrize("request_", REQUESTS[:3])
+def bit(words: Any, i: int, count: int) -> Any:
+    """Bit i of every element."""
+    return words[:count] >> np.uint64(i) & np.uint64(1)
+
+
+def sets(items: list[int]) -> Any:
+    """All non-empty sets, in the order of their numbers: an item more doubles them."""
+    return [[x for i, x in enumerate(items) if number >> i & 1] for number in range(1, 2 ** len(items))]
+
+
+@pytest.mark.parametrize("request_", [*REQUESTS[:3], REQUESTS[12]])
 def test_comparison_masks(taken: Any, request_: ComparisonMask) -> None:
     (r, b, *ours), (r_, b_, *theirs) = taken[request_]
-    r, b = r + r_, b ^ b_
-    planes = bit_planes(r, request_.bits)
-    assert (ours[0] ^ theirs[0] == planes).all()
-    pairs = np.array([planes[2 * i + 1] & planes[2 * i] for i in range(request_.bits // 2 - 1)])
-    assert (ours[1] ^ theirs[1] == pairs).all()
-    assert len(ours) == len(theirs) == (4 if request_.select else 2)
+    r, b, count, bits = r + r_, b ^ b_, request_.count, request_.bits
+    assert len(ours) == len(theirs) == 2 + request_.signed + 2 * request_.select
+    low = 3 if request_.signed else 4
+    lowest, groups = (x ^ y for x, y in zip(ours[:2], theirs[:2], strict=True))
+    assert (len(lowest), groups.shape[:2]) == (2**low - 1, (15, bits // 4 - 1))
+    for plane, members in zip(lowest, sets(list(range(low))), strict=True):
+        assert (unpack_plane(plane, count) == np.prod([bit(r, i, count) for i in members], axis=0)).all()
+    for j in range(bits // 4 - 1):
+        for plane, members in zip(groups[:, j], sets([low + 4 * j + i for i in range(4)]), strict=True):
+            assert max(members) < bits - request_.signed
+            assert (unpack_plane(plane, count) == np.prod([bit(r, i, count) for i in members], axis=0)).all()
+    if request_.signed:
+        assert (unpack_plane(ours[2] ^ theirs[2], count) == bit(r, bits - 1, count)).all()
     if request_.select:
-        bit = unpack_plane(b, request_.count)
-        assert (ours[2] + theirs[2] == bit).all()
-        assert (ours[3] + theirs[3] == r * bit).all()
-        assert abs(bit.mean() - 0.5) < 0.5 * 6 / np.sqrt(len(bit))
+        choice = unpack_plane(b, count)
+        assert (ours[-2] + theirs[-2] == choice).all()
+        assert (ours[-1] + theirs[-1] == r * choice).all()
+        assert abs(choice.mean() - 0.5) < 0.5 * 6 / np.sqrt(count)
     assert_uniform_bytes(r)
+
+
+@pytest.mark.parametrize("request_", REQUESTS[13:17])
+def test_borrow_joins(taken: Any, request_: BorrowJoin) -> None:
+    masks, *derived = (x ^ y for x, y in zip(*taken[request_], strict=True))
+    m, nodes, words = request_.children, request_.nodes, request_.words
+    assert masks.shape == (2 * (m - 1) * nodes + nodes - 1, words)
+    tops = {i: masks[(i - 1) * nodes : i * nodes] for i in range(1, m)}  # of child i >= 1
+    carries = {i: masks[(m - 1 + i) * nodes : (m + i) * nodes] for i in range(m - 1)}  # of child i < m - 1
+    lowest = masks[2 * (m - 1) * nodes :]
+
+    def times(single: Any, members: list[int], first: int = 0) -> Any:
+        return np.bitwise_and.reduce([single, *(tops[i][first:] for i in members)])
+
+    ones = np.full((nodes, words), 2**64 - 1, dtype=np.uint64)
+    several = [times(ones, members) for members in sets([*tops]) if len(members) > 1]
+    expected = [np.array(several).reshape(-1, nodes, words)]
+    expected += [np.array([times(carries[i], s) for s in sets([j for j in tops if j > i])]) for i in carries]
+    expected += [np.array([times(lowest, s, 1) for s in sets([*tops])])]
+    assert [x.shape for x in derived] == [x.shape for x in expected]
+    assert all((x == y).all() for x, y in zip(derived, expected, strict=True))
 
 
 def test_binary_triples(taken: Any) -> None:
@@ -233,6 +277,17 @@ JUNK = [
     {"kind": "comparison-mask", "count": float("nan")},
     {"kind": "comparison-mask", "count": float("inf")},
     {"kind": "comparison-mask", "count": 10, "bits": 48},
+    {"kind": "comparison-mask", "count": 10, "bits": 32, "signed": [[]], "x": 1},
+    {"kind": "borrow-join", "children": 3, "nodes": 1, "words": 1},
+    {"kind": "borrow-join", "children": 8, "nodes": 1, "words": 1},
+    {"kind": "borrow-join", "children": True, "nodes": 1, "words": 1},
+    {"kind": "borrow-join", "children": 4, "nodes": 0, "words": 1},
+    {"kind": "borrow-join", "children": 4, "nodes": 17, "words": 1},
+    {"kind": "borrow-join", "children": 4, "nodes": float("nan"), "words": 1},
+    {"kind": "borrow-join", "children": 4, "nodes": 1, "words": -1},
+    {"kind": "borrow-join", "children": 4, "nodes": 1, "words": 2**27},
+    {"kind": "borrow-join", "children": 4, "nodes": 1, "words": [1]},
+    {"kind": "borrow-join", "children": 4, "nodes": 1},
     {"kind": "truncation-mask", "shape": [2], "bits": 62},
     {"kind": "truncation-mask", "shape": [2], "bits": 0},
     {"kind": "binary-triple", "left": [2], "right": [3]},
@@ -263,6 +318,10 @@ def test_a_junk_request_is_refused(document: Any) -> None:
         {"kind": "square-pair", "shape": [0, False]},
         {"kind": "square-pair", "shape": [1] * 65},
         {"kind": "comparison-mask", "count": 10, "bits": 32.0},
+        {"kind": "borrow-join", "children": 4.0, "nodes": 1, "words": 1},
+        {"kind": "borrow-join", "children": 4, "nodes": 1.0, "words": 1},
+        {"kind": "borrow-join", "children": 4, "nodes": True, "words": 1},
+        {"kind": "borrow-join", "children": 4, "nodes": 1, "words": True},
     ],
 )
 def test_a_request_that_cannot_be_drawn_is_refused(document: Any) -> None:
@@ -278,7 +337,9 @@ def test_a_peers_text_is_quoted_in_one_printable_line() -> None:
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4), max_leaves=6)
-fields = st.sampled_from(["shape", "count", "bits", "select", "left", "right", "operation", "options", "x"])
+fields = st.sampled_from(
+    ["shape", "count", "bits", "select", "left", "right", "operation", "options", "children", "nodes", "words", "x"]
+)
 kinds = st.sampled_from(sorted({request.kind for request in REQUESTS})) | scalars
 documents = st.dictionaries(fields, values | st.sampled_from(["mul", "conv2d"]), max_size=5)
 

@@ -1,12 +1,12 @@
 """Correlated randomness: what the comparisons and products use up, and where it comes from."""
 
+from protocols.correlations.comparison import BorrowJoin, ComparisonMask
 from protocols.correlations.dealer import Dealer, DealerClient, DealerServer
+from protocols.correlations.request import Request
 from protocols.correlations.source import CorrelationSource
 from protocols.correlations.types import (
     ArithmeticTriple,
     BinaryTriple,
-    ComparisonMask,
-    Request,
     SharedBit,
     SquarePair,
     TruncationMask,
@@ -16,6 +16,7 @@ from protocols.correlations.types import (
 __all__ = [
     "ArithmeticTriple",
     "BinaryTriple",
+    "BorrowJoin",
     "ComparisonMask",
     "CorrelationSource",
     "Dealer",

@@ -16,7 +16,8 @@ import numpy as np
 
 from protocols.channel import IDLE_SECONDS, Channel
 from protocols.correlations.prg import SEED_BYTES, Stream, new_seed
-from protocols.correlations.types import Field, Request, request_from_document
+from protocols.correlations.request import Field, Request
+from protocols.correlations.types import request_from_document
 from protocols.errors import ProtocolError
 from protocols.ring import RingArray
 

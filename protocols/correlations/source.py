@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from protocols.correlations.types import Request
+from protocols.correlations.request import Request
 from protocols.ring import RingArray
 
 __all__ = ["CorrelationSource"]

@@ -1,15 +1,5 @@
-"""The correlations that the online protocols use up, each defined once.
+"""The correlations that the online protocols use up besides those of a comparison, and how a request is parsed."""
 
-A correlation gives both parties random shares of values that satisfy a relation. It is split in two: *uniform* fields,
-whose shares both parties simply draw, and *derived* fields, which are functions of the uniform ones: the client's
-share of them is drawn as well, the server's is the difference. So a dealer that shares a seed with each party needs to
-send one correction, of the derived fields, to the server.
-
-Fields are arrays in Z_2^64, shared by addition, or by exclusive or (bit planes: bit j of word w of a plane belongs to
-element 64 w + j).
-"""
-
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,17 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from protocols.bitplanes import bit_planes, plane_words, unpack_plane
 from protocols.channel import printable
+from protocols.correlations.comparison import BorrowJoin, ComparisonMask
+from protocols.correlations.request import Field, Request, Shape
 from protocols.errors import ParameterError, ProtocolError
 from protocols.ring import RingArray
 
 __all__ = [
     "ArithmeticTriple",
     "BinaryTriple",
-    "ComparisonMask",
-    "Field",
-    "Request",
     "SharedBit",
     "SquarePair",
     "TruncationMask",
@@ -36,96 +24,9 @@ __all__ = [
     "request_from_document",
 ]
 
-Shape = tuple[int, ...]
 _MAX_ELEMENTS = 1 << 28
 _MAX_AXES = 8
 _OPERATIONS = ("mul", "matmul", "conv1d", "conv2d")
-
-
-@dataclass(frozen=True)
-class Field:
-    """One shared array: its shape, and whether it is shared by exclusive or (else by addition mod 2^64).
-
-    Args:
-        bits: 64, or 1 for exclusive-or shares of single bits.
-    """
-
-    shape: Shape
-    xor: bool = False
-    bits: int = 64
-
-    def combine(self, first: RingArray, second: RingArray) -> RingArray:
-        """Return the value of two shares."""
-        return first ^ second if self.xor else first + second
-
-    def complement(self, value: RingArray, first: RingArray) -> RingArray:
-        """Return the second share of a value."""
-        return value ^ first if self.xor else value - first
-
-
-@dataclass(frozen=True)
-class Request:
-    """A correlation's type and size: all that the dealer learns."""
-
-    kind: ClassVar[str]
-
-    @property
-    def uniform(self) -> tuple[Field, ...]:
-        """The fields that are drawn."""
-        raise NotImplementedError
-
-    @property
-    def derived(self) -> tuple[Field, ...]:
-        """The fields that follow from them."""
-        raise NotImplementedError
-
-    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
-        """Return the values of the derived fields from both parties' shares of the uniform ones."""
-        raise NotImplementedError
-
-    def document(self) -> dict[str, Any]:
-        """Return the request as a JSON object."""
-        return {"kind": self.kind, **dataclasses.asdict(self)}
-
-    def _values(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
-        return [f.combine(a, b) for f, a, b in zip(self.uniform, first, second, strict=True)]
-
-
-@dataclass(frozen=True)
-class ComparisonMask(Request):
-    """The mask of a comparison of `count` elements on their low `bits` bits (see `comparison`).
-
-    Fields: r (count,), additive; b, a mask bit each, one plane; the bit planes of r (bits, words); the products of
-    neighbouring bits r[2i+1] r[2i] (bits / 2 - 1, words); and, if `select`, b and r b, additive (count,).
-    """
-
-    kind: ClassVar[str] = "comparison-mask"
-    count: int
-    bits: int = 32
-    select: bool = True
-
-    def __post_init__(self) -> None:
-        if self.bits not in (4, 8, 16, 32, 64):
-            raise ParameterError(f"expected 4, 8, 16, 32 or 64 bits, got {self.bits}")
-
-    @property
-    def uniform(self) -> tuple[Field, ...]:
-        return Field((self.count,)), Field((plane_words(self.count),), xor=True)
-
-    @property
-    def derived(self) -> tuple[Field, ...]:
-        words = plane_words(self.count)
-        planes = (Field((self.bits, words), xor=True), Field((self.bits // 2 - 1, words), xor=True))
-        return (*planes, Field((self.count,)), Field((self.count,))) if self.select else planes
-
-    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
-        r, b = self._values(first, second)
-        planes = bit_planes(r, self.bits)
-        pairs = planes[1:-1:2] & planes[0:-2:2]
-        if not self.select:
-            return [planes, pairs]
-        bit = unpack_plane(b, self.count)
-        return [planes, pairs, bit, r * bit]
 
 
 @dataclass(frozen=True)
@@ -270,7 +171,16 @@ class WrapCount(Request):
 
 _KINDS: dict[str, type[Request]] = {
     c.kind: c
-    for c in (ComparisonMask, BinaryTriple, ArithmeticTriple, SquarePair, TruncationMask, SharedBit, WrapCount)
+    for c in (
+        ComparisonMask,
+        BorrowJoin,
+        BinaryTriple,
+        ArithmeticTriple,
+        SquarePair,
+        TruncationMask,
+        SharedBit,
+        WrapCount,
+    )
 }
 
 
@@ -285,9 +195,10 @@ def request_from_document(document: Any) -> Request:
         request = _KINDS[document["kind"]](**fields)
         if not all(_is_plain(value) for value in fields.values()):
             raise TypeError("expected integers, tuples of them, and names")
-        if not all(_is_shape(field.shape) for field in request.uniform):
+        shapes = [field.shape for field in (*request.uniform, *request.derived)]
+        if not all(_is_shape(shape) for shape in shapes):
             raise ValueError("expected sizes >= 0")
-        sizes = [math.prod(field.shape) for field in (*request.uniform, *request.derived)]
+        sizes = [math.prod(shape) for shape in shapes]
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ProtocolError(f"expected a correlation request, got {printable(document)}") from error
     if sum(sizes) > _MAX_ELEMENTS:

@@ -1,0 +1,69 @@
+"""What a correlation is: shares of random values that satisfy a relation.
+
+It is split in two: *uniform* fields, whose shares both parties simply draw, and *derived* fields, which are functions
+of the uniform ones: the client's share of them is drawn as well, the server's is the difference. So a dealer that
+shares a seed with each party needs to send one correction, of the derived fields, to the server.
+
+Fields are arrays in Z_2^64, shared by addition, or by exclusive or (bit planes: bit j of word w of a plane belongs to
+element 64 w + j).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from protocols.ring import RingArray
+
+__all__ = ["Field", "Request", "Shape"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One shared array: its shape, and whether it is shared by exclusive or (else by addition mod 2^64).
+
+    Args:
+        bits: 64, or 1 for exclusive-or shares of single bits.
+    """
+
+    shape: Shape
+    xor: bool = False
+    bits: int = 64
+
+    def combine(self, first: RingArray, second: RingArray) -> RingArray:
+        """Return the value of two shares."""
+        return first ^ second if self.xor else first + second
+
+    def complement(self, value: RingArray, first: RingArray) -> RingArray:
+        """Return the second share of a value."""
+        return value ^ first if self.xor else value - first
+
+
+@dataclass(frozen=True)
+class Request:
+    """A correlation's type and size: all that the dealer learns."""
+
+    kind: ClassVar[str]
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        """The fields that are drawn."""
+        raise NotImplementedError
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        """The fields that follow from them."""
+        raise NotImplementedError
+
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        """Return the values of the derived fields from both parties' shares of the uniform ones."""
+        raise NotImplementedError
+
+    def document(self) -> dict[str, Any]:
+        """Return the request as a JSON object."""
+        return {"kind": self.kind, **dataclasses.asdict(self)}
+
+    def _values(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        return [f.combine(a, b) for f, a, b in zip(self.uniform, first, second, strict=True)]
