@@ -2,26 +2,23 @@
 
 Both parties hold shares of embeddings a and b (16 fractional bits). Squares come from CrypTen's Beaver protocol (one
 opening of a - b masked by a random r); the sum has 32 fractional bits and is compared at full width (64 bits), so no
-truncation enters the decision: match = [d >= 0] and [d < t^2], d = sum (a - b)^2, exactly, on the fixed-point
-embeddings. The first half refuses embeddings out of range, whose distance has wrapped modulo 2^64: then d is as good
-as random, and matches with probability about t^2 2^-32. The decision bit is opened to whom `reveal` names; nobody sees
-the distance, since some dozens of scores rebuild a template.
+truncation enters the decision: match = [0 <= d < t^2], d = sum (a - b)^2, exactly, on the fixed-point embeddings, in
+one opening of d masked and two rounds of a comparison's tree. Embeddings out of range, whose distance has wrapped
+modulo 2^64, are refused: then d is as good as random, and matches with probability about t^2 2^-32. The decision bit
+is opened to whom `reveal` names; nobody sees the distance, since some dozens of scores rebuild a template.
 """
 
 from enum import StrEnum
 
 import numpy as np
 
-from protocols.comparison import is_nonnegative, sign_requests
-from protocols.correlations import BinaryTriple, Request, SquarePair
-from protocols.crypten_import import beaver
+from protocols.comparison import interval_requests, is_below
+from protocols.correlations import Request, SquarePair
 from protocols.errors import ParameterError, ProtocolError
-from protocols.mpc import CLIENT, SERVER, MpcParty, arithmetic, binary, to_ring
+from protocols.mpc import CLIENT, SERVER, MpcParty, arithmetic, to_ring
 from protocols.ring import FRACTION_BITS, RingArray, encode
 
 __all__ = ["Reveal", "matching_requests", "open_decision", "reveal_match", "squared_distance"]
-
-_DISTANCE_BITS = 64
 
 
 class Reveal(StrEnum):
@@ -36,7 +33,7 @@ def squared_distance(party: MpcParty, first: RingArray, second: RingArray) -> Ri
     """Return this party's share of sum (a - b)^2 over the last axis, at 32 fractional bits.
 
     Args:
-        first, second: uint64 (..., d), shares at 16 fractional bits; |a - b| summed in squares below 2^31.
+        first, second: uint64 (..., d), shares at 16 fractional bits; |a - b| summed in squares below 2^32.
     """
     if first.shape != second.shape:
         raise ParameterError(f"expected embeddings of one shape, got {first.shape} and {second.shape}")
@@ -58,12 +55,8 @@ def reveal_match(party: MpcParty, distance: RingArray, threshold: float, reveal:
     """
     if distance.shape != (1,) or not threshold > 0:
         raise ParameterError(f"expected one distance and a threshold above 0, got {distance.shape} and {threshold}")
-    bound = encode(threshold**2, 2 * FRACTION_BITS)
-    difference = distance - bound if party.rank == CLIENT else distance
-    signs = to_ring(is_nonnegative(party, np.concatenate([distance, difference]), _DISTANCE_BITS))
-    in_range, different = signs & np.uint64(1), (signs >> np.uint64(1)) & np.uint64(1)
-    same = different ^ np.uint64(party.rank == CLIENT)
-    match = to_ring(beaver.AND(binary(in_range), binary(same))) & np.uint64(1)
+    bound = int(encode(threshold**2, 2 * FRACTION_BITS))
+    match = to_ring(is_below(party, distance, bound)) & np.uint64(1)
     return open_decision(party, match, reveal)
 
 
@@ -84,4 +77,4 @@ def open_decision(party: MpcParty, bit: RingArray, reveal: Reveal) -> bool | Non
 
 def matching_requests(dimension: int) -> list[Request]:
     """Return the correlations that one distance and one decision use up."""
-    return [SquarePair((1, dimension)), *sign_requests(2, _DISTANCE_BITS), BinaryTriple((1,), (1,))]
+    return [SquarePair((1, dimension)), *interval_requests(1)]

@@ -9,8 +9,7 @@ from helpers import assert_uniform, assert_uniform_bytes, dealer_bytes, on_share
 from parties.local import local_channels, run_locally
 from protocols import CLIENT, MpcParty, Reveal, encode, matching_requests, reveal_match, squared_distance
 from protocols.channel import tag_of
-from protocols.comparison import sign_requests
-from protocols.correlations import BinaryTriple
+from protocols.comparison import interval_requests
 from protocols.errors import ParameterError, ProtocolError
 from protocols.matching import open_decision
 
@@ -95,10 +94,10 @@ def test_the_transcript_is_of_one_length_and_uses_what_it_says(reveal: Reveal) -
         assert ours.rounds == theirs.rounds
         assert (ours.bytes_sent, ours.bytes_received) == (theirs.bytes_received, theirs.bytes_sent)
     assert lengths[0] == lengths[1]
-    last = {Reveal.CLIENT: (8, 9), Reveal.SERVER: (9, 8), Reveal.BOTH: (9, 9)}[reveal]
-    assert (
-        tuple(len(side) for side in lengths[0]) == last
-    )  # one opening, masked values, five levels, the AND, and the bit
+    frames = [16 + 8 * 128, 16 + 8, 20 + 2 * 8 * 27, 20 + 2 * 8 * 6]  # squares, the masked distance, two levels
+    for side, rank in zip(lengths[0], (Reveal.CLIENT, Reveal.SERVER), strict=True):
+        assert side == frames + [16 + 8] * (reveal is not rank)  # its share of the bit, unless only it may learn it
+    assert ours.rounds == 5
 
 
 def data(frame: bytes) -> Any:
@@ -120,7 +119,7 @@ def test_what_is_opened_on_the_way_does_not_tell_the_distance() -> None:
     assert_uniform_bytes(np.concatenate(words))
 
 
-@pytest.mark.parametrize("distance", [-1, -(2**40), -(2**63), 2**63 - 1, 2**62])
+@pytest.mark.parametrize("distance", [-1, -(2**40), -(2**63), BOUND - 1 - 2**63, 2**63 - 1, 2**62])
 def test_a_distance_that_has_wrapped_is_no_match(distance: int) -> None:
     """A squared distance is never negative; the decision fails closed."""
     ours, theirs = on_shares(lambda party, own: reveal_match(party, own, THRESHOLD, Reveal.BOTH), ring([distance]))
@@ -137,7 +136,7 @@ def test_embeddings_far_out_of_range_do_not_match() -> None:
 
 def test_a_partys_share_of_the_decision_is_a_fair_coin() -> None:
     def side(party: MpcParty, own: Any) -> Any:
-        party.correlations.prepare([*sign_requests(2, 64), BinaryTriple((1,), (1,))] * 300)
+        party.correlations.prepare(interval_requests(1) * 300)
         sent = record(party.channel)
         for _ in range(300):
             reveal_match(party, own, THRESHOLD, Reveal.CLIENT)
