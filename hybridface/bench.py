@@ -23,22 +23,38 @@ _ROWS = {
 }
 
 
-def summarise(outcome: Outcome, network: str = "none") -> dict[str, Any]:
-    """Return median, minimum and maximum of every figure, the peak memory of each process in MiB, and the network."""
+def summarise(outcome: Outcome, network: str = "none", batch: int = 1) -> dict[str, Any]:
+    """Return median, minimum and maximum of every figure, for a batch, and each process's memory in MiB.
+
+    Memory is the peak, and what was resident after the first and after the last verification.
+    """
     costs = [result["cost"] for result in outcome.results]
     rows = {}
     for name, (phase, key, factor) in _ROWS.items():
         values = [float(cost[phase][key]) * factor for cost in costs]
         rows[name] = {"median": median(values), "min": min(values), "max": max(values)}
     memory = {role: size / 2**20 for role, size in sorted(outcome.memory.items())}
-    model = outcome.results[-1]["model"]
-    return {"runs": len(costs), "model": model, "network": network, "figures": rows, "peak_mib": memory}
+    resident = {
+        role: {"first": sizes[-len(costs)] / 2**20, "last": sizes[-1] / 2**20}
+        for role, sizes in sorted(outcome.resident.items())
+    }
+    return {
+        "runs": len(costs),
+        "model": outcome.results[-1]["model"],
+        "network": network,
+        "batch": batch,
+        "prepared": sum(result["was_prepared"] for result in outcome.results),
+        "figures": rows,
+        "peak_mib": memory,
+        "resident_mib": resident,
+    }
 
 
 def bench_table(summary: dict[str, Any]) -> Table:
     """Return the summary as a table."""
     over = "" if summary["network"] == "none" else f", {summary['network']}"
-    title = f"{summary['model']}, one photo against a template, {summary['runs']} runs{over}"
+    photos = "one photo" if summary["batch"] == 1 else f"{summary['batch']} photos"
+    title = f"{summary['model']}, {photos} against a template, {summary['runs']} runs{over}"
     table = Table(title=title, box=None)
     table.add_column("figure")
     for column in ("median", "min", "max"):
@@ -47,4 +63,9 @@ def bench_table(summary: dict[str, Any]) -> Table:
         table.add_row(name, *(f"{row[key]:.2f}" for key in ("median", "min", "max")))
     for role, size in summary["peak_mib"].items():
         table.add_row(f"peak memory of the {role}, MiB", f"{size:.0f}", "", "")
+    for role, sizes in summary["resident_mib"].items():
+        table.add_row(
+            f"resident after run 1 and the last, {role}, MiB", f"{sizes['first']:.0f}", f"{sizes['last']:.0f}"
+        )
+    table.add_row("runs that were prepared ahead", str(summary["prepared"]))
     return table

@@ -13,51 +13,48 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from hybridface.cli_bench import bench
 from hybridface.errors import ImageError
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
-from hybridface.models import MODELS, Model, load_model
+from hybridface.models import Model, load_model
+from hybridface.options import (
+    CONTEXT,
+    AlignedOption,
+    CacheOption,
+    EnrolledOption,
+    JsonOption,
+    LayersOption,
+    ModelOption,
+    NetworkOption,
+    PoolOption,
+    QuietOption,
+    RevealOption,
+    TimeoutOption,
+    WorkersOption,
+    cache_options,
+    cache_path,
+    width,
+)
 from hybridface.photos import photo_path
 from hybridface.report import cost_table, decision_text
 from hybridface.run import Outcome, ProgressBars, run_parties
 from parties.cost import CostReport, StageCost
 from parties.roles import Role
-from protocols.errors import HybridFaceError, ParameterError
+from protocols.errors import HybridFaceError
 from protocols.matching import Reveal
-from protocols.network_profile import NETWORKS, network_named
+from protocols.network_profile import network_named
 
 __all__ = ["app", "main"]
 
 _STARTED_BY_MPIEXEC = ("PMI_RANK", "PMIX_RANK")
-_CONTEXT = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    context_settings=_CONTEXT,
+    context_settings=CONTEXT,
     pretty_exceptions_enable=False,
     help="Is this the same face? Asked between two organisations that do not show each other their data.",
 )
-bench = typer.Typer(no_args_is_help=True, context_settings=_CONTEXT, help="Measure speed, bytes, rounds and memory.")
 app.add_typer(bench, name="bench")
-
-ModelOption = Annotated[str, typer.Option("--model", help=f"The network: {', '.join(MODELS)}.")]
-RevealOption = Annotated[Reveal, typer.Option("--reveal", help="Who learns the decision. Nobody learns the score.")]
-AlignedOption = Annotated[
-    bool, typer.Option("--aligned", "--embedding", help="The photos are aligned crops of the network's input size.")
-]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a peer's message.")]
-NetworkOption = Annotated[
-    str,
-    typer.Option(
-        "--network", help=f"Simulate a network on one machine ({', '.join(NETWORKS)}); none between machines."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-EnrolledOption = Annotated[
-    bool,
-    typer.Option("--enrolled", help="Enrol the second photo first; the cost is then of one photo against a template."),
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-LayersOption = Annotated[bool, typer.Option("--layers", help="Show the cost of every layer.")]
 
 
 @app.command()
@@ -73,6 +70,8 @@ def verify(
     quiet: QuietOption = False,
     timeout: TimeoutOption = 300.0,
     network: NetworkOption = "none",
+    workers: WorkersOption = 0,
+    cache: CacheOption = "",
 ) -> None:
     """Compare two photos: starts client, server and dealer as MPI processes on this machine.
 
@@ -85,7 +84,9 @@ def verify(
     shared = ["--model", model, "--reveal", reveal.value]
     options = [*(["--aligned"] if aligned else []), *(["--enrolled"] if enrolled else [])]
     with ProgressBars(shown=not quiet and not as_json) as bars:
-        outcome = run_parties([first, second], options, shared, timeout, bars, profile.name)
+        outcome = run_parties(
+            [first, second], options, shared, timeout, bars, profile.name, cache_options(cache), workers
+        )
     _print_outcome(outcome, loaded, as_json, layers)
     raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
 
@@ -115,82 +116,37 @@ def party(
     events: Annotated[bool, typer.Option("--events", help="Write JSON lines for a program to read.")] = False,
     timeout: TimeoutOption = 300.0,
     network: NetworkOption = "none",
+    batch: Annotated[int, typer.Option("--batch", min=1, max=16, help="Copies of the first photo in a batch.")] = 1,
+    pool: PoolOption = 0,
+    pause: Annotated[float, typer.Option("--pause", min=0, help="Seconds between verifications.")] = 0.0,
+    cache: CacheOption = "",
 ) -> None:
-    """Be one rank of a computation between machines; start three with mpiexec (see launch/).
+    """Be one rank of a computation between machines; start three with mpiexec (see launch/), or more with workers.
 
     mpiexec -n 1 hybridface party client A.jpg B.jpg : -n 1 hybridface party server : -n 1 hybridface party dealer
     """
     from hybridface.party import PartyOptions, run_party  # starts MPI, so only here
 
     def load() -> Model:
-        return load_model(model, weights=role is Role.SERVER, path=weights)
+        return load_model(model, weights=role in (Role.SERVER, Role.WORKER), path=weights)
 
     profile = network_named(network)
-    options = PartyOptions(load, tuple(photos or ()), aligned, enrolled, repeat, reveal, events, timeout, profile)
+    options = PartyOptions(
+        load,
+        tuple(photos or ()),
+        aligned,
+        enrolled,
+        repeat,
+        reveal,
+        events,
+        timeout,
+        profile,
+        batch,
+        pool,
+        pause,
+        cache_path(cache),
+    )
     raise typer.Exit(run_party(role, options))
-
-
-@bench.command("verify")
-def bench_verify(
-    first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
-    second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
-    model: ModelOption = "dlib-resnet29",
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Verifications in one session.")] = 5,
-    aligned: AlignedOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    network: NetworkOption = "none",
-) -> None:
-    """One photo against an enrolled template, several times: median, minimum and maximum, and peak memory."""
-    from hybridface.bench import bench_table, summarise
-
-    photos = [first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg")]
-    options = ["--enrolled", "--repeat", str(runs), *(["--aligned"] if aligned else [])]
-    profile = network_named(network)
-    with ProgressBars(shown=not quiet and not as_json) as bars:
-        outcome = run_parties(photos, options, ["--model", model], on_event=bars, network=profile.name)
-    summary = summarise(outcome, profile.name)
-    if as_json:
-        sys.stdout.write(json.dumps(summary, indent=2) + "\n")
-    else:
-        Console(width=_width()).print(bench_table(summary))
-
-
-@bench.command("peers")
-def bench_peers(
-    first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
-    second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
-    model: ModelOption = "dlib-resnet29",
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each peer; SPU's is one.")] = 5,
-    aligned: AlignedOption = False,
-    spu: Annotated[
-        Path | None, typer.Option("--spu", help="Python of SPU's environment (.venv-spu/bin/python).")
-    ] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Write the JSON object to a file as well.")] = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    timeout: TimeoutOption = 300.0,
-) -> None:
-    """The same verification in the clear, by this project, by CrypTen alone, and by SPU's Cheetah, interleaved."""
-    from hybridface import peers
-
-    if spu is not None and not spu.is_file():
-        raise ParameterError(f"expected the Python of SPU's environment, found no {spu}")
-    if output is not None:
-        _check_writable(output)
-    photos = (first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg"))
-    task = peers.make_task(load_model(model), photos, aligned)
-    options = {} if spu is None else {"spu": spu}
-    with peers.progress_bar(shown=not quiet and not as_json) as on_run:
-        results = peers.compare(task, peers.all_peers(task, timeout=timeout, **options), runs, on_run)
-    document = peers.comparison_document(results, task, runs)
-    text = json.dumps(document, indent=2) + "\n"
-    if output is not None:
-        output.write_text(text)
-    if as_json:
-        sys.stdout.write(text)
-    else:
-        Console(width=_width() and 150).print(peers.comparison_table(document))
 
 
 @app.command()
@@ -211,7 +167,7 @@ def evaluate(
     if as_json:
         sys.stdout.write(json.dumps(report.document(), indent=2) + "\n")
     else:
-        Console(width=_width()).print(report.table())
+        Console(width=width()).print(report.table())
 
 
 def main() -> None:
@@ -246,23 +202,10 @@ def _print_outcome(outcome: Outcome, network: Model, as_json: bool, layers: bool
     if as_json:
         sys.stdout.write(json.dumps({**result, "decision": outcome.match, "peak_bytes": outcome.memory}) + "\n")
         return
-    console = Console(width=_width())
+    console = Console(width=width())
     learner = "" if result["match"] is not None else " (only the server learned it)"
     console.print(f"[bold]{decision_text(outcome.match)}[/bold]{learner}\n")
     report = CostReport(tuple(StageCost(**stage) for stage in result["cost"]["stages"]))
     console.print(cost_table(report, network, layers))
     peaks = ", ".join(f"{role} {size / 2**20:.0f} MiB" for role, size in sorted(outcome.memory.items()))
     console.print(f"\nPeak memory: {peaks}")
-
-
-def _check_writable(path: Path) -> None:
-    """Raise `ParameterError` now, rather than after a long measurement."""
-    try:
-        path.open("a").close()
-    except OSError as error:
-        raise ParameterError(f"expected a file to write to, got {path}: {error.strerror}") from error
-
-
-def _width() -> int | None:
-    """Let rich find a terminal's width; a pipe gets room for the whole table."""
-    return None if sys.stdout.isatty() else 110

@@ -8,11 +8,12 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -26,9 +27,11 @@ from parties.progress import Progress
 from parties.roles import Role
 from parties.server import ServerSession
 from parties.terms import Terms
+from parties.worker import Worker
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import HybridFaceError, ParameterError, PeerLostError, reason_for_peers
+from protocols.graph import Weights
 from protocols.matching import Reveal
 from protocols.network_profile import NONE, NetworkProfile
 
@@ -51,6 +54,10 @@ class PartyOptions:
         events: write JSON lines to standard output, for the command that started the ranks.
         timeout: seconds to wait for a peer.
         network: to simulate; the same for all three ranks.
+        batch: verify so many copies of the photo at once against the template (only with `enrolled`).
+        pool: verifications that the client keeps prepared in the background.
+        pause: seconds between verifications.
+        cache: where server and workers keep encoded weights; None to encode them anew.
     """
 
     model: Callable[[], Model]
@@ -62,6 +69,10 @@ class PartyOptions:
     events: bool = False
     timeout: float = DEFAULT_TIMEOUT
     network: NetworkProfile = NONE
+    batch: int = 1
+    pool: int = 0
+    pause: float = 0.0
+    cache: Path | None = None
 
 
 def run_party(role: Role, options: PartyOptions) -> int:
@@ -73,19 +84,40 @@ def run_party(role: Role, options: PartyOptions) -> int:
         if is_first_rank():
             _say_error(role, str(error), options)
         return EXIT_ERROR
-    channels = {peer: world.channel(peer) for peer in Role if peer is not role}
+    channels = _channels(world, role)
+    workers = world.workers() if role is Role.SERVER else []
+    everybody = [*channels.values(), *workers]
     try:
-        status = {Role.CLIENT: _client, Role.SERVER: _server, Role.DEALER: _dealer}[role](channels, options)
-        for channel in channels.values():
+        status = _work(role, channels, workers, options)
+        for channel in everybody:
             channel.close()
     except HybridFaceError as error:
         _say_error(role, str(error), options, from_peer=isinstance(error, PeerLostError))
-        return _fail(error, world, channels)
+        return _fail(error, world, everybody)
     except Exception as error:
         _say_error(role, f"internal error: {type(error).__name__}: {error}", options)
-        return _fail(error, world, channels)
+        return _fail(error, world, everybody)
     _event(options, "memory", role=role.value, peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return status
+
+
+def _channels(world: World, role: Role) -> dict[Role, Channel]:
+    if role is Role.WORKER:
+        return {Role.SERVER: world.server_of_worker()}
+    return {peer: world.channel(peer) for peer in (Role.CLIENT, Role.SERVER, Role.DEALER) if peer is not role}
+
+
+def _work(role: Role, channels: dict[Role, Channel], workers: list[Channel], options: PartyOptions) -> int:
+    match role:
+        case Role.CLIENT:
+            return _client(channels, options)
+        case Role.SERVER:
+            return _server(channels, workers, options)
+        case Role.DEALER:
+            Dealer(channels[Role.CLIENT], channels[Role.SERVER]).serve()
+        case Role.WORKER:
+            _worker(channels[Role.SERVER], options)
+    return EXIT_SAME
 
 
 def _client(channels: dict[Role, Channel], options: PartyOptions) -> int:
@@ -98,27 +130,34 @@ def _client(channels: dict[Role, Channel], options: PartyOptions) -> int:
     def report(progress: Progress) -> None:
         _event(options, "progress", role=Role.CLIENT.value, **asdict(progress))
 
-    match = None
-    with ClientSession(channels[Role.SERVER], channels[Role.DEALER], terms, report) as session:
+    if options.batch > 1 and not options.enrolled:
+        raise ParameterError("expected an enrolled template to verify a batch of photos against")
+    matches: tuple[bool | None, ...] = ()
+    with ClientSession(channels[Role.SERVER], channels[Role.DEALER], terms, report, options.pool) as session:
         template = session.enroll("enrolled", images[1:]) if options.enrolled else None
-        for _ in range(options.repeat):
-            result = session.verify(images[:1], template) if template else session.verify_pair(images)
-            match = result.match
+        batch = np.repeat(images[:1], options.batch, axis=0)
+        for index in range(options.repeat):
+            if index:
+                time.sleep(options.pause)
+            result = session.verify(batch, template) if template else session.verify_pair(images)
+            matches = result.matches
             _say_result(result, model, options)
-    return EXIT_DIFFERENT if match is False else EXIT_SAME
+            _event(options, "resident", role=Role.CLIENT.value, bytes=_resident_bytes())
+    return EXIT_DIFFERENT if False in matches else EXIT_SAME
 
 
-def _server(channels: dict[Role, Channel], options: PartyOptions) -> int:
-    model = options.model()
-    if model.weights is None:
-        raise ParameterError(f"expected a model with weights, got {model.name} without")
-    terms = Terms(model.graph, model.threshold, options.reveal)
+def _server(channels: dict[Role, Channel], workers: list[Channel], options: PartyOptions) -> int:
+    terms, weights = _terms_and_weights(options)
 
     def report(progress: Progress) -> None:
         _event(options, "progress", role=Role.SERVER.value, **asdict(progress))
 
-    session = ServerSession(channels[Role.CLIENT], channels[Role.DEALER], terms, model.weights, report)
-    session.serve()
+    def done() -> None:
+        _event(options, "resident", role=Role.SERVER.value, bytes=_resident_bytes())
+
+    client, dealer = channels[Role.CLIENT], channels[Role.DEALER]
+    session = ServerSession(client, dealer, terms, weights, report, options.cache, workers)
+    session.serve(done)
     decision = session.decisions[-1] if session.decisions else None
     if decision is not None:
         _event(options, "decision", role=Role.SERVER.value, match=decision)
@@ -127,24 +166,32 @@ def _server(channels: dict[Role, Channel], options: PartyOptions) -> int:
     return EXIT_DIFFERENT if decision is False else EXIT_SAME
 
 
-def _dealer(channels: dict[Role, Channel], options: PartyOptions) -> int:
-    Dealer(channels[Role.CLIENT], channels[Role.SERVER]).serve()
-    return EXIT_SAME
+def _worker(server: Channel, options: PartyOptions) -> None:
+    terms, weights = _terms_and_weights(options)
+    Worker(server, terms, weights, options.cache).serve()
+
+
+def _terms_and_weights(options: PartyOptions) -> tuple[Terms, Weights]:
+    model = options.model()
+    if model.weights is None:
+        raise ParameterError(f"expected a model with weights, got {model.name} without")
+    return Terms(model.graph, model.threshold, options.reveal), model.weights
 
 
 def _say_result(result: MatchResult, model: Model, options: PartyOptions) -> None:
     if options.events:
-        _event(options, "result", **result_document(result.match, model, options.reveal.value, result.cost))
+        _event(options, "result", **result_document(result, model, options.reveal.value))
         return
     console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(decision_text(result.match), style="bold")
+    for match in result.matches:
+        console.print(decision_text(match), style="bold")
     console.print(cost_table(result.cost, model))
 
 
-def _fail(error: Exception, world: World, channels: dict[Role, Channel]) -> int:
+def _fail(error: Exception, world: World, channels: Sequence[Channel]) -> int:
     """Tell the peers why this rank ends, and end all ranks, after those that merely follow had time to say so."""
     message = reason_for_peers(error)
-    for channel in channels.values():
+    for channel in channels:
         channel.send_error(message)
     time.sleep(_FOLLOWER_SECONDS if isinstance(error, PeerLostError) else _GRACE_SECONDS)
     world.abort(EXIT_ERROR)
@@ -156,6 +203,11 @@ def _say_error(role: Role, message: str, options: PartyOptions, from_peer: bool 
     if not options.events:
         sys.stderr.write(f"hybridface {role.value}: {message}\n")
         sys.stderr.flush()
+
+
+def _resident_bytes() -> int:
+    """Return the memory that this process has resident now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _event(options: PartyOptions, event: str, **fields: Any) -> None:

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hybridface.models import Model
+from parties.client import MatchResult
 from parties.cost import OFFLINE, ONLINE, CostReport, StageCost
 from protocols.graph import Conv2d, MaxPool2d, PReLU, ReLU, Square
 
@@ -25,9 +26,17 @@ def decision_text(match: bool | None) -> str:
     return {True: "same person", False: "different people", None: "not revealed to this party"}[match]
 
 
-def result_document(match: bool | None, model: Model, reveal: str, cost: CostReport) -> dict[str, Any]:
-    """Return a verification as a JSON object."""
-    return {"match": match, "model": model.name, "reveal": reveal, "cost": cost.document()}
+def result_document(result: MatchResult, model: Model, reveal: str) -> dict[str, Any]:
+    """Return a verification as a JSON object; `match` is that of all images together."""
+    decided = [match for match in result.matches if match is not None]
+    return {
+        "match": all(decided) if decided else None,
+        "matches": list(result.matches),
+        "model": model.name,
+        "reveal": reveal,
+        "was_prepared": result.was_prepared,
+        "cost": result.cost.document(),
+    }
 
 
 def cost_table(cost: CostReport, model: Model, layers: bool = False) -> Table:

@@ -30,12 +30,14 @@ class Outcome:
     Args:
         results: the client's, in order, as JSON objects.
         decision: what was revealed to the server, if anything.
-        memory: peak bytes of each role.
+        memory: peak bytes of each role (of workers, the largest).
+        resident: bytes of client and server after every operation.
     """
 
     results: list[Event] = field(default_factory=list)
     decision: bool | None = None
     memory: dict[str, int] = field(default_factory=dict)
+    resident: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def match(self) -> bool | None:
@@ -51,8 +53,10 @@ def run_parties(
     timeout: float = 300.0,
     on_event: Callable[[Event], None] | None = None,
     network: str = "none",
+    server_options: Sequence[str] = (),
+    workers: int = 0,
 ) -> Outcome:
-    """Run one session of three ranks and return its outcome.
+    """Run one session of three ranks, or more with workers, and return its outcome.
 
     Args:
         photos: the client's.
@@ -60,6 +64,8 @@ def run_parties(
         client_options, shared_options: of `hybridface party client`, and of client and server alike.
         on_event: called with every event of a rank.
         network: the name of the profile that all ranks simulate.
+        server_options: of the server and its workers alone.
+        workers: ranks that multiply for the server.
 
     Raises:
         RunError: a rank failed; says why, on one line.
@@ -69,8 +75,9 @@ def run_parties(
     base = [sys.executable, "-m", "hybridface", "party"]
     ranks = [
         [*base, "client", "--events", *client_options, *shared_options, "--", *(str(photo) for photo in photos)],
-        [*base, "server", "--events", *shared_options],
+        [*base, "server", "--events", *server_options, *shared_options],
         [*base, "dealer", "--events", *dealer_options],
+        *([*base, "worker", "--events", *server_options, *shared_options] for _ in range(workers)),
     ]
     try:
         command = mpiexec_command(ranks, find_mpiexec())
@@ -137,7 +144,10 @@ def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:
         case "decision":
             outcome.decision = bool(event["match"])
         case "memory":
-            outcome.memory[event["role"]] = int(event["peak_bytes"])
+            role, peak = event["role"], int(event["peak_bytes"])
+            outcome.memory[role] = max(peak, outcome.memory.get(role, 0))
+        case "resident":
+            outcome.resident.setdefault(event["role"], []).append(int(event["bytes"]))
         case "error":
             errors.append(event)
 

@@ -6,6 +6,7 @@ the three as MPI ranks (`hybridface party`, see launch/).
 
 import secrets
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -59,6 +60,8 @@ class LocalSession:
         reveal: who learns the decision.
         on_progress: called as steps begin.
         timeout: seconds that a party waits for another.
+        pool: verifications of one photo that are kept prepared, in the background, between requests.
+        cache: a folder where the server keeps encoded weights for the next session; None to encode them anew.
         network: simulated between the three, a profile or the name of one; "none" for no slowing down.
     """
 
@@ -69,6 +72,8 @@ class LocalSession:
         on_progress: OnProgress | None = None,
         timeout: float = 300.0,
         network: NetworkProfile | str = NONE,
+        pool: int = 0,
+        cache: str | Path | None = None,
     ) -> None:
         if model.weights is None:
             raise ModelError(f"expected a model with weights, got {model.name} without")
@@ -78,6 +83,7 @@ class LocalSession:
         self._terms = Terms(model.graph, model.threshold, Reveal(reveal))
         self._on_progress = on_progress
         self._timeout = timeout
+        self._pool, self._cache = pool, None if cache is None else Path(cache)
         self._network = network_named(network) if isinstance(network, str) else network
         self._threads: list[PartyThread] = []
         self._server: ServerSession | None = None
@@ -92,7 +98,7 @@ class LocalSession:
         weights = self.model.weights or {}
 
         def serve() -> None:
-            self._server = ServerSession(to_client, server_dealer, self._terms, weights)
+            self._server = ServerSession(to_client, server_dealer, self._terms, weights, cache=self._cache)
             self._server_is_open.set()
             self._server.serve()
 
@@ -102,7 +108,7 @@ class LocalSession:
         ]
         for thread in self._threads:
             thread.start()
-        self._client = ClientSession(to_server, client_dealer, self._terms, self._on_progress)
+        self._client = ClientSession(to_server, client_dealer, self._terms, self._on_progress, self._pool)
         return self
 
     def __exit__(
@@ -133,15 +139,25 @@ class LocalSession:
             raise ModelError("expected an open session: use `with local_session(model) as session`")
         return self._server
 
-    def prepare(self, images: int = 2) -> None:
-        """Do the offline work of one verification ahead of time: 2 images for a pair, 1 against a template."""
-        self.client.prepare(images)
+    def prepare(self, images: int = 2, decisions: int = 1) -> None:
+        """Do the offline work of one verification ahead of time: 2 images for a pair, 1 against a template.
+
+        Args:
+            decisions: as many as images for a batch (`verify_batch`).
+        """
+        self.client.prepare(images, decisions)
 
     def verify(self, first: Photo, second: Photo | Template, aligned: bool = False) -> MatchResult:
         """Compare two photos, or a photo with an enrolled template."""
         if isinstance(second, Template):
             return self.client.verify(load_images(self.model, [first], aligned), second)
         return self.client.verify_pair(load_images(self.model, [first, second], aligned))
+
+    def verify_batch(
+        self, photos: Sequence[Photo], template: Template | Sequence[Template], aligned: bool = False
+    ) -> MatchResult:
+        """Compare up to 16 photos with a template, or with one each, in one batch: the rounds of a single photo."""
+        return self.client.verify(load_images(self.model, list(photos), aligned), template)
 
     def enroll(self, photo: Photo, name: str | None = None, aligned: bool = False) -> Template:
         """Leave a photo's embedding as shares: the template returned is the client's, the server keeps the other.

@@ -4,7 +4,7 @@ It drives the session: it sends commands (prepare, enroll, verify, end) to the s
 holds a weight, nor the server's shares.
 """
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
+from parties.pool import BackgroundRefill, Kind, Pool, PoolStatus, Turns, layers_of_part
 from parties.progress import OnProgress, Progress
-from parties.terms import Terms, agree
+from parties.terms import Terms, agree, plans_from_document
 from protocols.channel import Channel
 from protocols.ckks import CkksContext, ClientKeys
-from protocols.correlations import DealerClient
+from protocols.correlations import DealerClient, Request
 from protocols.errors import ParameterError, ProtocolError, reason_for_peers
-from protocols.matching import matching_requests, reveal_match, squared_distance
+from protocols.matching import matching_requests, reveal_matches, squared_distance
 from protocols.mpc import CLIENT, MpcParty
-from protocols.network import NetworkClient, convolution_shapes
+from protocols.network import NetworkClient
 from protocols.ring import RingArray, encode
 
 __all__ = ["ClientSession", "MatchResult", "Template"]
@@ -47,12 +48,21 @@ class MatchResult:
     """The outcome of a verification.
 
     Args:
-        match: same person; None if the decision was opened to the server alone.
-        cost: of the verification, with the preparation that was made for it.
+        matches: for every image, whether it is the same person; None if the decision was opened to the server alone.
+        cost: of the verification, with the offline work since the last result.
+        was_prepared: whether the pool held what it needed; if not, the offline work was done while it waited.
     """
 
-    match: bool | None
+    matches: tuple[bool | None, ...]
     cost: CostReport = field(repr=False)
+    was_prepared: bool = True
+
+    @property
+    def match(self) -> bool | None:
+        """The decision of a verification of one image."""
+        if len(self.matches) != 1:
+            raise ParameterError(f"expected one decision, got {len(self.matches)}: use `matches`")
+        return self.matches[0]
 
 
 class ClientSession:
@@ -62,68 +72,90 @@ class ClientSession:
         server, dealer: channels to them.
         terms: what the client expects to agree on.
         on_progress: called as steps begin.
+        pool: verifications of one image to keep prepared, in the background, between requests; 0 for none.
 
     Raises:
         ProtocolError: the server has other terms. PeerLostError: a peer is gone.
     """
 
-    def __init__(self, server: Channel, dealer: Channel, terms: Terms, on_progress: OnProgress | None = None) -> None:
+    def __init__(
+        self,
+        server: Channel,
+        dealer: Channel,
+        terms: Terms,
+        on_progress: OnProgress | None = None,
+        pool: int = 0,
+    ) -> None:
         self.terms = terms
         self._channel, self._dealer = server, dealer
         self._on_progress = on_progress
         self._recorder = Recorder(server, dealer)
-        self._prepared: Counter[tuple[int, bool]] = Counter()
         self._running = False
         self._report("start", "keys and weights", 0, 1)
         with self._recorder.recording(OFFLINE, "keys and weights"):
             agree(server, terms)
             keys = ClientKeys(CkksContext(terms.parameters))
             server.send("public key", keys.public_key())
+            plans = plans_from_document(server.receive_document("plans"), terms.graph, terms.parameters.degree)
             self._source = DealerClient(dealer)
-            self._network = NetworkClient(terms.graph, keys)
+            self._network = NetworkClient(terms.graph, keys, plans)
             server.receive("ready", np.uint8, (1,))
+        self._layer_names = list(plans)
+        self._pool, self._turns = Pool(self._prepare_part), Turns()
+        self._refill = BackgroundRefill(self._pool, self._turns, Kind(1, 1), pool) if pool else None
+        if self._refill:
+            self._refill.__enter__()
 
-    def prepare(self, images: int = 1, matching: bool = True) -> None:
-        """Make, offline, all that one verification (or enrolment, without `matching`) of 1 or 2 images uses up."""
-        if images not in (1, 2):
-            raise ParameterError(f"expected to prepare for 1 or 2 images, got {images}")
-        self._command({"operation": "prepare", "images": images, "matching": matching})
-        names = list(convolution_shapes(self.terms.graph))
-        self._report(OFFLINE, "correlations", 0, len(names) + 1)
-        with self._recorder.recording(OFFLINE, "correlations"):
-            self._source.prepare(self._requests(images, matching))
+    def prepare(self, images: int = 1, decisions: int = 1) -> None:
+        """Make, offline, all that one run on a batch uses up.
 
-        def on_layer(name: str) -> None:
-            self._recorder.stage(OFFLINE, name)
-            self._report(OFFLINE, name, names.index(name) + 1, len(names) + 1)
+        Args:
+            images: in the batch, at most 16.
+            decisions: as many as images to verify them, one for a pair, none to enrol one.
+        """
+        kind = Kind(images, decisions)
+        with self._turns.request():
+            self._pool.prepare(kind)
 
-        self._network.prepare(self._channel, images, on_layer)
-        self._recorder.finish()
-        self._running = False
-        self._prepared[images, matching] += 1
+    def pool_status(self, images: int = 1, decisions: int = 1) -> PoolStatus:
+        """Return how much is prepared for runs of a kind (see `prepare`)."""
+        kind = Kind(images, decisions)
+        capacity = self._refill.capacity if self._refill and self._refill.kind == kind else 0
+        return PoolStatus(self._pool.ready(kind), capacity, self._pool.begun(kind))
 
     def verify_pair(self, images: NDArray[np.float64]) -> MatchResult:
         """Compare two images of the client, normalised, of shape (2, C, H, W)."""
-        embeddings = self._extract(images, {"operation": "verify", "images": 2, "template": None}, matching=True)
-        return self._decide(embeddings[:1], embeddings[1:])
+        if len(images) != 2:
+            raise ParameterError(f"expected two images, got {len(images)}")
+        with self._turns.request():
+            embeddings, ready = self._extract(images, {"operation": "verify", "images": 2, "templates": None}, 1)
+            return self._decide(embeddings[:1], embeddings[1:], ready)
 
     def enroll(self, name: str, image: NDArray[np.float64]) -> Template:
         """Leave the embedding of an image (1, C, H, W) as shares: returns the client's; the server keeps its own."""
-        share = self._extract(image, {"operation": "enroll", "images": 1, "template": name}, matching=False)
-        return Template(name, share, self._finish())
+        with self._turns.request():
+            share, _ = self._extract(image, {"operation": "enroll", "images": 1, "template": name}, 0)
+            return Template(name, share, self._finish())
 
-    def verify(self, image: NDArray[np.float64], template: Template) -> MatchResult:
-        """Compare an image (1, C, H, W) with an enrolled template."""
-        command = {"operation": "verify", "images": 1, "template": template.name}
-        return self._decide(self._extract(image, command, matching=True), template.share)
+    def verify(self, images: NDArray[np.float64], template: Template | Sequence[Template]) -> MatchResult:
+        """Compare images (B, C, H, W), B at most 16, with an enrolled template each, in one batch."""
+        templates = [template] * len(images) if isinstance(template, Template) else list(template)
+        if len(templates) != len(images):
+            raise ParameterError(f"expected a template for each of {len(images)} images, got {len(templates)}")
+        command = {"operation": "verify", "images": len(images), "templates": [entry.name for entry in templates]}
+        with self._turns.request():
+            embeddings, ready = self._extract(images, command, len(images))
+            return self._decide(embeddings, np.concatenate([entry.share for entry in templates]), ready)
 
     def end(self) -> None:
         """End the session: the server and the dealer stop waiting for commands."""
+        self._stop_refill()
         self._command({"operation": "end"})
         self._source.end()
 
     def fail(self, error: BaseException) -> None:
         """Tell both peers that this side ends."""
+        self._stop_refill()
         for channel in (self._channel, self._dealer):
             channel.send_error(reason_for_peers(error))
 
@@ -138,16 +170,40 @@ class ClientSession:
         else:  # an operation has failed, in this block or caught in it
             self.fail(error or ProtocolError("an operation of the session has failed"))
 
-    def _extract(self, images: NDArray[np.float64], command: dict[str, Any], matching: bool) -> RingArray:
-        """Run the network; return the client's share of the embeddings (B, d)."""
-        count = int(command["images"])
-        expected = (count, *self.terms.graph.input_shape)
+    def _stop_refill(self) -> None:
+        refill, self._refill = self._refill, None
+        if refill:
+            refill.__exit__(None, None, None)
+
+    def _prepare_part(self, kind: Kind, part: int) -> None:
+        """Do one part of a preparation; the correlations come with the first."""
+        self._command({"operation": "prepare", "images": kind.images, "decisions": kind.decisions, "part": part})
+        total = len(self._layer_names) + 1
+        if part == 0:
+            self._report(OFFLINE, "correlations", 0, total)
+            with self._recorder.recording(OFFLINE, "correlations"):
+                self._source.prepare(self._requests(kind))
+
+        def on_layer(name: str) -> None:
+            self._recorder.stage(OFFLINE, name)
+            self._report(OFFLINE, name, self._layer_names.index(name) + 1, total)
+
+        self._network.prepare(self._channel, kind.images, on_layer, layers_of_part(self._layer_names, part))
+        self._recorder.finish()
+        self._running = False
+
+    def _extract(self, images: NDArray[np.float64], command: dict[str, Any], decisions: int) -> tuple[RingArray, bool]:
+        """Run the network; return the client's share of the embeddings (B, d), and whether it was prepared."""
+        if self._refill and self._refill.error:
+            raise self._refill.error
+        kind = Kind(len(images), decisions)
+        expected = (kind.images, *self.terms.graph.input_shape)
         if images.shape != expected:
             raise ParameterError(f"expected images of shape {expected}, got {images.shape}")
         value = encode(images)
-        if not self._prepared[count, matching]:
-            self.prepare(count, matching)
-        self._prepared[count, matching] -= 1
+        if self._refill and not self._pool.ready(kind):
+            self._report(OFFLINE, "the pool is empty, preparing now", 0, 1)
+        ready = self._pool.take(kind)
         self._command(command)
         names = [node.name for node in self.terms.graph.nodes]
 
@@ -156,18 +212,18 @@ class ClientSession:
             self._report(ONLINE, name, names.index(name), len(names))
 
         with MpcParty(CLIENT, self._channel, self._source) as party:
-            share = self._network.run(party, value, count, on_layer)
+            share = self._network.run(party, value, kind.images, on_layer)
         self._recorder.finish()
-        return share
+        return share, ready
 
-    def _decide(self, first: RingArray, second: RingArray) -> MatchResult:
+    def _decide(self, first: RingArray, second: RingArray, ready: bool) -> MatchResult:
         with (
             self._recorder.recording(ONLINE, "distance and threshold"),
             MpcParty(CLIENT, self._channel, self._source) as party,
         ):
-            distance = squared_distance(party, first, second)
-            match = reveal_match(party, distance, self.terms.threshold, self.terms.reveal)
-        return MatchResult(match, self._finish())
+            distances = squared_distance(party, first, second)
+            matches = reveal_matches(party, distances, self.terms.threshold, self.terms.reveal)
+        return MatchResult(matches, self._finish(), ready)
 
     def _finish(self) -> CostReport:
         report = merge(self._recorder.take(), self._channel.receive_document("cost"))
@@ -181,9 +237,9 @@ class ClientSession:
         self._running = True
         self._channel.send_document("command", document)
 
-    def _requests(self, images: int, matching: bool) -> list[Any]:
-        dimension = self.terms.graph.output_shape[0]
-        return self._network.requests(images) + (matching_requests(dimension) if matching else [])
+    def _requests(self, kind: Kind) -> list[Request]:
+        matching = matching_requests(self.terms.graph.output_shape[0], kind.decisions)
+        return self._network.requests(kind.images) + matching
 
     def _report(self, phase: str, stage: str, index: int, total: int) -> None:
         if self._on_progress:

@@ -73,7 +73,7 @@ class MpiTransport:
         if timeout is not None:
             self._flush(timeout)
 
-    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | bytearray:
         """Receive one message; its size is known, and checked, before it is taken in."""
         status = MPI.Status()
         message = _wait(
@@ -87,9 +87,9 @@ class MpiTransport:
         buffer = bytearray(size)
         request = message.Irecv([buffer, MPI.BYTE])
         _wait(request.Test, self.timeout, f"the rest of a message from {self.peer}")
-        return bytes(buffer)
+        return buffer
 
-    def exchange(self, payload: bytes, max_bytes: int) -> bytes:
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes | bytearray:
         """Send and receive at once."""
         self._start(payload)
         return self.receive(max_bytes)
@@ -126,9 +126,23 @@ class World:
     network: NetworkProfile = NONE
 
     def channel(self, role: Role) -> Channel:
-        """Return a channel to the rank of a role."""
+        """Return a channel to the client, the server or the dealer."""
         transport = MpiTransport(self.communicator, self.roles.index(role), role.value, self.timeout)
         return Channel(shaped(transport, self.network, role.value, self.timeout), role.value)
+
+    def workers(self) -> list[Channel]:
+        """Return a channel to every worker; they are within the server's organisation, so no network is simulated."""
+        ranks = [rank for rank, role in enumerate(self.roles) if role is Role.WORKER]
+        names = [f"{Role.WORKER.value} {index}" for index in range(len(ranks))]
+        return [
+            Channel(MpiTransport(self.communicator, rank, name, self.timeout), name)
+            for rank, name in zip(ranks, names, strict=True)
+        ]
+
+    def server_of_worker(self) -> Channel:
+        """Return a worker's channel to its server, like those of `workers`."""
+        transport = MpiTransport(self.communicator, self.roles.index(Role.SERVER), Role.SERVER.value, self.timeout)
+        return Channel(transport, Role.SERVER.value)
 
     def abort(self, status: int) -> None:
         """End all ranks at once, with an exit status."""
@@ -154,8 +168,8 @@ def join(role: Role, timeout: float = DEFAULT_TIMEOUT, network: NetworkProfile =
         network: to simulate on every channel; anything but "none" needs all ranks on one machine.
 
     Raises:
-        ParameterError: there is not exactly one client, one server and one dealer; or they were told different
-            networks, or simulate one from several machines.
+        ParameterError: there is not exactly one client, one server and one dealer (and any number of workers); or they
+            were told different networks, or simulate one from several machines.
         PeerLostError: a rank did not answer in time.
     """
     communicator = MPI.COMM_WORLD.Dup()
@@ -167,9 +181,9 @@ def join(role: Role, timeout: float = DEFAULT_TIMEOUT, network: NetworkProfile =
     _wait(request.Test, timeout, "every rank's role")
     entries = list(_ENTRY.iter_unpack(everybody))
     names, networks = ([_text(entry[i]) for entry in entries] for i in (0, 1))
-    if sorted(names) != sorted(Role):
+    if sorted(name for name in names if name != Role.WORKER) != sorted(set(Role) - {Role.WORKER}):
         raise ParameterError(
-            f"expected 3 ranks (client, server, dealer), got {len(names)} ({', '.join(names)}); "
+            f"expected client, server, dealer and perhaps workers, got {len(names)} ranks ({', '.join(names)}); "
             "start them with mpiexec, see launch/"
         )
     if len(set(networks)) > 1:

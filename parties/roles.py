@@ -11,3 +11,5 @@ class Role(StrEnum):
     CLIENT = "client"
     SERVER = "server"
     DEALER = "dealer"
+    WORKER = "worker"
+    """One of the server's own: it multiplies for it (see `worker`)."""

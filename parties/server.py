@@ -4,29 +4,36 @@ It obeys the client's commands, one after another, and checks each. It never hol
 client's shares.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parties.cost import OFFLINE, ONLINE, Recorder, server_report
+from parties.pool import PARTS, Kind, layers_of_part
 from parties.progress import OnProgress, Progress
-from parties.terms import Terms, agree
+from parties.terms import Terms, agree, plans_document
+from parties.weight_cache import layer_polynomials
+from parties.worker import WorkerPool
 from protocols.channel import IDLE_SECONDS, Channel, printable
 from protocols.ckks import CkksContext, PublicKey
-from protocols.correlations import DealerServer, Request
+from protocols.correlations import DealerServer
 from protocols.errors import ParameterError, ProtocolError
 from protocols.graph import Weights
-from protocols.matching import matching_requests, reveal_match, squared_distance
+from protocols.linear import MaskedProducts, Multiply
+from protocols.matching import matching_requests, reveal_matches, squared_distance
 from protocols.mpc import SERVER, MpcParty
-from protocols.network import NetworkServer, convolution_shapes
+from protocols.network import NetworkServer, convolution_shapes, plan_network
+from protocols.packing import ConvPlan
+from protocols.planner import CostModel
 from protocols.ring import RingArray
 
 __all__ = ["ServerSession"]
 
 _MAX_NAME = 10_000
-_IMAGES = (1, 2)
-_MAX_PREPARED = 64
+_MAX_PREPARED_IMAGES = 32
 _MAX_TEMPLATES = 100_000
 
 
@@ -38,6 +45,9 @@ class ServerSession:
         terms: what the server expects to agree on.
         weights: the network's.
         on_progress: called as the layers' weights are encoded, at the start.
+        cache: where encoded weights are kept between sessions; None to hold them in memory.
+        workers: channels to the server's own workers, which then do the products.
+        cost: chooses the layers' plans.
 
     Raises:
         ProtocolError: the client has other terms. PeerLostError: a peer is gone.
@@ -50,6 +60,9 @@ class ServerSession:
         terms: Terms,
         weights: Weights,
         on_progress: OnProgress | None = None,
+        cache: Path | None = None,
+        workers: Sequence[Channel] = (),
+        cost: CostModel | None = None,
     ) -> None:
         if len(terms.graph.output_shape) != 1:
             raise ParameterError(f"expected a network that ends in an embedding, got {terms.graph.output_shape}")
@@ -57,70 +70,101 @@ class ServerSession:
         self._channel = client
         self._recorder = Recorder(client, dealer)
         self._templates: dict[str, RingArray] = {}
-        self._prepared = 0
+        self._prepared: Counter[Kind] = Counter()
+        self._next_part = 0
         self.decisions: list[bool | None] = []
         """What was revealed to the server, in order: None where nothing was."""
         context = CkksContext(terms.parameters)
         with self._recorder.recording(OFFLINE, "keys and weights"):
             agree(client, terms)
-            key = PublicKey(context, client.receive("public key", np.uint64, (2, 2, context.degree)))
+            key = client.receive("public key", np.uint64, (2, 2, context.degree))
+            public_key = PublicKey(context, key)
+            plans = plan_network(terms.graph, context.degree, cost)
+            client.send_document("plans", plans_document(plans))
             self._source = DealerServer(dealer)
-            self._network = NetworkServer(terms.graph, weights, key, _layer_progress(terms, on_progress))
+            on_layer = _layer_progress(terms, on_progress)
+            self._workers = WorkerPool(workers, terms, plans, key) if workers else None
+            multiply: Callable[[str], Multiply]
+            if self._workers:
+                multiply = self._workers.multiply
+            else:
+                source = layer_polynomials(cache, context, plans, weights, on_layer)
+                multiply = _local_products(plans, public_key, source)
+            self._network = NetworkServer(terms.graph, weights, public_key, plans, multiply)
             client.send("ready", np.ones(1, dtype=np.uint8))
+        self._layer_names = list(plans)
 
-    def template_share(self, name: str) -> RingArray:
+    def template_share(self, name: object) -> RingArray:
         """Return the server's share of an enrolled template, uint64 (1, d), uniform.
 
         Raises:
             ProtocolError: there is none of that name.
         """
-        if name not in self._templates:
+        if not isinstance(name, str) or name not in self._templates:
             raise ProtocolError(f"expected the name of an enrolled template, got {printable(name, 40)!r}")
         return self._templates[name]
 
-    def serve(self) -> None:
+    def serve(self, on_done: Callable[[], None] | None = None) -> None:
         """Obey commands until the client ends the session.
+
+        Args:
+            on_done: called after every enrolment and verification.
 
         Raises:
             ProtocolError: a command is malformed, or names an unknown template.
         """
         while (command := self._channel.receive_document("command", IDLE_SECONDS)).get("operation") != "end":
             match command:
-                case {"operation": "prepare", "images": int(images), "matching": bool(matching)}:
-                    self._prepare(_checked(images), matching)
+                case {"operation": "prepare", "images": int(images), "decisions": int(decisions), "part": int(part)}:
+                    self._prepare(_checked(images, decisions), part)
+                    continue
                 case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= _MAX_NAME:
                     self._enroll(name)
-                case {"operation": "verify", "images": 2, "template": None}:
-                    embeddings = self._extract(2)
+                case {"operation": "verify", "images": 2, "templates": None}:
+                    embeddings = self._extract(Kind(2, 1))
                     self._decide(embeddings[:1], embeddings[1:])
-                case {"operation": "verify", "images": 1, "template": str(name)}:
-                    template = self.template_share(name)
-                    self._decide(self._extract(1), template)
+                case {"operation": "verify", "images": int(images), "templates": [*names]} if images == len(names):
+                    kind = _checked(images, images)
+                    templates = [self.template_share(name) for name in names]
+                    self._decide(self._extract(kind), np.concatenate(templates))
                 case _:
                     raise ProtocolError(f"expected a command, got {printable(command)}")
+            if on_done:
+                on_done()
+        if self._workers:
+            self._workers.end()
 
     def _enroll(self, name: str) -> None:
         if name in self._templates:
             raise ProtocolError(f"expected a new template's name, got {printable(name, 40)!r} again")
         if len(self._templates) >= _MAX_TEMPLATES:
             raise ProtocolError(f"expected at most {_MAX_TEMPLATES} templates, got one more")
-        self._templates[name] = self._extract(1)
+        self._templates[name] = self._extract(Kind(1, 0))
         self._report()
 
-    def _prepare(self, images: int, matching: bool) -> None:
-        if self._prepared >= _MAX_PREPARED:
-            raise ProtocolError(f"expected at most {_MAX_PREPARED} prepared runs, got a request for one more")
-        self._prepared += 1
-        with self._recorder.recording(OFFLINE, "correlations"):
-            requests: list[Request] = self._network.requests(images)
-            self._source.prepare(requests + (matching_requests(self.terms.graph.output_shape[0]) if matching else []))
-        self._network.prepare(self._channel, images, lambda name: self._recorder.stage(OFFLINE, name))
+    def _prepare(self, kind: Kind, part: int) -> None:
+        """Do one part of a preparation, the next of those that were begun."""
+        if part != self._next_part:
+            raise ProtocolError(f"expected part {self._next_part} of a preparation, got part {part}")
+        held = sum(entry.images * count for entry, count in self._prepared.items())
+        if part == 0 and held + kind.images > _MAX_PREPARED_IMAGES:
+            raise ProtocolError(f"expected at most {_MAX_PREPARED_IMAGES} prepared images, got a request for more")
+        if part == 0:
+            self._prepared[kind] += 1
+            with self._recorder.recording(OFFLINE, "correlations"):
+                matching = matching_requests(self.terms.graph.output_shape[0], kind.decisions)
+                self._source.prepare([*self._network.requests(kind.images), *matching])
+        layers = layers_of_part(self._layer_names, part)
+        self._network.prepare(self._channel, kind.images, lambda name: self._recorder.stage(OFFLINE, name), layers)
         self._recorder.finish()
+        self._next_part = (part + 1) % PARTS
 
-    def _extract(self, images: int) -> RingArray:
-        self._prepared = max(0, self._prepared - 1)
+    def _extract(self, kind: Kind) -> RingArray:
+        if not self._prepared[kind] or self._next_part:
+            raise ProtocolError(f"expected a preparation of {kind} before its run, got none")
+        self._prepared[kind] -= 1
         with MpcParty(SERVER, self._channel, self._source) as party:
-            share = self._network.run(party, None, images, lambda name: self._recorder.stage(ONLINE, name))
+            share = self._network.run(party, None, kind.images, lambda name: self._recorder.stage(ONLINE, name))
         self._recorder.finish()
         return share
 
@@ -129,8 +173,8 @@ class ServerSession:
             self._recorder.recording(ONLINE, "distance and threshold"),
             MpcParty(SERVER, self._channel, self._source) as party,
         ):
-            distance = squared_distance(party, first, second)
-            self.decisions.append(reveal_match(party, distance, self.terms.threshold, self.terms.reveal))
+            distances = squared_distance(party, first, second)
+            self.decisions += reveal_matches(party, distances, self.terms.threshold, self.terms.reveal)
         self._report()
 
     def _report(self) -> None:
@@ -145,7 +189,14 @@ def _layer_progress(terms: Terms, on_progress: OnProgress | None) -> Callable[[s
     return lambda name: on_progress(Progress("start", f"weights of {name}", names.index(name), len(names)))
 
 
-def _checked(images: int) -> int:
-    if images not in _IMAGES:
-        raise ProtocolError(f"expected 1 or 2 images, got {images}")
-    return images
+def _local_products(
+    plans: Mapping[str, ConvPlan], public_key: PublicKey, source: Callable[[str], Callable[[], RingArray]]
+) -> Callable[[str], Multiply]:
+    return lambda name: MaskedProducts(plans[name], public_key, source(name)).run
+
+
+def _checked(images: int, decisions: int) -> Kind:
+    try:
+        return Kind(images, decisions)
+    except ParameterError as error:
+        raise ProtocolError(str(error)) from error

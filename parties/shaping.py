@@ -66,7 +66,7 @@ class ShapedTransport:
         """Send one message, as the transport below does; the link's time passes at the receiver."""
         self._transport.send(self._stamped(payload), timeout)
 
-    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | bytearray:
         """Receive one message when it has arrived.
 
         Raises:
@@ -75,7 +75,7 @@ class ShapedTransport:
         """
         return self._arrived(self._transport.receive(max_bytes + _STAMP.size, timeout))
 
-    def exchange(self, payload: bytes, max_bytes: int) -> bytes:
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes | bytearray:
         """Send and receive at once: the two directions do not wait for each other."""
         return self._arrived(self._transport.exchange(self._stamped(payload), max_bytes + _STAMP.size))
 
@@ -90,7 +90,7 @@ class ShapedTransport:
         arrival = self._busy_until + self._profile.delay_nanoseconds()
         return _STAMP.pack(_MAGIC, self._key, arrival) + payload
 
-    def _arrived(self, message: bytes) -> bytes:
+    def _arrived(self, message: bytes | bytearray) -> bytes | bytearray:
         """Wait until a message's arrival, and return it without its stamp."""
         if len(message) < _STAMP.size or not message.startswith(_MAGIC):
             raise ProtocolError(

@@ -1,5 +1,6 @@
 """What the two parties must agree on before anything private moves."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,9 +10,15 @@ from protocols.comparison import COMPARISON_BITS
 from protocols.errors import ParameterError, ProtocolError
 from protocols.graph import Graph
 from protocols.matching import Reveal
+from protocols.network import convolution_shapes, plan_network
+from protocols.packing import ConvPlan
+from protocols.planner import CostModel
 from protocols.ring import FRACTION_BITS
 
-__all__ = ["Terms", "agree"]
+__all__ = ["Terms", "agree", "plans_document", "plans_from_document"]
+
+_DEAREST_PLAN = 20.0
+"""How many times dearer than its own choice a peer's plan may be: machines and networks differ, but not more."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +71,34 @@ def agree(channel: Channel, terms: Terms) -> None:
             raise ProtocolError(
                 f"the peers disagree on {printable(key, 40)}: expected {mine}, the {channel.peer} has {other}"
             )
+
+
+def plans_document(plans: Mapping[str, ConvPlan]) -> dict[str, Any]:
+    """Return the plans of all layers as a JSON object."""
+    return {name: [plan.block_in, plan.block_out, *plan.tile] for name, plan in plans.items()}
+
+
+def plans_from_document(document: Mapping[str, Any], graph: Graph, degree: int) -> dict[str, ConvPlan]:
+    """Return the plans that the server chose.
+
+    Raises:
+        ProtocolError: they do not fit the graph, or would cost far more than need be.
+    """
+    shapes = convolution_shapes(graph)
+    if document.keys() != shapes.keys():
+        raise ProtocolError(f"expected plans of the graph's {len(shapes)} linear layers, got {printable(document)}")
+    plans = {}
+    for name, shape in shapes.items():
+        match document[name]:
+            case [int(block_in), int(block_out), int(height), int(width)]:
+                try:
+                    plans[name] = ConvPlan(shape, block_in, block_out, (height, width), degree)
+                except ParameterError as error:
+                    raise ProtocolError(f"plan of {name}: {error}") from error
+            case other:
+                raise ProtocolError(f"plan of {name}: expected four integers, got {printable(other)}")
+    cost = CostModel()
+    dearest = _DEAREST_PLAN * sum(map(cost.cost, plan_network(graph, degree).values()))
+    if (total := sum(map(cost.cost, plans.values()))) > dearest:
+        raise ProtocolError(f"expected plans that cost at most {dearest:.3g} by the cost model, got {total:.3g}")
+    return plans

@@ -29,8 +29,8 @@ IDLE_SECONDS = 24 * 3600.0
 """How long server and dealer wait for the client's next command: a session may lie idle, but not for ever."""
 
 _MAGIC = b"HF"
-_HEADER = struct.Struct("<2sBBIB3x")
-_DIMENSION = struct.Struct("<I")
+_HEADER = struct.Struct("<2sBBIB7x")
+_DIMENSION = struct.Struct("<Q")  # with the header, so that the array begins at a multiple of eight bytes
 _MAX_DIMENSIONS = 8
 _ERROR_CODE = 255
 _MAX_ERROR_BYTES = 400
@@ -51,10 +51,10 @@ class Transport(Protocol):
     def send(self, payload: bytes, timeout: float | None = None) -> None:
         """Send one message; raise `PeerLostError` when the peer does not take it in time (default: the transport's)."""
 
-    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | bytearray:
         """Receive one message; raise `ProtocolError` above `max_bytes`, `PeerLostError` when none comes in time."""
 
-    def exchange(self, payload: bytes, max_bytes: int) -> bytes:
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes | bytearray:
         """Send and receive at once."""
 
     def close(self) -> None:
@@ -166,7 +166,9 @@ class Channel:
             self.statistics.rounds += 1
         self._last_flight = direction
 
-    def _parse(self, frame: bytes, label: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    def _parse(
+        self, frame: bytes | bytearray, label: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> NDArray[Any]:
         self.statistics.bytes_received += len(frame)
         what = f"{label} from {self.peer}"
         if len(frame) < _HEADER.size:
@@ -188,7 +190,8 @@ class Channel:
         size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         if len(frame) - start != size:
             raise ProtocolError(f"{what}: expected {size} bytes of data, got {len(frame) - start}")
-        return np.frombuffer(bytearray(memoryview(frame)[start:]), dtype=dtype).reshape(shape)
+        owned = frame if isinstance(frame, bytearray) else bytearray(frame)
+        return np.frombuffer(owned, dtype=dtype, offset=start).reshape(shape)
 
 
 def printable(text: object, length: int = 80) -> str:

@@ -12,13 +12,14 @@ from enum import StrEnum
 
 import numpy as np
 
+from protocols.bitplanes import unpack_plane
 from protocols.comparison import interval_requests, is_below
 from protocols.correlations import Request, SquarePair
 from protocols.errors import ParameterError, ProtocolError
 from protocols.mpc import CLIENT, SERVER, MpcParty, arithmetic, to_ring
 from protocols.ring import FRACTION_BITS, RingArray, encode
 
-__all__ = ["Reveal", "matching_requests", "open_decision", "reveal_match", "squared_distance"]
+__all__ = ["Reveal", "matching_requests", "open_decisions", "reveal_match", "reveal_matches", "squared_distance"]
 
 
 class Reveal(StrEnum):
@@ -40,41 +41,48 @@ def squared_distance(party: MpcParty, first: RingArray, second: RingArray) -> Ri
     return to_ring(arithmetic(first - second).square().share).sum(axis=-1, dtype=np.uint64)
 
 
-def reveal_match(party: MpcParty, distance: RingArray, threshold: float, reveal: Reveal) -> bool | None:
-    """Open [0 <= distance < threshold^2] and nothing else.
+def reveal_matches(party: MpcParty, distances: RingArray, threshold: float, reveal: Reveal) -> tuple[bool | None, ...]:
+    """Open [0 <= distance < threshold^2] of every distance, and nothing else.
 
     Args:
-        distance: uint64 (1,), this party's share of a squared distance at 32 fractional bits.
+        distances: uint64 (n,), this party's shares of squared distances at 32 fractional bits.
         threshold: Euclidean, positive; public.
 
     Returns:
-        The decision, or None for a party that must not learn it.
+        The n decisions, or Nones for a party that must not learn them.
 
     Raises:
         ParameterError: another shape or threshold.
     """
-    if distance.shape != (1,) or not threshold > 0:
-        raise ParameterError(f"expected one distance and a threshold above 0, got {distance.shape} and {threshold}")
+    if distances.ndim != 1 or not distances.size or not threshold > 0:
+        raise ParameterError(f"expected distances and a threshold above 0, got {distances.shape} and {threshold}")
     bound = int(encode(threshold**2, 2 * FRACTION_BITS))
-    match = to_ring(is_below(party, distance, bound)) & np.uint64(1)
-    return open_decision(party, match, reveal)
+    plane = to_ring(is_below(party, distances, bound))
+    return open_decisions(party, unpack_plane(plane, distances.size), reveal)
 
 
-def open_decision(party: MpcParty, bit: RingArray, reveal: Reveal) -> bool | None:
-    """Open one exclusive-or shared bit, uint64 (1,), to whom `reveal` names; None for the others."""
+def reveal_match(party: MpcParty, distance: RingArray, threshold: float, reveal: Reveal) -> bool | None:
+    """Open the decision of one distance, uint64 (1,): see `reveal_matches`."""
+    if distance.shape != (1,):
+        raise ParameterError(f"expected one distance, got {distance.shape}")
+    return reveal_matches(party, distance, threshold, reveal)[0]
+
+
+def open_decisions(party: MpcParty, bits: RingArray, reveal: Reveal) -> tuple[bool | None, ...]:
+    """Open exclusive-or shared bits, uint64 (n,), to whom `reveal` names; Nones for the others."""
     channel, label = party.channel, f"decision/{reveal}"
     if reveal is Reveal.BOTH:
-        other = channel.exchange(label, bit)
+        other = channel.exchange(label, bits)
     elif party.rank == (CLIENT if reveal is Reveal.CLIENT else SERVER):
-        other = channel.receive(label, np.uint64, (1,))
+        other = channel.receive(label, np.uint64, bits.shape)
     else:
-        channel.send(label, bit)
-        return None
-    if other[0] > 1:
-        raise ProtocolError(f"{label} from {channel.peer}: expected a bit, got {other[0]:#x}")
-    return bool(bit[0] ^ other[0])
+        channel.send(label, bits)
+        return (None,) * bits.size
+    if np.any(other > 1):
+        raise ProtocolError(f"{label} from {channel.peer}: expected bits, got {other.max():#x}")
+    return tuple(bool(bit) for bit in bits ^ other)
 
 
-def matching_requests(dimension: int) -> list[Request]:
-    """Return the correlations that one distance and one decision use up."""
-    return [SquarePair((1, dimension)), *interval_requests(1)]
+def matching_requests(dimension: int, decisions: int = 1) -> list[Request]:
+    """Return the correlations that so many distances of embeddings and their decisions use up."""
+    return [SquarePair((decisions, dimension)), *interval_requests(decisions)] if decisions else []

@@ -7,7 +7,7 @@ ciphertexts and uniform numbers. Both know the graph.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,14 @@ from protocols.graph import (
     Square,
     Weights,
 )
-from protocols.linear import PrivateConvolutionClient, PrivateConvolutionServer
+from protocols.linear import Multiply, PrivateConvolutionClient, PrivateConvolutionServer
 from protocols.mpc import CLIENT, SERVER, MpcParty, arithmetic, to_ring
-from protocols.packing import ConvShape
+from protocols.packing import ConvPlan, ConvShape
+from protocols.planner import CostModel, plan_convolution
 from protocols.ring import FRACTION_BITS, RingArray
 from protocols.truncation import truncate, truncation_requests
 
-__all__ = ["NetworkClient", "NetworkServer", "convolution_shapes"]
+__all__ = ["NetworkClient", "NetworkServer", "convolution_shapes", "layer_weights", "plan_network"]
 
 OnLayer = Callable[[str], None]
 """Called with a layer's name before it runs."""
@@ -60,6 +61,11 @@ def convolution_shapes(graph: Graph) -> dict[str, ConvShape]:
             channels, height, width = (*source, 1, 1)[:3]
             result[node.name] = ConvShape(channels, height, width, channels, groups=channels)
     return result
+
+
+def plan_network(graph: Graph, degree: int = 4096, cost: CostModel | None = None) -> dict[str, ConvPlan]:
+    """Return the cheapest plan of every private linear layer, by name."""
+    return {name: plan_convolution(shape, degree, cost) for name, shape in convolution_shapes(graph).items()}
 
 
 class _Network(ABC):
@@ -154,33 +160,40 @@ def _apply_shared(party: MpcParty, node: Node, values: list[RingArray]) -> RingA
 class NetworkClient(_Network):
     """The client's side: holds the secret key, never a weight.
 
+    Args:
+        plans: of the linear layers, as the server's; by default those of `plan_network`.
+
     Raises:
         ParameterError: the graph's first layers are not a convolution of the input, the only layer that may read it.
     """
 
     rank = CLIENT
 
-    def __init__(self, graph: Graph, keys: ClientKeys) -> None:
+    def __init__(self, graph: Graph, keys: ClientKeys, plans: Mapping[str, ConvPlan] | None = None) -> None:
         super().__init__(graph)
         _check_input_readers(graph)
-        self._layers = {
-            name: PrivateConvolutionClient(name, shape, keys) for name, shape in convolution_shapes(graph).items()
-        }
+        plans = plans or plan_network(graph, keys.context.degree)
+        self._layers = {name: PrivateConvolutionClient(name, plan, keys) for name, plan in plans.items()}
 
-    def prepare(self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None) -> None:
+    def prepare(
+        self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None, layers: Sequence[str] | None = None
+    ) -> None:
         """Do, with the server, the linear layers' offline work for one run on `batch` inputs.
 
         Every layer's encryption is sent one layer ahead, so that the server has work while the client encrypts.
+
+        Args:
+            layers: only these, in this order; the same on both sides.
         """
-        layers = list(self._layers.items())
-        for index, (name, layer) in enumerate(layers):
+        names = list(self._layers if layers is None else layers)
+        for index, name in enumerate(names):
             if on_layer:
                 on_layer(name)
             if index == 0:
-                layer.offer(channel, batch)
-            if index + 1 < len(layers):
-                layers[index + 1][1].offer(channel, batch)
-            layer.accept(channel)
+                self._layers[name].offer(channel, batch)
+            if index + 1 < len(names):
+                self._layers[names[index + 1]].offer(channel, batch)
+            self._layers[name].accept(channel)
 
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         return self._layers[name].run(channel, _present(value))
@@ -189,28 +202,45 @@ class NetworkClient(_Network):
 class NetworkServer(_Network):
     """The server's side: holds the weights, never the secret key.
 
+    Args:
+        weights: of every linear layer.
+        plans: as the client's.
+        multiply: returns what does a layer's homomorphic products; by default they are done here.
+        on_layer: called before a layer's weights are taken in.
+
     Raises:
         ParameterError: weights are missing or do not fit the graph.
     """
 
     rank = SERVER
 
-    def __init__(self, graph: Graph, weights: Weights, public_key: PublicKey, on_layer: OnLayer | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights,
+        public_key: PublicKey,
+        plans: Mapping[str, ConvPlan] | None = None,
+        multiply: Callable[[str], Multiply] | None = None,
+        on_layer: OnLayer | None = None,
+    ) -> None:
         super().__init__(graph)
         _check_input_readers(graph)
         self._layers = {}
-        for name, shape in convolution_shapes(graph).items():
+        for name, plan in (plans or plan_network(graph, public_key.context.degree)).items():
             if on_layer:
                 on_layer(name)
-            weight, bias = layer_weights(weights, name, shape)
-            self._layers[name] = PrivateConvolutionServer(name, shape, public_key, weight, bias)
+            weight, bias = layer_weights(weights, name, plan.shape)
+            products = multiply(name) if multiply else None
+            self._layers[name] = PrivateConvolutionServer(name, plan, public_key, weight, bias, products)
 
-    def prepare(self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None) -> None:
-        """Do, with the client, the linear layers' offline work for one run on `batch` inputs."""
-        for name, layer in self._layers.items():
+    def prepare(
+        self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None, layers: Sequence[str] | None = None
+    ) -> None:
+        """Do, with the client, the linear layers' offline work for one run on `batch` inputs (of `layers` only)."""
+        for name in self._layers if layers is None else layers:
             if on_layer:
                 on_layer(name)
-            layer.prepare(channel, batch)
+            self._layers[name].prepare(channel, batch)
 
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         return self._layers[name].run(channel, value, batch)

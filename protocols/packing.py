@@ -100,6 +100,8 @@ class ConvPlan:
         if self.block_in * self.block_out * self.area > self.degree:
             used = f"{self.block_in} x {self.block_out} x {self.area}"
             raise ParameterError(f"expected blocks of at most {self.degree} coefficients, got {used}")
+        if self.tile[0] > self.shape.height_out or self.tile[1] > self.shape.width_out:
+            raise ParameterError(f"expected tiles within {self.shape.height_out} x {self.shape.width_out}, got {self}")
 
     @property
     def tile_in(self) -> tuple[int, int]:

@@ -1,0 +1,111 @@
+"""`hybridface bench`: speed, bytes, rounds and memory, measured."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hybridface.models import load_model
+from hybridface.options import (
+    CONTEXT,
+    AlignedOption,
+    CacheOption,
+    JsonOption,
+    ModelOption,
+    NetworkOption,
+    PoolOption,
+    QuietOption,
+    TimeoutOption,
+    WorkersOption,
+    cache_options,
+    check_writable,
+    width,
+)
+from hybridface.photos import photo_path
+from hybridface.run import ProgressBars, run_parties
+from protocols.errors import ParameterError
+from protocols.network_profile import network_named
+
+__all__ = ["bench"]
+
+bench = typer.Typer(no_args_is_help=True, context_settings=CONTEXT, help="Measure speed, bytes, rounds and memory.")
+
+
+@bench.command("verify")
+def bench_verify(
+    first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
+    second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
+    model: ModelOption = "dlib-resnet29",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Verifications in one session.")] = 5,
+    aligned: AlignedOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    network: NetworkOption = "none",
+    batch: Annotated[int, typer.Option("--batch", min=1, max=16, help="Copies of the photo in one batch.")] = 1,
+    pool: PoolOption = 0,
+    pause: Annotated[float, typer.Option("--pause", min=0, help="Seconds between verifications.")] = 0.0,
+    workers: WorkersOption = 0,
+    cache: CacheOption = "",
+) -> None:
+    """One photo against an enrolled template, several times: median, minimum and maximum, and memory."""
+    from hybridface.bench import bench_table, summarise
+
+    photos = [first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg")]
+    options = ["--enrolled", "--repeat", str(runs), "--batch", str(batch), "--pool", str(pool), "--pause", str(pause)]
+    options += ["--aligned"] if aligned else []
+    profile = network_named(network)
+    with ProgressBars(shown=not quiet and not as_json) as bars:
+        outcome = run_parties(
+            photos,
+            options,
+            ["--model", model],
+            on_event=bars,
+            network=profile.name,
+            server_options=cache_options(cache),
+            workers=workers,
+        )
+    summary = summarise(outcome, profile.name, batch)
+    if as_json:
+        sys.stdout.write(json.dumps(summary, indent=2) + "\n")
+    else:
+        Console(width=width()).print(bench_table(summary))
+
+
+@bench.command("peers")
+def bench_peers(
+    first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
+    second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
+    model: ModelOption = "dlib-resnet29",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each peer; SPU's is one.")] = 5,
+    aligned: AlignedOption = False,
+    spu: Annotated[
+        Path | None, typer.Option("--spu", help="Python of SPU's environment (.venv-spu/bin/python).")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Write the JSON object to a file as well.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    timeout: TimeoutOption = 300.0,
+) -> None:
+    """The same verification in the clear, by this project, by CrypTen alone, and by SPU's Cheetah, interleaved."""
+    from hybridface import peers
+
+    if spu is not None and not spu.is_file():
+        raise ParameterError(f"expected the Python of SPU's environment, found no {spu}")
+    if output is not None:
+        check_writable(output)
+    photos = (first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg"))
+    task = peers.make_task(load_model(model), photos, aligned)
+    options = {} if spu is None else {"spu": spu}
+    with peers.progress_bar(shown=not quiet and not as_json) as on_run:
+        results = peers.compare(task, peers.all_peers(task, timeout=timeout, **options), runs, on_run)
+    document = peers.comparison_document(results, task, runs)
+    text = json.dumps(document, indent=2) + "\n"
+    if output is not None:
+        output.write_text(text)
+    if as_json:
+        sys.stdout.write(text)
+    else:
+        Console(width=width() and 150).print(peers.comparison_table(document))

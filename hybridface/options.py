@@ -1,0 +1,93 @@
+"""Options that several commands share, and how they print."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hybridface.models import MODELS
+from parties.weight_cache import cache_directory
+from protocols.errors import ParameterError
+from protocols.matching import Reveal
+from protocols.network_profile import NETWORKS
+
+__all__ = [
+    "CONTEXT",
+    "AlignedOption",
+    "CacheOption",
+    "EnrolledOption",
+    "JsonOption",
+    "LayersOption",
+    "ModelOption",
+    "NetworkOption",
+    "PoolOption",
+    "QuietOption",
+    "RevealOption",
+    "TimeoutOption",
+    "WorkersOption",
+    "cache_options",
+    "check_writable",
+    "width",
+]
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+ModelOption = Annotated[str, typer.Option("--model", help=f"The network: {', '.join(MODELS)}.")]
+RevealOption = Annotated[Reveal, typer.Option("--reveal", help="Who learns the decision. Nobody learns the score.")]
+AlignedOption = Annotated[
+    bool, typer.Option("--aligned", "--embedding", help="The photos are aligned crops of the network's input size.")
+]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a peer's message.")]
+NetworkOption = Annotated[
+    str,
+    typer.Option(
+        "--network", help=f"Simulate a network on one machine ({', '.join(NETWORKS)}); none between machines."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+EnrolledOption = Annotated[
+    bool,
+    typer.Option("--enrolled", help="Enrol the second photo first; the cost is then of one photo against a template."),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+LayersOption = Annotated[bool, typer.Option("--layers", help="Show the cost of every layer.")]
+CacheOption = Annotated[
+    str,
+    typer.Option(
+        "--cache",
+        help="Folder where the server keeps its encoded weights (secret, large); 'none' to encode at every start.",
+        show_default="~/.cache/hybridface",
+    ),
+]
+PoolOption = Annotated[
+    int, typer.Option("--pool", min=0, max=16, help="Verifications to keep prepared in the background.")
+]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=0, max=64, help="Ranks that multiply for the server, each some channels.")
+]
+
+
+def cache_options(cache: str) -> list[str]:
+    """Return the server's options for a cache folder: the given one, the user's own for "", no cache for "none"."""
+    return ["--cache", cache] if cache else []
+
+
+def cache_path(cache: str) -> Path | None:
+    """Return the cache folder that `--cache` names; None for "none"."""
+    if cache == "none":
+        return None
+    return Path(cache) if cache else cache_directory()
+
+
+def check_writable(path: Path) -> None:
+    """Raise `ParameterError` now, rather than after a long measurement."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise ParameterError(f"expected a file to write to, got {path}: {error.strerror}") from error
+
+
+def width() -> int | None:
+    """Let rich find a terminal's width; a pipe gets room for the whole table."""
+    return None if sys.stdout.isatty() else 110

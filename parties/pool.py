@@ -1,0 +1,195 @@
+"""What is prepared ahead of time: a pool of runs, filled in parts, in the background if so wished.
+
+A preparation is the offline work of one run: correlations from the dealer, and every linear layer's masks. It is done
+in parts, each a command of its own to the server, so that a request waits for a part at most, not for a whole one. A
+part that was begun is finished or the session ends; a run takes its preparation out of the pool before it begins, so
+nothing is used twice, also not after an error.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from protocols.errors import ParameterError
+
+__all__ = ["MAX_BATCH", "PARTS", "BackgroundRefill", "Kind", "Pool", "PoolStatus", "layers_of_part"]
+
+PARTS = 4
+"""Commands of one preparation."""
+
+MAX_BATCH = 16
+"""Images of one run, at most."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a run needs prepared.
+
+    Args:
+        images: in one batch, 1 to 16.
+        decisions: that follow: none (enrolment), one (a pair of images), or one for every image.
+    """
+
+    images: int
+    decisions: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.images <= MAX_BATCH:
+            raise ParameterError(f"expected 1 to {MAX_BATCH} images, got {self.images}")
+        if self.decisions not in (0, self.images) and (self.images, self.decisions) != (2, 1):
+            raise ParameterError(f"expected no decision or one for every image or pair, got {self.decisions}")
+
+
+@dataclass(frozen=True)
+class PoolStatus:
+    """How full the pool is.
+
+    Args:
+        ready: runs that are prepared.
+        capacity: runs that the background keeps prepared, 0 without one.
+        begun: parts of the next preparation that are done.
+    """
+
+    ready: int
+    capacity: int
+    begun: int
+
+
+def layers_of_part(names: Sequence[str], part: int) -> list[str]:
+    """Return the layers that a part prepares, the same on both sides."""
+    return [str(name) for name in np.array_split(np.array(names), PARTS)[part]]
+
+
+class Pool:
+    """Counts what is prepared. Not safe between threads by itself: see `Turns`.
+
+    Args:
+        prepare_part: does part `part` of a preparation of a kind.
+    """
+
+    def __init__(self, prepare_part: Callable[[Kind, int], None]) -> None:
+        self._prepare_part = prepare_part
+        self._ready: Counter[Kind] = Counter()
+        self._begun: tuple[Kind, int] | None = None
+
+    def ready(self, kind: Kind) -> int:
+        """Return how many runs of a kind are prepared."""
+        return self._ready[kind]
+
+    def begun(self, kind: Kind) -> int:
+        """Return how many parts of the next preparation of a kind are done."""
+        return self._begun[1] if self._begun and self._begun[0] == kind else 0
+
+    def step(self, kind: Kind) -> None:
+        """Do one part: of the preparation that was begun, whatever its kind, else of a new one of this kind."""
+        current, part = self._begun or (kind, 0)
+        self._begun = None  # a part that fails is never done again
+        self._prepare_part(current, part)
+        if part + 1 < PARTS:
+            self._begun = current, part + 1
+        else:
+            self._ready[current] += 1
+
+    def prepare(self, kind: Kind) -> None:
+        """Prepare one more run, finishing what was begun."""
+        wanted = self._ready[kind] + 1
+        while self._ready[kind] < wanted:
+            self.step(kind)
+
+    def take(self, kind: Kind) -> bool:
+        """Take a prepared run out of the pool; prepare one now if there is none, and return whether there was."""
+        was_ready = self._ready[kind] > 0
+        if not was_ready:
+            self.prepare(kind)
+        self._ready[kind] -= 1
+        return was_ready
+
+
+class Turns:
+    """Lets requests and a background task take turns; a request goes first."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._busy = False
+        self._requests = 0
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Run a block as a request: after the turn that is under way."""
+        with self._condition:
+            self._requests += 1
+            self._condition.wait_for(lambda: not self._busy)
+            self._requests -= 1
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._release()
+
+    @contextmanager
+    def background(self, wanted: Callable[[], bool]) -> Iterator[None]:
+        """Run a block when no request waits and `wanted` holds."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._busy and not self._requests and wanted())
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._release()
+
+    def notify(self) -> None:
+        """Look again at what is wanted."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def _release(self) -> None:
+        with self._condition:
+            self._busy = False
+            self._condition.notify_all()
+
+
+class BackgroundRefill:
+    """A thread that keeps a pool full between requests. Use as a context manager.
+
+    Args:
+        pool, turns: of the session.
+        kind: of the runs to prepare.
+        capacity: how many to keep prepared.
+    """
+
+    def __init__(self, pool: Pool, turns: Turns, kind: Kind, capacity: int) -> None:
+        if capacity < 1:
+            raise ParameterError(f"expected to keep at least one run prepared, got {capacity}")
+        self.kind, self.capacity = kind, capacity
+        self.error: BaseException | None = None
+        self._pool, self._turns = pool, turns
+        self._stopped = False
+        self._thread = threading.Thread(target=self._refill, name="hybridface-refill", daemon=True)
+
+    def __enter__(self) -> "BackgroundRefill":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped = True
+        self._turns.notify()
+        self._thread.join()
+
+    def _refill(self) -> None:
+        try:
+            while not self._stopped:
+                with self._turns.background(self._wanted):
+                    if not self._stopped:
+                        self._pool.step(self.kind)
+        except BaseException as error:
+            self.error = error
+
+    def _wanted(self) -> bool:
+        return self._stopped or self._pool.ready(self.kind) < self.capacity

@@ -1,0 +1,184 @@
+"""A model's weight polynomials, encoded once and kept in a file that every process of the machine maps read-only.
+
+The polynomials hold the server's weights: the file is readable by its owner alone (mode 0600), and only the server and
+its workers open it. Its name is a hash of everything that it depends on (weights, plans, parameters of the
+encryption), so another model or plan finds another file; nothing in it depends on a client. A file appears complete or
+not at all, and its content is checked against the digest in its header when it is opened.
+
+Layers are mapped one at a time, while they are used, so that the resident memory is that of the largest layer.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protocols.ckks import CkksContext
+from protocols.errors import ParameterError
+from protocols.graph import Weights
+from protocols.linear import encode_weights
+from protocols.network import OnLayer, layer_weights
+from protocols.packing import ConvPlan
+from protocols.ring import RingArray
+
+__all__ = ["EncodedWeights", "cache_directory", "layer_polynomials"]
+
+_MAGIC = b"hybridface weights 1\n"
+_HEADER_BYTES = 1 << 16
+_ALIGNMENT = mmap.ALLOCATIONGRANULARITY
+
+
+def cache_directory() -> Path:
+    """Return where this user's caches lie: $XDG_CACHE_HOME/hybridface, or ~/.cache/hybridface."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridface"
+
+
+class EncodedWeights:
+    """The weight polynomials of all layers, in a mapped file.
+
+    Args:
+        path: of a file that `encode` made.
+
+    Raises:
+        ParameterError: the file is not such a file, or is damaged.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._layers, digest = _read_header(file, path)
+            if _digest(file) != digest:
+                raise ParameterError(f"{path}: expected the content of its header's digest, the file is damaged")
+            self._descriptor = os.dup(file.fileno())
+        self.path = path
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        context: CkksContext,
+        plans: Mapping[str, ConvPlan],
+        weights: Weights,
+        on_layer: OnLayer | None = None,
+    ) -> "EncodedWeights":
+        """Open the file of these weights and plans; encode them first if there is none, or a damaged one.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        path = directory / f"{_key(context, plans, weights)}.weights"
+        try:
+            return cls(path)
+        except (OSError, ParameterError):
+            _encode(path, context, plans, weights, on_layer)
+        return cls(path)
+
+    def polynomials(self, name: str) -> RingArray:
+        """Map a layer's polynomials: residues (products, 2, N) in NTT form, read-only, unmapped when forgotten."""
+        offset, shape = self._layers[name]
+        size = 8 * int(np.prod(shape))
+        mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ, offset=offset)
+        return np.frombuffer(mapped, dtype=np.uint64).reshape(shape)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+def _key(context: CkksContext, plans: Mapping[str, ConvPlan], weights: Weights) -> str:
+    """Hash everything that the polynomials depend on."""
+    described = {
+        "primes": [context.modulus.p0, context.modulus.p1],
+        "degree": context.degree,
+        "weight bits": context.parameters.weight_bits,
+        "plans": {name: asdict(plan) for name, plan in plans.items()},
+    }
+    digest = hashlib.sha256(_MAGIC + json.dumps(described, sort_keys=True).encode())
+    for name, plan in plans.items():
+        digest.update(np.ascontiguousarray(layer_weights(weights, name, plan.shape)[0]).data.cast("B"))
+    return digest.hexdigest()
+
+
+def _encode(
+    path: Path, context: CkksContext, plans: Mapping[str, ConvPlan], weights: Weights, on_layer: OnLayer | None
+) -> None:
+    """Write the file, layer by layer, under a temporary name, and give it its own when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    layers: dict[str, list[Any]] = {}
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".encoding-")
+    try:
+        with open(descriptor, "wb") as file:
+            digest = hashlib.sha256()
+            file.seek(_HEADER_BYTES)
+            for name, plan in plans.items():
+                if on_layer:
+                    on_layer(name)
+                polynomials = encode_weights(context, plan, layer_weights(weights, name, plan.shape)[0])
+                layers[name] = [file.tell(), polynomials.shape]
+                padding = bytes(-polynomials.nbytes % _ALIGNMENT)
+                for part in (polynomials.data.cast("B"), padding):
+                    file.write(part)
+                    digest.update(part)
+            header = _MAGIC + json.dumps({"layers": layers, "digest": digest.hexdigest()}).encode()
+            if len(header) > _HEADER_BYTES:
+                raise ParameterError(f"expected a header of at most {_HEADER_BYTES} bytes, got {len(header)}")
+            file.seek(0)
+            file.write(header)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _read_header(file: BufferedReader, path: Path) -> tuple[dict[str, tuple[int, tuple[int, ...]]], str]:
+    raw = file.read(_HEADER_BYTES)
+    try:
+        if not raw.startswith(_MAGIC):
+            raise ValueError("another kind of file")
+        header = json.loads(raw[len(_MAGIC) :].rstrip(b"\0"))
+        layers = {name: (int(offset), tuple(map(int, shape))) for name, (offset, shape) in header["layers"].items()}
+        return layers, str(header["digest"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ParameterError(f"{path}: expected a file of encoded weights, got {error}") from error
+
+
+def _digest(file: BufferedReader) -> str:
+    """Hash what follows the header."""
+    file.seek(_HEADER_BYTES)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def layer_polynomials(
+    directory: Path | None,
+    context: CkksContext,
+    plans: Mapping[str, ConvPlan],
+    weights: Weights,
+    on_layer: OnLayer | None = None,
+) -> Callable[[str], Callable[[], RingArray]]:
+    """Return, for a layer's name, what returns its weight polynomials: from the cache, or encoded into memory now.
+
+    Args:
+        directory: of the cache; None, or one that cannot be written, to hold the polynomials in memory.
+    """
+    if directory is not None:
+        try:
+            encoded = EncodedWeights.load(directory, context, plans, weights, on_layer)
+        except OSError:
+            return layer_polynomials(None, context, plans, weights, on_layer)
+        return lambda name: lambda: encoded.polynomials(name)
+    held = {}
+    for name, plan in plans.items():
+        if on_layer:
+            on_layer(name)
+        held[name] = encode_weights(context, plan, layer_weights(weights, name, plan.shape)[0])
+    return lambda name: lambda: held[name]

@@ -1,0 +1,142 @@
+"""Server workers: the server's own ranks that multiply ciphertexts by weights, each for some output channels.
+
+The server passes every upload of the client on to its workers and joins their answers; the client does not see that
+there are any. A worker holds what the server holds for this: the weights and the client's public key. It sees the
+client's encryptions and makes masks, as the server would, so it must be trusted as the server is, and its channel to
+the server must not leave the organisation unprotected.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.terms import Terms, agree, plans_document, plans_from_document
+from parties.weight_cache import layer_polynomials
+from protocols.channel import IDLE_SECONDS, Channel, printable
+from protocols.ckks import SEED_BYTES, CkksContext, PublicKey
+from protocols.conversion import MaskedCiphertexts
+from protocols.errors import ProtocolError
+from protocols.graph import Weights
+from protocols.linear import MaskedProducts, Multiply
+from protocols.network import OnLayer
+from protocols.packing import ConvPlan
+from protocols.ring import RESIDUE_BYTES, SHORT_BYTES, RingArray
+
+__all__ = ["Worker", "WorkerPool"]
+
+_MAX_ITEMS = 1 << 12
+
+
+class WorkerPool:
+    """The server's end: shares out the output ciphertexts of a layer among its workers.
+
+    Args:
+        channels: to the workers, at least one.
+        terms, plans: of the session.
+        public_key: the client's, residues (2, 2, N).
+        on_layer: called for every layer when the workers begin to take in their weights.
+
+    Raises:
+        ProtocolError: a worker has other terms. PeerLostError: it is gone, or could not read its weights.
+    """
+
+    def __init__(
+        self, channels: Sequence[Channel], terms: Terms, plans: Mapping[str, ConvPlan], public_key: RingArray
+    ) -> None:
+        self._channels, self._plans = channels, plans
+        self._degree = terms.parameters.degree
+        for channel in channels:
+            agree(channel, terms)
+            channel.send_document("plans", plans_document(plans))
+            channel.send("public key", public_key)
+        for channel in channels:
+            channel.receive("ready", np.uint8, (1,))
+
+    def multiply(self, name: str) -> Multiply:
+        """Return what multiplies an upload by a layer's weights, on the workers."""
+
+        def run(seeds: NDArray[np.uint8], wire: NDArray[np.uint8]) -> MaskedCiphertexts:
+            return self._run(name, seeds, wire)
+
+        return run
+
+    def end(self) -> None:
+        """Let the workers end."""
+        for channel in self._channels:
+            channel.send_document("job", {"layer": None})
+
+    def _run(self, name: str, seeds: NDArray[np.uint8], wire: NDArray[np.uint8]) -> MaskedCiphertexts:
+        plan, items = self._plans[name], len(seeds)
+        parts = np.array_split(np.arange(plan.groups_out), min(len(self._channels), plan.groups_out))
+        busy = list(zip(self._channels, parts, strict=False))
+        for channel, part in busy:
+            job = {"layer": name, "items": items, "first": int(part[0]), "last": int(part[-1]) + 1}
+            channel.send_document("job", job)
+            channel.send("seeds", seeds)
+            channel.send("upload", wire)
+        answers = [self._receive(channel, plan, items, len(part)) for channel, part in busy]
+        return MaskedCiphertexts(
+            np.concatenate([answer.c1 for answer in answers], axis=1),
+            np.concatenate([answer.c0 for answer in answers], axis=1),
+            np.concatenate([answer.mask for answer in answers], axis=1),
+        )
+
+    def _receive(self, channel: Channel, plan: ConvPlan, items: int, groups: int) -> MaskedCiphertexts:
+        count = len(plan.output_indices)
+        return MaskedCiphertexts(
+            channel.receive("c1", np.uint8, (items, groups, self._degree, SHORT_BYTES)),
+            channel.receive("c0", np.uint8, (items, groups, count, SHORT_BYTES)),
+            channel.receive("mask", np.uint64, (items, groups, 2, count)),
+        )
+
+
+class Worker:
+    """A worker's end.
+
+    Args:
+        server: channel to it.
+        terms: what the worker expects to agree on.
+        weights: the network's.
+        cache: where encoded weights are kept; None to encode them into memory.
+        on_layer: called before a layer's weights are encoded.
+    """
+
+    def __init__(
+        self, server: Channel, terms: Terms, weights: Weights, cache: Path | None, on_layer: OnLayer | None = None
+    ) -> None:
+        context = CkksContext(terms.parameters)
+        self._channel, self._degree = server, context.degree
+        agree(server, terms)
+        self._plans = plans_from_document(server.receive_document("plans"), terms.graph, context.degree)
+        key = PublicKey(context, server.receive("public key", np.uint64, (2, 2, context.degree)))
+        source = layer_polynomials(cache, context, self._plans, weights, on_layer)
+        self._products = {name: MaskedProducts(plan, key, source(name)) for name, plan in self._plans.items()}
+        server.send("ready", np.ones(1, dtype=np.uint8))
+
+    def serve(self) -> None:
+        """Multiply until the server ends.
+
+        Raises:
+            ProtocolError: a job is malformed. PeerLostError: the server is gone.
+        """
+        while (job := self._channel.receive_document("job", IDLE_SECONDS)).get("layer") is not None:
+            match job:
+                case {"layer": str(name), "items": int(items), "first": int(first), "last": int(last)} if (
+                    name in self._plans
+                    and 0 < items <= _MAX_ITEMS
+                    and 0 <= first < last <= self._plans[name].groups_out
+                ):
+                    self._multiply(name, items, slice(first, last))
+                case _:
+                    raise ProtocolError(f"expected a job, got {printable(job)}")
+
+    def _multiply(self, name: str, items: int, groups_out: slice) -> None:
+        channel, groups = self._channel, self._plans[name].groups_in
+        seeds = channel.receive("seeds", np.uint8, (items, groups, SEED_BYTES))
+        wire = channel.receive("upload", np.uint8, (items, groups, 2, self._degree, RESIDUE_BYTES))
+        answer = self._products[name].run(seeds, wire, groups_out)
+        channel.send("c1", answer.c1)
+        channel.send("c0", answer.c0)
+        channel.send("mask", answer.mask)
