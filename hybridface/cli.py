@@ -1,4 +1,4 @@
-"""The command line: `hybridface verify`, `demo`, `party`, `evaluate` and `bench`.
+"""The command line: `hybridface verify`, `demo`, `party`, `evaluate`; `bench`, `calibrate` and `plan` are beside it.
 
 Exit status: 0 same person (or done), 1 different people, 2 error. Errors are one line on standard error.
 """
@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from hybridface.cli_bench import bench
+from hybridface.cli_plan import calibrate_machine, plan
 from hybridface.errors import ImageError
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
 from hybridface.models import Model, load_model
@@ -55,6 +56,8 @@ app = typer.Typer(
     help="Is this the same face? Asked between two organisations that do not show each other their data.",
 )
 app.add_typer(bench, name="bench")
+app.command("calibrate")(calibrate_machine)
+app.command("plan")(plan)
 
 
 @app.command()

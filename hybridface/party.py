@@ -21,12 +21,14 @@ from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
 from hybridface.models import Model
 from hybridface.report import cost_table, decision_text, result_document
 from hybridface.session import load_images
+from parties.calibration import calibration_path, load_calibration
 from parties.client import ClientSession, MatchResult
 from parties.mpi import DEFAULT_TIMEOUT, World, is_first_rank, join
 from parties.progress import Progress
 from parties.roles import Role
 from parties.server import ServerSession
 from parties.terms import Terms
+from parties.weight_cache import cache_directory
 from parties.worker import Worker
 from protocols.channel import Channel
 from protocols.correlations import Dealer
@@ -156,7 +158,9 @@ def _server(channels: dict[Role, Channel], workers: list[Channel], options: Part
         _event(options, "resident", role=Role.SERVER.value, bytes=_resident_bytes())
 
     client, dealer = channels[Role.CLIENT], channels[Role.DEALER]
-    session = ServerSession(client, dealer, terms, weights, report, options.cache, workers)
+    calibration = calibration_path(options.cache or cache_directory())
+    cost = load_calibration(calibration, options.network)
+    session = ServerSession(client, dealer, terms, weights, report, options.cache, workers, cost)
     session.serve(done)
     decision = session.decisions[-1] if session.decisions else None
     if decision is not None:

@@ -184,9 +184,15 @@ class ClientSession:
             with self._recorder.recording(OFFLINE, "correlations"):
                 self._source.prepare(self._requests(kind))
 
+        last = 0
+
         def on_layer(name: str) -> None:
+            nonlocal last
             self._recorder.stage(OFFLINE, name)
-            self._report(OFFLINE, name, self._layer_names.index(name) + 1, total)
+            index = self._layer_names.index(name) + 1
+            if index > last:
+                self._report(OFFLINE, name, index, total)
+            last = max(index, last)
 
         self._network.prepare(self._channel, kind.images, on_layer, layers_of_part(self._layer_names, part))
         self._recorder.finish()

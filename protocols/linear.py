@@ -78,7 +78,7 @@ class PrivateConvolutionClient:
     def prepare(self, channel: Channel, batch: int = 1) -> None:
         """Make, offline and with the server, all that one run on `batch` images uses up."""
         self.offer(channel, batch)
-        self.accept(channel)
+        self.accept(channel, batch)
 
     def offer(self, channel: Channel, batch: int = 1) -> None:
         """The first half of `prepare`: send the encryption of a fresh r. Other layers may offer before this accepts."""
@@ -87,9 +87,11 @@ class PrivateConvolutionClient:
         self._upload.run(channel, f"{self.label}/upload", self.plan.pack_inputs(r))
         self._offered.append(r)
 
-    def accept(self, channel: Channel) -> None:
+    def accept(self, channel: Channel, batch: int = 1) -> None:
         """The second half: receive the masked conv(r, w), and keep the share it gives."""
         r = self._offered.popleft()
+        if len(r) != batch:
+            raise ParameterError(f"expected to accept what was offered, a batch of {len(r)}, got {batch}")
         indices = self.plan.output_indices
         shape = (r.shape[0] * self.plan.tile_count, self.plan.groups_out, len(indices))
         opened = self._download.run(channel, f"{self.label}/download", shape, self._shift, indices)

@@ -7,6 +7,7 @@ ciphertexts and uniform numbers. Both know the graph.
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -36,11 +37,13 @@ from protocols.graph import (
 from protocols.linear import Multiply, PrivateConvolutionClient, PrivateConvolutionServer
 from protocols.mpc import CLIENT, SERVER, MpcParty, arithmetic, to_ring
 from protocols.packing import ConvPlan, ConvShape
-from protocols.planner import CostModel, plan_convolution
+from protocols.planner import CostModel, bytes_up, plan_convolution
 from protocols.ring import FRACTION_BITS, RingArray
 from protocols.truncation import truncate, truncation_requests
 
 __all__ = ["NetworkClient", "NetworkServer", "convolution_shapes", "layer_weights", "plan_network"]
+
+_BYTES_AHEAD = 16_000_000
 
 OnLayer = Callable[[str], None]
 """Called with a layer's name before it runs."""
@@ -180,20 +183,30 @@ class NetworkClient(_Network):
     ) -> None:
         """Do, with the server, the linear layers' offline work for one run on `batch` inputs.
 
-        Every layer's encryption is sent one layer ahead, so that the server has work while the client encrypts.
+        Encryptions are sent some layers ahead of the answers, 16 MB at most (or one layer), so that the server has work
+        while the client encrypts and while messages travel.
 
         Args:
+            on_layer: called before either half of a layer.
             layers: only these, in this order; the same on both sides.
         """
-        names = list(self._layers if layers is None else layers)
-        for index, name in enumerate(names):
+        waiting = deque(self._layers if layers is None else layers)
+        ahead: deque[str] = deque()
+        in_flight = 0
+        while waiting or ahead:
+            size = batch * bytes_up(self._layers[waiting[0]].plan) if waiting else 0
+            if waiting and (not ahead or in_flight + size <= _BYTES_AHEAD):
+                name = waiting.popleft()
+                ahead.append(name)
+                in_flight += size
+                half = self._layers[name].offer
+            else:
+                name = ahead.popleft()
+                in_flight -= batch * bytes_up(self._layers[name].plan)
+                half = self._layers[name].accept
             if on_layer:
                 on_layer(name)
-            if index == 0:
-                self._layers[name].offer(channel, batch)
-            if index + 1 < len(names):
-                self._layers[names[index + 1]].offer(channel, batch)
-            self._layers[name].accept(channel)
+            half(channel, batch)
 
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         return self._layers[name].run(channel, _present(value))

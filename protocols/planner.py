@@ -1,43 +1,88 @@
 """The planner: choose the packing of a layer from a cost model.
 
-For every tiling and every Cw, Mw takes the rest of the polynomial; the cheapest by the sum of its parts wins. The
-constants are milliseconds measured on one core of a commodity machine and matter only relative to each other.
+For every tiling and every Cw, Mw takes the rest of the polynomial; the cheapest wins. A plan costs the work of both
+parties and the time of its bytes on the network, all offline; only the costs' ratios matter for the choice.
 """
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from protocols.ckks import SEED_BYTES
 from protocols.errors import ParameterError
+from protocols.network_profile import NONE, NetworkProfile
 from protocols.packing import ConvPlan, ConvShape
+from protocols.ring import RESIDUE_BYTES, SHORT_BYTES
 
-__all__ = ["CostModel", "plan_convolution"]
+__all__ = ["CostModel", "bytes_down", "bytes_up", "plan_convolution"]
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Milliseconds per ciphertext or polynomial; see docs/PERFORMANCE.md for how they were measured.
+    """Milliseconds of one core, and the network. The defaults are those of docs/PERFORMANCE.md's machine.
 
     Args:
-        upload: client and server time of a ciphertext sent (add the shares, pack, check, load, transform).
-        download: client and server time of a ciphertext returned (transform, save, mask, decrypt).
+        client_upload, server_upload: of a ciphertext sent: encrypt and pack; unpack, check and expand.
+        server_download, client_download: of a ciphertext returned: rerandomise, mask and pack; unpack and decrypt.
         product: multiply a ciphertext by a weight polynomial and accumulate.
-        weight: hold one weight polynomial (encode it at start; 64 KiB of memory).
+        weight: read a weight polynomial from memory, once for all tiles of a batch.
+        network: between client and server.
+
+    Raises:
+        ParameterError: a time is not positive and finite.
     """
 
-    upload: float = 0.9
-    download: float = 1.6
-    product: float = 0.08
-    weight: float = 0.05
+    client_upload: float = 0.35
+    server_upload: float = 0.12
+    server_download: float = 0.55
+    client_download: float = 0.35
+    product: float = 0.01
+    weight: float = 0.01
+    network: NetworkProfile = NONE
+
+    def __post_init__(self) -> None:
+        times = (self.client_upload, self.server_upload, self.server_download, self.client_download)
+        for value in (*times, self.product, self.weight):
+            if not 0 < value < math.inf:
+                raise ParameterError(f"expected times above 0 ms, got {value}")
+
+    def client(self, plan: ConvPlan) -> float:
+        """Return the client's milliseconds for one image."""
+        return plan.tile_count * (self.client_upload * plan.groups_in + self.client_download * plan.groups_out)
+
+    def server(self, plan: ConvPlan) -> float:
+        """Return the server's milliseconds for one image."""
+        blocks = len(plan.blocks())
+        per_tile = self.server_upload * plan.groups_in + self.server_download * plan.groups_out + self.product * blocks
+        return plan.tile_count * per_tile + self.weight * blocks
 
     def cost(self, plan: ConvPlan) -> float:
-        """Return the predicted offline milliseconds of a plan for one image, both parties together."""
-        blocks = len(plan.blocks())
-        traffic = self.upload * plan.groups_in + self.download * plan.groups_out
-        return plan.tile_count * (traffic + self.product * blocks) + self.weight * blocks
+        """Return what the planner minimises: both parties' work and the transfer, in milliseconds for one image."""
+        return self.client(plan) + self.server(plan) + self._transfer(bytes_up(plan)) + self._transfer(bytes_down(plan))
+
+    def elapsed(self, plan: ConvPlan) -> float:
+        """Return the milliseconds of a layer amid others: parties and network work at once, the slowest one counts."""
+        return max(
+            self.client(plan), self.server(plan), self._transfer(bytes_up(plan)), self._transfer(bytes_down(plan))
+        )
+
+    def _transfer(self, size: int) -> float:
+        return 1e3 * self.network.transfer_seconds(size, flights=0)
 
 
-@functools.lru_cache(maxsize=256)
+def bytes_up(plan: ConvPlan) -> int:
+    """Return the bytes of a plan's upload for one image: c0 and a seed for every ciphertext."""
+    return plan.tile_count * plan.groups_in * (2 * RESIDUE_BYTES * plan.degree + SEED_BYTES)
+
+
+def bytes_down(plan: ConvPlan) -> int:
+    """Return the bytes of a plan's download for one image: c1, and the coefficients of c0 that are needed."""
+    coefficients = plan.degree + plan.block_out * plan.tile[0] * plan.tile[1]
+    return plan.tile_count * plan.groups_out * SHORT_BYTES * coefficients
+
+
+@functools.lru_cache(maxsize=1024)
 def plan_convolution(shape: ConvShape, degree: int = 4096, cost: CostModel | None = None) -> ConvPlan:
     """Return the cheapest plan for a convolution.
 

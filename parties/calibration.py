@@ -1,0 +1,115 @@
+"""The planner's constants, measured once on this machine and kept in a file.
+
+Every operation of a private convolution's offline work is timed on the real objects, alone, on one core: the median of
+several runs. The server uses the constants, with a network's profile, to choose the plans of a session.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from protocols.ckks import CkksContext, ClientKeys, PublicKey
+from protocols.conversion import CiphertextsToSharesServer, SharesToCiphertextsServer
+from protocols.errors import ParameterError
+from protocols.network_profile import NetworkProfile
+from protocols.planner import CostModel
+from protocols.ring import random_ring
+
+__all__ = ["calibrate", "calibration_path", "load_calibration", "save_calibration"]
+
+_COUNT = 32
+_WEIGHTS = 512  # 32 MiB, more than caches hold
+_RUNS = 7
+_TIMES = [field.name for field in fields(CostModel) if field.name != "network"]
+
+OnStep = Callable[[str, int, int], None]
+"""Called with a step's name, its index and the number of steps."""
+
+
+def calibrate(on_step: OnStep | None = None) -> CostModel:
+    """Measure the constants on this machine: some seconds, one core."""
+    context = CkksContext()
+    modulus, degree = context.modulus, context.degree
+    keys = ClientKeys(context)
+    public_key = PublicKey(context, keys.public_key())
+    upload, download = SharesToCiphertextsServer(context), CiphertextsToSharesServer(public_key)
+    share = random_ring((_COUNT, degree))
+    seeds, bodies = keys.encrypt(modulus.lift(share, context.parameters.guard_bits))
+    wire = modulus.to_wire(bodies)
+    ciphertexts = modulus.random((_COUNT, 1, 2, degree))
+    indices = np.arange(degree // 2)
+    masked = download.mask(ciphertexts, indices)
+    weights, groups = modulus.random((_WEIGHTS, degree)), np.arange(_WEIGHTS) % _COUNT
+    one, four = (modulus.random((_COUNT, 2 * items, degree)) for items in (1, 4))
+
+    def encrypt() -> None:
+        _, fresh = keys.encrypt(modulus.lift(share, context.parameters.guard_bits))
+        modulus.to_wire(fresh)
+
+    def decrypt() -> None:
+        product = keys.multiply_by_secret(modulus.from_short_wire(masked.c1, "c1").reshape(-1, 2, degree))
+        modulus.from_short_wire(masked.c0, "c0")
+        modulus.shift_right(product, 1)
+
+    steps: dict[str, tuple[Callable[[], object], int]] = {
+        "client_upload": (encrypt, _COUNT),
+        "server_upload": (lambda: upload.unpack(seeds[:, None], wire[:, None], None, "upload"), _COUNT),
+        "server_download": (lambda: download.mask(ciphertexts, indices), _COUNT),
+        "client_download": (decrypt, _COUNT),
+        "one": (lambda: modulus.multiply_accumulate(weights, groups, one), _WEIGHTS),
+        "four": (lambda: modulus.multiply_accumulate(weights, groups, four), _WEIGHTS),
+    }
+    times: dict[str, Any] = {}
+    for index, (name, (operation, count)) in enumerate(steps.items()):
+        if on_step:
+            on_step(name, index, len(steps))
+        times[name] = _milliseconds(operation) / count
+    four_items, one_item = times.pop("four"), times.pop("one")
+    product = max((four_items - one_item) / 3, one_item / 100)
+    return CostModel(**times, product=product, weight=max(one_item - product, one_item / 100))
+
+
+def calibration_path(directory: Path) -> Path:
+    """Return the file of this machine's constants in a cache folder."""
+    return directory / "calibration.json"
+
+
+def save_calibration(model: CostModel, path: Path) -> None:
+    """Write the constants, not the network, as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps({name: getattr(model, name) for name in _TIMES}, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def load_calibration(path: Path, network: NetworkProfile) -> CostModel:
+    """Return the constants that were measured on this machine, else the default ones, for a network.
+
+    Raises:
+        ParameterError: the file is there, but does not hold the constants.
+    """
+    if not path.is_file():
+        return replace(CostModel(), network=network)
+    try:
+        document = json.loads(path.read_text())
+        times: dict[str, Any] = {name: float(document[name]) for name in _TIMES}
+        return CostModel(**times, network=network)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ParameterError(f"{path}: expected calibrated times, got {error}; repeat hybridface calibrate") from error
+
+
+def _milliseconds(operation: Callable[[], object]) -> float:
+    operation()
+    times = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        operation()
+        times.append(time.perf_counter() - start)
+    return 1e3 * median(times)
