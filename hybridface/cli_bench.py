@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from hybridface.models import load_model
 from hybridface.options import (
@@ -21,6 +22,7 @@ from hybridface.options import (
     TimeoutOption,
     WorkersOption,
     cache_options,
+    cache_path,
     check_writable,
     width,
 )
@@ -72,6 +74,29 @@ def bench_verify(
         sys.stdout.write(json.dumps(summary, indent=2) + "\n")
     else:
         Console(width=width()).print(bench_table(summary))
+
+
+@bench.command("workers")
+def bench_workers_command(
+    most: Annotated[int, typer.Option("--workers", min=1, max=64, help="Measure with 1, ... so many ranks.")] = 2,
+    model: ModelOption = "dlib-resnet29",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs with each number of ranks.")] = 5,
+    cache: CacheOption = "",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """The homomorphic products of one photo, shared out among server worker ranks."""
+    from hybridface.worker_bench import bench_workers, workers_table
+
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
+        task = progress.add_task("workers", total=most)
+        document = bench_workers(
+            model, most, runs, cache_path(cache), lambda count: progress.update(task, completed=count - 1)
+        )
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        Console(width=width()).print(workers_table(document))
 
 
 @bench.command("peers")

@@ -10,7 +10,7 @@ On joining, every rank says its role, and which network it simulates: all the sa
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,16 +160,22 @@ def is_first_rank() -> bool:
     return bool(MPI.COMM_WORLD.Get_rank() == 0)
 
 
-def join(role: Role, timeout: float = DEFAULT_TIMEOUT, network: NetworkProfile = NONE) -> World:
+def join(
+    role: Role,
+    timeout: float = DEFAULT_TIMEOUT,
+    network: NetworkProfile = NONE,
+    required: Sequence[Role] = (Role.CLIENT, Role.SERVER, Role.DEALER),
+) -> World:
     """Join MPI's world as `role`, and learn everybody's.
 
     Args:
         timeout: seconds that this rank waits for another.
         network: to simulate on every channel; anything but "none" needs all ranks on one machine.
+        required: the roles that exactly one rank each must have.
 
     Raises:
-        ParameterError: there is not exactly one client, one server and one dealer (and any number of workers); or they
-            were told different networks, or simulate one from several machines.
+        ParameterError: there is not exactly one rank of each required role, and workers besides; or they were told
+            different networks, or simulate one from several machines.
         PeerLostError: a rank did not answer in time.
     """
     communicator = MPI.COMM_WORLD.Dup()
@@ -181,9 +187,9 @@ def join(role: Role, timeout: float = DEFAULT_TIMEOUT, network: NetworkProfile =
     _wait(request.Test, timeout, "every rank's role")
     entries = list(_ENTRY.iter_unpack(everybody))
     names, networks = ([_text(entry[i]) for entry in entries] for i in (0, 1))
-    if sorted(name for name in names if name != Role.WORKER) != sorted(set(Role) - {Role.WORKER}):
+    if sorted(name for name in names if name != Role.WORKER) != sorted(required):
         raise ParameterError(
-            f"expected client, server, dealer and perhaps workers, got {len(names)} ranks ({', '.join(names)}); "
+            f"expected {', '.join(required)} and perhaps workers, got {len(names)} ranks ({', '.join(names)}); "
             "start them with mpiexec, see launch/"
         )
     if len(set(networks)) > 1:

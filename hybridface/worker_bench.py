@@ -1,0 +1,139 @@
+"""Benchmark of server workers: the homomorphic products of one photo's layers, shared out among 1, 2, ... ranks.
+
+A leading rank makes the uploads of a client of its own beforehand, so that nothing but the server's side is timed: from
+the uploads in memory to the masked answers of all layers, joined. Run as ranks by `mpiexec`: see `bench_workers`.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from hybridface.errors import RunError
+from hybridface.models import load_model
+from launch.mpiexec import find_mpiexec, mpiexec_command
+from protocols.errors import HybridFaceError
+
+__all__ = ["bench_workers", "workers_table"]
+
+_LEADER, _WORKER = "leader", "worker"
+_TIMEOUT_SECONDS = 600.0
+
+
+def bench_workers(
+    model: str, most: int, runs: int, cache: Path | None, on_count: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """Time the products of one photo with 1, ..., `most` workers, and return a JSON object.
+
+    Raises:
+        RunError: a rank failed.
+    """
+    seconds = {}
+    for count in range(1, most + 1):
+        if on_count:
+            on_count(count)
+        seconds[count] = _run_ranks(model, count, runs, cache)
+    one = median(seconds[1])
+    rows = {
+        count: {"median": median(s), "min": min(s), "max": max(s), "speedup": one / median(s)}
+        for count, s in seconds.items()
+    }
+    return {"model": model, "runs": runs, "workers": rows}
+
+
+def workers_table(document: dict[str, Any]) -> Table:
+    """Return the result as a table."""
+    title = f"{document['model']}, products of one photo, {document['runs']} runs"
+    table = Table(title=title, box=None)
+    for column in ("workers", "median s", "min", "max", "times faster"):
+        table.add_column(column, justify="right")
+    for count, row in document["workers"].items():
+        table.add_row(str(count), *(f"{row[key]:.3f}" for key in ("median", "min", "max")), f"{row['speedup']:.2f}")
+    return table
+
+
+def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> list[float]:
+    base = [sys.executable, "-m", "hybridface.worker_bench"]
+    arguments = [model, str(runs), "none" if cache is None else str(cache)]
+    ranks = [[*base, _LEADER, *arguments], *([*base, _WORKER, *arguments] for _ in range(workers))]
+    try:
+        done = subprocess.run(
+            mpiexec_command(ranks, find_mpiexec()),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise RunError(f"expected the ranks to end: {error}") from error
+    if done.returncode:
+        last = (done.stderr.strip() or "nothing").splitlines()[-1]
+        raise RunError(f"a rank failed with exit status {done.returncode}: {last}")
+    return [float(value) for value in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _lead(model: str, runs: int, channels: list[Any]) -> list[float]:
+    """Time the products of all layers, after one run that is not counted."""
+    from parties.terms import Terms
+    from parties.worker import WorkerPool
+    from protocols.ckks import CkksContext, ClientKeys
+    from protocols.network import plan_network
+    from protocols.ring import random_ring
+
+    loaded = load_model(model, weights=False)
+    terms = Terms(loaded.graph, loaded.threshold)
+    context = CkksContext(terms.parameters)
+    keys, plans = ClientKeys(context), plan_network(loaded.graph)
+    uploads = {}
+    for name, plan in plans.items():
+        items, groups = plan.tile_count, plan.groups_in
+        seeds, bodies = keys.encrypt(context.modulus.lift(random_ring((items * groups, context.degree)), 0))
+        wire = context.modulus.to_wire(bodies)
+        uploads[name] = seeds.reshape(items, groups, -1), wire.reshape(items, groups, *wire.shape[1:])
+    pool = WorkerPool(channels, terms, plans, keys.public_key())
+    seconds = []
+    for _ in range(runs + 1):
+        start = time.perf_counter()
+        for name, (seeds, wire) in uploads.items():
+            pool.multiply(name)(seeds, wire)
+        seconds.append(time.perf_counter() - start)
+    pool.end()
+    return seconds[1:]
+
+
+def main(role: str, model: str, runs: str, cache: str) -> int:
+    """Be one rank of the benchmark."""
+    from parties.mpi import join
+    from parties.roles import Role
+    from parties.terms import Terms
+    from parties.worker import Worker
+
+    torch.set_num_threads(1)
+    world = join(Role.SERVER if role == _LEADER else Role.WORKER, required=(Role.SERVER,))
+    try:
+        if role == _LEADER:
+            channels = world.workers()
+            sys.stdout.write(json.dumps(_lead(model, int(runs), channels)) + "\n")
+        else:
+            channels = [world.server_of_worker()]
+            loaded = load_model(model)
+            terms = Terms(loaded.graph, loaded.threshold)
+            Worker(channels[0], terms, loaded.weights or {}, None if cache == "none" else Path(cache)).serve()
+        for channel in channels:
+            channel.close()
+    except HybridFaceError as error:
+        sys.stderr.write(f"{role}: {error}\n")
+        world.abort(2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
