@@ -62,10 +62,14 @@ class Dealer:
     def _correction(self, request: Request) -> RingArray:
         streams = [Stream(seed, self._index) for seed in self._seeds]
         first, second = (_draw(stream, request.uniform) for stream in streams)
-        shares = _draw(streams[0], request.derived)
         values = request.derive(first, second)
-        corrections = [f.complement(v, s) for f, v, s in zip(request.derived, values, shares, strict=True)]
-        return np.concatenate([correction.ravel() for correction in corrections])
+        words = np.empty(sum(value.size for value in values), dtype=np.uint64)
+        start = 0
+        for field, value in zip(request.derived, values, strict=True):  # in place: new memory costs more than the sums
+            (share,) = _draw(streams[0], [field])
+            field.complement(value, share, out=words[start : start + value.size].reshape(field.shape))
+            start += value.size
+        return words
 
 
 class _DealerParty:

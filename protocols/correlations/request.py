@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from protocols.ring import RingArray
 
 __all__ = ["Field", "Request", "Shape"]
@@ -36,9 +38,9 @@ class Field:
         """Return the value of two shares."""
         return first ^ second if self.xor else first + second
 
-    def complement(self, value: RingArray, first: RingArray) -> RingArray:
-        """Return the second share of a value."""
-        return value ^ first if self.xor else value - first
+    def complement(self, value: RingArray, first: RingArray, out: RingArray | None = None) -> RingArray:
+        """Return the second share of a value, or write it to `out`."""
+        return (np.bitwise_xor if self.xor else np.subtract)(value, first, out=out)
 
 
 @dataclass(frozen=True)
