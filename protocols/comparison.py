@@ -71,13 +71,17 @@ def is_nonnegative(party: MpcParty, share: RingArray, bits: int = COMPARISON_BIT
 
 
 def is_below(party: MpcParty, share: RingArray, bound: int) -> BinarySharedTensor:
-    """Return shares of [0 <= x < bound] as a bit plane, for any x, |x| < 2^63, and 0 < bound < 2^63.
+    """Return shares of [0 <= x < bound] as a bit plane, for every x.
 
-    x = c - r lies there if and only if r, modulo 2^64, is one of c - bound + 1, ..., c: one opening, and two borrows
-    with one mask, [c < r] and [c - bound < r], which differ if so, or (c < bound) if not.
+    x = c - r lies there if and only if r, modulo 2^64, is one of c - bound + 1, ..., c, so the bit is
+    [c < r] ^ [c - bound < r] ^ [c < bound]: one opening, two borrows with one mask, and a public bit.
 
     Args:
         share: uint64 (n,), this party's share of x.
+        bound: public, 0 < bound < 2^63.
+
+    Returns:
+        As `is_nonnegative`.
     """
     mask, _, lowest, groups = party.correlations.take(_interval_mask(share.size))
     c = _open(party, share + mask)
