@@ -28,6 +28,7 @@ from parties.progress import Progress
 from parties.roles import Role
 from parties.server import ServerSession
 from parties.terms import Terms
+from parties.tuning import tune_process
 from parties.weight_cache import cache_directory
 from parties.worker import Worker
 from protocols.channel import Channel
@@ -80,6 +81,7 @@ class PartyOptions:
 def run_party(role: Role, options: PartyOptions) -> int:
     """Run one rank to its end, and return its exit status."""
     torch.set_num_threads(1)
+    tune_process()
     try:
         world = join(role, options.timeout, options.network)
     except HybridFaceError as error:

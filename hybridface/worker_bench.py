@@ -114,9 +114,11 @@ def main(role: str, model: str, runs: str, cache: str) -> int:
     from parties.mpi import join
     from parties.roles import Role
     from parties.terms import Terms
+    from parties.tuning import tune_process
     from parties.worker import Worker
 
     torch.set_num_threads(1)
+    tune_process()
     world = join(Role.SERVER if role == _LEADER else Role.WORKER, required=(Role.SERVER,))
     try:
         if role == _LEADER:

@@ -1,7 +1,8 @@
 """Channels between MPI ranks, and finding out which rank is who.
 
 A waiting rank must not spin: MPI libraries busy-wait, and one idle rank then takes a core from the ranks that work. So
-every wait tests a non-blocking request, with a sleep that grows to a millisecond, and every wait has a deadline.
+every wait tests a non-blocking request, yielding for 0.2 ms (an answer of a working peer on this machine takes less),
+then with a sleep that grows to a millisecond, and every wait has a deadline.
 Only byte strings travel (`MPI.BYTE`); mpi4py's lowercase, pickling calls are not used.
 
 On joining, every rank says its role, and which network it simulates: all the same one, on one machine unless "none".
@@ -31,7 +32,7 @@ _ENTRY = struct.Struct(f"16s{MAX_NAME_BYTES}s8s")
 """What a rank says of itself: its role, the network it simulates, and its machine if it simulates one."""
 
 _TAG = 7
-_SPIN_SECONDS = 20e-6
+_SPIN_SECONDS = 200e-6
 _LONGEST_SLEEP = 1e-3
 
 
