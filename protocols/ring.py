@@ -178,6 +178,7 @@ class CrtModulus:
         Raises:
             ProtocolError: a residue is not below its prime; `what` names the message.
         """
+        _check_width(wire, RESIDUE_BYTES)
         out = np.empty(wire.shape[:-1], dtype=np.uint64)
         if not kernels.from_wire(np.ascontiguousarray(wire).reshape(-1), self.primes, _planes(out)):
             raise ProtocolError(f"{what}: expected residues below {self.p0} and {self.p1}, got a larger one")
@@ -196,6 +197,7 @@ class CrtModulus:
         Raises:
             ProtocolError: an integer is not below Q; `what` names the message.
         """
+        _check_width(wire, SHORT_BYTES)
         out = np.empty((*wire.shape[:-2], 2, wire.shape[-2]), dtype=np.uint64)
         shifts = self._powers_of_two(DROPPED_BITS), self._powers_of_two(DROPPED_BITS + 64)
         bound = (self.p0 * self.p1 - 1) >> DROPPED_BITS
@@ -243,6 +245,13 @@ def _random_below(bound: int, count: int) -> RingArray:
     return np.concatenate(kept)
 
 
+def _check_width(wire: NDArray[np.uint8], width: int) -> None:
+    if wire.dtype != np.uint8 or wire.ndim < 2 or wire.shape[-1] != width:
+        raise ParameterError(f"expected bytes of shape (..., n, {width}), got {wire.dtype} {wire.shape}")
+
+
 def _planes(residues: RingArray) -> RingArray:
-    """View contiguous residues (..., 2, n) as (count, 2, n)."""
+    """View contiguous residues (..., 2, n) as (count, 2, n); the compiled loops check no bounds."""
+    if residues.dtype != np.uint64 or residues.ndim < 2 or residues.shape[-2] != 2:
+        raise ParameterError(f"expected uint64 residues (..., 2, n), got {residues.dtype} {residues.shape}")
     return residues.reshape(-1, *residues.shape[-2:])
