@@ -11,11 +11,13 @@ over Z_Q, subtracts M from every coefficient of c0 that is sent, and sends c1 an
 decrypts b = m - M mod Q, which is uniform: a one-time pad on c0 hides m, the weights and the noise together (what
 Li-Micciancio, ePrint 2020/1533, and circuit privacy ask for; independent noise flooding is not a proof, ePrint
 2025/395). With R = Q - M, over the integers m = b - R, except with probability |m| / Q. Each side shifts its own term
-right by t, so truncation is free; the sum is off by at most one last bit. The server sees nothing new.
+right by t, so truncation is free; the sum is off by at most one last bit, beside the error below. The server sees
+nothing new.
 
 **What travels.** Up, c0 in NTT form and a seed instead of c1. Down, integers below Q without their 13 low bits, ten
-bytes each. The budget: dropping them adds to m an error below 2^13 from c0 and one of deviation 2^17.7 from c1 (2^12
-times the root of the secret's ~2,731 nonzero coefficients), against the last bit at 2^t = 2^24: below 1/32 of it.
+bytes each. The budget: dropping them adds to m an error below 2^13 from c0 and one of deviation 2^17.9 from c1 (2^13 /
+sqrt(3), the root mean square of what is dropped, times the root of the secret's ~2,731 nonzero coefficients), against
+the last bit at 2^t = 2^24: deviation 1/68 of it, six deviations 1/11. A much smaller t would show it.
 
 With |x| < 2^23 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Every mask and every encryption
 of zero is drawn when it is used, and used once.
@@ -107,7 +109,8 @@ class MaskedCiphertexts:
     Args:
         c1: uint8 (items, groups, N, 10), the random components.
         c0: uint8 (items, groups, n, 10), the masked coefficients that are needed.
-        mask: residues (items, groups, 2, n), uniform: m = what the client opens + this, mod Q. The server's alone.
+        mask: residues (items, groups, 2, n), uniform: m = what the client opens + this, mod Q, up to the dropped bits.
+            The server's alone.
     """
 
     c1: NDArray[np.uint8]

@@ -12,12 +12,15 @@ from unittest import mock
 import numpy as np
 import tenseal.sealapi as seal
 import zstandard
+from hypothesis import assume
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
 from parties.local import run_locally
 from protocols import CkksContext, ClientKeys, MpcParty, share
 from protocols.errors import PeerLostError, ProtocolError
+from protocols.packing import ConvPlan, ConvShape
 from protocols.ring import CrtModulus
 
 CHANCE = 1e-7
@@ -239,3 +242,29 @@ def keys_and_generator(context: CkksContext) -> tuple[ClientKeys, Any]:
     with mock.patch.object(seal, "KeyGenerator", Recording):
         keys = ClientKeys(context)
     return keys, made[0]
+
+
+small = st.integers(1, 4)
+pairs = st.tuples(small, small)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> ConvShape:
+    """A random convolution, possibly grouped, strided and padded."""
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    kernel, stride = draw(pairs), draw(pairs)
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    height, width = (draw(st.integers(max(1, k - 2 * p), 12)) for k, p in zip(kernel, padding, strict=True))
+    return ConvShape(groups * draw(small), height, width, groups * draw(small), kernel, stride, padding, groups)
+
+
+@st.composite
+def plans(draw: st.DrawFn, degrees: tuple[int, ...] = (256, 512)) -> ConvPlan:
+    """A random valid plan, which the planner need not choose: blocks and tiles may not divide, or exceed, the layer."""
+    shape, degree = draw(shapes()), draw(st.sampled_from(degrees))
+    tile = draw(st.integers(1, shape.height_out + 1)), draw(st.integers(1, shape.width_out + 1))
+    area = (tile[0] + shape.phase_kernel[0] - 1) * (tile[1] + shape.phase_kernel[1] - 1)
+    block_in = draw(st.integers(1, max(1, min(shape.phase_channels + 1, degree // area))))
+    block_out = draw(st.integers(1, max(1, min(shape.channels_out + 1, degree // (area * block_in)))))
+    assume(block_in * block_out * area <= degree)
+    return ConvPlan(shape, block_in, block_out, tile, degree)

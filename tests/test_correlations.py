@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.local import PartyThread, local_channels, run_locally
+from protocols import randomness
 from protocols.bitplanes import unpack_plane
 from protocols.correlations import (
     ArithmeticTriple,
@@ -374,8 +375,10 @@ def test_the_stream_is_aes_256_in_counter_mode() -> None:
     counter = Cipher(algorithms.AES(key), modes.CTR(index.to_bytes(8, "big") + bytes(8))).encryptor()
     assert counter.update(bytes(800)) == keystream
     assert Stream(key, index).ring((4, 25)).tobytes() == keystream
-    stream = Stream(key, index)  # in pieces that do not end with a block
-    assert b"".join(stream.ring((count,)).tobytes() for count in (1, 2, 0, 4, 93)) == keystream
+    assert randomness.keystream(key, index.to_bytes(8, "big") + bytes(8), 100).tobytes() == keystream
+    stream = Stream(key, index)  # in pieces, each of which starts with a block of its own
+    for count, start in ((1, 0), (2, 1), (0, 2), (4, 2), (3, 4), (80, 6)):
+        assert stream.ring((count,)).tobytes() == keystream[16 * start :][: 8 * count]
 
 
 def test_indices_and_seeds_give_different_streams() -> None:

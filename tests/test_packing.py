@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from helpers import plans, shapes
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import ParameterError
@@ -28,7 +29,9 @@ def convolve(plan: ConvPlan, images: Any, weight: Any) -> Any:
     inputs = plan.pack_inputs(images)
     assert inputs.shape == (len(images) * plan.tile_count, plan.groups_in, plan.degree)
     products = np.zeros((inputs.shape[0], plan.groups_out, plan.degree), dtype=np.int64)
-    for (group_out, group_in), polynomial in plan.pack_weights(weight).items():
+    polynomials = plan.pack_weights(weight)
+    assert polynomials.shape == (len(plan.blocks()), plan.degree)
+    for (group_out, group_in), polynomial in zip(plan.blocks(), polynomials, strict=True):
         products[:, group_out] += negacyclic(inputs[:, group_in], polynomial)
     return plan.unpack_outputs(products[..., plan.output_indices])
 
@@ -47,31 +50,6 @@ def assert_exact(plan: ConvPlan, seed: int, batch: int = 2) -> None:
     came = convolve(plan, images, weight)
     assert came.shape == expected.shape
     assert (came == expected.numpy()).all()
-
-
-small = st.integers(1, 4)
-pairs = st.tuples(small, small)
-
-
-@st.composite
-def shapes(draw: st.DrawFn) -> ConvShape:
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
-    kernel, stride = draw(pairs), draw(pairs)
-    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-    height, width = (draw(st.integers(max(1, k - 2 * p), 12)) for k, p in zip(kernel, padding, strict=True))
-    return ConvShape(groups * draw(small), height, width, groups * draw(small), kernel, stride, padding, groups)
-
-
-@st.composite
-def plans(draw: st.DrawFn) -> ConvPlan:
-    """A random valid plan, which the planner need not choose: blocks and tiles may not divide, or exceed, the layer."""
-    shape, degree = draw(shapes()), draw(st.sampled_from([256, 512]))
-    tile = draw(st.integers(1, shape.height_out + 1)), draw(st.integers(1, shape.width_out + 1))
-    area = (tile[0] + shape.phase_kernel[0] - 1) * (tile[1] + shape.phase_kernel[1] - 1)
-    block_in = draw(st.integers(1, max(1, min(shape.phase_channels + 1, degree // area))))
-    block_out = draw(st.integers(1, max(1, min(shape.channels_out + 1, degree // (area * block_in)))))
-    assume(block_in * block_out * area <= degree)
-    return ConvPlan(shape, block_in, block_out, tile, degree)
 
 
 @given(plans(), st.integers(0, 2**32))
@@ -114,15 +92,36 @@ def test_each_output_has_a_coefficient_of_its_own(plan: ConvPlan) -> None:
 def test_only_blocks_that_share_a_channel_group_are_multiplied() -> None:
     plan = ConvPlan(ConvShape(8, 2, 2, 8, groups=4), 2, 2, (2, 2), 256)
     assert plan.blocks() == [(i, i) for i in range(4)]
-    assert list(plan.pack_weights(np.ones((8, 2, 1, 1), dtype=np.int64))) == plan.blocks()
+    assert plan.pack_weights(np.ones((8, 2, 1, 1), dtype=np.int64)).any(axis=1).tolist() == [True] * 4
 
 
-def test_polynomials_of_zero_weights_are_left_out() -> None:
+@given(plans())
+@settings(max_examples=60, deadline=None)
+def test_a_block_is_multiplied_exactly_if_a_weight_can_be_in_it(plan: ConvPlan) -> None:
+    """By the definition of a grouped convolution: which input and output channels share a group."""
+    shape = plan.shape
+    phases = shape.phases[0] * shape.phases[1]
+    expected = {
+        (m // plan.block_out, (c * phases + phase) // plan.block_in)
+        for m in range(shape.channels_out)
+        for c in range(shape.channels)
+        for phase in range(phases)
+        if m // (shape.channels_out // shape.groups) == c // (shape.channels // shape.groups)
+    }
+    blocks = plan.blocks()
+    assert set(blocks) >= expected
+    assert len(blocks) == len(set(blocks))
+    assert blocks == sorted(blocks)  # the products of an output ciphertext lie together
+
+
+def test_polynomials_of_zero_weights_are_kept() -> None:
+    """So that neither time nor memory tells where weights are zero."""
     plan = ConvPlan(ConvShape(4, 2, 2, 4), 2, 2, (2, 2), 256)
     weight = np.zeros((4, 4, 1, 1), dtype=np.int64)
-    assert plan.pack_weights(weight) == {}
+    assert plan.pack_weights(weight).shape == (4, 256)
+    assert not plan.pack_weights(weight).any()
     weight[3, 0] = 5
-    assert list(plan.pack_weights(weight)) == [(1, 0)]
+    assert plan.pack_weights(weight).any(axis=1).tolist() == [block == (1, 0) for block in plan.blocks()]
 
 
 @pytest.mark.parametrize(

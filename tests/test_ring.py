@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
-from helpers import assert_uniform, assert_uniform_bytes
+from helpers import assert_uniform, assert_uniform_bytes, integers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.errors import ParameterError
-from protocols.ring import CrtModulus, _random_below, decode, encode, multiply_mod, random_ring, share
+from protocols.errors import ParameterError, ProtocolError
+from protocols.kernels import MAX_TERMS
+from protocols.ring import DROPPED_BITS, CrtModulus, _random_below, decode, encode, random_ring, share
 
-PRIMES = [3, 257, 70368743669761, 140737488273409, 2**48 - 59, 2**50 - 27]
-MODULI = [CrtModulus(140737488273409, 70368743669761), CrtModulus(2**48 - 59, 2**48 - 65), CrtModulus(257, 251)]
+MODULI = [
+    CrtModulus(140737488273409, 70368743669761),
+    CrtModulus(2**48 - 59, 2**44 - 17),
+    CrtModulus(2**41 + 27, 2**40 + 15),
+]
 EDGES = [0, 1, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1]
 words = st.integers(0, 2**64 - 1) | st.sampled_from(EDGES)
 fast = settings(max_examples=60, deadline=None)
@@ -64,26 +68,6 @@ def test_random_ring_has_the_shape_asked_for_and_can_be_written_to() -> None:
     drawn = random_ring(5)
     drawn += np.uint64(1)
     assert drawn.shape == (5,)
-
-
-@pytest.mark.parametrize("prime", PRIMES)
-@given(data=st.data())
-@fast
-def test_multiply_mod_is_exact(prime: int, data: st.DataObject) -> None:
-    edges = [0, 1, 2, prime // 2, prime // 2 + 1, prime - 2, prime - 1]
-    factor = st.sampled_from(edges) | st.integers(0, prime - 1)
-    a, b = (data.draw(st.lists(factor, min_size=30, max_size=30)) for _ in range(2))
-    product = multiply_mod(np.array(a, dtype=np.uint64), np.array(b, dtype=np.uint64), prime)
-    assert product.tolist() == [x * y % prime for x, y in zip(a, b, strict=True)]
-
-
-@pytest.mark.parametrize("prime", PRIMES)
-def test_multiply_mod_is_exact_next_to_multiples_of_the_prime(prime: int) -> None:
-    # b = (k p + d) / a mod p: the products whose quotient estimate is closest to an integer.
-    a = np.arange(1, 3000, dtype=np.uint64) % np.uint64(prime - 1) + np.uint64(1)
-    for remainder in (0, 1, prime - 1):
-        b = np.array([pow(int(x), -1, prime) * remainder % prime for x in a], dtype=np.uint64)
-        assert (multiply_mod(a, b, prime) == remainder).all()
 
 
 @pytest.mark.parametrize("modulus", MODULI)
@@ -150,14 +134,25 @@ def test_random_elements_of_the_modulus_are_uniform(modulus: CrtModulus) -> None
         assert_uniform(drawn[:, plane], prime, bins=64)
 
 
-def test_random_elements_of_a_small_modulus_are_uniform_as_integers() -> None:
-    modulus = CrtModulus(17, 13)
-    drawn = modulus.random((60_000,))
-    integers = [next(v for v in range(221) if (v % 17, v % 13) == (r, s)) for r in range(17) for s in range(13)]
-    assert_uniform(np.array(integers).reshape(17, 13)[drawn[0].astype(int), drawn[1].astype(int)], 221)
+def test_random_elements_are_uniform_as_integers() -> None:
+    for modulus in MODULI:
+        drawn = integers(modulus, modulus.random((20_000,)))
+        assert_uniform([v * 2**20 // (modulus.p0 * modulus.p1) for v in drawn], 2**20, bins=100)
+        assert len(set(drawn)) == len(drawn)
 
 
-@pytest.mark.parametrize(("p0", "p1"), [(251, 257), (251, 251), (2**48 + 1, 3), (5, 1), (5, -3)])
+@pytest.mark.parametrize(
+    ("p0", "p1"),
+    [
+        (MODULI[0].p1, MODULI[0].p0),
+        (MODULI[0].p0, MODULI[0].p0),
+        (2**48, 2**44),
+        (2**48 - 59, 2**46 - 57),
+        (2**41 + 27, 2**40),
+        (257, 251),
+        (2**47, -(2**45)),
+    ],
+)
 def test_modulus_refuses_other_primes(p0: int, p1: int) -> None:
     with pytest.raises(ParameterError, match="CrtModulus takes primes"):
         CrtModulus(p0, p1)
@@ -167,3 +162,107 @@ def test_modulus_refuses_other_primes(p0: int, p1: int) -> None:
 def test_shift_right_refuses_other_shifts(bits: int) -> None:
     with pytest.raises(ParameterError, match="shift_right takes"):
         MODULI[0].shift_right(np.zeros((2, 1), dtype=np.uint64), bits)
+
+
+Q = MODULI[0].p0 * MODULI[0].p1
+elements = st.integers(0, Q - 1) | st.sampled_from([0, 1, Q - 1, Q // 2, MODULI[0].p0])
+
+
+@given(st.lists(elements, min_size=3, max_size=3), elements)
+@fast
+def test_negate_multiply_and_broadcast(values: list[int], factor: int) -> None:
+    modulus = MODULI[0]
+    a, b = (np.array(residues(modulus, v), dtype=np.uint64) for v in (values, [factor] * 3))
+    assert integers(modulus, modulus.negate(a)) == [-v % Q for v in values]
+    products = [v * factor % Q for v in values]
+    assert integers(modulus, modulus.multiply(a, b)) == products
+    both = modulus.multiply(np.stack([a, b]), b)
+    assert [integers(modulus, row) for row in both] == [products, [factor * factor % Q] * 3]
+    assert (modulus.add(np.stack([a, b]), a) == np.stack([modulus.add(a, a), modulus.add(b, a)])).all()
+    assert (modulus.subtract(a, b[:, :1]) == modulus.subtract(a, b)).all()
+
+
+def test_a_sum_of_products_of_what_is_a_view_of_something_else() -> None:
+    modulus, random = MODULI[0], np.random.default_rng(0)
+    weights = random.integers(0, modulus.primes[:, None], (6, 2, 4), np.uint64)[::2]
+    inputs = random.integers(0, modulus.primes[:, None], (3, 2, 2, 4), np.uint64).swapaxes(0, 1)
+    groups = np.array([1, 1, 0])
+    came = modulus.multiply_accumulate(weights, groups, inputs)
+    for q in range(3):
+        terms = [modulus.multiply(weights[k], inputs[g, q]) for k, g in enumerate(groups)]
+        assert (came[q] == modulus.add(modulus.add(terms[0], terms[1]), terms[2])).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "groups", "inputs"),
+    [
+        ((2, 2, 4), [0, 1], (1, 1, 2, 4)),
+        ((2, 2, 4), [0, -1], (2, 1, 2, 4)),
+        ((2, 2, 4), [0], (2, 1, 2, 4)),
+        ((2, 2, 4), [0, 1], (2, 1, 2, 5)),
+        ((2, 3, 4), [0, 1], (2, 1, 2, 4)),
+        ((MAX_TERMS + 1, 2, 1), [0] * (MAX_TERMS + 1), (1, 1, 2, 1)),
+    ],
+)
+def test_a_sum_of_products_refuses_what_would_be_out_of_bounds(
+    weights: tuple[int, ...], groups: list[int], inputs: tuple[int, ...]
+) -> None:
+    with pytest.raises(ParameterError):
+        MODULI[0].multiply_accumulate(
+            np.zeros(weights, dtype=np.uint64), np.array(groups, dtype=np.int64), np.zeros(inputs, dtype=np.uint64)
+        )
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (3, 4), (2, 1, 4)])
+def test_arrays_that_are_no_residue_pairs_are_refused(shape: tuple[int, ...]) -> None:
+    modulus, array = MODULI[0], np.zeros(shape, dtype=np.uint64)
+    for operation in (
+        lambda: modulus.add(array, array),
+        lambda: modulus.multiply(array, array),
+        lambda: modulus.shift_right(array, 5),
+        lambda: modulus.to_short_wire(array),
+        lambda: modulus.multiply(array.astype(np.int64), array.astype(np.int64)),
+    ):
+        with pytest.raises((ParameterError, IndexError)):
+            operation()
+
+
+@given(st.lists(elements, min_size=1, max_size=6))
+@fast
+def test_both_wires_there_and_back(values: list[int]) -> None:
+    modulus = MODULI[0]
+    array = np.array([residues(modulus, values)] * 2, dtype=np.uint64)
+    wire, short = modulus.to_wire(array), modulus.to_short_wire(array)
+    assert wire.shape == (2, 2, len(values), 6)
+    assert short.shape == (2, len(values), 10)
+    assert (modulus.from_wire(wire, "test") == array).all()
+    kept = [v >> DROPPED_BITS << DROPPED_BITS for v in values]
+    assert [integers(modulus, row) for row in modulus.from_short_wire(short, "test")] == [kept, kept]
+    readonly = np.frombuffer(short.tobytes(), dtype=np.uint8).reshape(short.shape)
+    assert (modulus.from_short_wire(readonly, "test") == modulus.from_short_wire(short, "test")).all()
+
+
+def test_wires_of_larger_numbers_are_refused() -> None:
+    modulus = MODULI[0]
+    for plane, prime in enumerate((modulus.p0, modulus.p1)):
+        wire = np.zeros((1, 2, 3, 6), dtype=np.uint8)
+        wire[0, plane, 1] = np.frombuffer((prime - 1).to_bytes(6, "little"), dtype=np.uint8)
+        assert modulus.from_wire(wire, "test")[0, plane, 1] == prime - 1
+        wire[0, plane, 1] = np.frombuffer(prime.to_bytes(6, "little"), dtype=np.uint8)
+        with pytest.raises(ProtocolError, match="test: expected residues below"):
+            modulus.from_wire(wire, "test")
+    short = np.zeros((1, 3, 10), dtype=np.uint8)
+    bound = (Q - 1) >> DROPPED_BITS
+    short[0, 2] = np.frombuffer(bound.to_bytes(10, "little"), dtype=np.uint8)
+    assert integers(modulus, modulus.from_short_wire(short, "test")[0])[2] == bound << DROPPED_BITS
+    short[0, 2] = np.frombuffer((bound + 1).to_bytes(10, "little"), dtype=np.uint8)
+    with pytest.raises(ProtocolError, match="test: expected integers below Q"):
+        modulus.from_short_wire(short, "test")
+
+
+@pytest.mark.parametrize("width", [5, 7, 8, 9, 11])
+def test_wires_of_another_width_are_refused(width: int) -> None:
+    wire = np.zeros((1, 2, 3, width), dtype=np.uint8)
+    for read in (MODULI[0].from_wire, MODULI[0].from_short_wire):
+        with pytest.raises(ParameterError, match="expected bytes of shape"):
+            read(wire, "test")
