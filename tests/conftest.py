@@ -1,9 +1,20 @@
-"""Keys, made once: a client's, and the public key as the server holds it, each on a context of its own; and SEAL."""
+"""Keys, made once: a client's, and the public key as the server holds it; SEAL with the same secret; tiny sessions."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
 import pytest
-from helpers import SealReference, keys_and_generator
+from helpers import GUARD_SECONDS, Chip, Ends, SealReference, keys_and_generator
 
+import hybridface as hf
+from hybridface.models import Model
+from parties.local import PartyThread, local_channels
+from parties.server import ServerSession
+from parties.terms import Terms
 from protocols import CkksContext, ClientKeys, PublicKey
+from protocols.channel import Channel
+from protocols.correlations import Dealer
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +46,44 @@ def public_key(keys: ClientKeys) -> PublicKey:
 def context(public_key: PublicKey) -> CkksContext:
     """The server's context."""
     return public_key.context
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """The tiny network."""
+    return hf.load_model("tiny-test")
+
+
+@pytest.fixture(scope="module")
+def chips() -> Chip:
+    """Random chips for the tiny network."""
+    return np.random.default_rng(1).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Ends]]:
+    """Start a server and a dealer as threads; returns the client's ends of the channels."""
+    started: list[tuple[PartyThread, tuple[Channel, ...]]] = []
+
+    def begin(terms: Terms, weights: Any, timeout: float = 2 * GUARD_SECONDS) -> Ends:
+        to_server, to_client = local_channels("client", "server", timeout)
+        client_dealer, dealer_client = local_channels("client", "dealer", timeout)
+        server_dealer, dealer_server = local_channels("server", "dealer", timeout)
+        sessions: list[ServerSession] = []
+
+        def serve() -> None:
+            sessions.append(ServerSession(to_client, server_dealer, terms, weights))
+            sessions[0].serve()
+
+        server = PartyThread("server", serve, (to_client, server_dealer))
+        dealer = PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server))
+        for thread in (server, dealer):
+            thread.start()
+            started.append((thread, (to_server, client_dealer)))
+        return Ends(to_server, client_dealer, to_client, server, sessions)
+
+    yield begin
+    for thread, channels in started:
+        for channel in channels:
+            channel.close()
+        thread.join(GUARD_SECONDS)

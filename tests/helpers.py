@@ -1,30 +1,45 @@
 """What several test files need: statistics, SEAL as a reference, a recorder of frames, a walk of an object's graph."""
 
+import dataclasses
 import functools
 import gc
 import struct
 import types
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import tenseal.sealapi as seal
+import torch
 import zstandard
 from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import stats
 
-from parties.local import run_locally
+from hybridface.models import Model, load_model
+from parties.client import ClientSession
+from parties.local import PartyThread, run_locally
+from parties.progress import OnProgress
+from parties.server import ServerSession
+from parties.terms import Terms
 from protocols import CkksContext, ClientKeys, MpcParty, share
+from protocols.channel import Channel
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.packing import ConvPlan, ConvShape
 from protocols.ring import CrtModulus
 
 CHANCE = 1e-7
 """The chance that a statistical test fails although the code is right."""
+
+GUARD_SECONDS = 30.0
+"""How long a session may take to notice that a peer is lost; far below its own timeout of 300 s."""
+
+Chip = NDArray[np.uint8]
 
 
 def assert_uniform(values: Any, bound: int, bins: int | None = None) -> None:
@@ -268,3 +283,88 @@ def plans(draw: st.DrawFn, degrees: tuple[int, ...] = (256, 512)) -> ConvPlan:
     block_out = draw(st.integers(1, max(1, min(shape.channels_out + 1, degree // (area * block_in)))))
     assume(block_in * block_out * area <= degree)
     return ConvPlan(shape, block_in, block_out, tile, degree)
+
+
+def plaintext(model: Model, chips: Any) -> NDArray[np.float64]:
+    assert model.module is not None
+    with torch.inference_mode():
+        images = np.stack([model.normalise(chip) for chip in chips])
+        return np.asarray(model.module(torch.from_numpy(images)).numpy())
+
+
+def pair_of(model: Model, chips: Chip) -> NDArray[np.float64]:
+    """Return the first two chips as a client's input."""
+    return np.stack([model.normalise(chip) for chip in chips[:2]])
+
+
+def terms_of(model: Model, **changes: Any) -> Terms:
+    return dataclasses.replace(Terms(model.graph, model.threshold), **changes)
+
+
+@dataclasses.dataclass
+class Ends:
+    """The channels of a session by hand: the client's ends, and the server and dealer in threads."""
+
+    server: Channel
+    dealer: Channel
+    at_server: Channel
+    server_thread: PartyThread
+    session: list[ServerSession]
+
+    def run(self, terms: Terms, work: Callable[[ClientSession], Any], on_progress: OnProgress | None = None) -> None:
+        """Open the client's session, do some work in it, and end it."""
+        with ClientSession(self.server, self.dealer, terms, on_progress) as session:
+            work(session)
+
+    def server_error(self) -> BaseException | None:
+        """Return why the server ended, once it has."""
+        self.server_thread.join(GUARD_SECONDS)
+        assert not self.server_thread.is_alive(), "the server hangs"
+        return self.server_thread.error
+
+
+class Tampered:
+    """A transport that changes one message, once armed."""
+
+    def __init__(self, channel: Channel, change: Callable[[bytes], bytes]) -> None:
+        self._transport, self._change = channel.transport, change
+        self.armed = False
+        channel.transport = self
+
+    def send(self, payload: bytes, timeout: float | None = None) -> None:
+        self._transport.send(self._changed(payload), timeout)
+
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes:
+        return self._transport.exchange(self._changed(payload), max_bytes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _changed(self, payload: bytes) -> bytes:
+        if not self.armed:
+            return payload
+        self.armed = False
+        return self._change(payload)
+
+
+def save_chips(folder: Path, seed: int, name: str = "{}.png") -> dict[str, str]:
+    """Save aligned random chips for the tiny network: "a" and "same" match, "a" and "different" do not.
+
+    Args:
+        seed: of the chips; not every seed has such a pair among its 16.
+        name: of a file, with {} for the chip's.
+
+    Returns:
+        The files' paths by name.
+    """
+    model = load_model("tiny-test")
+    chips = np.random.default_rng(seed).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
+    features = plaintext(model, chips)
+    distance = np.linalg.norm(features[:, None] - features[None], axis=-1)
+    first, same = next((i, j) for i, j in combinations(range(16), 2) if distance[i, j] < 0.5)
+    different = next(j for j in range(16) if distance[first, j] > 0.75)
+    paths = {}
+    for label, index in {"a": first, "same": same, "different": different}.items():
+        paths[label] = str(folder / name.format(label))
+        Image.fromarray(chips[index]).save(paths[label])
+    return paths

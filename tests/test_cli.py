@@ -6,14 +6,12 @@ import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
+from helpers import save_chips
 from PIL import Image
 
 from hybridface import cli, run
@@ -72,17 +70,8 @@ def command(*arguments: str) -> Done:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Aligned random chips: "a" and "same" match, "a" and "different" do not; and files that are no such thing."""
-    model = load_model("tiny-test")
-    chips = np.random.default_rng(3).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
-    assert model.module is not None
-    with torch.inference_mode():
-        features = model.module(torch.from_numpy(np.stack([model.normalise(chip) for chip in chips]))).numpy()
-    distance = {(i, j): float(np.linalg.norm(features[i] - features[j])) for i, j in combinations(range(16), 2)}
-    same = next(pair for pair, d in distance.items() if d < 0.5)
-    different = next(j for j in range(16) if j != same[0] and distance[min(same[0], j), max(same[0], j)] > 0.75)
     folder = tmp_path_factory.mktemp("photos")
-    for name, index in {"a": same[0], "same": same[1], "different": different}.items():
-        Image.fromarray(chips[index]).save(folder / f"{name}.png")
+    save_chips(folder, seed=3)
     (folder / "text.png").write_text("not a photo\n")
     faces = [Image.open(photo_path(name)).convert("RGB").resize((400, 400)) for name in ("person_a_1.jpg",) * 2]
     both = Image.new("RGB", (800, 400))

@@ -12,15 +12,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
+from helpers import save_chips
 from PIL import Image
 
-from hybridface.models import load_model
 from launch.mpiexec import find_mpiexec, mpiexec_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,19 +116,8 @@ def start() -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Aligned random chips for the tiny network: "a" and "same" match, "a" and "different" do not."""
-    model = load_model("tiny-test")
-    chips = np.random.default_rng(2).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
-    assert model.module is not None
-    with torch.inference_mode():
-        features = model.module(torch.from_numpy(np.stack([model.normalise(chip) for chip in chips]))).numpy()
-    distance = {(i, j): float(np.linalg.norm(features[i] - features[j])) for i, j in combinations(range(16), 2)}
-    same = next(pair for pair, d in distance.items() if d < 0.5)
-    different = next(j for j in range(16) if j != same[0] and distance[min(same[0], j), max(same[0], j)] > 0.75)
     folder = tmp_path_factory.mktemp("chips with a space")
-    paths = {}
-    for name, index in {"a": same[0], "same": same[1], "different": different}.items():
-        paths[name] = str(folder / f"{name} 'é'.png")
-        Image.fromarray(chips[index]).save(paths[name])
+    paths = save_chips(folder, seed=2, name="{} 'é'.png")
     for name, size in {"large": 150, "grey": 200}.items():
         paths[name] = str(folder / f"{name}.png")
         Image.new("RGB", (size, size), (128, 128, 128)).save(paths[name])
