@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -85,7 +86,7 @@ def _lead(model: str, runs: int, channels: list[Any]) -> list[float]:
     from parties.terms import Terms
     from parties.worker import WorkerPool
     from protocols.ckks import CkksContext, ClientKeys
-    from protocols.network import plan_network
+    from protocols.network import halves, plan_network
     from protocols.ring import random_ring
 
     loaded = load_model(model, weights=False)
@@ -100,10 +101,14 @@ def _lead(model: str, runs: int, channels: list[Any]) -> list[float]:
         uploads[name] = seeds.reshape(items, groups, -1), wire.reshape(items, groups, *wire.shape[1:])
     pool = WorkerPool(channels, terms, plans, keys.public_key())
     seconds = []
+    begun: deque[Callable[[], Any]] = deque()
     for _ in range(runs + 1):
         start = time.perf_counter()
-        for name, (seeds, wire) in uploads.items():
-            pool.multiply(name)(seeds, wire)
+        for name, first_half in halves(plans):
+            if first_half:
+                begun.append(pool.multiply(name)(*uploads[name]))
+            else:
+                begun.popleft()()
         seconds.append(time.perf_counter() - start)
     pool.end()
     return seconds[1:]

@@ -192,7 +192,7 @@ def _layer_progress(terms: Terms, on_progress: OnProgress | None) -> Callable[[s
 def _local_products(
     plans: Mapping[str, ConvPlan], public_key: PublicKey, source: Callable[[str], Callable[[], RingArray]]
 ) -> Callable[[str], Multiply]:
-    return lambda name: MaskedProducts(plans[name], public_key, source(name)).run
+    return lambda name: MaskedProducts(plans[name], public_key, source(name)).begin
 
 
 def _checked(images: int, decisions: int) -> Kind:

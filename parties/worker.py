@@ -6,7 +6,7 @@ client's encryptions and makes masks, as the server would, so it must be trusted
 the server must not leave the organisation unprotected.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,17 +57,21 @@ class WorkerPool:
     def multiply(self, name: str) -> Multiply:
         """Return what multiplies an upload by a layer's weights, on the workers."""
 
-        def run(seeds: NDArray[np.uint8], wire: NDArray[np.uint8]) -> MaskedCiphertexts:
-            return self._run(name, seeds, wire)
+        def begin(seeds: NDArray[np.uint8], wire: NDArray[np.uint8]) -> Callable[[], MaskedCiphertexts]:
+            busy = self._share_out(name, seeds, wire)
+            return lambda: self._collect(name, len(seeds), busy)
 
-        return run
+        return begin
 
     def end(self) -> None:
         """Let the workers end."""
         for channel in self._channels:
             channel.send_document("job", {"layer": None})
 
-    def _run(self, name: str, seeds: NDArray[np.uint8], wire: NDArray[np.uint8]) -> MaskedCiphertexts:
+    def _share_out(
+        self, name: str, seeds: NDArray[np.uint8], wire: NDArray[np.uint8]
+    ) -> list[tuple[Channel, NDArray[np.int64]]]:
+        """Send a layer's upload to the workers; return who computes which output ciphertexts."""
         plan, items = self._plans[name], len(seeds)
         parts = np.array_split(np.arange(plan.groups_out), min(len(self._channels), plan.groups_out))
         busy = list(zip(self._channels, parts, strict=False))
@@ -76,7 +80,11 @@ class WorkerPool:
             channel.send_document("job", job)
             channel.send("seeds", seeds)
             channel.send("upload", wire)
-        answers = [self._receive(channel, plan, items, len(part)) for channel, part in busy]
+        return busy
+
+    def _collect(self, name: str, items: int, busy: Sequence[tuple[Channel, NDArray[np.int64]]]) -> MaskedCiphertexts:
+        """Receive and join the answers."""
+        answers = [self._receive(channel, self._plans[name], items, len(part)) for channel, part in busy]
         return MaskedCiphertexts(
             np.concatenate([answer.c1 for answer in answers], axis=1),
             np.concatenate([answer.c0 for answer in answers], axis=1),

@@ -49,8 +49,9 @@ __all__ = [
     "fully_connected_shape",
 ]
 
-Multiply = Callable[[NDArray[np.uint8], NDArray[np.uint8]], MaskedCiphertexts]
-"""Maps the client's upload (seeds and wire of the encryptions of r) to the masked encryptions of conv(r, w)."""
+Multiply = Callable[[NDArray[np.uint8], NDArray[np.uint8]], Callable[[], MaskedCiphertexts]]
+"""Takes the client's upload (seeds and wire of the encryptions of r); what it returns gives the masked encryptions of
+conv(r, w), when it is called, once and in the order of the uploads. So the work may be done elsewhere meanwhile."""
 
 
 def fully_connected_shape(features_in: int, features_out: int) -> ConvShape:
@@ -141,6 +142,10 @@ class MaskedProducts:
         self._groups_in = blocks[:, 1].copy()
         self._bounds = np.searchsorted(blocks[:, 0], np.arange(plan.groups_out + 1))
 
+    def begin(self, seeds: NDArray[np.uint8], wire: NDArray[np.uint8]) -> Callable[[], MaskedCiphertexts]:
+        """Return what does all of `run` when it is called: a `Multiply`."""
+        return lambda: self.run(seeds, wire)
+
     def run(
         self, seeds: NDArray[np.uint8], wire: NDArray[np.uint8], groups_out: slice | None = None
     ) -> MaskedCiphertexts:
@@ -198,17 +203,27 @@ class PrivateConvolutionServer:
         self._plain = PlainConvolution(self.plan.shape, integers, context.modulus, parameters.guard_bits)
         if multiply is None:
             polynomials = encode_weights(context, self.plan, weight)
-            multiply = MaskedProducts(self.plan, public_key, lambda: polynomials).run
+            multiply = MaskedProducts(self.plan, public_key, lambda: polynomials).begin
         self._multiply = multiply
         self._download = CiphertextsToSharesServer(public_key)
+        self._begun: deque[Callable[[], MaskedCiphertexts]] = deque()
         self._pool: dict[int, deque[RingArray]] = {}
 
     def prepare(self, channel: Channel, batch: int = 1) -> None:
         """Make, offline and with the client, all that one run on `batch` images uses up."""
+        self.receive(channel, batch)
+        self.answer(channel, batch)
+
+    def receive(self, channel: Channel, batch: int = 1) -> None:
+        """The first half of `prepare`: take the client's offer. Other layers may do so before this one answers."""
         items, groups, degree = batch * self.plan.tile_count, self.plan.groups_in, self._context.degree
         seeds = channel.receive(f"{self.label}/upload/seeds", np.uint8, (items, groups, SEED_BYTES))
         wire = channel.receive(f"{self.label}/upload", np.uint8, (items, groups, 2, degree, RESIDUE_BYTES))
-        mask = self._download.send(channel, f"{self.label}/download", self._multiply(seeds, wire))
+        self._begun.append(self._multiply(seeds, wire))
+
+    def answer(self, channel: Channel, batch: int = 1) -> None:
+        """The second half: send the masked conv(r, w), and keep the mask."""
+        mask = self._download.send(channel, f"{self.label}/download", self._begun.popleft()())
         planes = [self.plan.unpack_outputs(mask[:, :, prime]) for prime in range(2)]
         residues = np.stack([plane.reshape(*plane.shape[:2], -1) for plane in planes], axis=2)
         self._pool.setdefault(batch, deque()).append(residues)

@@ -8,7 +8,7 @@ ciphertexts and uniform numbers. Both know the graph.
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ from protocols.planner import CostModel, bytes_up, plan_convolution
 from protocols.ring import FRACTION_BITS, RingArray
 from protocols.truncation import truncate, truncation_requests
 
-__all__ = ["NetworkClient", "NetworkServer", "convolution_shapes", "layer_weights", "plan_network"]
+__all__ = ["NetworkClient", "NetworkServer", "convolution_shapes", "halves", "layer_weights", "plan_network"]
 
 _BYTES_AHEAD = 16_000_000
 
@@ -69,6 +69,28 @@ def convolution_shapes(graph: Graph) -> dict[str, ConvShape]:
 def plan_network(graph: Graph, degree: int = 4096, cost: CostModel | None = None) -> dict[str, ConvPlan]:
     """Return the cheapest plan of every private linear layer, by name."""
     return {name: plan_convolution(shape, degree, cost) for name, shape in convolution_shapes(graph).items()}
+
+
+def halves(
+    plans: Mapping[str, ConvPlan], batch: int = 1, layers: Sequence[str] | None = None
+) -> Iterator[tuple[str, bool]]:
+    """Yield the order of the layers' offline work: (name, whether it is the first half, the upload).
+
+    Uploads are some layers ahead of the answers, 16 MB at most (or one layer), so that the server has work while the
+    client encrypts and while messages travel. Both sides follow the same order.
+    """
+    waiting = deque(plans if layers is None else layers)
+    ahead: deque[str] = deque()
+    in_flight = 0
+    while waiting or ahead:
+        size = batch * bytes_up(plans[waiting[0]]) if waiting else 0
+        if waiting and (not ahead or in_flight + size <= _BYTES_AHEAD):
+            ahead.append(waiting.popleft())
+            in_flight += size
+            yield ahead[-1], True
+        else:
+            in_flight -= batch * bytes_up(plans[ahead[0]])
+            yield ahead.popleft(), False
 
 
 class _Network(ABC):
@@ -183,30 +205,16 @@ class NetworkClient(_Network):
     ) -> None:
         """Do, with the server, the linear layers' offline work for one run on `batch` inputs.
 
-        Encryptions are sent some layers ahead of the answers, 16 MB at most (or one layer), so that the server has work
-        while the client encrypts and while messages travel.
-
         Args:
             on_layer: called before either half of a layer.
             layers: only these, in this order; the same on both sides.
         """
-        waiting = deque(self._layers if layers is None else layers)
-        ahead: deque[str] = deque()
-        in_flight = 0
-        while waiting or ahead:
-            size = batch * bytes_up(self._layers[waiting[0]].plan) if waiting else 0
-            if waiting and (not ahead or in_flight + size <= _BYTES_AHEAD):
-                name = waiting.popleft()
-                ahead.append(name)
-                in_flight += size
-                half = self._layers[name].offer
-            else:
-                name = ahead.popleft()
-                in_flight -= batch * bytes_up(self._layers[name].plan)
-                half = self._layers[name].accept
+        plans = {name: layer.plan for name, layer in self._layers.items()}
+        for name, first_half in halves(plans, batch, layers):
             if on_layer:
                 on_layer(name)
-            half(channel, batch)
+            layer = self._layers[name]
+            (layer.offer if first_half else layer.accept)(channel, batch)
 
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         return self._layers[name].run(channel, _present(value))
@@ -249,11 +257,13 @@ class NetworkServer(_Network):
     def prepare(
         self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None, layers: Sequence[str] | None = None
     ) -> None:
-        """Do, with the client, the linear layers' offline work for one run on `batch` inputs (of `layers` only)."""
-        for name in self._layers if layers is None else layers:
+        """Do, with the client, the linear layers' offline work for one run on `batch` inputs; as the client's."""
+        plans = {name: layer.plan for name, layer in self._layers.items()}
+        for name, first_half in halves(plans, batch, layers):
             if on_layer:
                 on_layer(name)
-            self._layers[name].prepare(channel, batch)
+            layer = self._layers[name]
+            (layer.receive if first_half else layer.answer)(channel, batch)
 
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         return self._layers[name].run(channel, value, batch)
