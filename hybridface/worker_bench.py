@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from rich.table import Table
 
@@ -26,6 +27,7 @@ __all__ = ["bench_workers", "workers_table"]
 
 _LEADER, _WORKER = "leader", "worker"
 _TIMEOUT_SECONDS = 600.0
+_STAGES = ("unpack", "multiply-accumulate", "mask", "all")
 
 
 def bench_workers(
@@ -36,31 +38,46 @@ def bench_workers(
     Raises:
         RunError: a rank failed.
     """
-    seconds = {}
+    measured = {}
     for count in range(1, most + 1):
         if on_count:
             on_count(count)
-        seconds[count] = _run_ranks(model, count, runs, cache)
-    one = median(seconds[1])
-    rows = {
-        count: {"median": median(s), "min": min(s), "max": max(s), "speedup": one / median(s)}
-        for count, s in seconds.items()
+        measured[count] = _run_ranks(model, count, runs, cache)
+    return {
+        "model": model,
+        "runs": runs,
+        "workers": {count: _row(measured[count], measured[1]) for count in measured},
     }
-    return {"model": model, "runs": runs, "workers": rows}
+
+
+def _row(measured: dict[str, list[float]], one: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    return {
+        stage: {
+            "median": median(values),
+            "min": min(values),
+            "max": max(values),
+            "speedup": median(one[stage]) / median(values),
+        }
+        for stage, values in measured.items()
+    }
 
 
 def workers_table(document: dict[str, Any]) -> Table:
-    """Return the result as a table."""
+    """Return the result as a table; a stage's seconds are those of the slowest worker."""
     title = f"{document['model']}, products of one photo, {document['runs']} runs"
     table = Table(title=title, box=None)
-    for column in ("workers", "median s", "min", "max", "times faster"):
-        table.add_column(column, justify="right")
-    for count, row in document["workers"].items():
-        table.add_row(str(count), *(f"{row[key]:.3f}" for key in ("median", "min", "max")), f"{row['speedup']:.2f}")
+    for column in ("workers", "stage", "median s", "min", "max", "times faster"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for count, stages in document["workers"].items():
+        for index, (stage, row) in enumerate(stages.items()):
+            cells = [f"{row[key]:.3f}" for key in ("median", "min", "max")]
+            table.add_row("" if index else str(count), stage, *cells, f"{row['speedup']:.2f}")
+        table.add_section()
     return table
 
 
-def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> list[float]:
+def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> dict[str, list[float]]:
+    """Return the seconds of every run by stage: the leader's own as "all", and the slowest worker's."""
     base = [sys.executable, "-m", "hybridface.worker_bench"]
     arguments = [model, str(runs), "none" if cache is None else str(cache)]
     ranks = [[*base, _LEADER, *arguments], *([*base, _WORKER, *arguments] for _ in range(workers))]
@@ -78,7 +95,12 @@ def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> list[
     if done.returncode:
         last = (done.stderr.strip() or "nothing").splitlines()[-1]
         raise RunError(f"a rank failed with exit status {done.returncode}: {last}")
-    return [float(value) for value in json.loads(done.stdout.splitlines()[-1])]
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    stages: dict[str, list[float]] = {}
+    for rank in said:
+        for stage, seconds in rank.items():
+            stages[stage] = [max(pair) for pair in zip(stages.get(stage, seconds), seconds, strict=True)]
+    return dict(sorted(stages.items(), key=lambda item: _STAGES.index(item[0])))
 
 
 def _lead(model: str, runs: int, channels: list[Any]) -> list[float]:
@@ -86,6 +108,7 @@ def _lead(model: str, runs: int, channels: list[Any]) -> list[float]:
     from parties.terms import Terms
     from parties.worker import WorkerPool
     from protocols.ckks import CkksContext, ClientKeys
+    from protocols.conversion import Upload
     from protocols.network import halves, plan_network
     from protocols.ring import random_ring
 
@@ -96,9 +119,10 @@ def _lead(model: str, runs: int, channels: list[Any]) -> list[float]:
     uploads = {}
     for name, plan in plans.items():
         items, groups = plan.tile_count, plan.groups_in
-        seeds, bodies = keys.encrypt(context.modulus.lift(random_ring((items * groups, context.degree)), 0))
+        seed, bodies = keys.encrypt(context.modulus.lift(random_ring((items * groups, context.degree)), 0))
         wire = context.modulus.to_wire(bodies)
-        uploads[name] = seeds.reshape(items, groups, -1), wire.reshape(items, groups, *wire.shape[1:])
+        wire = wire.reshape(groups, items, *wire.shape[1:])
+        uploads[name] = Upload(np.frombuffer(seed, dtype=np.uint8), wire, name)
     pool = WorkerPool(channels, terms, plans, keys.public_key())
     seconds = []
     begun: deque[Callable[[], Any]] = deque()
@@ -106,12 +130,34 @@ def _lead(model: str, runs: int, channels: list[Any]) -> list[float]:
         start = time.perf_counter()
         for name, first_half in halves(plans):
             if first_half:
-                begun.append(pool.multiply(name)(*uploads[name]))
+                begun.append(pool.multiply(name)(uploads[name]))
             else:
                 begun.popleft()()
         seconds.append(time.perf_counter() - start)
     pool.end()
     return seconds[1:]
+
+
+class _Stopwatch:
+    """Takes the time of every stage of every layer."""
+
+    def __init__(self) -> None:
+        self._stage, self._since = "end", 0.0
+        self._laps: dict[str, list[float]] = {}
+
+    def __call__(self, stage: str) -> None:
+        now = time.perf_counter()
+        if self._stage != "end":
+            self._laps.setdefault(self._stage, []).append(now - self._since)
+        self._stage, self._since = stage, now
+
+    def per_run(self, runs: int) -> dict[str, list[float]]:
+        """Return each stage's seconds in every run but the first, which the leader does not count."""
+        layers = {stage: len(laps) // runs for stage, laps in self._laps.items()}
+        return {
+            stage: [sum(laps[run * layers[stage] : (run + 1) * layers[stage]]) for run in range(1, runs)]
+            for stage, laps in self._laps.items()
+        }
 
 
 def main(role: str, model: str, runs: str, cache: str) -> int:
@@ -128,12 +174,16 @@ def main(role: str, model: str, runs: str, cache: str) -> int:
     try:
         if role == _LEADER:
             channels = world.workers()
-            sys.stdout.write(json.dumps(_lead(model, int(runs), channels)) + "\n")
+            said = {"all": _lead(model, int(runs), channels)}
         else:
             channels = [world.server_of_worker()]
             loaded = load_model(model)
             terms = Terms(loaded.graph, loaded.threshold)
-            Worker(channels[0], terms, loaded.weights or {}, None if cache == "none" else Path(cache)).serve()
+            watch = _Stopwatch()
+            folder = None if cache == "none" else Path(cache)
+            Worker(channels[0], terms, loaded.weights or {}, folder, on_stage=watch).serve()
+            said = watch.per_run(int(runs) + 1)
+        sys.stdout.write(json.dumps(said) + "\n")
         for channel in channels:
             channel.close()
     except HybridFaceError as error:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from protocols.ckks import CkksContext, ClientKeys, PublicKey
-from protocols.conversion import CiphertextsToSharesServer, SharesToCiphertextsServer
+from protocols.conversion import CiphertextsToSharesServer, Upload
 from protocols.errors import ParameterError
 from protocols.network_profile import NetworkProfile
 from protocols.planner import CostModel
@@ -39,14 +39,15 @@ def calibrate(on_step: OnStep | None = None) -> CostModel:
     modulus, degree = context.modulus, context.degree
     keys = ClientKeys(context)
     public_key = PublicKey(context, keys.public_key())
-    upload, download = SharesToCiphertextsServer(context), CiphertextsToSharesServer(public_key)
+    download = CiphertextsToSharesServer(public_key)
     share = random_ring((_COUNT, degree))
-    seeds, bodies = keys.encrypt(modulus.lift(share, context.parameters.guard_bits))
-    wire = modulus.to_wire(bodies)
+    seed, bodies = keys.encrypt(modulus.lift(share, context.parameters.guard_bits))
+    upload = Upload(np.frombuffer(seed, dtype=np.uint8), modulus.to_wire(bodies)[:, None], "upload")
     ciphertexts = modulus.random((_COUNT, 1, 2, degree))
     indices = np.arange(degree // 2)
     masked = download.mask(ciphertexts, indices)
-    weights, groups = modulus.random((_WEIGHTS, degree)), np.arange(_WEIGHTS) % _COUNT
+    weights, groups = modulus.in_blocks(modulus.random((_WEIGHTS, degree))), np.arange(_WEIGHTS) % _COUNT
+    bounds = np.arange(0, _WEIGHTS + 1, _COUNT)
     one, four = (modulus.random((_COUNT, 2 * items, degree)) for items in (1, 4))
 
     def encrypt() -> None:
@@ -60,11 +61,11 @@ def calibrate(on_step: OnStep | None = None) -> CostModel:
 
     steps: dict[str, tuple[Callable[[], object], int]] = {
         "client_upload": (encrypt, _COUNT),
-        "server_upload": (lambda: upload.unpack(seeds[:, None], wire[:, None], None, "upload"), _COUNT),
+        "server_upload": (lambda: upload.ciphertexts(context), _COUNT),
         "server_download": (lambda: download.mask(ciphertexts, indices), _COUNT),
         "client_download": (decrypt, _COUNT),
-        "one": (lambda: modulus.multiply_accumulate(weights, groups, one), _WEIGHTS),
-        "four": (lambda: modulus.multiply_accumulate(weights, groups, four), _WEIGHTS),
+        "one": (lambda: modulus.multiply_accumulate(weights, groups, bounds, one), _WEIGHTS),
+        "four": (lambda: modulus.multiply_accumulate(weights, groups, bounds, four), _WEIGHTS),
     }
     times: dict[str, Any] = {}
     for index, (name, (operation, count)) in enumerate(steps.items()):

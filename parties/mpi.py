@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from mpi4py import MPI
 
 from parties.roles import Role
@@ -74,7 +75,7 @@ class MpiTransport:
         if timeout is not None:
             self._flush(timeout)
 
-    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | bytearray:
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | memoryview:
         """Receive one message; its size is known, and checked, before it is taken in."""
         status = MPI.Status()
         message = _wait(
@@ -85,12 +86,12 @@ class MpiTransport:
         size = status.Get_count(MPI.BYTE)
         if size > max_bytes:
             raise ProtocolError(f"expected at most {max_bytes} bytes from {self.peer}, got {size}")
-        buffer = bytearray(size)
+        buffer = np.empty(size, dtype=np.uint8).data
         request = message.Irecv([buffer, MPI.BYTE])
         _wait(request.Test, self.timeout, f"the rest of a message from {self.peer}")
         return buffer
 
-    def exchange(self, payload: bytes, max_bytes: int) -> bytes | bytearray:
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes | memoryview:
         """Send and receive at once."""
         self._start(payload)
         return self.receive(max_bytes)

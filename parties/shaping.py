@@ -66,7 +66,7 @@ class ShapedTransport:
         """Send one message, as the transport below does; the link's time passes at the receiver."""
         self._transport.send(self._stamped(payload), timeout)
 
-    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | bytearray:
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | memoryview:
         """Receive one message when it has arrived.
 
         Raises:
@@ -75,7 +75,7 @@ class ShapedTransport:
         """
         return self._arrived(self._transport.receive(max_bytes + _STAMP.size, timeout))
 
-    def exchange(self, payload: bytes, max_bytes: int) -> bytes | bytearray:
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes | memoryview:
         """Send and receive at once: the two directions do not wait for each other."""
         return self._arrived(self._transport.exchange(self._stamped(payload), max_bytes + _STAMP.size))
 
@@ -90,9 +90,9 @@ class ShapedTransport:
         arrival = self._busy_until + self._profile.delay_nanoseconds()
         return _STAMP.pack(_MAGIC, self._key, arrival) + payload
 
-    def _arrived(self, message: bytes | bytearray) -> bytes | bytearray:
+    def _arrived(self, message: bytes | memoryview) -> bytes | memoryview:
         """Wait until a message's arrival, and return it without its stamp."""
-        if len(message) < _STAMP.size or not message.startswith(_MAGIC):
+        if len(message) < _STAMP.size or bytes(message[: len(_MAGIC)]) != _MAGIC:
             raise ProtocolError(
                 f"expected a message over the simulated network {self._profile.name} from {self._peer}, got one without"
             )

@@ -5,6 +5,8 @@ its workers open it. Its name is a hash of everything that it depends on (weight
 encryption), so another model or plan finds another file; nothing in it depends on a client. A file appears complete or
 not at all, and its content is checked against the digest in its header when it is opened.
 
+The folder keeps the four files that were used last.
+
 Layers are mapped one at a time, while they are used, so that the resident memory is that of the largest layer.
 """
 
@@ -31,8 +33,10 @@ from protocols.ring import RingArray
 
 __all__ = ["EncodedWeights", "cache_directory", "layer_polynomials"]
 
-_MAGIC = b"hybridface weights 1\n"
+_MAGIC = b"hybridface weights 2\n"
 _HEADER_BYTES = 1 << 16
+_SUFFIX = ".weights"
+_KEPT_FILES = 4
 _ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 
 
@@ -74,15 +78,18 @@ class EncodedWeights:
         Raises:
             OSError: the directory cannot be written.
         """
-        path = directory / f"{_key(context, plans, weights)}.weights"
+        path = directory / f"{_key(context, plans, weights)}{_SUFFIX}"
         try:
-            return cls(path)
+            encoded = cls(path)
         except (OSError, ParameterError):
             _encode(path, context, plans, weights, on_layer)
-        return cls(path)
+            encoded = cls(path)
+        os.utime(path)
+        _forget_old(directory)
+        return encoded
 
     def polynomials(self, name: str) -> RingArray:
-        """Map a layer's polynomials: residues (products, 2, N) in NTT form, read-only, unmapped when forgotten."""
+        """Map a layer's polynomials: what `encode_weights` returned, read-only, unmapped when forgotten."""
         offset, shape = self._layers[name]
         size = 8 * int(np.prod(shape))
         mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ, offset=offset)
@@ -138,6 +145,13 @@ def _encode(
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _forget_old(directory: Path) -> None:
+    """Remove all but the files that were used last; who has one open keeps it."""
+    files = sorted(directory.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files[_KEPT_FILES:]:
+        file.unlink(missing_ok=True)
 
 
 def _read_header(file: BufferedReader, path: Path) -> tuple[dict[str, tuple[int, tuple[int, ...]]], str]:

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from parties.terms import Terms, agree, plans_document, plans_from_document
 from parties.weight_cache import layer_polynomials
 from protocols.channel import IDLE_SECONDS, Channel, printable
-from protocols.ckks import SEED_BYTES, CkksContext, PublicKey
-from protocols.conversion import MaskedCiphertexts
+from protocols.ckks import CkksContext, PublicKey
+from protocols.conversion import MaskedCiphertexts, Upload
 from protocols.errors import ProtocolError
 from protocols.graph import Weights
 from protocols.linear import MaskedProducts, Multiply
 from protocols.network import OnLayer
 from protocols.packing import ConvPlan
-from protocols.ring import RESIDUE_BYTES, SHORT_BYTES, RingArray
+from protocols.ring import SHORT_BYTES, RingArray
 
 __all__ = ["Worker", "WorkerPool"]
 
@@ -57,9 +57,9 @@ class WorkerPool:
     def multiply(self, name: str) -> Multiply:
         """Return what multiplies an upload by a layer's weights, on the workers."""
 
-        def begin(seeds: NDArray[np.uint8], wire: NDArray[np.uint8]) -> Callable[[], MaskedCiphertexts]:
-            busy = self._share_out(name, seeds, wire)
-            return lambda: self._collect(name, len(seeds), busy)
+        def begin(upload: Upload) -> Callable[[], MaskedCiphertexts]:
+            busy = self._share_out(name, upload)
+            return lambda: self._collect(name, upload.c0.shape[1], busy)
 
         return begin
 
@@ -68,35 +68,33 @@ class WorkerPool:
         for channel in self._channels:
             channel.send_document("job", {"layer": None})
 
-    def _share_out(
-        self, name: str, seeds: NDArray[np.uint8], wire: NDArray[np.uint8]
-    ) -> list[tuple[Channel, NDArray[np.int64]]]:
+    def _share_out(self, name: str, upload: Upload) -> list[tuple[Channel, NDArray[np.int64]]]:
         """Send a layer's upload to the workers; return who computes which output ciphertexts."""
-        plan, items = self._plans[name], len(seeds)
+        plan, items = self._plans[name], upload.c0.shape[1]
         parts = np.array_split(np.arange(plan.groups_out), min(len(self._channels), plan.groups_out))
         busy = list(zip(self._channels, parts, strict=False))
         for channel, part in busy:
             job = {"layer": name, "items": items, "first": int(part[0]), "last": int(part[-1]) + 1}
             channel.send_document("job", job)
-            channel.send("seeds", seeds)
-            channel.send("upload", wire)
+            channel.send("upload/seed", upload.seed)
+            channel.send("upload", upload.c0)
         return busy
 
     def _collect(self, name: str, items: int, busy: Sequence[tuple[Channel, NDArray[np.int64]]]) -> MaskedCiphertexts:
         """Receive and join the answers."""
         answers = [self._receive(channel, self._plans[name], items, len(part)) for channel, part in busy]
         return MaskedCiphertexts(
-            np.concatenate([answer.c1 for answer in answers], axis=1),
-            np.concatenate([answer.c0 for answer in answers], axis=1),
-            np.concatenate([answer.mask for answer in answers], axis=1),
+            np.concatenate([answer.c1 for answer in answers]),
+            np.concatenate([answer.c0 for answer in answers]),
+            np.concatenate([answer.mask for answer in answers]),
         )
 
     def _receive(self, channel: Channel, plan: ConvPlan, items: int, groups: int) -> MaskedCiphertexts:
         count = len(plan.output_indices)
         return MaskedCiphertexts(
-            channel.receive("c1", np.uint8, (items, groups, self._degree, SHORT_BYTES)),
-            channel.receive("c0", np.uint8, (items, groups, count, SHORT_BYTES)),
-            channel.receive("mask", np.uint64, (items, groups, 2, count)),
+            channel.receive("c1", np.uint8, (groups, items, SHORT_BYTES * self._degree)),
+            channel.receive("c0", np.uint8, (groups, items, SHORT_BYTES * count)),
+            channel.receive("mask", np.uint64, (groups, items, 2, count)),
         )
 
 
@@ -109,10 +107,17 @@ class Worker:
         weights: the network's.
         cache: where encoded weights are kept; None to encode them into memory.
         on_layer: called before a layer's weights are encoded.
+        on_stage: called as the stages of a layer's products begin (see `MaskedProducts`).
     """
 
     def __init__(
-        self, server: Channel, terms: Terms, weights: Weights, cache: Path | None, on_layer: OnLayer | None = None
+        self,
+        server: Channel,
+        terms: Terms,
+        weights: Weights,
+        cache: Path | None,
+        on_layer: OnLayer | None = None,
+        on_stage: Callable[[str], None] = lambda stage: None,
     ) -> None:
         context = CkksContext(terms.parameters)
         self._channel, self._degree = server, context.degree
@@ -120,7 +125,7 @@ class Worker:
         self._plans = plans_from_document(server.receive_document("plans"), terms.graph, context.degree)
         key = PublicKey(context, server.receive("public key", np.uint64, (2, 2, context.degree)))
         source = layer_polynomials(cache, context, self._plans, weights, on_layer)
-        self._products = {name: MaskedProducts(plan, key, source(name)) for name, plan in self._plans.items()}
+        self._products = {name: MaskedProducts(plan, key, source(name), on_stage) for name, plan in self._plans.items()}
         server.send("ready", np.ones(1, dtype=np.uint8))
 
     def serve(self) -> None:
@@ -141,10 +146,9 @@ class Worker:
                     raise ProtocolError(f"expected a job, got {printable(job)}")
 
     def _multiply(self, name: str, items: int, groups_out: slice) -> None:
-        channel, groups = self._channel, self._plans[name].groups_in
-        seeds = channel.receive("seeds", np.uint8, (items, groups, SEED_BYTES))
-        wire = channel.receive("upload", np.uint8, (items, groups, 2, self._degree, RESIDUE_BYTES))
-        answer = self._products[name].run(seeds, wire, groups_out)
+        channel = self._channel
+        upload = Upload.receive(channel, "upload", items, self._plans[name].groups_in, self._degree)
+        answer = self._products[name].run(upload, groups_out)
         channel.send("c1", answer.c1)
         channel.send("c0", answer.c0)
         channel.send("mask", answer.mask)

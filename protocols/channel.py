@@ -51,10 +51,10 @@ class Transport(Protocol):
     def send(self, payload: bytes, timeout: float | None = None) -> None:
         """Send one message; raise `PeerLostError` when the peer does not take it in time (default: the transport's)."""
 
-    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | bytearray:
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | memoryview:
         """Receive one message; raise `ProtocolError` above `max_bytes`, `PeerLostError` when none comes in time."""
 
-    def exchange(self, payload: bytes, max_bytes: int) -> bytes | bytearray:
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes | memoryview:
         """Send and receive at once."""
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ class Channel:
         self._last_flight = direction
 
     def _parse(
-        self, frame: bytes | bytearray, label: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+        self, frame: bytes | memoryview, label: str, dtype: np.dtype[Any], shape: tuple[int, ...]
     ) -> NDArray[Any]:
         self.statistics.bytes_received += len(frame)
         what = f"{label} from {self.peer}"
@@ -180,7 +180,7 @@ class Channel:
         if dimensions > _MAX_DIMENSIONS or len(frame) < start:
             raise ProtocolError(f"{what}: truncated header ({len(frame)} bytes, {dimensions} dimensions)")
         if code == _ERROR_CODE:
-            text = frame[start : start + _MAX_ERROR_BYTES].decode(errors="replace")
+            text = bytes(frame[start : start + _MAX_ERROR_BYTES]).decode(errors="replace")
             raise PeerLostError(f"{self.peer} ended: {printable(text, _MAX_ERROR_BYTES)}")
         came = tuple(d for (d,) in _DIMENSION.iter_unpack(frame[_HEADER.size : start]))
         if tag != tag_of(label):
@@ -190,7 +190,7 @@ class Channel:
         size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         if len(frame) - start != size:
             raise ProtocolError(f"{what}: expected {size} bytes of data, got {len(frame) - start}")
-        owned = frame if isinstance(frame, bytearray) else bytearray(frame)
+        owned = frame if isinstance(frame, memoryview) and not frame.readonly else bytearray(frame)
         return np.frombuffer(owned, dtype=dtype, offset=start).reshape(shape)
 
 

@@ -22,6 +22,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from protocols.errors import ParameterError, ProtocolError
+from protocols.kernels import keep_below
 from protocols.ntt import NumberTheoreticTransform
 from protocols.randomness import KEY_BYTES, keystream, random_words
 from protocols.ring import CrtModulus, RingArray, random_ring
@@ -96,9 +97,9 @@ class CkksContext:
         """Encode signed integer polynomials (count, N) as residues (count, 2, N) in NTT form."""
         return self.transform.forward(self.modulus.lift_signed(polynomials))
 
-    def expand(self, seeds: NDArray[np.uint8]) -> RingArray:
-        """Return the random components c1 of seeds (count, 32): residues (count, 2, N) in NTT form."""
-        return np.stack([expand_seed(seed.tobytes(), self.modulus, self.degree) for seed in seeds])
+    def expand(self, seed: bytes, count: int, out: RingArray | None = None) -> RingArray:
+        """Return the random components c1 of a seed: residues (count, 2, N) in NTT form, written to `out` if given."""
+        return expand_seed(seed, self.modulus, self.degree, count, out)
 
 
 class ClientKeys:
@@ -117,28 +118,29 @@ class ClientKeys:
         """Return the public key (e - a s, a) modulo Q: residues (2, 2, N) in NTT form."""
         return self._public
 
-    def encrypt(self, messages: RingArray) -> tuple[NDArray[np.uint8], RingArray]:
+    def encrypt(self, messages: RingArray) -> tuple[bytes, RingArray]:
         """Encrypt polynomials under the secret key, freshly: c0 = m + e - a s, c1 = a.
 
-        a is expanded from a fresh public seed, which travels in its place; e is secret noise.
+        All a are expanded from one fresh public seed, which travels in their place; e is secret noise.
 
         Args:
             messages: residues (count, 2, N) in coefficient form.
 
         Returns:
-            The seeds, uint8 (count, 32), public and never used again, and c0, residues (count, 2, N) in NTT form.
+            The seed, 32 bytes, public and never used again, and c0, residues (count, 2, N) in NTT form.
         """
         modulus = self.context.modulus
         count, degree = len(messages), self.context.degree
-        seeds = np.frombuffer(secrets.token_bytes(SEED_BYTES * count), dtype=np.uint8).reshape(count, SEED_BYTES)
-        noise = modulus.lift_signed(centred_binomial((count, degree)))
-        bodies = self.context.transform.forward(modulus.add(messages, noise))
-        return seeds, modulus.subtract(bodies, modulus.multiply(self.context.expand(seeds), self._secret))
+        seed = secrets.token_bytes(SEED_BYTES)
+        bodies = messages.copy()
+        modulus.add_small(bodies, centred_binomial((count, degree)))
+        self.context.transform.forward(bodies, in_place=True)
+        return seed, modulus.subtract(bodies, modulus.multiply(self.context.expand(seed, count), self._secret))
 
     def multiply_by_secret(self, c1: RingArray) -> RingArray:
         """Return c1 s for residues c1 (count, 2, N), all in coefficient form; a ciphertext decrypts to c0 + c1 s."""
         transform = self.context.transform
-        return transform.inverse(self.context.modulus.multiply(transform.forward(c1), self._secret))
+        return transform.inverse(self.context.modulus.multiply(transform.forward(c1), self._secret), in_place=True)
 
 
 class PublicKey:
@@ -161,37 +163,42 @@ class PublicKey:
         """Add a fresh encryption of zero (b u + e0, a u + e1) to each, (b, a) the key, and leave NTT form.
 
         Args:
-            ciphertexts: residues (count, 2, 2, N) in NTT form.
+            ciphertexts: residues (count, 2, 2, N) in NTT form, contiguous; overwritten.
 
         Returns:
-            Residues of that shape in coefficient form. Their c1 is pseudorandom to the client, whatever it was.
+            The same array in coefficient form. Its c1 is pseudorandom to the client, whatever it was.
         """
         count, degree = len(ciphertexts), self.context.degree
-        modulus, transform = self.context.modulus, self.context.transform
-        u = self.context.encode(ternary((count, degree)))
-        zeros = np.stack([modulus.multiply(u, polynomial) for polynomial in self._key], axis=1)
-        total = transform.inverse(modulus.add(ciphertexts, zeros).reshape(-1, 2, degree))
-        noise = modulus.lift_signed(centred_binomial((2 * count, degree)))
-        return modulus.add(total, noise).reshape(ciphertexts.shape)
+        modulus = self.context.modulus
+        modulus.add_multiplied(ciphertexts, self.context.encode(ternary((count, degree))), self._key)
+        flat = ciphertexts.reshape(-1, 2, degree)
+        self.context.transform.inverse(flat, in_place=True)
+        modulus.add_small(flat, centred_binomial((2 * count, degree)))
+        return ciphertexts
 
 
-def expand_seed(seed: bytes, modulus: CrtModulus, degree: int) -> RingArray:
-    """Return the uniform polynomial of a public seed: residues (2, degree), taken to be in NTT form.
+def expand_seed(
+    seed: bytes, modulus: CrtModulus, degree: int, count: int = 1, out: RingArray | None = None
+) -> RingArray:
+    """Return the uniform polynomials of a public seed: residues (count, 2, degree), taken to be in NTT form.
 
-    The keystream of AES-256-CTR under the seed, a word a try, rejecting tries not below the prime: as FrodoKEM expands
-    its public matrix with AES, and ML-KEM its own in NTT form with SHAKE (FIPS 203, algorithm 7).
+    For each prime a keystream of AES-256-CTR under the seed, a word a try, rejecting tries not below the prime: as
+    FrodoKEM expands its public matrix with AES, and ML-KEM its own in NTT form with SHAKE (FIPS 203, algorithm 7).
+
+    Args:
+        out: residues (count, 2, degree) to write to, any strides; a new array if left out.
     """
-    planes = []
-    for index, prime in enumerate((modulus.p0, modulus.p1)):
+    if out is None:
+        out = np.empty((count, 2, degree), dtype=np.uint64)
+    if out.shape != (count, 2, degree) or out.dtype != np.uint64:
+        raise ParameterError(f"expected room for residues {(count, 2, degree)}, got {out.shape}")
+    for plane, prime in enumerate((modulus.p0, modulus.p1)):
         mask = np.uint64((1 << (prime - 1).bit_length()) - 1)
-        tries = degree + _SPARE_TRIES
-        kept = np.empty(0, dtype=np.uint64)
-        while kept.size < degree:
-            candidates = keystream(seed, bytes([index]) + bytes(15), tries) & mask
-            kept = candidates[candidates < prime][:degree]
+        tries = count * degree + _SPARE_TRIES
+        counter = bytes([plane]) + bytes(15)
+        while keep_below(keystream(seed, counter, tries), np.uint64(prime), mask, plane, out) < count * degree:
             tries *= 2
-        planes.append(kept)
-    return np.stack(planes)
+    return out
 
 
 def centred_binomial(shape: tuple[int, ...]) -> NDArray[np.int64]:

@@ -38,6 +38,7 @@ __all__ = [
     "MaskedCiphertexts",
     "SharesToCiphertextsClient",
     "SharesToCiphertextsServer",
+    "Upload",
     "server_share",
 ]
 
@@ -54,10 +55,44 @@ class SharesToCiphertextsClient:
         """Send the client's share, or any values of its own in [0, 2^64): polynomials (items, groups, N)."""
         context = self._keys.context
         items, groups, degree = share.shape
-        messages = context.modulus.lift(share.reshape(-1, degree), context.parameters.guard_bits)
-        seeds, bodies = self._keys.encrypt(messages)
-        channel.send(f"{label}/seeds", seeds.reshape(items, groups, SEED_BYTES))
-        channel.send(label, context.modulus.to_wire(bodies).reshape(items, groups, 2, degree, RESIDUE_BYTES))
+        by_group = share.swapaxes(0, 1).reshape(-1, degree)
+        seed, bodies = self._keys.encrypt(context.modulus.lift(by_group, context.parameters.guard_bits))
+        channel.send(f"{label}/seed", np.frombuffer(seed, dtype=np.uint8))
+        channel.send(label, context.modulus.to_wire(bodies).reshape(groups, items, 2, degree, RESIDUE_BYTES))
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Seeded ciphertexts as they travel.
+
+    Args:
+        seed: uint8 (32,), of all random components.
+        c0: uint8 (groups, items, 2, N, 6), in NTT form.
+        what: names the message in errors.
+    """
+
+    seed: NDArray[np.uint8]
+    c0: NDArray[np.uint8]
+    what: str
+
+    @classmethod
+    def receive(cls, channel: Channel, label: str, items: int, groups: int, degree: int) -> "Upload":
+        """Receive what the client sent under a label; the residues are not checked yet."""
+        seed = channel.receive(f"{label}/seed", np.uint8, (SEED_BYTES,))
+        wire = channel.receive(label, np.uint8, (groups, items, 2, degree, RESIDUE_BYTES))
+        return cls(seed, wire, f"{label} from {channel.peer}")
+
+    def ciphertexts(self, context: CkksContext) -> RingArray:
+        """Return the ciphertexts: residues (groups, items, 2, 2, N) in NTT form.
+
+        Raises:
+            ProtocolError: a residue is not below its prime.
+        """
+        groups, items = self.c0.shape[:2]
+        flat = np.empty((groups * items, 2, 2, context.degree), dtype=np.uint64)
+        context.modulus.from_wire(self.c0.reshape(-1, *self.c0.shape[2:]), self.what, out=flat[:, 0])
+        context.expand(self.seed.tobytes(), len(flat), out=flat[:, 1])
+        return flat.reshape(groups, items, *flat.shape[1:])
 
 
 class SharesToCiphertextsServer:
@@ -81,25 +116,14 @@ class SharesToCiphertextsServer:
         """
         context = self._context
         items, groups = shape
-        seeds = channel.receive(f"{label}/seeds", np.uint8, (items, groups, SEED_BYTES))
-        wire = channel.receive(label, np.uint8, (items, groups, 2, context.degree, RESIDUE_BYTES))
-        return self.unpack(seeds, wire, share, f"{label} from {channel.peer}")
-
-    def unpack(
-        self, seeds: NDArray[np.uint8], wire: NDArray[np.uint8], share: RingArray | None, what: str
-    ) -> RingArray:
-        """Return the ciphertexts (groups, items, 2, 2, N) of seeds (items, groups, 32) and a wire, as `run` does."""
-        context, (items, groups) = self._context, seeds.shape[:2]
-        degree = context.degree
-        bodies = context.modulus.from_wire(wire, what)
+        upload = Upload.receive(channel, label, items, groups, context.degree)
+        ciphertexts = upload.ciphertexts(context)
         if share is not None:
-            own = context.modulus.lift(share.reshape(-1, degree), context.parameters.guard_bits, _SHARE_OFFSET)
-            bodies = context.modulus.add(bodies, context.transform.forward(own).reshape(bodies.shape))
-        result = np.empty((groups, items, 2, 2, degree), dtype=np.uint64)
-        result[:, :, 0] = bodies.swapaxes(0, 1)
-        for group, item in np.ndindex(groups, items):
-            result[group, item, 1] = context.expand(seeds[item, group][None])[0]
-        return result
+            by_group = share.swapaxes(0, 1).reshape(-1, context.degree)
+            own = context.modulus.lift(by_group, context.parameters.guard_bits, _SHARE_OFFSET)
+            bodies = ciphertexts[:, :, 0]
+            bodies[:] = context.modulus.add(bodies, context.transform.forward(own).reshape(bodies.shape))
+        return ciphertexts
 
 
 @dataclass(frozen=True)
@@ -107,9 +131,9 @@ class MaskedCiphertexts:
     """What the server sends of a conversion, and what it keeps.
 
     Args:
-        c1: uint8 (items, groups, N, 10), the random components.
-        c0: uint8 (items, groups, n, 10), the masked coefficients that are needed.
-        mask: residues (items, groups, 2, n), uniform: m = what the client opens + this, mod Q, up to the dropped bits.
+        c1: uint8 (groups, items, 10 N), the random components.
+        c0: uint8 (groups, items, 10 n), the masked coefficients that are needed.
+        mask: residues (groups, items, 2, n), uniform: m = what the client opens + this, mod Q, up to the dropped bits.
             The server's alone.
     """
 
@@ -129,13 +153,12 @@ class CiphertextsToSharesServer:
         """Rerandomise and mask ciphertexts.
 
         Args:
-            ciphertexts: residues (items, groups, 2, 2, N) in NTT form.
+            ciphertexts: residues (groups, items, 2, 2, N) in NTT form, contiguous; overwritten.
             indices: the coefficients that are needed, (n,).
         """
-        items, groups = ciphertexts.shape[:2]
         modulus, degree = self._context.modulus, self._context.degree
         fresh = self._key.rerandomise(ciphertexts.reshape(-1, 2, 2, degree)).reshape(ciphertexts.shape)
-        mask = modulus.random((items, groups, len(indices)))
+        mask = modulus.random((*ciphertexts.shape[:2], len(indices)))
         masked = modulus.subtract(fresh[:, :, 0][..., indices], mask)
         return MaskedCiphertexts(modulus.to_short_wire(fresh[:, :, 1]), modulus.to_short_wire(masked), mask)
 
@@ -155,7 +178,7 @@ class CiphertextsToSharesServer:
             shift: t, bits to drop.
         """
         mask = self.send(channel, label, self.mask(ciphertexts, indices))
-        return server_share(self._context.modulus, mask, shift)
+        return server_share(self._context.modulus, mask, shift).swapaxes(0, 1)
 
 
 class CiphertextsToSharesClient:
@@ -183,12 +206,12 @@ class CiphertextsToSharesClient:
         items, groups, count = shape
         modulus, degree = self._keys.context.modulus, self._keys.context.degree
         what = f"{label} from {channel.peer}"
-        c1 = channel.receive(label, np.uint8, (items, groups, degree, SHORT_BYTES))
-        c0 = channel.receive(f"{label}/c0", np.uint8, (items, groups, count, SHORT_BYTES))
+        c1 = channel.receive(label, np.uint8, (groups, items, SHORT_BYTES * degree))
+        c0 = channel.receive(f"{label}/c0", np.uint8, (groups, items, SHORT_BYTES * count))
         randoms = modulus.from_short_wire(c1, what).reshape(-1, 2, degree)
-        product = self._keys.multiply_by_secret(randoms).reshape(items, groups, 2, degree)
+        product = self._keys.multiply_by_secret(randoms).reshape(groups, items, 2, degree)
         opened = modulus.add(modulus.from_short_wire(c0, what), product[..., indices])
-        return modulus.shift_right(opened, shift)
+        return modulus.shift_right(opened, shift).swapaxes(0, 1)
 
 
 def server_share(modulus: CrtModulus, residues: RingArray, shift: int) -> RingArray:

@@ -12,10 +12,14 @@ import numba
 import numpy as np
 
 __all__ = [
+    "BLOCK",
     "MAX_TERMS",
     "add",
+    "add_multiplied",
+    "add_small",
     "from_short_wire",
     "from_wire",
+    "keep_below",
     "lift",
     "lift_signed",
     "multiply",
@@ -33,7 +37,8 @@ _LIMB_BITS = np.uint64(24)
 _LIMB_MASK = np.uint64((1 << 24) - 1)
 _WORD = np.uint64(32)
 _WORD_MASK = np.uint64((1 << 32) - 1)
-_BLOCK = 512
+BLOCK = 512
+"""Residues that `multiply_accumulate` works on at a time, of every polynomial."""
 
 
 def _compiled(function: Any) -> Any:
@@ -101,39 +106,90 @@ def multiply(a, b, primes, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def multiply_accumulate(weights, groups, inputs, primes, out):  # type: ignore[no-untyped-def]
-    """out[q] = sum over k of weights[k] inputs[groups[k], q], element by element.
+def add_multiplied(a, b, key, primes):  # type: ignore[no-untyped-def]
+    """a[i, q] += b[i] key[q], in place; a (count, parts, 2, n), b (count, 2, n), key (parts, 2, n)."""
+    for i in range(a.shape[0]):
+        for q in range(a.shape[1]):
+            for r in range(2):
+                p = primes[r]
+                inverse = 1.0 / np.float64(p)
+                for j in range(a.shape[3]):
+                    product = _multiply_mod(b[i, r, j], key[q, r, j], p, inverse)
+                    a[i, q, r, j] = _add_mod(a[i, q, r, j], product, p)
 
-    Args: weights (terms, 2, n), groups (terms,) int64, inputs (any, count, 2, n), out (count, 2, n); at most MAX_TERMS.
+
+@_compiled
+def add_small(a, values, primes):  # type: ignore[no-untyped-def]
+    """a[i] += values[i], in place, for signed values (count, n) of magnitude below both primes."""
+    for i in range(a.shape[0]):
+        for r in range(2):
+            p = primes[r]
+            for j in range(a.shape[2]):
+                value = np.uint64(values[i, j])  # negative ones wrap, and the sum with p unwraps them
+                a[i, r, j] = _add_mod(a[i, r, j], min(value, value + p), p)
+
+
+@_compiled
+def keep_below(words, prime, mask, plane, out):  # type: ignore[no-untyped-def]
+    """Fill out[:, plane] in order with the words that are below the prime after masking; return how many there were."""
+    count, n = out.shape[0], out.shape[2]
+    wanted = count * n
+    largest = np.uint64(0)
+    for i in range(min(wanted, words.size)):
+        largest = max(largest, words[i] & mask)
+    if largest < prime and words.size >= wanted:  # nothing is rejected, as nearly always
+        for i in range(count):
+            row, source = out[i, plane], words[i * n : (i + 1) * n]
+            for j in range(n):
+                row[j] = source[j] & mask
+        return wanted
+    kept = 0
+    for i in range(words.size):
+        value = words[i] & mask
+        if value < prime and kept < wanted:
+            out[kept // n, plane, kept % n] = value
+            kept += 1
+    return kept
+
+
+@_compiled
+def multiply_accumulate(weights, groups, bounds, inputs, primes, out):  # type: ignore[no-untyped-def]
+    """out[g, q] = sum over k in bounds[g] : bounds[g + 1] of weights[k] inputs[groups[k], q], element by element.
+
+    Args: weights (2, n / block, any, block): the polynomials, cut in the order of reading; groups (any,) int64; bounds
+    (g + 1,) int64, at most MAX_TERMS apart; inputs (any, count, 2, n); out (g, count, 2, n).
 
     Residues are cut into limbs of 24 bits, whose products are summed without reduction, so that the inner loop is
-    four 32-bit multiplications that vectorise; one reduction at the end.
+    four 32-bit multiplications that vectorise; one reduction at the end. The inputs' part of a block stays in cache
+    while the weights, which are read once, stream past.
     """
-    low, middle, high = (np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.uint64))
+    block = weights.shape[3]
+    low, middle, high = (np.empty(block, np.uint64), np.empty(block, np.uint64), np.empty(block, np.uint64))
     for r in range(2):
         p = primes[r]
         inverse = 1.0 / np.float64(p)
         shift_24, shift_48 = np.uint64(1 << 24), _reduce(np.uint64(1 << 48), p, inverse)
-        for start in range(0, out.shape[2], _BLOCK):
-            size = min(_BLOCK, out.shape[2] - start)
-            for q in range(out.shape[0]):
-                low[:], middle[:], high[:] = 0, 0, 0
-                for k in range(weights.shape[0]):
-                    w = weights[k, r, start : start + size]
-                    x = inputs[groups[k], q, r, start : start + size]
-                    for j in range(size):
-                        w_low, w_high = w[j] & _LIMB_MASK, (w[j] >> _LIMB_BITS) & _LIMB_MASK
-                        x_low, x_high = x[j] & _LIMB_MASK, (x[j] >> _LIMB_BITS) & _LIMB_MASK
-                        low[j] += w_low * x_low
-                        middle[j] += w_low * x_high + w_high * x_low
-                        high[j] += w_high * x_high
-                for j in range(size):
-                    total = _add_mod(
-                        _multiply_mod(_reduce(middle[j], p, inverse), shift_24, p, inverse),
-                        _multiply_mod(_reduce(high[j], p, inverse), shift_48, p, inverse),
-                        p,
-                    )
-                    out[q, r, start + j] = _add_mod(total, _reduce(low[j], p, inverse), p)
+        for b in range(weights.shape[1]):
+            start = b * block
+            for g in range(out.shape[0]):
+                for q in range(out.shape[1]):
+                    low[:], middle[:], high[:] = 0, 0, 0
+                    for k in range(bounds[g], bounds[g + 1]):
+                        w, x = weights[r, b, k], inputs[groups[k], q, r, start : start + block]
+                        for j in range(block):
+                            w_low, w_high = w[j] & _LIMB_MASK, (w[j] >> _LIMB_BITS) & _WORD_MASK
+                            x_low, x_high = x[j] & _LIMB_MASK, (x[j] >> _LIMB_BITS) & _WORD_MASK
+                            low[j] += w_low * x_low
+                            middle[j] += w_low * x_high + w_high * x_low
+                            high[j] += w_high * x_high
+                    result = out[g, q, r, start : start + block]
+                    for j in range(block):
+                        total = _add_mod(
+                            _multiply_mod(_reduce(middle[j], p, inverse), shift_24, p, inverse),
+                            _multiply_mod(_reduce(high[j], p, inverse), shift_48, p, inverse),
+                            p,
+                        )
+                        result[j] = _add_mod(total, _reduce(low[j], p, inverse), p)
 
 
 @_compiled
@@ -187,67 +243,62 @@ def shift_right(residues, primes, inverse_of_p0, bits, out):  # type: ignore[no-
 
 @_compiled
 def to_wire(residues, out):  # type: ignore[no-untyped-def]
-    """Write each residue's six low bytes, little-endian; residues flat, out uint8 (6 count,)."""
-    for i in range(residues.size):
-        value = residues[i]
-        for b in range(6):
-            out[6 * i + b] = np.uint8(value >> np.uint64(8 * b))
+    """Write each residue's 48 bits, little-endian: four to three words; residues (4 m,), out uint64 (3 m,)."""
+    for i in range(residues.size // 4):
+        r0, r1, r2, r3 = residues[4 * i], residues[4 * i + 1], residues[4 * i + 2], residues[4 * i + 3]
+        out[3 * i] = r0 | (r1 << np.uint64(48))
+        out[3 * i + 1] = (r1 >> np.uint64(16)) | (r2 << _WORD)
+        out[3 * i + 2] = (r2 >> _WORD) | (r3 << np.uint64(16))
 
 
 @_compiled
 def from_wire(wire, primes, out):  # type: ignore[no-untyped-def]
-    """Read residues (count, 2, n) from six bytes each; return whether all are below their primes."""
+    """Read residues (count, 2, n) from `to_wire`'s words; return whether all are below their primes; 4 divides n."""
+    low_48, low_16 = np.uint64((1 << 48) - 1), np.uint64((1 << 16) - 1)
+    n = out.shape[2]
     position = 0
     valid = True
     for i in range(out.shape[0]):
         for r in range(2):
-            for j in range(out.shape[2]):
-                value = np.uint64(0)
-                for b in range(6):
-                    value |= np.uint64(wire[position + b]) << np.uint64(8 * b)
-                position += 6
-                out[i, r, j] = value
-                valid &= value < primes[r]
+            row, words = out[i, r], wire[position : position + 3 * n // 4]
+            position += 3 * n // 4
+            largest = np.uint64(0)
+            for j in range(n // 4):
+                w0, w1, w2 = words[3 * j], words[3 * j + 1], words[3 * j + 2]
+                r0, r1 = w0 & low_48, (w0 >> np.uint64(48)) | ((w1 & _WORD_MASK) << np.uint64(16))
+                r2, r3 = (w1 >> _WORD) | ((w2 & low_16) << _WORD), w2 >> np.uint64(16)
+                row[4 * j], row[4 * j + 1], row[4 * j + 2], row[4 * j + 3] = r0, r1, r2, r3
+                largest = max(largest, max(max(r0, r1), max(r2, r3)))
+            valid &= largest < primes[r]
     return valid
 
 
 @_compiled
-def to_short_wire(residues, primes, inverse_of_p0, dropped, out):  # type: ignore[no-untyped-def]
-    """Write the integer of each residue pair without its `dropped` low bits in ten bytes, little-endian."""
+def to_short_wire(residues, primes, inverse_of_p0, dropped, low, high):  # type: ignore[no-untyped-def]
+    """Write the integer of each residue pair without its `dropped` low bits: 64 bits to `low`, the rest to `high`."""
     p0, p1 = primes[0], primes[1]
     inverse = 1.0 / np.float64(p1)
     drop = np.uint64(dropped)
-    position = 0
     for i in range(residues.shape[0]):
         for j in range(residues.shape[2]):
-            high, low = _compose(residues[i, 0, j], residues[i, 1, j], p0, p1, inverse, inverse_of_p0)
-            low = (low >> drop) | (high << (np.uint64(64) - drop))
-            high >>= drop
-            for b in range(8):
-                out[position + b] = np.uint8(low >> np.uint64(8 * b))
-            out[position + 8] = np.uint8(high)
-            out[position + 9] = np.uint8(high >> np.uint64(8))
-            position += 10
+            upper, lower = _compose(residues[i, 0, j], residues[i, 1, j], p0, p1, inverse, inverse_of_p0)
+            low[i, j] = (lower >> drop) | (upper << (np.uint64(64) - drop))
+            high[i, j] = np.uint16(upper >> drop)
 
 
 @_compiled
-def from_short_wire(wire, primes, scales_low, scales_high, limit_high, limit_low, out):  # type: ignore[no-untyped-def]
-    """Read ten-byte integers to residues of v scale (words low and high); return whether all are within the limit."""
-    position = 0
+def from_short_wire(low, high, primes, scales_low, scales_high, limit_high, limit_low, out):  # type: ignore[no-untyped-def]
+    """Return in `out` the residues of v scale, v by its words, and whether all v are within the limit."""
     valid = True
     for i in range(out.shape[0]):
-        for j in range(out.shape[2]):
-            low, high = np.uint64(0), np.uint64(0)
-            for b in range(8):
-                low |= np.uint64(wire[position + b]) << np.uint64(8 * b)
-            for b in range(2):
-                high |= np.uint64(wire[position + 8 + b]) << np.uint64(8 * b)
-            position += 10
-            valid &= high < limit_high or (high == limit_high and low <= limit_low)
-            for r in range(2):
-                p = primes[r]
-                inverse = 1.0 / np.float64(p)
-                upper = _multiply_mod(high, scales_high[r], p, inverse)
-                lower = _multiply_mod(_reduce(low, p, inverse), scales_low[r], p, inverse)
+        for r in range(2):
+            p = primes[r]
+            inverse = 1.0 / np.float64(p)
+            for j in range(out.shape[2]):
+                upper = _multiply_mod(np.uint64(high[i, j]), scales_high[r], p, inverse)
+                lower = _multiply_mod(_reduce(low[i, j], p, inverse), scales_low[r], p, inverse)
                 out[i, r, j] = _add_mod(upper, lower, p)
+        for j in range(out.shape[2]):
+            upper = np.uint64(high[i, j])
+            valid &= upper < limit_high or (upper == limit_high and low[i, j] <= limit_low)
     return valid

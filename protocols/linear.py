@@ -26,20 +26,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.channel import Channel
-from protocols.ckks import SEED_BYTES, CkksContext, ClientKeys, PublicKey
+from protocols.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.conversion import (
     CiphertextsToSharesClient,
     CiphertextsToSharesServer,
     MaskedCiphertexts,
     SharesToCiphertextsClient,
-    SharesToCiphertextsServer,
+    Upload,
     server_share,
 )
 from protocols.errors import ParameterError
 from protocols.packing import ConvPlan, ConvShape
 from protocols.plain_convolution import PlainConvolution, quantise
 from protocols.planner import plan_convolution
-from protocols.ring import RESIDUE_BYTES, RingArray, encode, random_ring
+from protocols.ring import RingArray, encode, random_ring
 
 __all__ = [
     "MaskedProducts",
@@ -49,9 +49,9 @@ __all__ = [
     "fully_connected_shape",
 ]
 
-Multiply = Callable[[NDArray[np.uint8], NDArray[np.uint8]], Callable[[], MaskedCiphertexts]]
-"""Takes the client's upload (seeds and wire of the encryptions of r); what it returns gives the masked encryptions of
-conv(r, w), when it is called, once and in the order of the uploads. So the work may be done elsewhere meanwhile."""
+Multiply = Callable[[Upload], Callable[[], MaskedCiphertexts]]
+"""Takes the client's encryptions of r; what it returns gives the masked encryptions of conv(r, w) when it is called,
+once and in the order of the uploads. So the work may be done elsewhere meanwhile."""
 
 
 def fully_connected_shape(features_in: int, features_out: int) -> ConvShape:
@@ -117,12 +117,15 @@ class PrivateConvolutionClient:
 
 
 def encode_weights(context: CkksContext, plan: ConvPlan, weight: NDArray[np.float64]) -> RingArray:
-    """Return the weight polynomials of a layer in NTT form: residues (products, 2, N), in the order of `plan.blocks()`.
+    """Return the weight polynomials of a layer in NTT form, in the order of `plan.blocks()`.
+
+    Residues (2, N / block, products, block): see `CrtModulus.in_blocks`.
 
     Args:
         weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits).
     """
-    return context.encode(plan.pack_weights(quantise(weight, context.parameters.weight_bits)))
+    polynomials = plan.pack_weights(quantise(weight, context.parameters.weight_bits))
+    return context.modulus.in_blocks(context.encode(polynomials))
 
 
 class MaskedProducts:
@@ -132,45 +135,50 @@ class MaskedProducts:
         plan: of the layer.
         public_key: the client's.
         polynomials: returns what `encode_weights` returned; asked at every run, so that it may be mapped from a file.
+        on_stage: called as the stages of a run begin: "unpack", "multiply-accumulate", "mask", and at its "end".
     """
 
-    def __init__(self, plan: ConvPlan, public_key: PublicKey, polynomials: Callable[[], RingArray]) -> None:
+    def __init__(
+        self,
+        plan: ConvPlan,
+        public_key: PublicKey,
+        polynomials: Callable[[], RingArray],
+        on_stage: Callable[[str], None] = lambda stage: None,
+    ) -> None:
+        self._on_stage = on_stage
         self._plan, self._context, self._polynomials = plan, public_key.context, polynomials
-        self._upload = SharesToCiphertextsServer(self._context)
         self._download = CiphertextsToSharesServer(public_key)
         blocks = np.array(plan.blocks(), dtype=np.int64).reshape(-1, 2)
         self._groups_in = blocks[:, 1].copy()
         self._bounds = np.searchsorted(blocks[:, 0], np.arange(plan.groups_out + 1))
 
-    def begin(self, seeds: NDArray[np.uint8], wire: NDArray[np.uint8]) -> Callable[[], MaskedCiphertexts]:
+    def begin(self, upload: Upload) -> Callable[[], MaskedCiphertexts]:
         """Return what does all of `run` when it is called: a `Multiply`."""
-        return lambda: self.run(seeds, wire)
+        return lambda: self.run(upload)
 
-    def run(
-        self, seeds: NDArray[np.uint8], wire: NDArray[np.uint8], groups_out: slice | None = None
-    ) -> MaskedCiphertexts:
+    def run(self, upload: Upload, groups_out: slice | None = None) -> MaskedCiphertexts:
         """Multiply by the weights, accumulate, rerandomise and mask.
 
         Args:
-            seeds, wire: uint8 (items, groups_in, 32) and (items, groups_in, 2, N, 6), the client's encryptions.
+            upload: the client's encryptions.
             groups_out: which output ciphertexts; all if left out.
 
         Raises:
-            ProtocolError: the wire does not hold residues.
+            ProtocolError: the upload does not hold residues.
         """
-        inputs = self._upload.unpack(seeds, wire, None, "a layer's upload from client")
-        items, degree = seeds.shape[0], self._context.degree
-        flat = inputs.reshape(len(inputs), 2 * items, 2, degree)
-        polynomials = self._polynomials()
-        totals = [
-            self._context.modulus.multiply_accumulate(
-                polynomials[self._bounds[g] : self._bounds[g + 1]],
-                self._groups_in[self._bounds[g] : self._bounds[g + 1]],
-                flat,
-            ).reshape(items, 2, 2, degree)
-            for g in range(*(groups_out or slice(None)).indices(self._plan.groups_out))
-        ]
-        return self._download.mask(np.stack(totals, axis=1), self._plan.output_indices)
+        self._on_stage("unpack")
+        inputs = upload.ciphertexts(self._context)
+        self._on_stage("multiply-accumulate")
+        groups_in, items, *polynomial = inputs.shape
+        flat = inputs.reshape(groups_in, 2 * items, *polynomial[1:])
+        first, last, _ = (groups_out or slice(None)).indices(self._plan.groups_out)
+        bounds = self._bounds[first : last + 1]
+        totals = self._context.modulus.multiply_accumulate(self._polynomials(), self._groups_in, bounds, flat)
+        totals = totals.reshape(len(totals), items, *polynomial)
+        self._on_stage("mask")
+        masked = self._download.mask(totals, self._plan.output_indices)
+        self._on_stage("end")
+        return masked
 
 
 class PrivateConvolutionServer:
@@ -216,15 +224,14 @@ class PrivateConvolutionServer:
 
     def receive(self, channel: Channel, batch: int = 1) -> None:
         """The first half of `prepare`: take the client's offer. Other layers may do so before this one answers."""
-        items, groups, degree = batch * self.plan.tile_count, self.plan.groups_in, self._context.degree
-        seeds = channel.receive(f"{self.label}/upload/seeds", np.uint8, (items, groups, SEED_BYTES))
-        wire = channel.receive(f"{self.label}/upload", np.uint8, (items, groups, 2, degree, RESIDUE_BYTES))
-        self._begun.append(self._multiply(seeds, wire))
+        items, groups = batch * self.plan.tile_count, self.plan.groups_in
+        upload = Upload.receive(channel, f"{self.label}/upload", items, groups, self._context.degree)
+        self._begun.append(self._multiply(upload))
 
     def answer(self, channel: Channel, batch: int = 1) -> None:
         """The second half: send the masked conv(r, w), and keep the mask."""
         mask = self._download.send(channel, f"{self.label}/download", self._begun.popleft()())
-        planes = [self.plan.unpack_outputs(mask[:, :, prime]) for prime in range(2)]
+        planes = [self.plan.unpack_outputs(mask[:, :, prime].swapaxes(0, 1)) for prime in range(2)]
         residues = np.stack([plane.reshape(*plane.shape[:2], -1) for plane in planes], axis=2)
         self._pool.setdefault(batch, deque()).append(residues)
 

@@ -36,24 +36,26 @@ class NumberTheoreticTransform:
         scale = [pow(degree, -1, p) for p in (modulus.p0, modulus.p1)]
         self._scale = np.array(scale, dtype=np.uint64)
 
-    def forward(self, polynomials: RingArray) -> RingArray:
-        """Return coefficients (count, 2, N) in NTT form (bit-reversed order)."""
-        out = self._copy(polynomials)
+    def forward(self, polynomials: RingArray, in_place: bool = False) -> RingArray:
+        """Return coefficients (count, 2, N) in NTT form (bit-reversed order); `in_place` overwrites them."""
+        out = self._room(polynomials, in_place)
         _forward(out, self._roots, self._primes)
         return out
 
-    def inverse(self, values: RingArray) -> RingArray:
-        """Return values in NTT form (count, 2, N) as coefficients."""
-        out = self._copy(values)
+    def inverse(self, values: RingArray, in_place: bool = False) -> RingArray:
+        """Return values in NTT form (count, 2, N) as coefficients; `in_place` overwrites them."""
+        out = self._room(values, in_place)
         _inverse(out, self._inverse_roots, self._scale, self._primes)
         return out
 
-    def _copy(self, array: RingArray) -> RingArray:
+    def _room(self, array: RingArray, in_place: bool) -> RingArray:
         if array.ndim != 3 or array.shape[1:] != (2, self._degree) or array.dtype != np.uint64:
             raise ParameterError(
                 f"expected uint64 residues (count, 2, {self._degree}), got {array.dtype} {array.shape}"
             )
-        return np.array(array, order="C")
+        if in_place and not array.flags.c_contiguous:
+            raise ParameterError("expected contiguous residues to overwrite, got others")
+        return array if in_place else np.array(array, order="C")
 
 
 @lru_cache(maxsize=16)

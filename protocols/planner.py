@@ -72,8 +72,8 @@ class CostModel:
 
 
 def bytes_up(plan: ConvPlan) -> int:
-    """Return the bytes of a plan's upload for one image: c0 and a seed for every ciphertext."""
-    return plan.tile_count * plan.groups_in * (2 * RESIDUE_BYTES * plan.degree + SEED_BYTES)
+    """Return the bytes of a plan's upload for one image: c0 of every ciphertext, and a seed."""
+    return plan.tile_count * plan.groups_in * 2 * RESIDUE_BYTES * plan.degree + SEED_BYTES
 
 
 def bytes_down(plan: ConvPlan) -> int:

@@ -116,24 +116,54 @@ class CrtModulus:
         kernels.multiply(_planes(a), _planes(b), self.primes, _planes(out))
         return out
 
-    def multiply_accumulate(self, weights: RingArray, groups: NDArray[np.int64], inputs: RingArray) -> RingArray:
-        """Return sum over k of weights[k] inputs[groups[k]], element by element, without intermediate reduction.
+    def in_blocks(self, polynomials: RingArray) -> RingArray:
+        """Arrange weight polynomials (any, 2, n) in the order in which `multiply_accumulate` reads them.
+
+        Returns:
+            Residues (2, n / block, any, block), contiguous; block is 512, or n if that is less or no multiple.
+        """
+        n = polynomials.shape[-1]
+        block = kernels.BLOCK if n % kernels.BLOCK == 0 else n
+        return np.ascontiguousarray(polynomials.reshape(-1, 2, n // block, block).transpose(1, 2, 0, 3))
+
+    def multiply_accumulate(
+        self, weights: RingArray, groups: NDArray[np.int64], bounds: NDArray[np.int64], inputs: RingArray
+    ) -> RingArray:
+        """Return sums over k of weights[k] inputs[groups[k]], element by element, without intermediate reduction.
 
         Args:
-            weights: residues (terms, 2, n), at most 2^14 terms.
-            groups: (terms,), each in [0, inputs.shape[0]).
+            weights: residues `in_blocks` of polynomials (any, 2, n).
+            groups: (any,), each in [0, inputs.shape[0]).
+            bounds: (sums + 1,), ascending: sum g is over bounds[g] <= k < bounds[g + 1], at most 2^14 terms.
             inputs: residues (any, count, 2, n).
 
         Returns:
-            Residues (count, 2, n).
+            Residues (sums, count, 2, n).
         """
-        if len(weights) > kernels.MAX_TERMS or groups.shape != (len(weights),):
-            raise ParameterError(f"expected at most {kernels.MAX_TERMS} weights, a group each, got {weights.shape}")
-        if weights.shape[1:] != inputs.shape[2:] or np.any((groups < 0) | (groups >= len(inputs))):
-            raise ParameterError(f"expected groups and residues of one shape, got {weights.shape}, {inputs.shape}")
-        out = np.empty(inputs.shape[1:], dtype=np.uint64)
-        kernels.multiply_accumulate(weights, groups, np.ascontiguousarray(inputs), self.primes, out)
+        n = weights.shape[1] * weights.shape[3]
+        if weights.shape[0] != 2 or groups.shape != weights.shape[2:3] or inputs.shape[2:] != (2, n):
+            raise ParameterError(f"expected weights and inputs that fit, got {weights.shape} and {inputs.shape}")
+        if np.any((groups < 0) | (groups >= len(inputs))) or bounds[0] < 0 or bounds[-1] > len(groups):
+            raise ParameterError(f"expected groups below {len(inputs)} and bounds up to {len(groups)}")
+        if np.any((np.diff(bounds) < 0) | (np.diff(bounds) > kernels.MAX_TERMS)):
+            raise ParameterError(f"expected ascending bounds at most {kernels.MAX_TERMS} apart")
+        out = np.empty((len(bounds) - 1, *inputs.shape[1:]), dtype=np.uint64)
+        kernels.multiply_accumulate(weights, groups, bounds, np.ascontiguousarray(inputs), self.primes, out)
         return out
+
+    def add_multiplied(self, a: RingArray, b: RingArray, key: RingArray) -> None:
+        """Add b[i] key[q] to a[i, q], in place: a (count, parts, 2, n), b (count, 2, n), key (parts, 2, n)."""
+        if a.shape != (len(b), len(key), *b.shape[1:]) or key.shape[1:] != b.shape[1:] or not a.flags.c_contiguous:
+            raise ParameterError(
+                f"expected shapes (c, q, 2, n), (c, 2, n), (q, 2, n), got {a.shape}, {b.shape}, {key.shape}"
+            )
+        kernels.add_multiplied(a, b, key, self.primes)
+
+    def add_small(self, a: RingArray, values: NDArray[np.int64]) -> None:
+        """Add signed integers (count, n) of magnitude below 2^40 to residues a (count, 2, n), contiguous, in place."""
+        if a.shape != (len(values), 2, *values.shape[1:]) or not a.flags.c_contiguous:
+            raise ParameterError(f"expected residues {(len(values), 2, *values.shape[1:])}, got {a.shape}")
+        kernels.add_small(a, values, self.primes)
 
     def lift(self, values: RingArray, scale_bits: int, offset: int = 0) -> RingArray:
         """Map the integers (v + offset) 2^scale_bits, 0 <= v < 2^64, to residues of shape (..., 2, n).
@@ -167,28 +197,46 @@ class CrtModulus:
         return out
 
     def to_wire(self, residues: RingArray) -> NDArray[np.uint8]:
-        """Pack residues (..., 2, n) into six bytes each: uint8 (..., 2, n, 6)."""
+        """Pack residues (..., 2, n), 4 divides n, into six bytes each: uint8 (..., 2, n, 6)."""
+        _check_fours(residues.shape[-1])
         out = np.empty((*residues.shape, RESIDUE_BYTES), dtype=np.uint8)
-        kernels.to_wire(np.ascontiguousarray(residues).reshape(-1), out.reshape(-1))
+        flat = _planes(np.ascontiguousarray(residues)).reshape(-1)
+        kernels.to_wire(flat, out.reshape(-1).view(np.uint64))
         return out
 
-    def from_wire(self, wire: NDArray[np.uint8], what: str) -> RingArray:
+    def from_wire(self, wire: NDArray[np.uint8], what: str, out: RingArray | None = None) -> RingArray:
         """Unpack what `to_wire` packed.
+
+        Args:
+            out: residues (count, 2, n) to write to, any strides; a new array of the wire's shape if left out.
 
         Raises:
             ProtocolError: a residue is not below its prime; `what` names the message.
         """
         _check_width(wire, RESIDUE_BYTES)
-        out = np.empty(wire.shape[:-1], dtype=np.uint64)
-        if not kernels.from_wire(np.ascontiguousarray(wire).reshape(-1), self.primes, _planes(out)):
+        _check_fours(wire.shape[-2])
+        if out is None:
+            out = np.empty(wire.shape[:-1], dtype=np.uint64)
+        planes = _planes(out)
+        if planes.size * RESIDUE_BYTES != wire.size or not np.shares_memory(planes, out):
+            raise ParameterError(f"expected room for {wire.shape}, got {out.shape}")
+        if not kernels.from_wire(_words(wire), self.primes, planes):
             raise ProtocolError(f"{what}: expected residues below {self.p0} and {self.p1}, got a larger one")
         return out
 
     def to_short_wire(self, residues: RingArray) -> NDArray[np.uint8]:
-        """Compose residues (..., 2, n) to integers in [0, Q), drop their 13 low bits: uint8 (..., n, 10)."""
+        """Compose residues (..., 2, n) to integers in [0, Q), drop their 13 low bits: uint8 (..., 10 n).
+
+        Of the n integers first the low words, eight bytes each, then the high ones, two bytes each.
+        """
         residues = np.ascontiguousarray(residues)
-        out = np.empty((*residues.shape[:-2], residues.shape[-1], SHORT_BYTES), dtype=np.uint8)
-        kernels.to_short_wire(_planes(residues), self.primes, self._inverse_of_p0, DROPPED_BITS, out.reshape(-1))
+        n = residues.shape[-1]
+        out = np.empty((*residues.shape[:-2], SHORT_BYTES * n), dtype=np.uint8)
+        low, high = _short_words(out.reshape(-1, SHORT_BYTES * n))
+        planes = _planes(residues)
+        low_words, high_words = np.empty((len(planes), n), dtype=np.uint64), np.empty((len(planes), n), dtype=np.uint16)
+        kernels.to_short_wire(planes, self.primes, self._inverse_of_p0, DROPPED_BITS, low_words, high_words)
+        low[:], high[:] = low_words.view(np.uint8), high_words.view(np.uint8)
         return out
 
     def from_short_wire(self, wire: NDArray[np.uint8], what: str) -> RingArray:
@@ -197,14 +245,16 @@ class CrtModulus:
         Raises:
             ProtocolError: an integer is not below Q; `what` names the message.
         """
-        _check_width(wire, SHORT_BYTES)
-        out = np.empty((*wire.shape[:-2], 2, wire.shape[-2]), dtype=np.uint64)
+        if wire.dtype != np.uint8 or wire.ndim < 1 or wire.shape[-1] % SHORT_BYTES:
+            raise ParameterError(f"expected bytes of shape (..., 10 n), got {wire.dtype} {wire.shape}")
+        n = wire.shape[-1] // SHORT_BYTES
+        out = np.empty((*wire.shape[:-1], 2, n), dtype=np.uint64)
+        low, high = _short_words(np.ascontiguousarray(wire).reshape(-1, wire.shape[-1]))
+        words = np.ascontiguousarray(low).view(np.uint64), np.ascontiguousarray(high).view(np.uint16)
         shifts = self._powers_of_two(DROPPED_BITS), self._powers_of_two(DROPPED_BITS + 64)
         bound = (self.p0 * self.p1 - 1) >> DROPPED_BITS
         limits = np.uint64(bound >> 64), np.uint64(bound % 2**64)
-        if not kernels.from_short_wire(
-            np.ascontiguousarray(wire).reshape(-1), self.primes, *shifts, *limits, _planes(out)
-        ):
+        if not kernels.from_short_wire(*words, self.primes, *shifts, *limits, _planes(out)):
             raise ProtocolError(f"{what}: expected integers below Q = {self.p0} {self.p1}, got a larger one")
         return out
 
@@ -243,6 +293,23 @@ def _random_below(bound: int, count: int) -> RingArray:
         kept.append(draws[draws < bound][:missing])
         missing -= len(kept[-1])
     return np.concatenate(kept)
+
+
+def _words(wire: NDArray[np.uint8]) -> RingArray:
+    """View bytes as words; copied if they do not begin at a multiple of eight."""
+    flat = np.ascontiguousarray(wire).reshape(-1)
+    return (flat if flat.ctypes.data % 8 == 0 else flat.copy()).view(np.uint64)
+
+
+def _short_words(wire: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Split rows of 10 n bytes into the bytes of n low words and of n high ones."""
+    n = wire.shape[-1] // SHORT_BYTES
+    return wire[:, : 8 * n], wire[:, 8 * n :]
+
+
+def _check_fours(n: int) -> None:
+    if n % 4:
+        raise ParameterError(f"expected a multiple of four residues in a row, got {n}")
 
 
 def _check_width(wire: NDArray[np.uint8], width: int) -> None:
