@@ -7,6 +7,7 @@ status 2: nothing is left waiting.
 import json
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -40,6 +41,7 @@ from protocols.network_profile import NONE, NetworkProfile
 
 __all__ = ["PartyOptions", "run_party"]
 
+_EVENT_LOCK = threading.Lock()
 _GRACE_SECONDS, _FOLLOWER_SECONDS = 1.0, 4.0  # one rank ends all: the one that failed first
 
 
@@ -217,6 +219,8 @@ def _resident_bytes() -> int:
 
 
 def _event(options: PartyOptions, event: str, **fields: Any) -> None:
-    if options.events:
+    if not options.events:
+        return
+    with _EVENT_LOCK:  # the background task reports its progress too
         sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
         sys.stdout.flush()

@@ -186,8 +186,10 @@ def main(role: str, model: str, runs: str, cache: str) -> int:
         sys.stdout.write(json.dumps(said) + "\n")
         for channel in channels:
             channel.close()
-    except HybridFaceError as error:
-        sys.stderr.write(f"{role}: {error}\n")
+    except Exception as error:  # whatever it is, the other ranks must not wait for this one
+        what = "" if isinstance(error, HybridFaceError) else f"internal error: {type(error).__name__}: "
+        sys.stderr.write(f"{role}: {what}{error}\n")
+        sys.stderr.flush()
         world.abort(2)
     return 0
 

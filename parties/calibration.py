@@ -83,18 +83,26 @@ def calibration_path(directory: Path) -> Path:
 
 
 def save_calibration(model: CostModel, path: Path) -> None:
-    """Write the constants, not the network, as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Write the constants, not the network, as JSON.
+
+    Raises:
+        ParameterError: the file cannot be written.
+    """
     temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({name: getattr(model, name) for name in _TIMES}, indent=2) + "\n")
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary.write_text(json.dumps({name: getattr(model, name) for name in _TIMES}, indent=2) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise ParameterError(f"expected to write {path.name} to a cache folder: {error.strerror}") from error
 
 
 def load_calibration(path: Path, network: NetworkProfile) -> CostModel:
     """Return the constants that were measured on this machine, else the default ones, for a network.
 
     Raises:
-        ParameterError: the file is there, but does not hold the constants.
+        ParameterError: the file is there, but does not hold the constants. The message may go to a peer, so it tells
+            neither the folder nor what the file holds.
     """
     if not path.is_file():
         return replace(CostModel(), network=network)
@@ -102,8 +110,8 @@ def load_calibration(path: Path, network: NetworkProfile) -> CostModel:
         document = json.loads(path.read_text())
         times: dict[str, Any] = {name: float(document[name]) for name in _TIMES}
         return CostModel(**times, network=network)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ParameterError(f"{path}: expected calibrated times, got {error}; repeat hybridface calibrate") from error
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ParameterError(f"{path.name}: expected calibrated times, repeat hybridface calibrate") from error
 
 
 def _milliseconds(operation: Callable[[], object]) -> float:

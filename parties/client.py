@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
-from parties.pool import BackgroundRefill, Kind, Pool, PoolStatus, Turns, layers_of_part
+from parties.pool import MAX_POOL, BackgroundRefill, Kind, Pool, PoolStatus, Turns, layers_of_part
 from parties.progress import OnProgress, Progress
 from parties.terms import Terms, agree, plans_from_document
 from protocols.channel import Channel
@@ -72,7 +72,7 @@ class ClientSession:
         server, dealer: channels to them.
         terms: what the client expects to agree on.
         on_progress: called as steps begin.
-        pool: verifications of one image to keep prepared, in the background, between requests; 0 for none.
+        pool: verifications of one image to keep prepared, in the background, between requests; 0 for none, at most 16.
 
     Raises:
         ProtocolError: the server has other terms. PeerLostError: a peer is gone.
@@ -86,6 +86,8 @@ class ClientSession:
         on_progress: OnProgress | None = None,
         pool: int = 0,
     ) -> None:
+        if not 0 <= pool <= MAX_POOL:
+            raise ParameterError(f"expected to keep at most {MAX_POOL} runs prepared, got {pool}")
         self.terms = terms
         self._channel, self._dealer = server, dealer
         self._on_progress = on_progress
@@ -115,6 +117,7 @@ class ClientSession:
         """
         kind = Kind(images, decisions)
         with self._turns.request():
+            self._check_refill()
             self._pool.prepare(kind)
 
     def pool_status(self, images: int = 1, decisions: int = 1) -> PoolStatus:
@@ -165,6 +168,9 @@ class ClientSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        refill = self._refill
+        self._stop_refill()  # first: a part that is under way is no failure
+        error = error or (refill.error if refill else None)
         if error is None and not self._running:
             self.end()
         else:  # an operation has failed, in this block or caught in it
@@ -174,6 +180,11 @@ class ClientSession:
         refill, self._refill = self._refill, None
         if refill:
             refill.__exit__(None, None, None)
+
+    def _check_refill(self) -> None:
+        """Raise what ended the background task: the session is then over."""
+        if self._refill and self._refill.error:
+            raise self._refill.error
 
     def _prepare_part(self, kind: Kind, part: int) -> None:
         """Do one part of a preparation; the correlations come with the first."""
@@ -200,8 +211,7 @@ class ClientSession:
 
     def _extract(self, images: NDArray[np.float64], command: dict[str, Any], decisions: int) -> tuple[RingArray, bool]:
         """Run the network; return the client's share of the embeddings (B, d), and whether it was prepared."""
-        if self._refill and self._refill.error:
-            raise self._refill.error
+        self._check_refill()
         kind = Kind(len(images), decisions)
         expected = (kind.images, *self.terms.graph.input_shape)
         if images.shape != expected:

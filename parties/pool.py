@@ -17,13 +17,16 @@ import numpy as np
 
 from protocols.errors import ParameterError
 
-__all__ = ["MAX_BATCH", "PARTS", "BackgroundRefill", "Kind", "Pool", "PoolStatus", "layers_of_part"]
+__all__ = ["MAX_BATCH", "MAX_POOL", "PARTS", "BackgroundRefill", "Kind", "Pool", "PoolStatus", "layers_of_part"]
 
 PARTS = 4
 """Commands of one preparation."""
 
 MAX_BATCH = 16
 """Images of one run, at most."""
+
+MAX_POOL = 16
+"""Runs that the background keeps prepared, at most: the server, which bounds them too, has room for a batch besides."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,10 @@ class Turns:
         """Run a block as a request: after the turn that is under way."""
         with self._condition:
             self._requests += 1
-            self._condition.wait_for(lambda: not self._busy)
-            self._requests -= 1
+            try:
+                self._condition.wait_for(lambda: not self._busy)
+            finally:  # also when interrupted: the background task would wait for this request for ever
+                self._requests -= 1
             self._busy = True
         try:
             yield
@@ -183,13 +188,13 @@ class BackgroundRefill:
         self._thread.join()
 
     def _refill(self) -> None:
-        try:
-            while not self._stopped:
-                with self._turns.background(self._wanted):
+        while not self._stopped and self.error is None:
+            with self._turns.background(self._wanted):
+                try:
                     if not self._stopped:
                         self._pool.step(self.kind)
-        except BaseException as error:
-            self.error = error
+                except BaseException as error:  # kept before the turn ends, for the request that waits
+                    self.error = error
 
     def _wanted(self) -> bool:
         return self._stopped or self._pool.ready(self.kind) < self.capacity

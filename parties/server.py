@@ -71,7 +71,7 @@ class ServerSession:
         self._recorder = Recorder(client, dealer)
         self._templates: dict[str, RingArray] = {}
         self._prepared: Counter[Kind] = Counter()
-        self._next_part = 0
+        self._begun: tuple[Kind, int] | None = None
         self.decisions: list[bool | None] = []
         """What was revealed to the server, in order: None where nothing was."""
         context = CkksContext(terms.parameters)
@@ -144,8 +144,9 @@ class ServerSession:
 
     def _prepare(self, kind: Kind, part: int) -> None:
         """Do one part of a preparation, the next of those that were begun."""
-        if part != self._next_part:
-            raise ProtocolError(f"expected part {self._next_part} of a preparation, got part {part}")
+        expected = self._begun or (kind, 0)
+        if (kind, part) != expected:
+            raise ProtocolError(f"expected part {expected[1]} of {expected[0]}, got part {part} of {kind}")
         held = sum(entry.images * count for entry, count in self._prepared.items())
         if part == 0 and held + kind.images > _MAX_PREPARED_IMAGES:
             raise ProtocolError(f"expected at most {_MAX_PREPARED_IMAGES} prepared images, got a request for more")
@@ -157,10 +158,10 @@ class ServerSession:
         layers = layers_of_part(self._layer_names, part)
         self._network.prepare(self._channel, kind.images, lambda name: self._recorder.stage(OFFLINE, name), layers)
         self._recorder.finish()
-        self._next_part = (part + 1) % PARTS
+        self._begun = (kind, part + 1) if part + 1 < PARTS else None
 
     def _extract(self, kind: Kind) -> RingArray:
-        if not self._prepared[kind] or self._next_part:
+        if not self._prepared[kind] or self._begun:
             raise ProtocolError(f"expected a preparation of {kind} before its run, got none")
         self._prepared[kind] -= 1
         with MpcParty(SERVER, self._channel, self._source) as party:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,6 +38,9 @@ _SUFFIX = ".weights"
 _KEPT_FILES = 4
 _ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 
+_Layers = dict[str, tuple[int, tuple[int, ...]]]
+"""Where a layer's polynomials are in the file, and their shape, by name."""
+
 
 def cache_directory() -> Path:
     """Return where this user's caches lie: $XDG_CACHE_HOME/hybridface, or ~/.cache/hybridface."""
@@ -52,15 +54,17 @@ class EncodedWeights:
         path: of a file that `encode` made.
 
     Raises:
-        ParameterError: the file is not such a file, or is damaged.
+        ParameterError: the file is not such a file, is damaged, or is another user's.
         OSError: it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                raise ParameterError(f"{path.name}: expected a file of this user's own")
             self._layers, digest = _read_header(file, path)
-            if _digest(file) != digest:
-                raise ParameterError(f"{path}: expected the content of its header's digest, the file is damaged")
+            if _digest(file, self._layers) != digest:
+                raise ParameterError(f"{path.name}: expected the content of its header's digest, the file is damaged")
             self._descriptor = os.dup(file.fileno())
         self.path = path
 
@@ -119,7 +123,7 @@ def _encode(
 ) -> None:
     """Write the file, layer by layer, under a temporary name, and give it its own when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    layers: dict[str, list[Any]] = {}
+    layers: _Layers = {}
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".encoding-")
     try:
         with open(descriptor, "wb") as file:
@@ -129,11 +133,12 @@ def _encode(
                 if on_layer:
                     on_layer(name)
                 polynomials = encode_weights(context, plan, layer_weights(weights, name, plan.shape)[0])
-                layers[name] = [file.tell(), polynomials.shape]
+                layers[name] = (file.tell(), polynomials.shape)
                 padding = bytes(-polynomials.nbytes % _ALIGNMENT)
                 for part in (polynomials.data.cast("B"), padding):
                     file.write(part)
                     digest.update(part)
+            digest.update(_layers_bytes(layers))
             header = _MAGIC + json.dumps({"layers": layers, "digest": digest.hexdigest()}).encode()
             if len(header) > _HEADER_BYTES:
                 raise ParameterError(f"expected a header of at most {_HEADER_BYTES} bytes, got {len(header)}")
@@ -154,7 +159,7 @@ def _forget_old(directory: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _read_header(file: BufferedReader, path: Path) -> tuple[dict[str, tuple[int, tuple[int, ...]]], str]:
+def _read_header(file: BufferedReader, path: Path) -> tuple[_Layers, str]:
     raw = file.read(_HEADER_BYTES)
     try:
         if not raw.startswith(_MAGIC):
@@ -162,14 +167,20 @@ def _read_header(file: BufferedReader, path: Path) -> tuple[dict[str, tuple[int,
         header = json.loads(raw[len(_MAGIC) :].rstrip(b"\0"))
         layers = {name: (int(offset), tuple(map(int, shape))) for name, (offset, shape) in header["layers"].items()}
         return layers, str(header["digest"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ParameterError(f"{path}: expected a file of encoded weights, got {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ParameterError(f"{path.name}: expected a file of encoded weights, got {error}") from error
 
 
-def _digest(file: BufferedReader) -> str:
-    """Hash what follows the header."""
+def _digest(file: BufferedReader, layers: _Layers) -> str:
+    """Hash what follows the header, and where the layers are in it."""
     file.seek(_HEADER_BYTES)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.file_digest(file, "sha256")
+    digest.update(_layers_bytes(layers))
+    return digest.hexdigest()
+
+
+def _layers_bytes(layers: _Layers) -> bytes:
+    return json.dumps(layers).encode()
 
 
 def layer_polynomials(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.pool import MAX_BATCH
 from parties.terms import Terms, agree, plans_document, plans_from_document
 from parties.weight_cache import layer_polynomials
 from protocols.channel import IDLE_SECONDS, Channel, printable
@@ -26,8 +27,6 @@ from protocols.ring import SHORT_BYTES, RingArray
 
 __all__ = ["Worker", "WorkerPool"]
 
-_MAX_ITEMS = 1 << 12
-
 
 class WorkerPool:
     """The server's end: shares out the output ciphertexts of a layer among its workers.
@@ -36,7 +35,6 @@ class WorkerPool:
         channels: to the workers, at least one.
         terms, plans: of the session.
         public_key: the client's, residues (2, 2, N).
-        on_layer: called for every layer when the workers begin to take in their weights.
 
     Raises:
         ProtocolError: a worker has other terms. PeerLostError: it is gone, or could not read its weights.
@@ -138,7 +136,7 @@ class Worker:
             match job:
                 case {"layer": str(name), "items": int(items), "first": int(first), "last": int(last)} if (
                     name in self._plans
-                    and 0 < items <= _MAX_ITEMS
+                    and 0 < items <= MAX_BATCH * self._plans[name].tile_count
                     and 0 <= first < last <= self._plans[name].groups_out
                 ):
                     self._multiply(name, items, slice(first, last))

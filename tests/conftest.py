@@ -1,4 +1,7 @@
-"""Keys, made once: a client's, and the public key as the server holds it; SEAL with the same secret; tiny sessions."""
+"""Keys, made once: a client's, and the public key as the server holds it; SEAL with the same secret; tiny sessions.
+
+Caches go to a temporary folder, also those of the processes that tests start: the user's own are never touched.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +18,13 @@ from parties.terms import Terms
 from protocols import CkksContext, ClientKeys, PublicKey
 from protocols.channel import Channel
 from protocols.correlations import Dealer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
 
 
 @pytest.fixture(scope="session")
