@@ -65,7 +65,7 @@ class PoolStatus:
 
 def layers_of_part(names: Sequence[str], part: int) -> list[str]:
     """Return the layers that a part prepares, the same on both sides."""
-    return [str(name) for name in np.array_split(np.array(names), PARTS)[part]]
+    return [names[index] for index in np.array_split(np.arange(len(names)), PARTS)[part]]
 
 
 class Pool:
