@@ -16,7 +16,7 @@ from protocols.errors import PeerLostError, ProtocolError
 
 LABEL = "test/step"
 EXPECTED = np.arange(6, dtype=np.uint64).reshape(2, 3)
-HEADER = 12
+HEADER = 16
 
 
 def channels(timeout: float = 5.0) -> tuple[Channel, Channel]:
@@ -34,7 +34,7 @@ def header(
     magic: bytes = b"HF", version: int = 1, code: int = 1, tag: int | None = None, shape: tuple[int, ...] = (2, 3)
 ) -> bytes:
     tag = tag_of(LABEL) if tag is None else tag
-    return struct.pack("<2sBBIB3x", magic, version, code, tag, len(shape)) + struct.pack(f"<{len(shape)}I", *shape)
+    return struct.pack("<2sBBIB7x", magic, version, code, tag, len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
 
 
 DATA = EXPECTED.tobytes()
@@ -68,8 +68,8 @@ def test_the_frame_built_here_is_the_protocols() -> None:
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
-        (header()[:1], "expected a header of 12 bytes, got 1"),
-        (header()[: HEADER - 1], "expected a header of 12 bytes, got 11"),
+        (header()[:1], "expected a header of 16 bytes, got 1"),
+        (header()[: HEADER - 1], "expected a header of 16 bytes, got 15"),
         (header()[: HEADER + 7], "truncated header"),
         (header() + DATA[:-1], "expected 48 bytes of data, got 47"),
         (header() + DATA + b"\0", "expected 48 bytes of data, got 49"),
@@ -84,7 +84,7 @@ def test_the_frame_built_here_is_the_protocols() -> None:
         (header(shape=(6,)) + DATA, r"got uint64 \(6,\)"),
         (header(shape=()) + DATA, r"got uint64 \(\)"),
         (header(shape=(1,) * 9) + DATA, "truncated header"),
-        (header(shape=(2**32 - 1,) * 8) + DATA, "expected uint64"),
+        (header(shape=(2**64 - 1,) * 8) + DATA, "expected uint64"),
     ],
 )
 def test_a_malformed_frame_is_refused_in_one_line(frame: bytes, reason: str) -> None:
@@ -134,14 +134,14 @@ def test_random_bytes_never_raise_anything_else(frame: bytes) -> None:
     assert error or frame == _frame(LABEL, came)
 
 
-@given(st.lists(st.tuples(st.integers(0, HEADER + 8 + 47), st.integers(1, 255)), min_size=1, max_size=3))
+@given(st.lists(st.tuples(st.integers(0, HEADER + 16 + 47), st.integers(1, 255)), min_size=1, max_size=3))
 @settings(max_examples=200, deadline=None)
 def test_a_damaged_frame_never_raises_anything_else(damage: list[tuple[int, int]]) -> None:
     frame = bytearray(header() + DATA)
     for position, change in damage:
         frame[position] ^= change
     came, error = outcome(receive_raw, bytes(frame))
-    assert error or came.tobytes() == bytes(frame[HEADER + 8 :])
+    assert error or came.tobytes() == bytes(frame[HEADER + 16 :])
 
 
 def receive_document(payload: bytes, size: int | None = None) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def test_both_ends_count_the_same_bytes_and_rounds(plan: list[str]) -> None:
     ours, theirs = client.statistics, server.statistics
     assert (ours.bytes_sent, ours.bytes_received) == (theirs.bytes_received, theirs.bytes_sent)
     assert ours.rounds == theirs.rounds == rounds
-    sizes = {"there": (68, 0), "back": (0, 68), "exchange": (68, 68), "document": (16 + 8 + 16 + 8, 0)}
+    sizes = {"there": (80, 0), "back": (0, 80), "exchange": (80, 80), "document": (24 + 8 + 24 + 8, 0)}
     assert (ours.bytes_sent, ours.bytes_received) == tuple(sum(sizes[s][i] for s in plan) for i in (0, 1))
 
 
@@ -228,7 +228,7 @@ def test_a_snapshot_stays_as_it_was() -> None:
     before = client.statistics.snapshot()
     client.send(LABEL, EXPECTED)
     assert (before.bytes_sent, before.rounds) == (0, 0)
-    assert (client.statistics.bytes_sent, client.statistics.rounds) == (68, 1)
+    assert (client.statistics.bytes_sent, client.statistics.rounds) == (80, 1)
 
 
 def test_a_silent_peer_is_given_up_and_a_closed_one_at_once() -> None:

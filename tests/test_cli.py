@@ -21,6 +21,7 @@ from hybridface.models import load_model
 from hybridface.photos import photo_path
 from hybridface.run import Outcome, ProgressBars, run_parties
 from parties.cost import CostReport, StageCost
+from parties.weight_cache import cache_directory
 from protocols.matching import Reveal
 from protocols.network import convolution_shapes
 from protocols.network_profile import MOBILE, NONE, WAN
@@ -87,14 +88,27 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ["verify", "demo", "party", "evaluate", "bench", "same face?"]),
+        ((), ["verify", "demo", "party", "evaluate", "bench", "calibrate", "plan", "same face?"]),
         (
             ("verify",),
             ["--model", "--reveal", "--aligned", "--enrolled", "--json", "--quiet", "--network", "2 error", "Nobody"],
         ),
         (("demo",), ["--quiet"]),
-        (("party",), ["client|server|dealer", "--weights", "--repeat", "--timeout", "--network", "mpiexec"]),
-        (("bench",), ["verify"]),
+        (
+            ("party",),
+            [
+                "client|server|dealer|worker",
+                "--weights",
+                "--pool",
+                "--batch",
+                "--cache",
+                "--repeat",
+                "--timeout",
+                "--network",
+                "mpiexec",
+            ],
+        ),
+        (("bench",), ["verify", "workers", "peers"]),
         (("bench", "verify"), ["--runs", "--json", "--network", "mobile", "median"]),
         (("evaluate",), ["--images", "--pairs", "--protocol", "--workers", "emulator"]),
     ],
@@ -256,7 +270,9 @@ def test_evaluate_passes_its_options_on(call: Callable[..., Done], monkeypatch: 
 
 # What reaches the ranks
 
-Options = namedtuple("Options", "model photos aligned enrolled repeat reveal events timeout network")
+Options = namedtuple(
+    "Options", "model photos aligned enrolled repeat reveal events timeout network batch pool pause cache"
+)
 STOPPED = "not started"
 
 
@@ -292,7 +308,7 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
     options = ranks("verify", a, b, *TINY, "--quiet", "--reveal", "both", "--enrolled", "--timeout", "7")
     assert list(options) == ["client", "server", "dealer"]
     client, server, dealer = options.values()
-    assert client[1:] == ((Path(a), Path(b)), True, True, 1, Reveal.BOTH, True, 7.0, NONE)
+    assert client[1:] == ((Path(a), Path(b)), True, True, 1, Reveal.BOTH, True, 7.0, NONE, 1, 0, 0.0, cache_directory())
     assert (server.photos, server.reveal, server.events, server.timeout) == ((), Reveal.BOTH, True, 7.0)
     assert (dealer.photos, dealer.events) == ((), True)
     models = client.model(), server.model()
@@ -304,7 +320,7 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
 def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, Options]]) -> None:
     client = ranks("bench", "verify", "--quiet", "--runs", "3", "--model", "tiny-test")["client"]
     portraits = tuple(photo_path(f"person_b_{i}.jpg") for i in (1, 2))
-    assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE)
+    assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE, 1, 0, 0.0, cache_directory())
 
 
 def test_a_network_reaches_all_three_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:

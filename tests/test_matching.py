@@ -11,7 +11,7 @@ from protocols import CLIENT, MpcParty, Reveal, encode, matching_requests, revea
 from protocols.channel import tag_of
 from protocols.comparison import interval_requests
 from protocols.errors import ParameterError, ProtocolError
-from protocols.matching import open_decision
+from protocols.matching import open_decisions
 
 THRESHOLD = 0.6
 BOUND = round(THRESHOLD**2 * 2**32)
@@ -94,15 +94,15 @@ def test_the_transcript_is_of_one_length_and_uses_what_it_says(reveal: Reveal) -
         assert ours.rounds == theirs.rounds
         assert (ours.bytes_sent, ours.bytes_received) == (theirs.bytes_received, theirs.bytes_sent)
     assert lengths[0] == lengths[1]
-    frames = [16 + 8 * 128, 16 + 8, 20 + 2 * 8 * 27, 20 + 2 * 8 * 6]  # squares, the masked distance, two levels
+    frames = [24 + 8 * 128, 24 + 8, 32 + 2 * 8 * 27, 32 + 2 * 8 * 6]  # squares, the masked distance, two levels
     for side, rank in zip(lengths[0], (Reveal.CLIENT, Reveal.SERVER), strict=True):
-        assert side == frames + [16 + 8] * (reveal is not rank)  # its share of the bit, unless only it may learn it
+        assert side == frames + [24 + 8] * (reveal is not rank)  # its share of the bit, unless only it may learn it
     assert ours.rounds == 5
 
 
 def data(frame: bytes) -> Any:
-    """The words of a frame: a header of 12 bytes and 4 for each dimension comes first."""
-    return np.frombuffer(frame[12 + 4 * frame[8] :], dtype=np.uint64)
+    """The words of a frame: a header of 16 bytes and 8 for each dimension comes first."""
+    return np.frombuffer(frame[16 + 8 * frame[8] :], dtype=np.uint64)
 
 
 def test_what_is_opened_on_the_way_does_not_tell_the_distance() -> None:
@@ -155,15 +155,15 @@ def test_a_garbage_bit_is_refused(reveal: Reveal, word: int) -> None:
     to_server, to_client = local_channels("client", "server", 5)
     to_client.send(f"decision/{reveal}", np.array([word], dtype=np.uint64))
     party = MpcParty(CLIENT, to_server, None)  # type: ignore[arg-type]
-    with pytest.raises(ProtocolError, match="expected a bit"):
-        open_decision(party, np.array([1], dtype=np.uint64), reveal)
+    with pytest.raises(ProtocolError, match="expected bits"):
+        open_decisions(party, np.array([1], dtype=np.uint64), reveal)
 
 
 @pytest.mark.timeout(40)
 def test_parties_that_disagree_about_the_receiver_end_in_an_error() -> None:
     bit = np.array([1], dtype=np.uint64)
     with pytest.raises(ProtocolError, match="out of step"):
-        run_locally(lambda p: open_decision(p, bit, Reveal.BOTH), lambda p: open_decision(p, bit, Reveal.CLIENT))
+        run_locally(lambda p: open_decisions(p, bit, Reveal.BOTH), lambda p: open_decisions(p, bit, Reveal.CLIENT))
 
 
 @pytest.mark.parametrize("threshold", [2.0**15, float("inf"), float("nan"), 0.0, -0.6])

@@ -192,6 +192,68 @@ def test_a_simulated_network_gives_the_same_answer_and_takes_its_time(start: Sta
     assert online["elapsed_seconds"] > online["rounds"] / 2 * 0.04, "at least every second flight is waited for"
 
 
+# Server workers
+
+WORKER = [*PARTY, "worker", *TINY]
+
+
+@pytest.mark.parametrize(("other", "status"), [("same", 0), ("different", 1)])
+def test_server_workers(start: Start, photos: dict[str, str], tmp_path: Path, other: str, status: int) -> None:
+    cache = ["--cache", str(tmp_path)]
+    ranks = start(
+        client(photos["a"], photos[other], "--aligned", "--enrolled", "--batch", "2", "--repeat", "2"),
+        server(*cache),
+        *[[*WORKER, *cache]] * 2,
+        DEALER,
+    )
+    ended, out, errors = ranks.end()
+    assert (ended, errors) == (status, "")
+    assert answers(out) == ["different people" if status else "same person"] * 4
+    assert len(list(tmp_path.glob("*.weights"))) == 1, "the workers share one file"
+    assert ranks.left_after(END_SECONDS) == {}
+
+
+def test_a_worker_without_its_weights_ends_all(start: Start, photos: dict[str, str]) -> None:
+    worker = [*PARTY, "worker", "--weights", "/none/x.dat", "--model", "dlib-resnet29"]
+    options = [photos["large"], photos["large"], "--aligned"]
+    ranks = start(client(*options, model="dlib-resnet29"), server(model="dlib-resnet29"), worker, DEALER)
+    status, out, errors = ranks.end()
+    assert status in FAILED
+    assert not answers(out)
+    lines = said(errors)
+    assert any(line.startswith("hybridface worker: ") and "x.dat" in line for line in lines)
+    assert "hybridface server: worker 0 ended: it could not go on; its own output says why" in lines
+    assert sum("x.dat" in line for line in lines) == 1, "the file's name stays with the worker"
+
+
+def test_a_worker_of_another_model(start: Start, photos: dict[str, str]) -> None:
+    worker = [*PARTY, "worker", *TINY, "--reveal", "server"]
+    status, out, errors = start(client(photos["a"], photos["same"], "--aligned"), server(), DEALER, worker).end()
+    assert status in FAILED
+    assert not answers(out)
+    expected = "hybridface server: the peers disagree on reveal: expected client, the worker 0 has server"
+    assert expected in said(errors)
+
+
+def test_a_damaged_calibration_is_told_without_its_folder(start: Start, photos: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "calibration.json").write_text('{"weight": "secret"}')
+    ranks = start(client(photos["a"], photos["same"], "--aligned"), server("--cache", str(tmp_path)), DEALER)
+    status, _, errors = ranks.end()
+    assert status in FAILED
+    message = "calibration.json: expected calibrated times, repeat hybridface calibrate"
+    lines = said(errors)
+    assert f"hybridface server: {message}" in lines
+    assert f"hybridface client: server ended: {message}" in lines
+    assert not any(str(tmp_path) in line or "secret" in line for line in lines)
+
+
+def test_a_session_that_ends_amid_a_refill_ends_in_peace(start: Start, photos: dict[str, str]) -> None:
+    ranks = start(client(photos["a"], photos["same"], "--aligned", "--enrolled", "--pool", "9"), server(), DEALER)
+    status, out, errors = ranks.end()
+    assert (status, errors) == (0, "")
+    assert answers(out) == ["same person"]
+
+
 # Ranks that do not fit together
 
 
@@ -205,7 +267,8 @@ def test_wrong_ranks(start: Start, roles: list[str]) -> None:
     assert status == 2
     assert out == ""
     assert errors.splitlines() == [
-        f"hybridface {roles[0]}: expected 3 ranks (client, server, dealer), got {len(roles)} ({', '.join(roles)}); "
+        f"hybridface {roles[0]}: expected client, server, dealer and perhaps workers, got {len(roles)} ranks "
+        f"({', '.join(roles)}); "
         "start them with mpiexec, see launch/"
     ]
 
@@ -289,9 +352,11 @@ def test_a_photo_without_a_face(start: Start, photos: dict[str, str]) -> None:
 # Parties that die
 
 
-@pytest.mark.parametrize("role", ["client", "server", "dealer"])
+@pytest.mark.parametrize("role", ["client", "server", "dealer", "worker"])
 def test_a_killed_party_ends_all(start: Start, photos: dict[str, str], role: str) -> None:
-    ranks = start(client(photos["a"], photos["same"], "--aligned", "--events", "--repeat", "2000"), server(), DEALER)
+    workers = [WORKER] * (role == "worker")
+    options = ["--aligned", "--events", "--repeat", "2000"]
+    ranks = start(client(photos["a"], photos["same"], *options), server(), DEALER, *workers)
     for line in ranks.process.stdout:
         if line.startswith('{"event": "result"'):
             break

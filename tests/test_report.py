@@ -10,6 +10,7 @@ from hybridface.bench import bench_table, summarise
 from hybridface.models import Model, load_model
 from hybridface.report import cost_table, decision_text, result_document
 from hybridface.run import Outcome, _first_cause
+from parties.client import MatchResult
 from parties.cost import OFFLINE, ONLINE, CostReport, StageCost, merge
 
 STAGES = (
@@ -71,13 +72,26 @@ def test_names_that_the_server_made_up_are_only_text(model: Model) -> None:
 
 
 def test_result_document(model: Model) -> None:
-    document = result_document(False, model, "both", CostReport(STAGES))
+    document = result_document(MatchResult((False,), CostReport(STAGES)), model, "both")
     assert {key: document[key] for key in ("match", "model", "reveal")} == {
         "match": False,
         "model": "tiny-test",
         "reveal": "both",
     }
     assert document["cost"]["online"]["rounds"] == 20
+    assert (document["matches"], document["was_prepared"]) == ([False], True)
+
+
+@pytest.mark.parametrize(
+    ("matches", "match"),
+    [((True, True), True), ((True, False), False), ((None, None), None), ((True, None, False), False)],
+)
+def test_the_decision_of_a_batch_is_that_of_all_images(
+    model: Model, matches: tuple[bool | None, ...], match: bool | None
+) -> None:
+    document = result_document(MatchResult(matches, CostReport(STAGES), was_prepared=False), model, "client")
+    assert document["match"] is match
+    assert (document["matches"], document["was_prepared"]) == (list(matches), False)
 
 
 def test_decisions_in_words() -> None:
@@ -89,7 +103,10 @@ def test_decisions_in_words() -> None:
 
 
 def outcome_of(*matches: bool | None, decision: bool | None = None) -> Outcome:
-    results = [{"match": match, "model": "tiny-test", "cost": CostReport(STAGES).document()} for match in matches]
+    results = [
+        {"match": match, "model": "tiny-test", "was_prepared": True, "cost": CostReport(STAGES).document()}
+        for match in matches
+    ]
     return Outcome(results, decision, {"server": 3 * 2**20, "client": 2**21})
 
 
@@ -109,6 +126,8 @@ def test_the_first_cause_is_not_a_peers_echo() -> None:
 
 def test_benchmark_summary() -> None:
     outcome = outcome_of(True, True, True)
+    outcome.results[1]["was_prepared"] = False
+    outcome.resident = {"client": [2**20, 2**21, 2**22, 2**23], "server": [2**23] * 3}
     for result, seconds in zip(outcome.results, (5.0, 1.0, 2.0), strict=True):
         result["cost"]["online"]["elapsed_seconds"] = seconds
     summary = summarise(outcome)
@@ -116,9 +135,16 @@ def test_benchmark_summary() -> None:
     assert summary["figures"]["online seconds"] == {"median": 2.0, "min": 1.0, "max": 5.0}
     assert summary["figures"]["online MB up"]["median"] == pytest.approx(4.52)
     assert summary["peak_mib"] == {"client": 2.0, "server": 3.0}
+    assert summary["resident_mib"]["client"] == {"first": 2.0, "last": 8.0}, (
+        "after the first of three runs, and the last"
+    )
+    assert (summary["prepared"], summary["batch"]) == (2, 1)
+    assert bench_table(summarise(outcome, batch=3)).title == "tiny-test, 3 photos against a template, 3 runs"
     lines = rendered(bench_table(summary))
     assert bench_table(summary).title == "tiny-test, one photo against a template, 3 runs"
     assert bench_table(summarise(outcome, "wan")).title == "tiny-test, one photo against a template, 3 runs, wan"
     assert row(lines, "online", "seconds") == ["2.00", "1.00", "5.00"]
     assert row(lines, "offline", "MB", "from", "and", "to", "the", "dealer") == ["0.06", "0.06", "0.06"]
+    assert row(lines, "resident", "after", "run", "1", "and", "the", "last,", "client,", "MiB") == ["2", "8"]
+    assert row(lines, "runs", "that", "were", "prepared", "ahead") == ["2"]
     assert row(lines, "peak", "memory", "of", "the", "server,", "MiB") == ["3"]

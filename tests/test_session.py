@@ -125,7 +125,7 @@ def test_a_session_that_is_not_open_says_so(model: Model, chips: Chip) -> None:
 def test_images_of_the_wrong_shape_send_nothing(model: Model) -> None:
     with hf.local_session(model) as session:
         before = session.client._channel.statistics.snapshot()
-        with pytest.raises(ParameterError, match=r"^expected images of shape \(2, 3, 16, 16\), got \(1, 3, 16, 16\)$"):
+        with pytest.raises(ParameterError, match=r"^expected two images, got 1$"):
             session.client.verify_pair(np.zeros((1, 3, 16, 16)))
         assert session.client._channel.statistics == before
 
@@ -138,14 +138,14 @@ def test_a_pause_between_verifications_ends_no_session(model: Model, chips: Chip
 
 
 def test_preparations_are_bounded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.server._MAX_PREPARED", 2)
+    monkeypatch.setattr("parties.server._MAX_PREPARED_IMAGES", 2)
 
     def prepare_for_ever() -> None:
         with hf.local_session(model, timeout=GUARD_SECONDS) as session:
             for _ in range(3):
                 session.prepare(1)
 
-    with pytest.raises(PeerLostError, match=r"^server ended: expected at most 2 prepared runs"):
+    with pytest.raises(PeerLostError, match=r"^server ended: expected at most 2 prepared images"):
         prepare_for_ever()
 
 

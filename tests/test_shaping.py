@@ -278,7 +278,7 @@ def test_waiting_for_the_arrival_counts_as_waiting(monkeypatch: pytest.MonkeyPat
     client.send("step", np.arange(6, dtype=np.uint64))
     server.receive("step", np.uint64, (6,))
     assert client.statistics.wait_seconds == 0
-    assert server.statistics.wait_seconds == pytest.approx(0.5 + (12 + 4 + 48) / 1000)
+    assert server.statistics.wait_seconds == pytest.approx(0.5 + (16 + 8 + 48) / 1000)
 
 
 def test_counted_bytes_are_the_frames() -> None:

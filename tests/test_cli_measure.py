@@ -1,0 +1,121 @@
+"""`calibrate`, `plan` and `bench` with batches, pools, workers and caches: their JSON, on the tiny network."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hybridface as hf
+from hybridface import cli
+from protocols.network import plan_network
+from protocols.planner import CostModel, bytes_down, bytes_up
+
+GUARD_SECONDS = 120.0
+HEADERS = 4 * 16 + 8 * (3 + 5 + 4 + 4)
+"""Of a layer's four messages."""
+
+
+@pytest.fixture(scope="module")
+def chip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("chips") / "a.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    return str(path)
+
+
+def command(*arguments: str) -> Any:
+    """Run the command line as a process, which must succeed in silence; return its JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hybridface", *arguments, "--json"],
+        cwd=Path(cli.__file__).parent.parent,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=GUARD_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def test_a_plan_without_measuring() -> None:
+    document = command("plan", "tiny-test", "--no-measure")
+    plans = plan_network(hf.load_model("tiny-test", weights=False).graph)
+    assert [layer["name"] for layer in document["layers"]] == list(plans)
+    assert document["total"]["measured_ms"] is None
+    for layer, plan in zip(document["layers"], plans.values(), strict=True):
+        assert layer["predicted_mb"] == pytest.approx((bytes_up(plan) + bytes_down(plan)) / 1e6)
+        assert layer["measured_mb"] is None
+
+
+def test_measured_bytes_are_the_predicted_ones() -> None:
+    document = command("plan", "tiny-test", "--network", "lan")
+    assert document["network"] == "lan"
+    for layer in document["layers"]:
+        assert round(1e6 * (layer["measured_mb"] - layer["predicted_mb"])) == HEADERS, layer["name"]
+        assert layer["measured_ms"] > 0
+
+
+def test_plan_takes_what_calibrate_wrote(tmp_path: Path) -> None:
+    cache = ["--cache", str(tmp_path)]
+    times = command("calibrate", *cache)
+    assert set(times) == set(CostModel.__dataclass_fields__) - {"network"}
+    assert min(times.values()) > 0
+    assert json.loads((tmp_path / "calibration.json").read_text()) == times
+    assert command("plan", "tiny-test", "--no-measure", *cache)["constants_ms"] == times
+
+
+def test_calibrating_into_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("hybridface.cli_plan.calibrate", lambda on_step: CostModel())
+    monkeypatch.setattr(sys, "argv", ["hybridface", "calibrate", "--cache", str(tmp_path / "file" / "x"), "--quiet"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    message = "hybridface: expected to write calibration.json to a cache folder: Not a directory\n"
+    assert capsys.readouterr().err == message
+
+
+def bench(chip: str, *options: str) -> Any:
+    return command("bench", "verify", chip, chip, "--model", "tiny-test", "--aligned", *options)
+
+
+def test_a_benchmark_of_a_batch(chip: str, tmp_path: Path) -> None:
+    cache = ["--cache", str(tmp_path)]
+    three = bench(chip, "--batch", "3", "--runs", "2", *cache)
+    assert (three["runs"], three["batch"], three["prepared"]) == (2, 3, 0)
+    assert len(list(tmp_path.glob("*.weights"))) == 1
+    one = bench(chip, "--runs", "1", "--cache", "none")
+    assert len(list(tmp_path.glob("*"))) == 1
+    rounds, up = (
+        [document["figures"][f"online {key}"]["median"] for document in (one, three)] for key in ("rounds", "MB up")
+    )
+    assert rounds[0] == rounds[1]
+    assert 2 < up[1] / up[0] < 3
+
+
+def test_a_benchmark_with_a_pool(chip: str) -> None:
+    document = bench(chip, "--pool", "1", "--pause", "1.5", "--runs", "3", "--cache", "none")
+    assert document["prepared"] >= 2, "the first may come before the pool is full"
+    assert document["figures"]["offline seconds"]["max"] > 0
+
+
+def test_a_benchmark_of_workers(tmp_path: Path) -> None:
+    options = ["--model", "tiny-test", "--runs", "1", "--workers", "2", "--cache", str(tmp_path)]
+    document = command("bench", "workers", *options)
+    assert (document["model"], document["runs"], list(document["workers"])) == ("tiny-test", 1, ["1", "2"])
+    assert document["workers"]["1"]["speedup"] == 1
+    assert all(0 < row["min"] <= row["median"] <= row["max"] for row in document["workers"].values())
+    assert len(list(tmp_path.glob("*.weights"))) == 1
+
+
+def test_a_verification_with_workers(chip: str) -> None:
+    document = command("verify", chip, chip, "--model", "tiny-test", "--aligned", "--workers", "2")
+    assert document["match"] is True
+    assert set(document["peak_bytes"]) == {"client", "server", "dealer", "worker"}

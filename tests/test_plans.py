@@ -1,0 +1,141 @@
+"""Plans that the server chooses: accepted where they fit and are not too dear, and good for the same result."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hybridface as hf
+from parties.client import ClientSession
+from parties.local import PartyThread, local_channels
+from parties.server import ServerSession
+from parties.terms import Terms, plans_document, plans_from_document
+from protocols.correlations import Dealer
+from protocols.emulator import Emulator
+from protocols.errors import ProtocolError
+from protocols.network import convolution_shapes, plan_network
+from protocols.network_profile import MOBILE, NETWORKS, WAN
+from protocols.planner import CostModel
+from protocols.ring import decode
+
+GUARD_SECONDS = 30.0
+TINY = hf.load_model("tiny-test")
+GRAPH = TINY.graph
+SHAPES = convolution_shapes(GRAPH)
+GOOD = plans_document(plan_network(GRAPH))
+PROFILES = list(NETWORKS.values()) if isinstance(NETWORKS, dict) else list(NETWORKS)
+
+times = st.floats(0.2, 5.0)
+
+
+@given(st.tuples(times, times, times, times, times, times), st.sampled_from(PROFILES))
+@settings(max_examples=60, deadline=None)
+def test_plans_of_any_machine_and_network_are_accepted(factors: tuple[float, ...], network: Any) -> None:
+    d = CostModel()
+    base = (d.client_upload, d.server_upload, d.server_download, d.client_download, d.product, d.weight)
+    cost = CostModel(*(value * factor for value, factor in zip(base, factors, strict=True)), network=network)
+    plans = plan_network(GRAPH, cost=cost)
+    came = plans_from_document(plans_document(plans), GRAPH, 4096)
+    assert came == plans
+    assert list(came) == list(SHAPES)
+
+
+@pytest.mark.parametrize("network", PROFILES, ids=lambda profile: profile.name)
+def test_plans_of_the_real_network_are_accepted(network: Any) -> None:
+    graph = hf.load_model("dlib-resnet29", weights=False).graph
+    plans = plan_network(graph, cost=CostModel(network=network))
+    assert plans_from_document(plans_document(plans), graph, 4096) == plans
+
+
+def changed(name: str, value: Any) -> dict[str, Any]:
+    return {**GOOD, name: value}
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "none": {},
+    "a layer too few": {name: plan for name, plan in GOOD.items() if name != "conv"},
+    "a layer too many": changed("another", [1, 1, 1, 1]),
+    "another name": {name.replace("conv", "corv"): plan for name, plan in GOOD.items()},
+    "three numbers": changed("conv", [1, 1, 1]),
+    "five numbers": changed("conv", [1, 1, 1, 1, 1]),
+    "a float": changed("conv", [1.0, 1, 1, 1]),
+    "a string": changed("conv", "1111"),
+    "nothing": changed("conv", None),
+    "an object": changed("conv", {"block_in": 1}),
+    "zero": changed("conv", [0, 1, 1, 1]),
+    "negative": changed("conv", [1, 1, -1, 1]),
+    "huge": changed("conv", [10**40, 1, 1, 1]),
+    "more than a polynomial": changed("conv", [64, 64, 8, 8]),
+    "a tile beyond the image": changed("conv", [1, 1, 100, 1]),
+    "control characters": changed("conv", "\x1b[2J\n" * 1000),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_plans_that_do_not_fit_are_refused_in_one_line(name: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        plans_from_document(BAD[name], GRAPH, 4096)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+def test_plans_that_are_far_too_dear_are_refused() -> None:
+    graph = hf.load_model("dlib-resnet29", weights=False).graph
+    dear = {name: [1, 1, 1, 1] for name in convolution_shapes(graph)}
+    with pytest.raises(ProtocolError, match="expected plans that cost at most"):
+        plans_from_document(dear, graph, 4096)
+
+
+def test_the_dearest_plans_that_are_taken() -> None:
+    """One layer's plan is made dearer until it is refused: that is at 20 times the best total, not before."""
+    best = sum(CostModel().cost(plan) for plan in plan_network(GRAPH).values())
+    seen = set()
+    for block_in, block_out, side in [(3, 8, 8), (12, 1, 4), (1, 1, 8), (1, 1, 4), (1, 1, 2), (1, 1, 1)]:
+        document = {**GOOD, "conv": [block_in, block_out, side, side]}
+        try:
+            plans = plans_from_document(document, GRAPH, 4096)
+        except ProtocolError as error:
+            assert "cost at most" in str(error)  # noqa: PT017
+            seen.add(False)
+        else:
+            assert sum(CostModel().cost(plan) for plan in plans.values()) <= 20 * best
+            seen.add(True)
+    assert True in seen
+
+
+@pytest.mark.parametrize("network", [MOBILE, WAN], ids=["mobile", "wan"])
+def test_a_server_that_plans_for_another_network_gives_the_same_result(network: Any) -> None:
+    cost = CostModel(client_upload=2.0, server_upload=2.0, network=network)
+    assert plan_network(GRAPH, cost=cost) != plan_network(GRAPH), "the plans are the same ones"
+    terms = Terms(GRAPH, TINY.threshold)
+    chips = np.random.default_rng(4).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    images = np.stack([TINY.normalise(chip) for chip in chips])
+    emulated = Emulator(GRAPH, TINY.weights or {}).run(images)
+    expected = bool(np.linalg.norm(decode((emulated[0] - emulated[1]).view(np.uint64))) < TINY.threshold)
+    to_server, to_client = local_channels("client", "server", GUARD_SECONDS)
+    client_dealer, dealer_client = local_channels("client", "dealer", GUARD_SECONDS)
+    server_dealer, dealer_server = local_channels("server", "dealer", GUARD_SECONDS)
+    servers: list[ServerSession] = []
+
+    def serve() -> None:
+        servers.append(ServerSession(to_client, server_dealer, terms, TINY.weights or {}, cost=cost))
+        servers[0].serve()
+
+    threads = [
+        PartyThread("server", serve, (to_client, server_dealer)),
+        PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server)),
+    ]
+    for thread in threads:
+        thread.start()
+    with ClientSession(to_server, client_dealer, terms) as session:
+        plans = {name: layer.plan for name, layer in session._network._layers.items()}
+        assert plans == plan_network(GRAPH, cost=cost), "the client's own plans"
+        template = session.enroll("a", images[:1])
+        total = template.share + servers[0].template_share("a")
+        assert session.verify(images[1:], template).match is expected
+    for thread in threads:
+        thread.join(GUARD_SECONDS)
+        assert thread.error is None
+    assert np.abs(total.view(np.int64)[0] - emulated[0]).max() <= 8, "in last bits"
