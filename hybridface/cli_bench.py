@@ -48,7 +48,7 @@ def bench_verify(
     network: NetworkOption = "none",
     batch: Annotated[int, typer.Option("--batch", min=1, max=16, help="Copies of the photo in one batch.")] = 1,
     pool: PoolOption = 0,
-    pause: Annotated[float, typer.Option("--pause", min=0, help="Seconds between verifications.")] = 0.0,
+    pause: Annotated[float, typer.Option("--pause", min=0, max=300, help="Seconds between verifications.")] = 0.0,
     workers: WorkersOption = 0,
     cache: CacheOption = "",
 ) -> None:
