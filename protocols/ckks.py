@@ -41,6 +41,9 @@ __all__ = [
 
 SEED_BYTES = KEY_BYTES
 _SPARE_TRIES = 8
+_CHUNK = 32
+"""Polynomials that are worked on together: part of the definition of a seed's expansion."""
+
 _NOISE_COINS = 21
 _SEAL_HEADER = struct.Struct("<HBBBBHQ")
 _NO_COMPRESSION = 0
@@ -130,17 +133,25 @@ class ClientKeys:
             The seed, 32 bytes, public and never used again, and c0, residues (count, 2, N) in NTT form.
         """
         modulus = self.context.modulus
-        count, degree = len(messages), self.context.degree
         seed = secrets.token_bytes(SEED_BYTES)
-        bodies = messages.copy()
-        modulus.add_small(bodies, centred_binomial((count, degree)))
-        self.context.transform.forward(bodies, in_place=True)
-        return seed, modulus.subtract(bodies, modulus.multiply(self.context.expand(seed, count), self._secret))
+        result = np.empty_like(messages)
+        for index, part in enumerate(_chunks(len(messages))):
+            bodies = messages[part].copy()
+            modulus.add_small(bodies, centred_binomial((len(bodies), self.context.degree)))
+            self.context.transform.forward(bodies, in_place=True)
+            random = np.empty_like(bodies)
+            _expand_chunk(seed, index, modulus, random)
+            result[part] = modulus.subtract(bodies, modulus.multiply(random, self._secret))
+        return seed, result
 
     def multiply_by_secret(self, c1: RingArray) -> RingArray:
         """Return c1 s for residues c1 (count, 2, N), all in coefficient form; a ciphertext decrypts to c0 + c1 s."""
         transform = self.context.transform
-        return transform.inverse(self.context.modulus.multiply(transform.forward(c1), self._secret), in_place=True)
+        result = np.empty_like(c1)
+        for part in _chunks(len(c1)):
+            product = self.context.modulus.multiply(transform.forward(c1[part]), self._secret)
+            result[part] = transform.inverse(product, in_place=True)
+        return result
 
 
 class PublicKey:
@@ -168,12 +179,13 @@ class PublicKey:
         Returns:
             The same array in coefficient form. Its c1 is pseudorandom to the client, whatever it was.
         """
-        count, degree = len(ciphertexts), self.context.degree
-        modulus = self.context.modulus
-        modulus.add_multiplied(ciphertexts, self.context.encode(ternary((count, degree))), self._key)
-        flat = ciphertexts.reshape(-1, 2, degree)
-        self.context.transform.inverse(flat, in_place=True)
-        modulus.add_small(flat, centred_binomial((2 * count, degree)))
+        degree, modulus = self.context.degree, self.context.modulus
+        for part in _chunks(len(ciphertexts)):
+            chunk = ciphertexts[part]
+            modulus.add_multiplied(chunk, self.context.encode(ternary((len(chunk), degree))), self._key)
+            flat = chunk.reshape(-1, 2, degree)
+            self.context.transform.inverse(flat, in_place=True)
+            modulus.add_small(flat, centred_binomial((len(flat), degree)))
         return ciphertexts
 
 
@@ -182,8 +194,9 @@ def expand_seed(
 ) -> RingArray:
     """Return the uniform polynomials of a public seed: residues (count, 2, degree), taken to be in NTT form.
 
-    For each prime a keystream of AES-256-CTR under the seed, a word a try, rejecting tries not below the prime: as
-    FrodoKEM expands its public matrix with AES, and ML-KEM its own in NTT form with SHAKE (FIPS 203, algorithm 7).
+    For each prime, and each 32 polynomials, a keystream of AES-256-CTR under the seed, a word a try, rejecting tries
+    not below the prime: as FrodoKEM expands its public matrix with AES, and ML-KEM its own in NTT form with SHAKE
+    (FIPS 203, algorithm 7). The first bytes of the counter are the prime's number, 0 or 1, and the chunk's, in seven.
 
     Args:
         out: residues (count, 2, degree) to write to, any strides; a new array if left out.
@@ -192,13 +205,25 @@ def expand_seed(
         out = np.empty((count, 2, degree), dtype=np.uint64)
     if out.shape != (count, 2, degree) or out.dtype != np.uint64:
         raise ParameterError(f"expected room for residues {(count, 2, degree)}, got {out.shape}")
+    for index, part in enumerate(_chunks(count)):
+        _expand_chunk(seed, index, modulus, out[part])
+    return out
+
+
+def _expand_chunk(seed: bytes, index: int, modulus: CrtModulus, out: RingArray) -> None:
+    """Write the chunk of that index of a seed's polynomials."""
+    wanted = out.shape[0] * out.shape[2]
     for plane, prime in enumerate((modulus.p0, modulus.p1)):
         mask = np.uint64((1 << (prime - 1).bit_length()) - 1)
-        tries = count * degree + _SPARE_TRIES
-        counter = bytes([plane]) + bytes(15)
-        while keep_below(keystream(seed, counter, tries), np.uint64(prime), mask, plane, out) < count * degree:
+        counter = bytes([plane]) + index.to_bytes(7, "big") + bytes(8)
+        tries = wanted + _SPARE_TRIES
+        while keep_below(keystream(seed, counter, tries), np.uint64(prime), mask, plane, out) < wanted:
             tries *= 2
-    return out
+
+
+def _chunks(count: int) -> list[slice]:
+    """Cut `count` polynomials into runs that stay in cache."""
+    return [slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
 
 
 def centred_binomial(shape: tuple[int, ...]) -> NDArray[np.int64]:

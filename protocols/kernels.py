@@ -40,6 +40,9 @@ _WORD_MASK = np.uint64((1 << 32) - 1)
 BLOCK = 512
 """Residues that `multiply_accumulate` works on at a time, of every polynomial."""
 
+_TOGETHER = 4
+"""Polynomials of a batch whose parts of a block stay in cache together."""
+
 
 def _compiled(function: Any) -> Any:
     return numba.njit(cache=True, nogil=True)(function)
@@ -171,25 +174,26 @@ def multiply_accumulate(weights, groups, bounds, inputs, primes, out):  # type: 
         shift_24, shift_48 = np.uint64(1 << 24), _reduce(np.uint64(1 << 48), p, inverse)
         for b in range(weights.shape[1]):
             start = b * block
-            for g in range(out.shape[0]):
-                for q in range(out.shape[1]):
-                    low[:], middle[:], high[:] = 0, 0, 0
-                    for k in range(bounds[g], bounds[g + 1]):
-                        w, x = weights[r, b, k], inputs[groups[k], q, r, start : start + block]
+            for first in range(0, out.shape[1], _TOGETHER):
+                for g in range(out.shape[0]):
+                    for q in range(first, min(first + _TOGETHER, out.shape[1])):
+                        low[:], middle[:], high[:] = 0, 0, 0
+                        for k in range(bounds[g], bounds[g + 1]):
+                            w, x = weights[r, b, k], inputs[groups[k], q, r, start : start + block]
+                            for j in range(block):
+                                w_low, w_high = w[j] & _LIMB_MASK, (w[j] >> _LIMB_BITS) & _WORD_MASK
+                                x_low, x_high = x[j] & _LIMB_MASK, (x[j] >> _LIMB_BITS) & _WORD_MASK
+                                low[j] += w_low * x_low
+                                middle[j] += w_low * x_high + w_high * x_low
+                                high[j] += w_high * x_high
+                        result = out[g, q, r, start : start + block]
                         for j in range(block):
-                            w_low, w_high = w[j] & _LIMB_MASK, (w[j] >> _LIMB_BITS) & _WORD_MASK
-                            x_low, x_high = x[j] & _LIMB_MASK, (x[j] >> _LIMB_BITS) & _WORD_MASK
-                            low[j] += w_low * x_low
-                            middle[j] += w_low * x_high + w_high * x_low
-                            high[j] += w_high * x_high
-                    result = out[g, q, r, start : start + block]
-                    for j in range(block):
-                        total = _add_mod(
-                            _multiply_mod(_reduce(middle[j], p, inverse), shift_24, p, inverse),
-                            _multiply_mod(_reduce(high[j], p, inverse), shift_48, p, inverse),
-                            p,
-                        )
-                        result[j] = _add_mod(total, _reduce(low[j], p, inverse), p)
+                            total = _add_mod(
+                                _multiply_mod(_reduce(middle[j], p, inverse), shift_24, p, inverse),
+                                _multiply_mod(_reduce(high[j], p, inverse), shift_48, p, inverse),
+                                p,
+                            )
+                            result[j] = _add_mod(total, _reduce(low[j], p, inverse), p)
 
 
 @_compiled
