@@ -77,7 +77,7 @@ def cache_path(cache: str) -> Path | None:
     """Return the cache folder that `--cache` names; None for "none"."""
     if cache == "none":
         return None
-    return Path(cache) if cache else cache_directory()
+    return Path(cache).expanduser() if cache else cache_directory()
 
 
 def check_writable(path: Path) -> None:

@@ -83,7 +83,7 @@ class LocalSession:
         self._terms = Terms(model.graph, model.threshold, Reveal(reveal))
         self._on_progress = on_progress
         self._timeout = timeout
-        self._pool, self._cache = pool, None if cache is None else Path(cache)
+        self._pool, self._cache = pool, None if cache is None else Path(cache).expanduser()
         self._network = network_named(network) if isinstance(network, str) else network
         self._threads: list[PartyThread] = []
         self._server: ServerSession | None = None
