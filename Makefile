@@ -35,6 +35,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo 'Compiling the arithmetic and measuring this machine (some seconds, once)'
+	$(BIN)/hybridface calibrate --quiet
 	touch $@
 
 $(SPU_INSTALLED): spu-constraints.txt
