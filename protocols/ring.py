@@ -218,7 +218,8 @@ class CrtModulus:
         if out is None:
             out = np.empty(wire.shape[:-1], dtype=np.uint64)
         planes = _planes(out)
-        if planes.size * RESIDUE_BYTES != wire.size or not np.shares_memory(planes, out):
+        fits = planes.size * RESIDUE_BYTES == wire.size and planes.shape[-1] == wire.shape[-2]
+        if not fits or (planes.size and not np.shares_memory(planes, out)):
             raise ParameterError(f"expected room for {wire.shape}, got {out.shape}")
         if not kernels.from_wire(_words(wire), self.primes, planes):
             raise ProtocolError(f"{what}: expected residues below {self.p0} and {self.p1}, got a larger one")

@@ -32,8 +32,8 @@ def random_residues(context: CkksContext, shape: tuple[int, ...], seed: int = 0)
 
 def encrypted(keys: ClientKeys, messages: Any) -> Any:
     """Return ciphertexts (count, 2, 2, N) in NTT form of polynomials (count, 2, N)."""
-    seeds, bodies = keys.encrypt(messages)
-    return np.stack([bodies, keys.context.expand(seeds)], axis=1)
+    seed, bodies = keys.encrypt(messages)
+    return np.stack([bodies, keys.context.expand(seed, len(bodies))], axis=1)
 
 
 def zeros(keys: ClientKeys, count: int) -> Any:
@@ -102,8 +102,10 @@ def test_our_sum_of_products_is_seals(keys: ClientKeys, reference: SealReference
     ciphertexts = zeros(keys, 3)
     ciphertexts[2] = context.modulus.primes[:, None] - np.uint64(1)
     groups = np.array([0, 1, 2, 2, 0, 1, 1])
-    ours = context.modulus.multiply_accumulate(weights, groups, ciphertexts)
-    assert (ours == reference.multiply_accumulate(weights, ciphertexts[groups])).all()
+    bounds = np.array([0, 3, terms])
+    ours = context.modulus.multiply_accumulate(context.modulus.in_blocks(weights), groups, bounds, ciphertexts)
+    for total, terms_of in zip(ours, (slice(0, 3), slice(3, terms)), strict=True):
+        assert (total == reference.multiply_accumulate(weights[terms_of], ciphertexts[groups[terms_of]])).all()
 
 
 def test_a_product_with_a_weight_polynomial_multiplies_the_message(keys: ClientKeys) -> None:
@@ -136,9 +138,9 @@ def test_rerandomising_keeps_the_message_and_hides_c1(keys: ClientKeys, public_k
     context = public_key.context
     messages = np.random.default_rng(1).integers(-(2**60), 2**60, (2, N))
     ciphertexts = encrypted(keys, context.modulus.lift_signed(messages))
-    before = ciphertexts.copy()
-    fresh, again = public_key.rerandomise(ciphertexts), public_key.rerandomise(ciphertexts)
-    assert (ciphertexts == before).all()
+    overwritten = ciphertexts.copy()
+    fresh, again = public_key.rerandomise(overwritten), public_key.rerandomise(ciphertexts.copy())
+    assert fresh is overwritten
     for result in (fresh, again):
         assert np.abs(decrypted(keys, result) - messages).max() < 2**10
     added = context.modulus.subtract(fresh, coefficients(context, ciphertexts))
@@ -202,27 +204,54 @@ def test_the_client_multiplies_any_number_of_polynomials(keys: ClientKeys, count
 
 
 def test_seeds_never_come_twice(keys: ClientKeys) -> None:
-    seeds = np.concatenate([keys.encrypt(np.zeros((10, 2, N), dtype=np.uint64))[0] for _ in range(2)])
-    assert seeds.shape == (20, 32)
-    assert len({seed.tobytes() for seed in seeds}) == 20
-    expanded = keys.context.expand(seeds)
-    assert (expanded == keys.context.expand(seeds)).all()
-    assert (expanded < keys.context.modulus.primes[:, None]).all()
-    assert (expanded[0] != expanded[1]).mean() > 0.99
+    """A seed for every upload, and of its polynomials none is another."""
+    nothing = np.zeros((4, 2, N), dtype=np.uint64)
+    uploads = [keys.encrypt(nothing) for _ in range(20)]
+    seeds = [seed for seed, _ in uploads]
+    assert {len(seed) for seed in seeds} == {32}
+    assert len(set(seeds)) == 20
+    expanded = np.concatenate([keys.context.expand(seed, 4) for seed in seeds[:3]])
+    assert len(np.unique(expanded[:, 0])) > 0.999 * 12 * N
     for plane, prime in enumerate((keys.context.modulus.p0, keys.context.modulus.p1)):
+        assert (expanded[:, plane] < prime).all()
         assert_uniform(expanded[:, plane], prime, bins=128)
+    for (seed, bodies), other in zip(uploads[:3], uploads[1:], strict=False):
+        noise = decrypted(keys, coefficients(keys.context, np.stack([bodies, keys.context.expand(seed, 4)], axis=1)))
+        assert_centred_binomial(noise)
+        assert (bodies != other[1]).mean() > 0.99
 
 
-def test_a_seed_expands_to_aes_in_counter_mode_with_rejection() -> None:
-    """Independently, by Python integers, with primes of which about half of all tries are rejected."""
-    modulus, seed = CrtModulus(2**41 + 27, 2**40 + 15), bytes(range(32))
+def test_messages_are_left_as_they_were(keys: ClientKeys) -> None:
+    messages = random_residues(keys.context, (2,))
+    before = messages.copy()
+    keys.encrypt(messages)
+    assert (messages == before).all()
+
+
+@pytest.mark.parametrize("primes", [(2**41 + 27, 2**40 + 15), (140737488273409, 70368743669761)])
+def test_a_seed_expands_to_aes_in_counter_mode_with_rejection(primes: tuple[int, int]) -> None:
+    """Independently, by Python integers, with primes of which about half of all tries are rejected, and SEAL's."""
+    modulus, seed = CrtModulus(*primes), bytes(range(32))
     ecb = Cipher(algorithms.AES(seed), modes.ECB()).encryptor()  # noqa: S305 (the definition of counter mode)
+    strided = np.full((3, 2, 2, 16), 7, dtype=np.uint64)
+    expanded = expand_seed(seed, modulus, 16, 3)
+    assert expand_seed(seed, modulus, 16, 3, out=strided[:, 1]).base is strided
+    assert (strided[:, 1] == expanded).all()
+    assert (strided[:, 0] == 7).all()
     for plane, prime in enumerate((modulus.p0, modulus.p1)):
         stream = b"".join(ecb.update(bytes([plane]) + i.to_bytes(15, "big")) for i in range(100))
-        tries = [int.from_bytes(stream[i : i + 8], "little") % 2 ** prime.bit_length() for i in range(0, 1600, 8)]
-        expected = [value for value in tries if value < prime][:50]
-        assert len(expected) == 50
-        assert expand_seed(seed, modulus, 50)[plane].tolist() == expected
+        mask = 2 ** (prime - 1).bit_length() - 1
+        tries = [int.from_bytes(stream[i : i + 8], "little") & mask for i in range(0, 1600, 8)]
+        expected = [value for value in tries if value < prime][:48]
+        assert len(expected) == 48
+        assert expanded[:, plane].ravel().tolist() == expected
+        assert expand_seed(seed, modulus, 48)[0, plane].tolist() == expected
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 2, 8), np.uint64), ((2, 16), np.uint64), ((2, 2, 16), np.int64)])
+def test_a_seed_is_not_expanded_into_other_room(shape: tuple[int, ...], dtype: Any) -> None:
+    with pytest.raises(ParameterError, match="expected room"):
+        expand_seed(bytes(32), CrtModulus(2**41 + 27, 2**40 + 15), 16, 2, out=np.zeros(shape, dtype=dtype))
 
 
 def test_noise_is_centred_binomial_and_never_the_same() -> None:

@@ -1,5 +1,7 @@
 """Ring arithmetic against Python's integers, and the distribution of what is drawn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers import assert_uniform, assert_uniform_bytes, integers
@@ -182,35 +184,112 @@ def test_negate_multiply_and_broadcast(values: list[int], factor: int) -> None:
     assert (modulus.subtract(a, b[:, :1]) == modulus.subtract(a, b)).all()
 
 
-def test_a_sum_of_products_of_what_is_a_view_of_something_else() -> None:
-    modulus, random = MODULI[0], np.random.default_rng(0)
-    weights = random.integers(0, modulus.primes[:, None], (6, 2, 4), np.uint64)[::2]
-    inputs = random.integers(0, modulus.primes[:, None], (3, 2, 2, 4), np.uint64).swapaxes(0, 1)
-    groups = np.array([1, 1, 0])
-    came = modulus.multiply_accumulate(weights, groups, inputs)
+@pytest.mark.parametrize(("n", "block"), [(4, 4), (512, 512), (1024, 512), (515, 515)])
+def test_polynomials_in_blocks_lie_in_the_order_of_reading(n: int, block: int) -> None:
+    polynomials = MODULI[0].random((6, n))[::2]
+    cut = MODULI[0].in_blocks(polynomials)
+    assert cut.shape == (2, n // block, 3, block)
+    assert cut.flags.c_contiguous
+    for k, r, j in np.ndindex(3, 2, n):
+        assert cut[r, j // block, k, j % block] == polynomials[k, r, j]
+
+
+def test_no_polynomials_in_blocks() -> None:
+    assert MODULI[0].in_blocks(np.zeros((0, 2, 1024), dtype=np.uint64)).shape == (2, 2, 0, 512)
+
+
+@pytest.mark.parametrize("n", [4, 1024])
+def test_sums_of_products_of_what_is_a_view_of_something_else(n: int) -> None:
+    modulus = MODULI[0]
+    weights = modulus.random((6, n))[::2]
+    inputs = modulus.random((3, 2, n)).swapaxes(0, 1)
+    groups, bounds = np.array([1, 1, 0]), np.array([0, 2, 2, 3])
+    came = modulus.multiply_accumulate(modulus.in_blocks(weights), groups, bounds, inputs)
+    assert came.shape == (3, 3, 2, n)
     for q in range(3):
         terms = [modulus.multiply(weights[k], inputs[g, q]) for k, g in enumerate(groups)]
-        assert (came[q] == modulus.add(modulus.add(terms[0], terms[1]), terms[2])).all()
+        assert (came[0, q] == modulus.add(terms[0], terms[1])).all()
+        assert not came[1, q].any()
+        assert (came[2, q] == terms[2]).all()
+    later = modulus.multiply_accumulate(modulus.in_blocks(weights), groups, bounds[2:], inputs)
+    assert (later == came[2:]).all()
 
 
 @pytest.mark.parametrize(
-    ("weights", "groups", "inputs"),
+    ("weights", "groups", "bounds", "inputs"),
     [
-        ((2, 2, 4), [0, 1], (1, 1, 2, 4)),
-        ((2, 2, 4), [0, -1], (2, 1, 2, 4)),
-        ((2, 2, 4), [0], (2, 1, 2, 4)),
-        ((2, 2, 4), [0, 1], (2, 1, 2, 5)),
-        ((2, 3, 4), [0, 1], (2, 1, 2, 4)),
-        ((MAX_TERMS + 1, 2, 1), [0] * (MAX_TERMS + 1), (1, 1, 2, 1)),
+        ((2, 1, 2, 4), [0, 1], [0, 2], (1, 1, 2, 4)),
+        ((2, 1, 2, 4), [0, -1], [0, 2], (2, 1, 2, 4)),
+        ((2, 1, 2, 4), [0], [0, 1], (2, 1, 2, 4)),
+        ((2, 1, 2, 4), [0, 1], [0, 2], (2, 1, 2, 5)),
+        ((2, 1, 2, 4), [0, 1], [0, 2], (2, 1, 3, 4)),
+        ((2, 2, 2, 4), [0, 1], [0, 2], (2, 1, 2, 4)),
+        ((1, 1, 2, 4), [0, 1], [0, 2], (2, 1, 2, 4)),
+        ((3, 1, 2, 4), [0, 1], [0, 2], (2, 1, 2, 4)),
+        ((2, 1, 2, 4), [0, 1], [0, 3], (2, 1, 2, 4)),
+        ((2, 1, 2, 4), [0, 1], [-1, 2], (2, 1, 2, 4)),
+        ((2, 1, 2, 4), [0, 1], [0, 2, 1], (2, 1, 2, 4)),
+        ((2, 1, 2, 4), [0, 1], [0, 5, 1], (2, 1, 2, 4)),
+        ((2, 1, MAX_TERMS + 1, 1), [0] * (MAX_TERMS + 1), [0, MAX_TERMS + 1], (1, 1, 2, 1)),
     ],
 )
 def test_a_sum_of_products_refuses_what_would_be_out_of_bounds(
-    weights: tuple[int, ...], groups: list[int], inputs: tuple[int, ...]
+    weights: tuple[int, ...], groups: list[int], bounds: list[int], inputs: tuple[int, ...]
 ) -> None:
     with pytest.raises(ParameterError):
         MODULI[0].multiply_accumulate(
-            np.zeros(weights, dtype=np.uint64), np.array(groups, dtype=np.int64), np.zeros(inputs, dtype=np.uint64)
+            np.zeros(weights, dtype=np.uint64),
+            np.array(groups, dtype=np.int64),
+            np.array(bounds, dtype=np.int64),
+            np.zeros(inputs, dtype=np.uint64),
         )
+
+
+def test_products_are_added_in_place() -> None:
+    modulus = MODULI[0]
+    a, b, key = modulus.random((3, 2, 5)), modulus.random((3, 5)), modulus.random((2, 5))
+    expected = [[modulus.add(a[i, q], modulus.multiply(b[i], key[q])) for q in range(2)] for i in range(3)]
+    modulus.add_multiplied(a, b, key)
+    assert (a == np.array(expected)).all()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "key"),
+    [
+        ((3, 2, 2, 5), (2, 2, 5), (2, 2, 5)),
+        ((3, 2, 2, 5), (3, 2, 5), (1, 2, 5)),
+        ((3, 2, 2, 5), (3, 2, 4), (2, 2, 5)),
+        ((3, 2, 2, 5), (3, 2, 5), (2, 2, 4)),
+        ((3, 2, 2, 5), (3, 2, 5), (2, 1, 5)),
+    ],
+)
+def test_products_of_other_shapes_are_not_added(a: Any, b: Any, key: Any) -> None:
+    with pytest.raises(ParameterError, match="expected shapes"):
+        MODULI[0].add_multiplied(*(np.zeros(shape, dtype=np.uint64) for shape in (a, b, key)))
+
+
+def test_small_numbers_are_added_in_place() -> None:
+    modulus = MODULI[0]
+    a, values = modulus.random((3, 4)), np.random.default_rng(0).integers(-21, 22, (3, 4))
+    a[0, :, :2] = 0, modulus.p1 - 1
+    values[0, :2] = -1, 1
+    expected = modulus.add(a, modulus.lift_signed(values))
+    modulus.add_small(a, values)
+    assert (a == expected).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 4), (4,), (3, 2, 4)])
+def test_small_numbers_of_another_shape_are_not_added(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ParameterError, match="expected residues"):
+        MODULI[0].add_small(MODULI[0].random((3, 4)), np.zeros(shape, dtype=np.int64))
+
+
+def test_only_contiguous_residues_are_written_to_in_place() -> None:
+    modulus = MODULI[0]
+    with pytest.raises(ParameterError, match="expected residues"):
+        modulus.add_small(modulus.random((6, 4))[::2], np.zeros((3, 4), dtype=np.int64))
+    with pytest.raises(ParameterError, match="expected shapes"):
+        modulus.add_multiplied(modulus.random((6, 2, 4))[::2], modulus.random((3, 4)), modulus.random((2, 4)))
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (3, 4), (2, 1, 4)])
@@ -227,42 +306,96 @@ def test_arrays_that_are_no_residue_pairs_are_refused(shape: tuple[int, ...]) ->
             operation()
 
 
+@given(st.integers(1, 2).flatmap(lambda k: st.lists(elements, min_size=4 * k, max_size=4 * k)))
+@fast
+def test_six_bytes_there_and_back(values: list[int]) -> None:
+    modulus = MODULI[0]
+    array = np.array([residues(modulus, values)] * 3, dtype=np.uint64)
+    wire = modulus.to_wire(array)
+    assert wire.shape == (3, 2, len(values), 6)
+    assert wire.tobytes() == b"".join(int(v).to_bytes(6, "little") for v in array.ravel())
+    assert (modulus.to_wire(array[::2]) == wire[::2]).all()
+    assert (modulus.from_wire(wire, "test") == array).all()
+    assert (modulus.from_wire(wire[::2], "test") == array[::2]).all()
+    for offset in (0, 1, 4, 8):  # what a message's bytes are: read-only, and beginning anywhere
+        came = np.frombuffer(bytes(offset) + wire.tobytes(), dtype=np.uint8, offset=offset).reshape(wire.shape)
+        assert (modulus.from_wire(came, "test") == array).all()
+
+
+def test_six_bytes_are_read_into_an_array_of_any_strides() -> None:
+    modulus = MODULI[0]
+    array = modulus.random((3, 8))
+    room = np.full((3, 2, 2, 8), 7, dtype=np.uint64)
+    modulus.from_wire(modulus.to_wire(array), "test", out=room[:, 1])
+    assert (room[:, 1] == array).all()
+    assert (room[:, 0] == 7).all()
+    wire = modulus.to_wire(array).reshape(1, 3, 2, 8, 6)
+    assert (modulus.from_wire(wire, "test", out=np.empty((3, 2, 8), dtype=np.uint64)) == array).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 8), (3, 2, 4), (4, 2, 8), (6, 2, 4), (24, 2, 1)])
+def test_six_bytes_are_not_read_into_other_room(shape: tuple[int, ...]) -> None:
+    modulus = MODULI[0]
+    with pytest.raises(ParameterError, match="expected room"):
+        modulus.from_wire(modulus.to_wire(modulus.random((3, 8))), "test", out=np.empty(shape, dtype=np.uint64))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 6])
+def test_six_bytes_take_multiples_of_four(n: int) -> None:
+    with pytest.raises(ParameterError, match="expected a multiple of four"):
+        MODULI[0].to_wire(np.zeros((1, 2, n), dtype=np.uint64))
+    with pytest.raises(ParameterError, match="expected a multiple of four"):
+        MODULI[0].from_wire(np.zeros((1, 2, n, 6), dtype=np.uint8), "test")
+
+
+def short_rows(rows: list[list[int]]) -> Any:
+    """Integers below 2^80 in rows: of each the low words, then the high ones."""
+    raw = [
+        b"".join((v % 2**64).to_bytes(8, "little") for v in row)
+        + b"".join((v >> 64).to_bytes(2, "little") for v in row)
+        for row in rows
+    ]
+    return np.frombuffer(b"".join(raw), dtype=np.uint8).reshape(len(rows), -1)
+
+
 @given(st.lists(elements, min_size=1, max_size=6))
 @fast
-def test_both_wires_there_and_back(values: list[int]) -> None:
+def test_ten_bytes_there_and_back(values: list[int]) -> None:
     modulus = MODULI[0]
-    array = np.array([residues(modulus, values)] * 2, dtype=np.uint64)
-    wire, short = modulus.to_wire(array), modulus.to_short_wire(array)
-    assert wire.shape == (2, 2, len(values), 6)
-    assert short.shape == (2, len(values), 10)
-    assert (modulus.from_wire(wire, "test") == array).all()
-    kept = [v >> DROPPED_BITS << DROPPED_BITS for v in values]
-    assert [integers(modulus, row) for row in modulus.from_short_wire(short, "test")] == [kept, kept]
-    readonly = np.frombuffer(short.tobytes(), dtype=np.uint8).reshape(short.shape)
-    assert (modulus.from_short_wire(readonly, "test") == modulus.from_short_wire(short, "test")).all()
+    rows = [values, values[::-1]]
+    array = np.array([residues(modulus, row) for row in rows], dtype=np.uint64)
+    short = modulus.to_short_wire(array)
+    assert short.shape == (2, 10 * len(values))
+    assert short.tobytes() == short_rows([[v >> DROPPED_BITS for v in row] for row in rows]).tobytes()
+    kept = [[v >> DROPPED_BITS << DROPPED_BITS for v in row] for row in rows]
+    assert [integers(modulus, row) for row in modulus.from_short_wire(short, "test")] == kept
+    for offset in (0, 1, 4):
+        came = np.frombuffer(bytes(offset) + short.tobytes(), dtype=np.uint8, offset=offset).reshape(short.shape)
+        assert [integers(modulus, row) for row in modulus.from_short_wire(came, "test")] == kept
+    assert modulus.to_short_wire(array[0]).shape == (10 * len(values),)
+    assert integers(modulus, modulus.from_short_wire(short[0], "test")) == kept[0]
 
 
 def test_wires_of_larger_numbers_are_refused() -> None:
     modulus = MODULI[0]
     for plane, prime in enumerate((modulus.p0, modulus.p1)):
-        wire = np.zeros((1, 2, 3, 6), dtype=np.uint8)
+        wire = np.zeros((1, 2, 4, 6), dtype=np.uint8)
         wire[0, plane, 1] = np.frombuffer((prime - 1).to_bytes(6, "little"), dtype=np.uint8)
         assert modulus.from_wire(wire, "test")[0, plane, 1] == prime - 1
         wire[0, plane, 1] = np.frombuffer(prime.to_bytes(6, "little"), dtype=np.uint8)
         with pytest.raises(ProtocolError, match="test: expected residues below"):
             modulus.from_wire(wire, "test")
-    short = np.zeros((1, 3, 10), dtype=np.uint8)
     bound = (Q - 1) >> DROPPED_BITS
-    short[0, 2] = np.frombuffer(bound.to_bytes(10, "little"), dtype=np.uint8)
-    assert integers(modulus, modulus.from_short_wire(short, "test")[0])[2] == bound << DROPPED_BITS
-    short[0, 2] = np.frombuffer((bound + 1).to_bytes(10, "little"), dtype=np.uint8)
-    with pytest.raises(ProtocolError, match="test: expected integers below Q"):
-        modulus.from_short_wire(short, "test")
+    largest = modulus.from_short_wire(short_rows([[0, 0, bound]]), "test")
+    assert integers(modulus, largest[0])[2] == bound << DROPPED_BITS
+    for value in (bound + 1, 2**80 - 1):
+        with pytest.raises(ProtocolError, match="test: expected integers below Q"):
+            modulus.from_short_wire(short_rows([[0, 0, value]]), "test")
 
 
 @pytest.mark.parametrize("width", [5, 7, 8, 9, 11])
 def test_wires_of_another_width_are_refused(width: int) -> None:
-    wire = np.zeros((1, 2, 3, width), dtype=np.uint8)
-    for read in (MODULI[0].from_wire, MODULI[0].from_short_wire):
-        with pytest.raises(ParameterError, match="expected bytes of shape"):
-            read(wire, "test")
+    for read, shape in ((MODULI[0].from_wire, (1, 2, 4, width)), (MODULI[0].from_short_wire, (2, width))):
+        for dtype in (np.uint8, np.uint64):
+            with pytest.raises(ParameterError, match="expected bytes of shape"):
+                read(np.zeros(shape, dtype=dtype), "test")
