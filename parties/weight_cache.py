@@ -10,6 +10,7 @@ The folder keeps the four files that were used last.
 Layers are mapped one at a time, while they are used, so that the resident memory is that of the largest layer.
 """
 
+import contextlib
 import hashlib
 import json
 import mmap
@@ -154,8 +155,11 @@ def _encode(
 
 def _forget_old(directory: Path) -> None:
     """Remove all but the files that were used last; who has one open keeps it."""
-    files = sorted(directory.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files[_KEPT_FILES:]:
+    files = []
+    for file in directory.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            files.append((file.stat().st_mtime_ns, file))
+    for _, file in sorted(files, reverse=True)[_KEPT_FILES:]:
         file.unlink(missing_ok=True)
 
 

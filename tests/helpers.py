@@ -275,9 +275,9 @@ def shapes(draw: st.DrawFn) -> ConvShape:
 
 @st.composite
 def plans(draw: st.DrawFn, degrees: tuple[int, ...] = (256, 512)) -> ConvPlan:
-    """A random valid plan, which the planner need not choose: blocks and tiles may not divide, or exceed, the layer."""
+    """A random valid plan, which the planner need not choose: blocks may not divide, or exceed, the layer; tiles may not divide."""
     shape, degree = draw(shapes()), draw(st.sampled_from(degrees))
-    tile = draw(st.integers(1, shape.height_out + 1)), draw(st.integers(1, shape.width_out + 1))
+    tile = draw(st.integers(1, shape.height_out)), draw(st.integers(1, shape.width_out))
     area = (tile[0] + shape.phase_kernel[0] - 1) * (tile[1] + shape.phase_kernel[1] - 1)
     block_in = draw(st.integers(1, max(1, min(shape.phase_channels + 1, degree // area))))
     block_out = draw(st.integers(1, max(1, min(shape.channels_out + 1, degree // (area * block_in)))))

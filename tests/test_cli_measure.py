@@ -16,7 +16,7 @@ from protocols.network import plan_network
 from protocols.planner import CostModel, bytes_down, bytes_up
 
 GUARD_SECONDS = 120.0
-HEADERS = 4 * 16 + 8 * (3 + 5 + 4 + 4)
+HEADERS = 4 * 16 + 8 * (1 + 5 + 3 + 3)
 """Of a layer's four messages."""
 
 
@@ -42,16 +42,6 @@ def command(*arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_plan_without_measuring() -> None:
-    document = command("plan", "tiny-test", "--no-measure")
-    plans = plan_network(hf.load_model("tiny-test", weights=False).graph)
-    assert [layer["name"] for layer in document["layers"]] == list(plans)
-    assert document["total"]["measured_ms"] is None
-    for layer, plan in zip(document["layers"], plans.values(), strict=True):
-        assert layer["predicted_mb"] == pytest.approx((bytes_up(plan) + bytes_down(plan)) / 1e6)
-        assert layer["measured_mb"] is None
-
-
 def test_measured_bytes_are_the_predicted_ones() -> None:
     document = command("plan", "tiny-test", "--network", "lan")
     assert document["network"] == "lan"
@@ -60,13 +50,20 @@ def test_measured_bytes_are_the_predicted_ones() -> None:
         assert layer["measured_ms"] > 0
 
 
-def test_plan_takes_what_calibrate_wrote(tmp_path: Path) -> None:
+def test_a_plan_without_measuring_takes_what_calibrate_wrote(tmp_path: Path) -> None:
     cache = ["--cache", str(tmp_path)]
     times = command("calibrate", *cache)
     assert set(times) == set(CostModel.__dataclass_fields__) - {"network"}
     assert min(times.values()) > 0
     assert json.loads((tmp_path / "calibration.json").read_text()) == times
-    assert command("plan", "tiny-test", "--no-measure", *cache)["constants_ms"] == times
+    document = command("plan", "tiny-test", "--no-measure", *cache)
+    assert document["constants_ms"] == times
+    plans = plan_network(hf.load_model("tiny-test", weights=False).graph, cost=CostModel(**times))
+    assert [layer["name"] for layer in document["layers"]] == list(plans)
+    assert document["total"]["measured_ms"] is None
+    for layer, plan in zip(document["layers"], plans.values(), strict=True):
+        assert layer["predicted_mb"] == pytest.approx((bytes_up(plan) + bytes_down(plan)) / 1e6)
+        assert layer["measured_mb"] is None
 
 
 def test_calibrating_into_a_folder_that_cannot_be_written(
@@ -86,24 +83,19 @@ def bench(chip: str, *options: str) -> Any:
     return command("bench", "verify", chip, chip, "--model", "tiny-test", "--aligned", *options)
 
 
-def test_a_benchmark_of_a_batch(chip: str, tmp_path: Path) -> None:
-    cache = ["--cache", str(tmp_path)]
-    three = bench(chip, "--batch", "3", "--runs", "2", *cache)
-    assert (three["runs"], three["batch"], three["prepared"]) == (2, 3, 0)
+def test_benchmarks_of_a_batch_and_of_one_with_a_pool(chip: str, tmp_path: Path) -> None:
+    three = bench(chip, "--batch", "3", "--runs", "1", "--cache", str(tmp_path))
+    assert (three["runs"], three["batch"], three["prepared"]) == (1, 3, 0)
     assert len(list(tmp_path.glob("*.weights"))) == 1
-    one = bench(chip, "--runs", "1", "--cache", "none")
+    one = bench(chip, "--pool", "1", "--pause", "1.5", "--runs", "3", "--cache", "none")
+    assert one["prepared"] >= 2, "the first may come before the pool is full"
+    assert one["figures"]["offline seconds"]["max"] > 0
     assert len(list(tmp_path.glob("*"))) == 1
     rounds, up = (
         [document["figures"][f"online {key}"]["median"] for document in (one, three)] for key in ("rounds", "MB up")
     )
     assert rounds[0] == rounds[1]
     assert 2 < up[1] / up[0] < 3
-
-
-def test_a_benchmark_with_a_pool(chip: str) -> None:
-    document = bench(chip, "--pool", "1", "--pause", "1.5", "--runs", "3", "--cache", "none")
-    assert document["prepared"] >= 2, "the first may come before the pool is full"
-    assert document["figures"]["offline seconds"]["max"] > 0
 
 
 def test_a_benchmark_of_workers(tmp_path: Path) -> None:

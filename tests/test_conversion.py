@@ -13,6 +13,7 @@ from protocols.conversion import (
     CiphertextsToSharesServer,
     SharesToCiphertextsClient,
     SharesToCiphertextsServer,
+    Upload,
     server_share,
 )
 from protocols.errors import PeerLostError, ProtocolError
@@ -32,43 +33,56 @@ def upload(keys: ClientKeys, context: CkksContext, first: Any, second: Any) -> A
 
 
 def receive_upload(channel: Any, items: int, groups: int) -> tuple[Any, Any]:
-    """Return the seeds (items, groups, 32) and bodies (items, groups, 2, N) that the client sent."""
-    seeds = channel.receive("up/seeds", np.uint8, (items, groups, 32))
-    wire = channel.receive("up", np.uint8, (items, groups, 2, N, 6))
+    """Return the seed (32,) and the bodies (groups, items, 2, N) that the client sent."""
+    seed = channel.receive("up/seed", np.uint8, (32,))
+    wire = channel.receive("up", np.uint8, (groups, items, 2, N, 6))
     padding = np.zeros((*wire.shape[:-1], 2), dtype=np.uint8)
-    return seeds, np.concatenate([wire, padding], axis=-1).view(np.uint64)[..., 0]
+    return seed, np.concatenate([wire, padding], axis=-1).view(np.uint64)[..., 0]
 
 
 def scaled(context: CkksContext, inputs: Any, factor: int = 1 << (SHIFT - GUARD)) -> Any:
-    """Return ciphertexts (groups, items, 2, 2, N) times a number, as (items, groups, 2, 2, N): as a layer does."""
+    """Return ciphertexts (groups, items, 2, 2, N) times a number: as a layer does."""
     weight = np.zeros((1, N), dtype=np.int64)
     weight[0, 0] = factor
-    return context.modulus.multiply(inputs.swapaxes(0, 1).copy(), context.encode(weight)[0])
+    return context.modulus.multiply(inputs, context.encode(weight)[0])
 
 
 def download(
     keys: ClientKeys, server: CiphertextsToSharesServer, ciphertexts: Any, indices: Any, shift: int = SHIFT
 ) -> tuple[Any, Any]:
     to_server, to_client = local_channels("client", "server", 5)
+    groups, items = ciphertexts.shape[:2]
     theirs = server.run(to_client, "down", ciphertexts, indices, shift)
-    shape = (*ciphertexts.shape[:2], len(indices))
+    shape = (items, groups, len(indices))
     ours = CiphertextsToSharesClient(keys).run(to_server, "down", shape, shift, indices)
     assert ours.shape == theirs.shape == shape
     return ours, theirs
 
 
 def noiseless(keys: ClientKeys, values: Any) -> Any:
-    """Encryptions (items, 1, 2, 2, N) without noise of signed values (items, N), or of residues (items, 2, N)."""
+    """Encryptions (1, items, 2, 2, N) without noise of signed values (items, N), or of residues (items, 2, N)."""
     context = keys.context
     residues = values if values.ndim == 3 else context.modulus.lift_signed(values)
     random = context.modulus.random((len(values), N))
     body = context.modulus.subtract(residues, keys.multiply_by_secret(random))
     pairs = np.stack([body, random], axis=1)
-    return context.transform.forward(pairs.reshape(-1, 2, N)).reshape(len(values), 1, 2, 2, N)
+    return context.transform.forward(pairs.reshape(-1, 2, N)).reshape(1, len(values), 2, 2, N)
 
 
 def short_integers(wire: Any) -> list[int]:
-    return [int.from_bytes(row.tobytes(), "little") for row in wire.reshape(-1, 10)]
+    """The integers of rows (..., 10 n): of each the low words, then the high ones."""
+    values = []
+    for row in wire.reshape(-1, wire.shape[-1]):
+        n = len(row) // 10
+        low, high = np.frombuffer(row[: 8 * n].tobytes(), "<u8"), np.frombuffer(row[8 * n :].tobytes(), "<u2")
+        values += [a + (b << 64) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    return values
+
+
+def short_wire(values: list[int]) -> Any:
+    """Integers below 2^80 as one row of bytes."""
+    low, high = (b"".join((v >> s).to_bytes(10, "little")[:k] for v in values) for s, k in ((0, 8), (64, 2)))
+    return np.frombuffer(low + high, dtype=np.uint8)
 
 
 @pytest.mark.parametrize(("items", "groups"), [(1, 1), (2, 3), (9, 1)])
@@ -113,10 +127,10 @@ def test_truncation_is_off_by_a_last_bit_and_the_dropped_bits(
 def test_the_dropped_bits_err_as_stated(keys: ClientKeys, public_key: PublicKey) -> None:
     """Below 2^13 from c0; from c1 of deviation 2^13 / sqrt(3) times the root of the secret's nonzero coefficients."""
     modulus, items = keys.context.modulus, 12
-    masked = CiphertextsToSharesServer(public_key).mask(np.zeros((items, 1, 2, 2, N), dtype=np.uint64), ALL)
+    masked = CiphertextsToSharesServer(public_key).mask(np.zeros((1, items, 2, 2, N), dtype=np.uint64), ALL)
     server_sent = modulus.from_short_wire(masked.c0, "test"), modulus.from_short_wire(masked.c1, "test")
-    opened = modulus.add(server_sent[0][:, 0], keys.multiply_by_secret(server_sent[1][:, 0]))
-    total = modulus.add(opened, masked.mask[:, 0])
+    opened = modulus.add(server_sent[0][0], keys.multiply_by_secret(server_sent[1][0]))
+    total = modulus.add(opened, masked.mask[0])
     errors = np.stack([centred(modulus, polynomial) for polynomial in total]).astype(np.float64)
     one = np.zeros((1, 2, N), dtype=np.uint64)
     one[0, :, 0] = 1
@@ -142,13 +156,13 @@ def test_only_the_low_bits_are_dropped(keys: ClientKeys, public_key: PublicKey) 
     ciphertexts = noiseless(keys, message[:, 0])
     server = CiphertextsToSharesServer(public_key)
     server._key = type("Fixed", (), {"rerandomise": lambda self, c: keys_coefficients(keys, c)})()
-    masked = server.mask(ciphertexts, ALL)
+    masked = server.mask(ciphertexts.copy(), ALL)
     fixed = keys_coefficients(keys, ciphertexts)
     for item in range(2):
-        c1 = integers(modulus, fixed[item, 0, 1])
-        assert short_integers(masked.c1[item, 0]) == [v >> DROPPED_BITS for v in c1]
-        c0 = integers(modulus, modulus.subtract(fixed[item, 0, 0], masked.mask[item, 0]))
-        assert short_integers(masked.c0[item, 0]) == [v >> DROPPED_BITS for v in c0]
+        c1 = integers(modulus, fixed[0, item, 1])
+        assert short_integers(masked.c1[0, item]) == [v >> DROPPED_BITS for v in c1]
+        c0 = integers(modulus, modulus.subtract(fixed[0, item, 0], masked.mask[0, item]))
+        assert short_integers(masked.c0[0, item]) == [v >> DROPPED_BITS for v in c0]
 
 
 def keys_coefficients(keys: ClientKeys, ciphertexts: Any) -> Any:
@@ -166,7 +180,7 @@ def test_the_clients_view_is_uniform_whatever_the_value(keys: ClientKeys, public
         ours = CiphertextsToSharesClient(keys).run(to_server, "down", (8, 1, N), SHIFT, ALL)
         assert len(sent) == 2
         for frame in sent:  # c1, then the masked c0
-            wire = short_integers(np.frombuffer(frame, dtype=np.uint8)[-8 * N * 10 :])
+            wire = short_integers(np.frombuffer(frame, dtype=np.uint8)[-8 * N * 10 :].reshape(8, -1))
             assert_uniform([v * 2**33 // q for v in wire], 2**20, bins=128)
             assert_uniform([v % 2**16 for v in wire], 2**16, bins=256)
         assert q >> SHIFT > 2**64  # so that the share is uniform in all of its 64 bits, nearly
@@ -197,12 +211,14 @@ def test_the_same_ciphertexts_are_answered_afresh(keys: ClientKeys, public_key: 
     """Every mask and every encryption of zero is drawn when it is used, and kept nowhere."""
     server = CiphertextsToSharesServer(public_key)
     ciphertexts = noiseless(keys, np.zeros((2, N), dtype=np.int64))
-    answers = [server.mask(ciphertexts, ALL) for _ in range(3)]
+    answers = [server.mask(ciphertexts.copy(), ALL) for _ in range(3)]
     for part in ("c1", "c0", "mask"):
-        rows = np.concatenate([getattr(answer, part) for answer in answers]).reshape(6, -1, 10 if part != "mask" else 1)
+        rows = np.concatenate([getattr(answer, part)[0] for answer in answers])
+        values = rows if part == "mask" else np.array([short_integers(row) for row in rows], dtype=object)
+        assert len(values) == 6
         for i in range(6):
             for j in range(i):
-                assert not (rows[i] == rows[j]).all(axis=-1).any()
+                assert not (values[i] == values[j]).any()
     assert set(vars(server)) == {"_key", "_context"}
     assert set(vars(public_key)) == {"_key", "context"}
 
@@ -210,12 +226,11 @@ def test_the_same_ciphertexts_are_answered_afresh(keys: ClientKeys, public_key: 
 def test_the_server_sees_uniform_polynomials(keys: ClientKeys) -> None:
     to_server, to_client = local_channels("client", "server", 5)
     SharesToCiphertextsClient(keys).run(to_server, "up", np.full((4, 1, N), 12345, dtype=np.uint64))
-    seeds, bodies = receive_upload(to_client, 4, 1)
-    assert len({seed.tobytes() for seed in seeds[:, 0]}) == 4
+    seed, bodies = receive_upload(to_client, 4, 1)
     modulus = keys.context.modulus
-    randoms = np.stack([expand_seed(seed.tobytes(), modulus, N) for seed in seeds[:, 0]])
+    randoms = expand_seed(seed.tobytes(), modulus, N, 4)
     for plane, prime in enumerate((modulus.p0, modulus.p1)):
-        assert_uniform(bodies[:, 0, plane], prime, bins=128)
+        assert_uniform(bodies[0, :, plane], prime, bins=128)
         assert_uniform(randoms[:, plane], prime, bins=128)
 
 
@@ -242,7 +257,7 @@ def test_a_residue_too_large_is_refused_by_the_server(context: CkksContext, plan
     for value in (prime - 1, prime, 2**48 - 1):
         wire = np.ones((1, 1, 2, N, 6), dtype=np.uint8)
         wire[0, 0, plane, 9] = np.frombuffer(value.to_bytes(6, "little"), dtype=np.uint8)
-        to_server.send("up/seeds", np.zeros((1, 1, 32), dtype=np.uint8))
+        to_server.send("up/seed", np.zeros(32, dtype=np.uint8))
         to_server.send("up", wire)
         if value < prime:
             SharesToCiphertextsServer(context).run(to_client, "up", (1, 1), None)
@@ -251,15 +266,57 @@ def test_a_residue_too_large_is_refused_by_the_server(context: CkksContext, plan
             SharesToCiphertextsServer(context).run(to_client, "up", (1, 1), None)
 
 
+@pytest.mark.parametrize(
+    ("seed", "wire"),
+    [
+        ((1, 32), (2, 3, 2, N, 6)),
+        ((31,), (2, 3, 2, N, 6)),
+        ((32,), (3, 2, 2, N, 6)),
+        ((32,), (2, 3, 2, N, 8)),
+        ((32,), (2, 3, 2, N // 2, 6)),
+        ((32,), (2, 3, 12 * N)),
+    ],
+)
+def test_uploads_of_another_shape_are_refused(context: CkksContext, seed: Any, wire: tuple[int, ...]) -> None:
+    to_server, to_client = local_channels("client", "server", 5)
+    to_server.send("up/seed", np.zeros(seed, dtype=np.uint8))
+    to_server.send("up", np.zeros(wire, dtype=np.uint8))
+    with pytest.raises(ProtocolError, match=r"from client: expected uint8|expected at most \d+ bytes from client"):
+        SharesToCiphertextsServer(context).run(to_client, "up", (3, 2), None)
+
+
+def test_an_upload_has_one_seed_which_is_never_used_again(keys: ClientKeys) -> None:
+    """Its polynomials are the seed's in the order of the wire: first by group."""
+    to_server, to_client = local_channels("client", "server", 5)
+    uploads = []
+    for _ in range(3):
+        SharesToCiphertextsClient(keys).run(to_server, "up", np.zeros((2, 3, N), dtype=np.uint64))
+        uploads.append(Upload.receive(to_client, "up", 2, 3, N))
+    assert len({upload.seed.tobytes() for upload in uploads}) == 3
+    ciphertexts = uploads[0].ciphertexts(keys.context)
+    assert ciphertexts.shape == (3, 2, 2, 2, N)
+    expanded = expand_seed(uploads[0].seed.tobytes(), keys.context.modulus, N, 6)
+    assert (ciphertexts[:, :, 1].reshape(6, 2, N) == expanded).all()
+    assert (keys.context.modulus.to_wire(ciphertexts[:, :, 0]) == uploads[0].c0).all()
+
+
+def test_masking_overwrites_what_it_is_given(keys: ClientKeys, public_key: PublicKey) -> None:
+    ciphertexts = noiseless(keys, np.zeros((2, N), dtype=np.int64))
+    before = ciphertexts.copy()
+    masked = CiphertextsToSharesServer(public_key).mask(ciphertexts, np.arange(3))
+    assert (masked.c1.shape, masked.c0.shape, masked.mask.shape) == ((1, 2, 10 * N), (1, 2, 30), (1, 2, 2, 3))
+    assert not (ciphertexts == before).all(axis=-1).any()
+
+
 @pytest.mark.parametrize("part", ["c1", "c0"])
 def test_an_integer_too_large_is_refused_by_the_client(keys: ClientKeys, part: str) -> None:
     bound = (keys.context.modulus.p0 * keys.context.modulus.p1 - 1) >> DROPPED_BITS
     to_server, to_client = local_channels("client", "server", 5)
     for value in (bound, bound + 1, 2**80 - 1):
-        c1, c0 = np.ones((1, 1, N, 10), dtype=np.uint8), np.ones((1, 1, 3, 10), dtype=np.uint8)
-        (c1 if part == "c1" else c0)[0, 0, 2] = np.frombuffer(value.to_bytes(10, "little"), dtype=np.uint8)
-        to_client.send("down", c1)
-        to_client.send("down/c0", c0)
+        values = {"c1": [1] * N, "c0": [1] * 3}
+        values[part][2] = value
+        to_client.send("down", short_wire(values["c1"])[None, None])
+        to_client.send("down/c0", short_wire(values["c0"])[None, None])
         client = CiphertextsToSharesClient(keys)
         if value == bound:
             client.run(to_server, "down", (1, 1, 3), SHIFT, np.arange(3))
@@ -271,12 +328,15 @@ def test_an_integer_too_large_is_refused_by_the_client(keys: ClientKeys, part: s
 @pytest.mark.parametrize(
     ("dtype", "shape"),
     [
-        (np.uint8, (1, 1, N, 9)),
-        (np.uint8, (1, 1, N, 12)),
-        (np.uint8, (1, 1, N - 1, 10)),
-        (np.uint8, (2, 1, N, 10)),
+        (np.uint8, (1, 1, 9 * N)),
+        (np.uint8, (1, 1, 12 * N)),
+        (np.uint8, (1, 1, 10 * N - 10)),
+        (np.uint8, (1, 1, N, 10)),
+        (np.uint8, (2, 1, 10 * N)),
+        (np.uint8, (1, 2, 10 * N)),
+        (np.uint8, (1, 10 * N)),
         (np.uint8, (1, 1, 2, N, 6)),
-        (np.uint64, (1, 1, N, 10)),
+        (np.uint64, (1, 1, 10 * N)),
     ],
 )
 def test_messages_of_another_shape_or_type_are_refused(keys: ClientKeys, dtype: Any, shape: tuple[int, ...]) -> None:
@@ -289,8 +349,8 @@ def test_messages_of_another_shape_or_type_are_refused(keys: ClientKeys, dtype: 
 def test_a_hostile_ciphertext_without_a_random_component_gives_a_share_of_it(keys: ClientKeys) -> None:
     """Nothing to refuse: the client keeps what it opens, and what it opens is then the sender's own choice."""
     to_server, to_client = local_channels("client", "server", 5)
-    to_client.send("down", np.zeros((1, 1, N, 10), dtype=np.uint8))
-    to_client.send("down/c0", np.full((1, 1, 3, 10), 1, dtype=np.uint8))
+    to_client.send("down", np.zeros((1, 1, 10 * N), dtype=np.uint8))
+    to_client.send("down/c0", np.full((1, 1, 3 * 10), 1, dtype=np.uint8))
     ours = CiphertextsToSharesClient(keys).run(to_server, "down", (1, 1, 3), SHIFT, np.arange(3))
     ones = int.from_bytes(bytes([1] * 10), "little")
     assert ours.ravel().tolist() == [(ones << DROPPED_BITS >> SHIFT) % 2**64] * 3

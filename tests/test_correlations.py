@@ -246,9 +246,9 @@ def test_the_dealer_gets_nothing_from_the_server_and_only_requests_from_the_clie
     thread.join()
     assert thread.error is None
     assert server_end.statistics.bytes_sent == dealer_server.statistics.bytes_received == 0
-    assert json.loads(from_client[1][16:])["requests"] == [{"kind": "square-pair", "shape": [5000]}]
-    assert [len(frame) for frame in to_client] == [16 + 32]  # the seed, and nothing more
-    assert_uniform_bytes(np.frombuffer(to_server[1][16:], dtype=np.uint64))  # the correction
+    assert json.loads(from_client[1][24:])["requests"] == [{"kind": "square-pair", "shape": [5000]}]
+    assert [len(frame) for frame in to_client] == [24 + 32]  # the seed, and nothing more
+    assert_uniform_bytes(np.frombuffer(to_server[1][24:], dtype=np.uint64))  # the correction
 
 
 @pytest.mark.parametrize("request_", REQUESTS)

@@ -7,6 +7,8 @@ import pytest
 import tenseal.sealapi as seal
 import torch
 from helpers import dealer_bytes, pool_is_empty, reachable
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from hybridface.models import _tiny, load_model
@@ -16,8 +18,9 @@ from parties.local import run_locally
 from protocols import ClientKeys, Emulator, Graph, LinearWeights, MpcParty, NetworkClient, NetworkServer, PublicKey
 from protocols import graph as g
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.network import layer_weights
-from protocols.packing import ConvShape
+from protocols.network import halves, layer_weights
+from protocols.packing import ConvPlan, ConvShape
+from protocols.planner import bytes_up
 from protocols.ring import decode, encode
 
 
@@ -266,3 +269,40 @@ def test_a_pool_moves_before_the_relu_that_only_it_reads() -> None:
     ]
     shared = Graph((1, 4, 4), (CONV, relu, pool, g.Flatten("flat", ("relu",))))
     assert g.pool_before_relu(shared) == shared
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+@pytest.mark.parametrize("chosen", [None, range(0, 40, 3), [7], []], ids=["all", "some", "one", "none"])
+@given(tiles=st.lists(st.sampled_from([1, 2, 5, 20, 60, 200]), min_size=40, max_size=40))
+@settings(max_examples=30, deadline=None)
+def test_halves_are_in_order_and_bounded_in_bytes(batch: int, chosen: Any, tiles: list[int]) -> None:
+    """Every layer twice, its upload first, answers in the order of uploads, 16 MB or one layer under way."""
+    plans = {f"layer {i}": ConvPlan(ConvShape(1, 1, tall, 1), 1, 1, (1, 1)) for i, tall in enumerate(tiles)}
+    layers = None if chosen is None else [f"layer {i}" for i in chosen]
+    order = list(halves(plans, batch, layers))
+    expected = list(plans) if layers is None else layers
+    assert [name for name, first in order if first] == expected
+    assert [name for name, first in order if not first] == expected
+    ahead: list[str] = []
+    for place, (name, first) in enumerate(order):
+        if first:
+            ahead.append(name)
+        else:
+            assert ahead.pop(0) == name
+            rest = [later for later, is_first in order[place:] if is_first]
+            if rest:  # an answer comes only when the next upload would be too much
+                assert sum(batch * bytes_up(plans[n]) for n in [name, *ahead, rest[0]]) > 16_000_000
+        assert len(ahead) <= 1 or sum(batch * bytes_up(plans[n]) for n in ahead) <= 16_000_000
+    assert not ahead
+
+
+def test_both_sides_follow_the_order_of_halves(keys: ClientKeys, public_key: PublicKey, tiny: Any) -> None:
+    client, server = both(keys, public_key, tiny.graph, tiny.weights)
+    names: tuple[list[str], list[str]] = ([], [])
+    layers = ["fc", "conv"]
+    run_locally(
+        lambda p: client.prepare(p.channel, 2, names[0].append, layers),
+        lambda p: server.prepare(p.channel, 2, names[1].append, layers),
+    )
+    plans = {name: layer.plan for name, layer in client._layers.items()}
+    assert names[0] == names[1] == [name for name, _ in halves(plans, 2, layers)]

@@ -333,3 +333,38 @@ def test_every_layer_has_its_place(load: Load, model: Model) -> None:
     starts = [offset for offset, _ in opened._layers.values()]
     assert all(start % weight_cache._ALIGNMENT == 0 for start in starts)
     assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
+
+
+def test_the_four_files_used_last_are_kept(load: Load, tmp_path: Path) -> None:
+    """Used, not made: opening a file again makes it the newest; other files are let be; who has one open keeps it."""
+    mine = load()
+    others = [tmp_path / f"{i}.weights" for i in range(4)]
+    for age, file in enumerate(others):
+        file.touch()
+        os.utime(file, (1000 - age, 1000 - age))
+    (tmp_path / "calibration.json").touch()
+    os.utime(tmp_path / "calibration.json", (1, 1))
+    os.utime(mine.path, (10, 10))
+    again = load()
+    assert again.path == mine.path
+    assert {file.name for file in tmp_path.iterdir()} == {
+        *(mine.path.name, "0.weights", "1.weights", "2.weights"),
+        "calibration.json",
+    }
+    os.utime(mine.path, (10, 10))
+    others[3].touch()
+    weight_cache._forget_old(tmp_path)
+    assert sorted(file.name for file in tmp_path.glob("*.weights")) == [f"{i}.weights" for i in range(4)]
+    assert mine.polynomials("conv").any()
+    encoded: list[str] = []
+    load(encoded)
+    assert encoded
+
+
+def test_forgetting_goes_on_where_another_process_forgets_too(tmp_path: Path) -> None:
+    for i in range(7):
+        (tmp_path / f"{i}.weights").touch()
+        os.utime(tmp_path / f"{i}.weights", (100 + i, 100 + i))
+    (tmp_path / "gone.weights").symlink_to(tmp_path / "nothing")  # is listed, and is not there
+    weight_cache._forget_old(tmp_path)
+    assert sorted(file.name for file in tmp_path.glob("[0-9].weights")) == [f"{i}.weights" for i in range(3, 7)]

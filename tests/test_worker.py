@@ -1,5 +1,6 @@
 """Server workers: together they return what the server alone would, refuse other jobs, and hold no secret key."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ from parties.server import ServerSession
 from parties.terms import Terms, agree, plans_document
 from parties.worker import Worker, WorkerPool
 from protocols.channel import Channel
-from protocols.ckks import SEED_BYTES, CkksContext, ClientKeys, PublicKey
-from protocols.conversion import MaskedCiphertexts, SharesToCiphertextsClient
+from protocols.ckks import CkksContext, ClientKeys, PublicKey
+from protocols.conversion import MaskedCiphertexts, SharesToCiphertextsClient, Upload
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.linear import MaskedProducts, encode_weights
 from protocols.network import layer_weights, plan_network
 from protocols.packing import ConvPlan
-from protocols.ring import RESIDUE_BYTES, RingArray, random_ring
+from protocols.ring import RingArray, random_ring
 
 GUARD_SECONDS = 30.0
 
@@ -86,14 +87,12 @@ def start(terms: Terms, model: Model) -> Iterator[Callable[..., Workers]]:
         workers.errors()
 
 
-def upload(keys: ClientKeys, plan: ConvPlan, batch: int) -> tuple[RingArray, Any, Any]:
-    """Return polynomials, and the seeds and wire of their encryptions."""
+def upload(keys: ClientKeys, plan: ConvPlan, batch: int) -> Upload:
+    """Return encryptions of random polynomials, as the server receives them."""
     values = random_ring((batch * plan.tile_count, plan.groups_in, plan.degree))
     client, server = local_channels("client", "server")
     SharesToCiphertextsClient(keys).run(client, "x", values)
-    shape = values.shape[:2]
-    seeds = server.receive("x/seeds", np.uint8, (*shape, SEED_BYTES))
-    return values, seeds, server.receive("x", np.uint8, (*shape, 2, plan.degree, RESIDUE_BYTES))
+    return Upload.receive(server, "x", batch * plan.tile_count, plan.groups_in, plan.degree)
 
 
 def decrypted(keys: ClientKeys, plan: ConvPlan, masked: MaskedCiphertexts) -> NDArray[np.int64]:
@@ -118,10 +117,10 @@ def test_workers_return_what_the_server_alone_would(
     key = PublicKey(CkksContext(), public)
     assert min(plan.groups_out for plan in plans.values()) == 8 < 9, "a layer has fewer groups than there are workers"
     for name, plan in plans.items():
-        _, seeds, wire = upload(keys, plan, 2)
+        sent = upload(keys, plan, 2)
         polynomials = encode_weights(key.context, plan, layer_weights(model.weights or {}, name, plan.shape)[0])
-        alone = MaskedProducts(plan, key, lambda held=polynomials: held).run(seeds, wire)  # type: ignore[misc]
-        together = pool.multiply(name)(seeds, wire)
+        alone = MaskedProducts(plan, key, lambda held=polynomials: held).run(sent)  # type: ignore[misc]
+        together = pool.multiply(name)(sent)()
         assert together.c1.shape == alone.c1.shape
         assert together.c0.shape == alone.c0.shape
         assert not np.array_equal(together.mask, alone.mask), "masks are fresh"
@@ -129,6 +128,39 @@ def test_workers_return_what_the_server_alone_would(
         assert np.abs(difference).max() <= 2, "in units of 2^20: four bits below the last bit of a layer's output"
     pool.end()
     assert workers.errors() == [None] * count
+
+
+def test_uploads_are_answered_in_their_order_though_more_are_under_way(
+    model: Model, terms: Terms, plans: dict[str, ConvPlan], start: Callable[..., Workers], keys: ClientKeys
+) -> None:
+    """Shared out at once, collected later, each with the numbers of its own upload."""
+    workers = start(2)
+    pool = WorkerPool(workers.ends, terms, plans, keys.public_key())
+    key = PublicKey(CkksContext(), keys.public_key())
+    sent = [(name, upload(keys, plans[name], 1)) for name in ("conv", "fc", "conv")]
+    collect = [pool.multiply(name)(received) for name, received in sent]
+    for (name, received), answer in zip(sent, collect, strict=True):
+        plan = plans[name]
+        polynomials = encode_weights(key.context, plan, layer_weights(model.weights or {}, name, plan.shape)[0])
+        alone = MaskedProducts(plan, key, lambda held=polynomials: held).run(received)  # type: ignore[misc]
+        assert np.abs(decrypted(keys, plan, answer()) - decrypted(keys, plan, alone)).max() <= 2
+
+
+def test_a_worker_tells_its_stages(model: Model, terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys) -> None:
+    server, mine = local_channels("server", "worker 0", GUARD_SECONDS)
+    stages: list[str] = []
+
+    def work() -> None:
+        Worker(mine, terms, model.weights or {}, None, on_stage=stages.append).serve()
+
+    thread = PartyThread("worker", work, (mine,))
+    thread.start()
+    pool = WorkerPool([server], terms, plans, keys.public_key())
+    assert not stages
+    pool.multiply("fc")(upload(keys, plans["fc"], 1))()
+    pool.end()
+    thread.join(GUARD_SECONDS)
+    assert stages == ["unpack", "multiply-accumulate", "mask", "end"]
 
 
 def session_with(workers: Workers, model: Model, terms: Terms) -> tuple[ClientSession, list[ServerSession], Any]:
@@ -242,11 +274,11 @@ def test_a_worker_takes_a_whole_batch_and_no_more(
     plan = plans["fc"]
     workers = start(1)
     pool = WorkerPool(workers.ends, terms, plans, keys.public_key())
-    _, seeds, wire = upload(keys, plan, MAX_BATCH)
-    assert pool.multiply("fc")(seeds, wire).c1.shape[0] == MAX_BATCH * plan.tile_count
-    more = np.concatenate([seeds, seeds[:1]]), np.concatenate([wire, wire[:1]])
+    sent = upload(keys, plan, MAX_BATCH)
+    assert pool.multiply("fc")(sent)().c1.shape[:2] == (plan.groups_out, MAX_BATCH * plan.tile_count)
+    more = dataclasses.replace(sent, c0=np.concatenate([sent.c0, sent.c0[:, :1]], axis=1))
     with pytest.raises(PeerLostError, match="expected a job"):
-        pool.multiply("fc")(*more)
+        pool.multiply("fc")(more)()
 
 
 def test_an_upload_that_is_no_residues(
@@ -254,9 +286,9 @@ def test_an_upload_that_is_no_residues(
 ) -> None:
     workers = start(2)
     pool = WorkerPool(workers.ends, terms, plans, keys.public_key())
-    _, seeds, wire = upload(keys, plans["conv"], 1)
+    sent = upload(keys, plans["conv"], 1)
     with pytest.raises(PeerLostError, match=r"^worker 0 ended: "):
-        pool.multiply("conv")(seeds, np.full_like(wire, 255))
+        pool.multiply("conv")(dataclasses.replace(sent, c0=np.full_like(sent.c0, 255)))()
     assert isinstance(workers.threads[0].error, ProtocolError)
 
 
