@@ -275,7 +275,7 @@ def shapes(draw: st.DrawFn) -> ConvShape:
 
 @st.composite
 def plans(draw: st.DrawFn, degrees: tuple[int, ...] = (256, 512)) -> ConvPlan:
-    """A random valid plan, which the planner need not choose: blocks may not divide, or exceed, the layer; tiles may not divide."""
+    """A random valid plan, which the planner need not choose: nothing need divide, and blocks may exceed the layer."""
     shape, degree = draw(shapes()), draw(st.sampled_from(degrees))
     tile = draw(st.integers(1, shape.height_out)), draw(st.integers(1, shape.width_out))
     area = (tile[0] + shape.phase_kernel[0] - 1) * (tile[1] + shape.phase_kernel[1] - 1)
