@@ -15,7 +15,7 @@ from hybridface.options import CacheOption, JsonOption, NetworkOption, QuietOpti
 from hybridface.photos import photo_path
 from hybridface.run import ProgressBars, run_parties
 from parties.calibration import calibrate, calibration_path, load_calibration, save_calibration
-from parties.weight_cache import cache_directory
+from protocols.errors import ParameterError
 from protocols.network_profile import network_named
 
 __all__ = ["calibrate_machine", "plan"]
@@ -32,7 +32,10 @@ _MEANINGS = {
 
 def calibrate_machine(cache: CacheOption = "", as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Measure the planner's constants on this machine, and keep them for later sessions: some seconds."""
-    path = calibration_path(cache_path(cache) or cache_directory())
+    folder = cache_path(cache)
+    if folder is None:
+        raise ParameterError("expected a folder to keep the constants in, got --cache none")
+    path = calibration_path(folder)
     with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
         task = progress.add_task("calibrating")
 
@@ -65,7 +68,8 @@ def plan(
     from hybridface.plan_table import plan_document, plan_layers, plan_table
 
     profile, loaded = network_named(network), load_model(model, weights=False)
-    cost = load_calibration(calibration_path(cache_path(cache) or cache_directory()), profile)
+    folder = cache_path(cache)
+    cost = load_calibration(folder and calibration_path(folder), profile)
     result = None
     if measure:
         photos = [photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")]

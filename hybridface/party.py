@@ -30,7 +30,6 @@ from parties.roles import Role
 from parties.server import ServerSession
 from parties.terms import Terms
 from parties.tuning import tune_process
-from parties.weight_cache import cache_directory
 from parties.worker import Worker
 from protocols.channel import Channel
 from protocols.correlations import Dealer
@@ -162,11 +161,11 @@ def _server(channels: dict[Role, Channel], workers: list[Channel], options: Part
         _event(options, "resident", role=Role.SERVER.value, bytes=_resident_bytes())
 
     client, dealer = channels[Role.CLIENT], channels[Role.DEALER]
-    calibration = calibration_path(options.cache or cache_directory())
-    cost = load_calibration(calibration, options.network)
+    cost = load_calibration(options.cache and calibration_path(options.cache), options.network)
     session = ServerSession(client, dealer, terms, weights, report, options.cache, workers, cost)
     session.serve(done)
-    decision = session.decisions[-1] if session.decisions else None
+    known = [match for match in session.last_decisions if match is not None]
+    decision = all(known) if known else None
     if decision is not None:
         _event(options, "decision", role=Role.SERVER.value, match=decision)
         if not options.events:

@@ -97,21 +97,21 @@ def save_calibration(model: CostModel, path: Path) -> None:
         raise ParameterError(f"expected to write {path.name} to a cache folder: {error.strerror}") from error
 
 
-def load_calibration(path: Path, network: NetworkProfile) -> CostModel:
-    """Return the constants that were measured on this machine, else the default ones, for a network.
+def load_calibration(path: Path | None, network: NetworkProfile) -> CostModel:
+    """Return the constants that were measured on this machine, else (or for None) the default ones, for a network.
 
     Raises:
         ParameterError: the file is there, but does not hold the constants. The message may go to a peer, so it tells
             neither the folder nor what the file holds.
     """
-    if not path.is_file():
-        return replace(CostModel(), network=network)
     try:
+        if path is None or not path.is_file():
+            return replace(CostModel(), network=network)
         document = json.loads(path.read_text())
         times: dict[str, Any] = {name: float(document[name]) for name in _TIMES}
         return CostModel(**times, network=network)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ParameterError(f"{path.name}: expected calibrated times, repeat hybridface calibrate") from error
+        raise ParameterError("calibration.json: expected calibrated times, repeat hybridface calibrate") from error
 
 
 def _milliseconds(operation: Callable[[], object]) -> float:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from parties.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
 from parties.pool import MAX_POOL, BackgroundRefill, Kind, Pool, PoolStatus, Turns, layers_of_part
 from parties.progress import OnProgress, Progress
-from parties.terms import Terms, agree, plans_from_document
-from protocols.channel import Channel
+from parties.terms import MAX_NAME, Terms, agree, plans_from_document
+from protocols.channel import Channel, printable
 from protocols.ckks import CkksContext, ClientKeys
 from protocols.correlations import DealerClient, Request
 from protocols.errors import ParameterError, ProtocolError, reason_for_peers
@@ -93,6 +93,7 @@ class ClientSession:
         self._on_progress = on_progress
         self._recorder = Recorder(server, dealer)
         self._running = False
+        self._enrolled: set[str] = set()
         self._report("start", "keys and weights", 0, 1)
         with self._recorder.recording(OFFLINE, "keys and weights"):
             agree(server, terms)
@@ -136,7 +137,10 @@ class ClientSession:
 
     def enroll(self, name: str, image: NDArray[np.float64]) -> Template:
         """Leave the embedding of an image (1, C, H, W) as shares: returns the client's; the server keeps its own."""
+        if not 0 < len(name) <= MAX_NAME or name in self._enrolled:
+            raise ParameterError(f"expected a new name of 1 to {MAX_NAME} characters, got {printable(name, 40)!r}")
         with self._turns.request():
+            self._enrolled.add(name)
             share, _ = self._extract(image, {"operation": "enroll", "images": 1, "template": name}, 0)
             return Template(name, share, self._finish())
 
@@ -145,6 +149,9 @@ class ClientSession:
         templates = [template] * len(images) if isinstance(template, Template) else list(template)
         if len(templates) != len(images):
             raise ParameterError(f"expected a template for each of {len(images)} images, got {len(templates)}")
+        for entry in templates:
+            if entry.share.shape != (1, *self.terms.graph.output_shape):
+                raise ParameterError(f"expected templates of {self.terms.graph.output_shape}, got {entry.share.shape}")
         command = {"operation": "verify", "images": len(images), "templates": [entry.name for entry in templates]}
         with self._turns.request():
             embeddings, ready = self._extract(images, command, len(images))
@@ -175,6 +182,8 @@ class ClientSession:
             self.end()
         else:  # an operation has failed, in this block or caught in it
             self.fail(error or ProtocolError("an operation of the session has failed"))
+        if kind is None and error is not None:
+            raise error
 
     def _stop_refill(self) -> None:
         refill, self._refill = self._refill, None

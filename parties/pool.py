@@ -1,7 +1,7 @@
 """What is prepared ahead of time: a pool of runs, filled in parts, in the background if so wished.
 
 A preparation is the offline work of one run: correlations from the dealer, and every linear layer's masks. It is done
-in parts, each a command of its own to the server, so that a request waits for a part at most, not for a whole one. A
+in parts, each a command of its own to the server, so that a request that is prepared waits for a part at most. A
 part that was begun is finished or the session ends; a run takes its preparation out of the pool before it begins, so
 nothing is used twice, also not after an error.
 """
@@ -17,13 +17,27 @@ import numpy as np
 
 from protocols.errors import ParameterError
 
-__all__ = ["MAX_BATCH", "MAX_POOL", "PARTS", "BackgroundRefill", "Kind", "Pool", "PoolStatus", "layers_of_part"]
+__all__ = [
+    "MAX_BATCH",
+    "MAX_POOL",
+    "MAX_PREPARED_IMAGES",
+    "PARTS",
+    "BackgroundRefill",
+    "Kind",
+    "Pool",
+    "PoolStatus",
+    "Turns",
+    "layers_of_part",
+]
 
 PARTS = 4
 """Commands of one preparation."""
 
 MAX_BATCH = 16
 """Images of one run, at most."""
+
+MAX_PREPARED_IMAGES = 32
+"""Images of all runs that are prepared at a time, at most: the server holds some 30 MB for each."""
 
 MAX_POOL = 16
 """Runs that the background keeps prepared, at most: the server, which bounds them too, has room for a batch besides."""
@@ -79,6 +93,12 @@ class Pool:
         self._prepare_part = prepare_part
         self._ready: Counter[Kind] = Counter()
         self._begun: tuple[Kind, int] | None = None
+        self._running: tuple[Kind, int] | None = None
+
+    def room(self, kind: Kind) -> bool:
+        """Return whether one more preparation of a kind may be begun, or one that was begun can be finished."""
+        held = sum(entry.images * count for entry, count in self._ready.items())
+        return self._begun is not None or held + kind.images <= MAX_PREPARED_IMAGES
 
     def ready(self, kind: Kind) -> int:
         """Return how many runs of a kind are prepared."""
@@ -86,13 +106,23 @@ class Pool:
 
     def begun(self, kind: Kind) -> int:
         """Return how many parts of the next preparation of a kind are done."""
-        return self._begun[1] if self._begun and self._begun[0] == kind else 0
+        begun = self._running or self._begun
+        return begun[1] if begun and begun[0] == kind else 0
 
     def step(self, kind: Kind) -> None:
-        """Do one part: of the preparation that was begun, whatever its kind, else of a new one of this kind."""
-        current, part = self._begun or (kind, 0)
+        """Do one part: of the preparation that was begun, whatever its kind, else of a new one of this kind.
+
+        Raises:
+            ParameterError: so much is prepared that a new one would be too much.
+        """
+        if not self.room(kind):
+            raise ParameterError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, verify some first")
+        current, part = self._running = self._begun or (kind, 0)
         self._begun = None  # a part that fails is never done again
-        self._prepare_part(current, part)
+        try:
+            self._prepare_part(current, part)
+        finally:
+            self._running = None
         if part + 1 < PARTS:
             self._begun = current, part + 1
         else:
@@ -197,4 +227,4 @@ class BackgroundRefill:
                     self.error = error
 
     def _wanted(self) -> bool:
-        return self._stopped or self._pool.ready(self.kind) < self.capacity
+        return self._stopped or (self._pool.ready(self.kind) < self.capacity and self._pool.room(self.kind))

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from parties.cost import OFFLINE, ONLINE, Recorder, server_report
-from parties.pool import PARTS, Kind, layers_of_part
+from parties.pool import MAX_PREPARED_IMAGES, PARTS, Kind, layers_of_part
 from parties.progress import OnProgress, Progress
-from parties.terms import Terms, agree, plans_document
+from parties.terms import MAX_NAME, Terms, agree, plans_document
 from parties.weight_cache import layer_polynomials
 from parties.worker import WorkerPool
 from protocols.channel import IDLE_SECONDS, Channel, printable
@@ -32,8 +32,6 @@ from protocols.ring import RingArray
 
 __all__ = ["ServerSession"]
 
-_MAX_NAME = 10_000
-_MAX_PREPARED_IMAGES = 32
 _MAX_TEMPLATES = 100_000
 
 
@@ -74,6 +72,8 @@ class ServerSession:
         self._begun: tuple[Kind, int] | None = None
         self.decisions: list[bool | None] = []
         """What was revealed to the server, in order: None where nothing was."""
+        self.last_decisions: tuple[bool | None, ...] = ()
+        """Those of the last verification, one for each image."""
         context = CkksContext(terms.parameters)
         with self._recorder.recording(OFFLINE, "keys and weights"):
             agree(client, terms)
@@ -118,7 +118,7 @@ class ServerSession:
                 case {"operation": "prepare", "images": int(images), "decisions": int(decisions), "part": int(part)}:
                     self._prepare(_checked(images, decisions), part)
                     continue
-                case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= _MAX_NAME:
+                case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= MAX_NAME:
                     self._enroll(name)
                 case {"operation": "verify", "images": 2, "templates": None}:
                     embeddings = self._extract(Kind(2, 1))
@@ -148,8 +148,8 @@ class ServerSession:
         if (kind, part) != expected:
             raise ProtocolError(f"expected part {expected[1]} of {expected[0]}, got part {part} of {kind}")
         held = sum(entry.images * count for entry, count in self._prepared.items())
-        if part == 0 and held + kind.images > _MAX_PREPARED_IMAGES:
-            raise ProtocolError(f"expected at most {_MAX_PREPARED_IMAGES} prepared images, got a request for more")
+        if part == 0 and held + kind.images > MAX_PREPARED_IMAGES:
+            raise ProtocolError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, got a request for more")
         if part == 0:
             self._prepared[kind] += 1
             with self._recorder.recording(OFFLINE, "correlations"):
@@ -161,7 +161,8 @@ class ServerSession:
         self._begun = (kind, part + 1) if part + 1 < PARTS else None
 
     def _extract(self, kind: Kind) -> RingArray:
-        if not self._prepared[kind] or self._begun:
+        unfinished = self._begun is not None and self._begun[0] == kind
+        if self._prepared[kind] <= unfinished:
             raise ProtocolError(f"expected a preparation of {kind} before its run, got none")
         self._prepared[kind] -= 1
         with MpcParty(SERVER, self._channel, self._source) as party:
@@ -175,7 +176,8 @@ class ServerSession:
             MpcParty(SERVER, self._channel, self._source) as party,
         ):
             distances = squared_distance(party, first, second)
-            self.decisions += reveal_matches(party, distances, self.terms.threshold, self.terms.reveal)
+            self.last_decisions = reveal_matches(party, distances, self.terms.threshold, self.terms.reveal)
+            self.decisions += self.last_decisions
         self._report()
 
     def _report(self) -> None:

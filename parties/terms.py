@@ -15,7 +15,10 @@ from protocols.packing import ConvPlan
 from protocols.planner import CostModel
 from protocols.ring import FRACTION_BITS
 
-__all__ = ["Terms", "agree", "plans_document", "plans_from_document"]
+__all__ = ["MAX_NAME", "Terms", "agree", "plans_document", "plans_from_document"]
+
+MAX_NAME = 10_000
+"""Characters of a template's name, at most."""
 
 _DEAREST_PLAN = 20.0
 """How many times dearer than its own choice a peer's plan may be: machines and networks differ, but not more."""

@@ -11,12 +11,14 @@ Layers are mapped one at a time, while they are used, so that the resident memor
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import mmap
 import os
+import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from io import BufferedReader
 from pathlib import Path
@@ -33,7 +35,7 @@ from protocols.ring import RingArray
 
 __all__ = ["EncodedWeights", "cache_directory", "layer_polynomials"]
 
-_MAGIC = b"hybridface weights 2\n"
+_MAGIC = b"hybridface weights 3\n"
 _HEADER_BYTES = 1 << 16
 _SUFFIX = ".weights"
 _KEPT_FILES = 4
@@ -44,28 +46,41 @@ _Layers = dict[str, tuple[int, tuple[int, ...]]]
 
 
 def cache_directory() -> Path:
-    """Return where this user's caches lie: $XDG_CACHE_HOME/hybridface, or ~/.cache/hybridface."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridface"
+    """Return where this user's caches lie: $XDG_CACHE_HOME/hybridface, or ~/.cache/hybridface.
+
+    Raises:
+        ParameterError: the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridface"
+    except RuntimeError as error:
+        raise ParameterError("expected a home folder for caches; name one with --cache, or none") from error
 
 
 class EncodedWeights:
     """The weight polynomials of all layers, in a mapped file.
 
     Args:
-        path: of a file that `encode` made.
+        path: of a file that `load` made; not a link.
+        key: the hash of all that its content depends on.
 
     Raises:
-        ParameterError: the file is not such a file, is damaged, or is another user's.
+        ParameterError: the file is not such a file, is damaged, is of another key, or is another user's.
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_uid != os.geteuid():
-                raise ParameterError(f"{path.name}: expected a file of this user's own")
-            self._layers, digest = _read_header(file, path)
-            if _digest(file, self._layers) != digest:
-                raise ParameterError(f"{path.name}: expected the content of its header's digest, the file is damaged")
+    def __init__(self, path: Path, key: str) -> None:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
+                raise ParameterError(
+                    "the weights' cache: expected a file of this user's own, got another's or no plain file"
+                )
+            self._layers, digest = _read_header(file)
+            if _digest(file, key, self._layers) != digest:
+                raise ParameterError(
+                    "the weights' cache: expected the content of the header's digest, the file is damaged"
+                )
             self._descriptor = os.dup(file.fileno())
         self.path = path
 
@@ -83,14 +98,17 @@ class EncodedWeights:
         Raises:
             OSError: the directory cannot be written.
         """
-        path = directory / f"{_key(context, plans, weights)}{_SUFFIX}"
-        try:
-            encoded = cls(path)
-        except (OSError, ParameterError):
-            _encode(path, context, plans, weights, on_layer)
-            encoded = cls(path)
-        os.utime(path)
-        _forget_old(directory)
+        key = _key(context, plans, weights)
+        path = directory / f"{key}{_SUFFIX}"
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(directory):  # so that workers that start together encode once
+            try:
+                encoded = cls(path, key)
+            except (OSError, ParameterError):
+                _encode(path, key, context, plans, weights, on_layer)
+                encoded = cls(path, key)
+            os.utime(encoded._descriptor)
+            _forget_old(directory)
         return encoded
 
     def polynomials(self, name: str) -> RingArray:
@@ -119,11 +137,23 @@ def _key(context: CkksContext, plans: Mapping[str, ConvPlan], weights: Weights) 
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Let one process at a time look for a file and write it; the lock goes with the process that holds it."""
+    with (directory / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _encode(
-    path: Path, context: CkksContext, plans: Mapping[str, ConvPlan], weights: Weights, on_layer: OnLayer | None
+    path: Path,
+    key: str,
+    context: CkksContext,
+    plans: Mapping[str, ConvPlan],
+    weights: Weights,
+    on_layer: OnLayer | None,
 ) -> None:
     """Write the file, layer by layer, under a temporary name, and give it its own when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     layers: _Layers = {}
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".encoding-")
     try:
@@ -139,7 +169,7 @@ def _encode(
                 for part in (polynomials.data.cast("B"), padding):
                     file.write(part)
                     digest.update(part)
-            digest.update(_layers_bytes(layers))
+            digest.update(_described(key, layers))
             header = _MAGIC + json.dumps({"layers": layers, "digest": digest.hexdigest()}).encode()
             if len(header) > _HEADER_BYTES:
                 raise ParameterError(f"expected a header of at most {_HEADER_BYTES} bytes, got {len(header)}")
@@ -163,7 +193,7 @@ def _forget_old(directory: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _read_header(file: BufferedReader, path: Path) -> tuple[_Layers, str]:
+def _read_header(file: BufferedReader) -> tuple[_Layers, str]:
     raw = file.read(_HEADER_BYTES)
     try:
         if not raw.startswith(_MAGIC):
@@ -172,19 +202,19 @@ def _read_header(file: BufferedReader, path: Path) -> tuple[_Layers, str]:
         layers = {name: (int(offset), tuple(map(int, shape))) for name, (offset, shape) in header["layers"].items()}
         return layers, str(header["digest"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ParameterError(f"{path.name}: expected a file of encoded weights, got {error}") from error
+        raise ParameterError("the weights' cache: expected a file of these weights, encoded, got another") from error
 
 
-def _digest(file: BufferedReader, layers: _Layers) -> str:
-    """Hash what follows the header, and where the layers are in it."""
+def _digest(file: BufferedReader, key: str, layers: _Layers) -> str:
+    """Hash what follows the header, the key, and where the layers are."""
     file.seek(_HEADER_BYTES)
     digest = hashlib.file_digest(file, "sha256")
-    digest.update(_layers_bytes(layers))
+    digest.update(_described(key, layers))
     return digest.hexdigest()
 
 
-def _layers_bytes(layers: _Layers) -> bytes:
-    return json.dumps(layers).encode()
+def _described(key: str, layers: _Layers) -> bytes:
+    return json.dumps([key, layers]).encode()
 
 
 def layer_polynomials(

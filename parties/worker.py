@@ -1,9 +1,9 @@
 """Server workers: the server's own ranks that multiply ciphertexts by weights, each for some output channels.
 
-The server passes every upload of the client on to its workers and joins their answers; the client does not see that
-there are any. A worker holds what the server holds for this: the weights and the client's public key. It sees the
-client's encryptions and makes masks, as the server would, so it must be trusted as the server is, and its channel to
-the server must not leave the organisation unprotected.
+The server passes every upload of the client on to its workers and joins their answers; the client's messages are the
+same with and without them. A worker holds what the server holds for this: the weights and the client's public key. It
+sees the client's encryptions and makes masks, as the server would, so it must be trusted as the server is, and its
+channel to the server must not leave the organisation unprotected.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -24,7 +24,7 @@ from protocols.errors import PeerLostError, ProtocolError
 
 __all__ = ["IDLE_SECONDS", "Channel", "ChannelStatistics", "Transport", "printable", "tag_of"]
 
-VERSION = 1
+VERSION = 2
 IDLE_SECONDS = 24 * 3600.0
 """How long server and dealer wait for the client's next command: a session may lie idle, but not for ever."""
 

@@ -17,6 +17,7 @@ __all__ = [
     "add",
     "add_multiplied",
     "add_small",
+    "compiled",
     "from_short_wire",
     "from_wire",
     "keep_below",
@@ -44,12 +45,16 @@ _TOGETHER = 4
 """Polynomials of a batch whose parts of a block stay in cache together."""
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True)(function)
+def compiled(function: Any, **options: Any) -> Any:
+    """Compile a loop when it is first called; keep the result on disk where a folder can be written."""
+    try:
+        return numba.njit(cache=True, nogil=True, **options)(function)
+    except RuntimeError:  # neither beside the file nor in the user's cache (or NUMBA_CACHE_DIR)
+        return numba.njit(nogil=True, **options)(function)
 
 
 def _inlined(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True, inline="always")(function)
+    return compiled(function, inline="always")
 
 
 @_inlined
@@ -75,7 +80,7 @@ def _add_mod(a, b, p):  # type: ignore[no-untyped-def]
     return min(total, total - p)
 
 
-@_compiled
+@compiled
 def add(a, b, primes, out):  # type: ignore[no-untyped-def]
     """out = a + b."""
     for i in range(a.shape[0]):
@@ -85,7 +90,7 @@ def add(a, b, primes, out):  # type: ignore[no-untyped-def]
                 out[i, r, j] = _add_mod(a[i, r, j], b[i, r, j], p)
 
 
-@_compiled
+@compiled
 def subtract(a, b, primes, out):  # type: ignore[no-untyped-def]
     """out = a - b."""
     for i in range(a.shape[0]):
@@ -96,7 +101,7 @@ def subtract(a, b, primes, out):  # type: ignore[no-untyped-def]
                 out[i, r, j] = min(difference, difference + p)
 
 
-@_compiled
+@compiled
 def multiply(a, b, primes, out):  # type: ignore[no-untyped-def]
     """out = a b, element by element; b has as many polynomials as a, or one for all."""
     for i in range(a.shape[0]):
@@ -108,7 +113,7 @@ def multiply(a, b, primes, out):  # type: ignore[no-untyped-def]
                 out[i, r, j] = _multiply_mod(a[i, r, j], b[k, r, j], p, inverse)
 
 
-@_compiled
+@compiled
 def add_multiplied(a, b, key, primes):  # type: ignore[no-untyped-def]
     """a[i, q] += b[i] key[q], in place; a (count, parts, 2, n), b (count, 2, n), key (parts, 2, n)."""
     for i in range(a.shape[0]):
@@ -121,7 +126,7 @@ def add_multiplied(a, b, key, primes):  # type: ignore[no-untyped-def]
                     a[i, q, r, j] = _add_mod(a[i, q, r, j], product, p)
 
 
-@_compiled
+@compiled
 def add_small(a, values, primes):  # type: ignore[no-untyped-def]
     """a[i] += values[i], in place, for signed values (count, n) of magnitude below both primes."""
     for i in range(a.shape[0]):
@@ -132,7 +137,7 @@ def add_small(a, values, primes):  # type: ignore[no-untyped-def]
                 a[i, r, j] = _add_mod(a[i, r, j], min(value, value + p), p)
 
 
-@_compiled
+@compiled
 def keep_below(words, prime, mask, plane, out):  # type: ignore[no-untyped-def]
     """Fill out[:, plane] in order with the words that are below the prime after masking; return how many there were."""
     count, n = out.shape[0], out.shape[2]
@@ -155,7 +160,7 @@ def keep_below(words, prime, mask, plane, out):  # type: ignore[no-untyped-def]
     return kept
 
 
-@_compiled
+@compiled
 def multiply_accumulate(weights, groups, bounds, inputs, primes, out):  # type: ignore[no-untyped-def]
     """out[g, q] = sum over k in bounds[g] : bounds[g + 1] of weights[k] inputs[groups[k], q], element by element.
 
@@ -196,7 +201,7 @@ def multiply_accumulate(weights, groups, bounds, inputs, primes, out):  # type: 
                             result[j] = _add_mod(total, _reduce(low[j], p, inverse), p)
 
 
-@_compiled
+@compiled
 def lift(values, primes, scales, offsets, out):  # type: ignore[no-untyped-def]
     """out[i, r] = (values[i] + offsets[r]) scales[r] mod primes[r], for values (count, n) of 64 bits."""
     for i in range(values.shape[0]):
@@ -208,7 +213,7 @@ def lift(values, primes, scales, offsets, out):  # type: ignore[no-untyped-def]
                 out[i, r, j] = _multiply_mod(residue, scales[r], p, inverse)
 
 
-@_compiled
+@compiled
 def lift_signed(values, primes, scales, out):  # type: ignore[no-untyped-def]
     """out[i, r] = values[i] scales[r] mod primes[r], for signed values (count, n)."""
     for i in range(values.shape[0]):
@@ -234,7 +239,7 @@ def _compose(r0, r1, p0, p1, inverse, inverse_of_p0):  # type: ignore[no-untyped
     return p_high * k_high + (middle >> _WORD) + np.uint64(low < r0), low
 
 
-@_compiled
+@compiled
 def shift_right(residues, primes, inverse_of_p0, bits, out):  # type: ignore[no-untyped-def]
     """out[i] = floor(v / 2^bits) mod 2^64 for the integer v in [0, p0 p1) of residues[i]; 0 < bits < 64."""
     p0, p1 = primes[0], primes[1]
@@ -245,7 +250,7 @@ def shift_right(residues, primes, inverse_of_p0, bits, out):  # type: ignore[no-
             out[i, j] = (low >> bits) | (high << (np.uint64(64) - bits))
 
 
-@_compiled
+@compiled
 def to_wire(residues, out):  # type: ignore[no-untyped-def]
     """Write each residue's 48 bits, little-endian: four to three words; residues (4 m,), out uint64 (3 m,)."""
     for i in range(residues.size // 4):
@@ -255,7 +260,7 @@ def to_wire(residues, out):  # type: ignore[no-untyped-def]
         out[3 * i + 2] = (r2 >> _WORD) | (r3 << np.uint64(16))
 
 
-@_compiled
+@compiled
 def from_wire(wire, primes, out):  # type: ignore[no-untyped-def]
     """Read residues (count, 2, n) from `to_wire`'s words; return whether all are below their primes; 4 divides n."""
     low_48, low_16 = np.uint64((1 << 48) - 1), np.uint64((1 << 16) - 1)
@@ -277,7 +282,7 @@ def from_wire(wire, primes, out):  # type: ignore[no-untyped-def]
     return valid
 
 
-@_compiled
+@compiled
 def to_short_wire(residues, primes, inverse_of_p0, dropped, low, high):  # type: ignore[no-untyped-def]
     """Write the integer of each residue pair without its `dropped` low bits: 64 bits to `low`, the rest to `high`."""
     p0, p1 = primes[0], primes[1]
@@ -290,7 +295,7 @@ def to_short_wire(residues, primes, inverse_of_p0, dropped, low, high):  # type:
             high[i, j] = np.uint16(upper >> drop)
 
 
-@_compiled
+@compiled
 def from_short_wire(low, high, primes, scales_low, scales_high, limit_high, limit_low, out):  # type: ignore[no-untyped-def]
     """Return in `out` the residues of v scale, v by its words, and whether all v are within the limit."""
     valid = True

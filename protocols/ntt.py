@@ -2,17 +2,15 @@
 
 The negacyclic transform of Harvey ("Faster arithmetic for number-theoretic transforms", 2014), with powers of the
 smallest primitive 2N-th root in bit-reversed order: the very numbers that SEAL's transform gives (the tests compare),
-but in place on arrays. SEAL's own goes through files: 240 us a polynomial to load, transform, save and decompress, of
-which 66 are the transform.
+but in place on arrays, where SEAL's own would go through its files to be loaded, saved and decompressed.
 """
 
 from functools import lru_cache
-from typing import Any
 
-import numba
 import numpy as np
 
 from protocols.errors import ParameterError
+from protocols.kernels import compiled
 from protocols.ring import CrtModulus, RingArray
 
 __all__ = ["NumberTheoreticTransform"]
@@ -88,11 +86,7 @@ def _smallest_root(prime: int, order: int) -> int:
     return smallest
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _forward(x, roots, primes):  # type: ignore[no-untyped-def]
     """Cooley-Tukey butterflies, in place; a product's quotient is estimated in float64 and corrected."""
     for i in range(x.shape[0]):
@@ -116,7 +110,7 @@ def _forward(x, roots, primes):  # type: ignore[no-untyped-def]
                 step >>= 1
 
 
-@_compiled
+@compiled
 def _inverse(x, roots, scale, primes):  # type: ignore[no-untyped-def]
     """Gentleman-Sande butterflies, in place, then 1 / N."""
     for i in range(x.shape[0]):

@@ -52,7 +52,7 @@ class PlainConvolution:
         norm = float(np.abs(weight.astype(np.float64)).sum(axis=(1, 2, 3)).max())
         self._limb_bits = min(32, _EXACT_BITS - math.ceil(math.log2(norm + 2)))
         if self._limb_bits < 1:
-            raise ParameterError(f"expected weights whose magnitudes add up to below 2^52 per output, got {norm:g}")
+            raise ParameterError("expected weights whose magnitudes add up to below 2^52 per output, got larger ones")
         ones = torch.ones((1, shape.channels, shape.height, shape.width), dtype=torch.float64)
         offset = modulus.lift_signed(self._convolve(ones), _RING_BITS + scale_bits)
         self._offset = modulus.subtract(np.zeros_like(offset), offset)

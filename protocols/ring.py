@@ -8,6 +8,7 @@ integers (hi 2^64 + lo) only to be shifted back into Z_2^64. All of it is exact;
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,6 +141,8 @@ class CrtModulus:
         Returns:
             Residues (sums, count, 2, n).
         """
+        for array in (weights, inputs):
+            _check_type(array, np.uint64)
         n = weights.shape[1] * weights.shape[3]
         if weights.shape[0] != 2 or groups.shape != weights.shape[2:3] or inputs.shape[2:] != (2, n):
             raise ParameterError(f"expected weights and inputs that fit, got {weights.shape} and {inputs.shape}")
@@ -161,6 +164,8 @@ class CrtModulus:
 
     def add_small(self, a: RingArray, values: NDArray[np.int64]) -> None:
         """Add signed integers (count, n) of magnitude below 2^40 to residues a (count, 2, n), contiguous, in place."""
+        _check_type(a, np.uint64)
+        _check_type(values, np.int64)
         if a.shape != (len(values), 2, *values.shape[1:]) or not a.flags.c_contiguous:
             raise ParameterError(f"expected residues {(len(values), 2, *values.shape[1:])}, got {a.shape}")
         kernels.add_small(a, values, self.primes)
@@ -170,6 +175,7 @@ class CrtModulus:
 
         The shares-to-ciphertext conversion lifts the client's share with offset 0 and the server's with -2^64.
         """
+        _check_type(values, np.uint64)
         out = np.empty((*values.shape[:-1], 2, values.shape[-1]), dtype=np.uint64)
         offsets = np.array([offset % self.p0, offset % self.p1], dtype=np.uint64)
         flat = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
@@ -178,6 +184,7 @@ class CrtModulus:
 
     def lift_signed(self, values: NDArray[np.int64], scale_bits: int = 0) -> RingArray:
         """Map the signed integers v 2^scale_bits to residues of shape (..., 2, n)."""
+        _check_type(values, np.int64)
         out = np.empty((*values.shape[:-1], 2, values.shape[-1]), dtype=np.uint64)
         flat = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
         kernels.lift_signed(flat, self.primes, self._powers_of_two(scale_bits), _planes(out))
@@ -306,6 +313,12 @@ def _short_words(wire: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np
     """Split rows of 10 n bytes into the bytes of n low words and of n high ones."""
     n = wire.shape[-1] // SHORT_BYTES
     return wire[:, : 8 * n], wire[:, 8 * n :]
+
+
+def _check_type(array: NDArray[Any], dtype: Any) -> None:
+    """The compiled loops would take signed and unsigned numbers together for floats."""
+    if array.dtype != dtype:
+        raise ParameterError(f"expected {np.dtype(dtype)}, got {array.dtype}")
 
 
 def _check_fours(n: int) -> None:

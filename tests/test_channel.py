@@ -31,7 +31,7 @@ def receive_raw(frame: bytes) -> Any:
 
 
 def header(
-    magic: bytes = b"HF", version: int = 1, code: int = 1, tag: int | None = None, shape: tuple[int, ...] = (2, 3)
+    magic: bytes = b"HF", version: int = 2, code: int = 1, tag: int | None = None, shape: tuple[int, ...] = (2, 3)
 ) -> bytes:
     tag = tag_of(LABEL) if tag is None else tag
     return struct.pack("<2sBBIB7x", magic, version, code, tag, len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
@@ -75,8 +75,8 @@ def test_the_frame_built_here_is_the_protocols() -> None:
         (header() + DATA + b"\0", "expected 48 bytes of data, got 49"),
         (header(), "expected 48 bytes of data, got 0"),
         (header() + DATA * 30, "expected at most 1024 bytes"),
-        (header(magic=b"XX") + DATA, "expected protocol version 1"),
-        (header(version=2) + DATA, "expected protocol version 1, got b'HF' version 2"),
+        (header(magic=b"XX") + DATA, "expected protocol version 2"),
+        (header(version=1) + DATA, "expected protocol version 2, got b'HF' version 1"),
         (header(tag=1) + DATA, "out of step"),
         (header(code=2) + DATA, "expected uint64 .*, got int64"),
         (header(code=77) + DATA, "expected uint64 .*, got 77"),

@@ -388,7 +388,7 @@ time.sleep(300)
 """
 
 ANSWERS = {
-    "junk": "terms/size from client: expected protocol version 1, got ",
+    "junk": "terms/size from client: expected protocol version 2, got ",
     "too long": "expected at most 1024 bytes from client, got 67108864",
 }
 

@@ -47,7 +47,7 @@ def test_peers_with_different_terms_both_say_which(
 
 @pytest.mark.parametrize(
     ("change", "term"),
-    [({"protocol version": 2}, "protocol version"), ({"fraction bits": None}, "fraction bits"), ({"new": 1}, "new")],
+    [({"protocol version": 9}, "protocol version"), ({"fraction bits": None}, "fraction bits"), ({"new": 1}, "new")],
 )
 def test_terms_that_this_version_does_not_know(
     model: Model, start: Callable[..., Ends], change: dict[str, Any], term: str
@@ -200,7 +200,7 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "another type": lambda frame: frame[:3] + bytes([3]) + frame[4:],
     "unknown type": lambda frame: frame[:3] + bytes([9]) + frame[4:],
     "another tag": lambda frame: frame[:4] + bytes(4) + frame[8:],
-    "another version": lambda frame: frame[:2] + bytes([2]) + frame[3:],
+    "another version": lambda frame: frame[:2] + bytes([9]) + frame[3:],
     "200 dimensions": lambda frame: frame[:8] + bytes([200]) + frame[9:],
     "another shape": lambda frame: frame[:16] + bytes(8) + frame[24:],
     "junk": lambda frame: bytes(range(256)),

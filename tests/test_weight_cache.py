@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_another_users_file_is_not_used(load: Load) -> None:
     path = load().path
     os.chown(path, 12345, -1)
     with pytest.raises(ParameterError, match="a file of this user's own"):
-        EncodedWeights(path)
+        EncodedWeights(path, path.stem)
     encoded: list[str] = []
     assert load(encoded).path.stat().st_uid == os.geteuid()
     assert encoded
@@ -170,7 +171,7 @@ def test_a_damaged_file_is_not_opened_but_encoded_again(
     assert bad != good
     path.write_bytes(bad)
     with pytest.raises(ParameterError) as caught:
-        EncodedWeights(path)
+        EncodedWeights(path, path.stem)
     assert str(caught.value).isprintable()
     assert str(path.parent) not in str(caught.value), "the message may go to a peer"
     encoded: list[str] = []
@@ -180,9 +181,25 @@ def test_a_damaged_file_is_not_opened_but_encoded_again(
     assert path.read_bytes() == good
 
 
+def test_a_file_under_another_key_is_refused(load: Load, tmp_path: Path) -> None:
+    path = load().path
+    other = tmp_path / f"{'0' * 64}.weights"
+    shutil.copy(path, other)
+    with pytest.raises(ParameterError, match="damaged"):
+        EncodedWeights(other, other.stem)
+
+
+def test_a_link_is_not_followed(load: Load, tmp_path: Path) -> None:
+    path = load().path
+    link = tmp_path / "link.weights"
+    link.symlink_to(path)
+    with pytest.raises(OSError, match="symbolic"):
+        EncodedWeights(link, path.stem)
+
+
 def test_a_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        EncodedWeights(tmp_path / "none")
+        EncodedWeights(tmp_path / "none", "none")
 
 
 def test_other_weights_plans_or_parameters_have_another_file(
