@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -379,3 +380,36 @@ def test_an_interrupted_wait_for_a_turn_lets_the_session_end(
             session.verify(chips[0], chips[1])
         assert session.verify(chips[0], chips[0]).match is True
     assert [thread.error for thread in session._threads] == [None, None]
+
+
+def test_a_prepared_run_goes_on_amid_a_begun_preparation(model: Model, chips: NDArray[np.uint8]) -> None:
+    with hf.local_session(model) as session:
+        template = session.enroll(chips[0])
+        session.prepare(1)
+        with session.client._turns.request():
+            session.client._pool.step(Kind(1, 1))
+        assert session.client.pool_status() == PoolStatus(1, 0, 1)
+        assert session.verify(chips[0], template).matches == (True,)
+        result = session.verify(chips[0], template)  # finishes what was begun
+        assert (result.match, result.was_prepared) == (True, False)
+
+
+def test_the_client_knows_how_much_may_be_prepared(model: Model, chips: NDArray[np.uint8]) -> None:
+    with hf.local_session(model) as session:
+        template = session.enroll(chips[0])
+        session.prepare(16, 16)
+        session.prepare(16, 16)
+        with pytest.raises(ParameterError, match="at most 32 prepared images"):
+            session.prepare(1)
+        assert session.verify_batch(list(chips[:1]) * 16, template).matches == (True,) * 16
+
+
+def test_what_is_wrong_with_a_template_is_said_before_anything_is_sent(model: Model, chips: NDArray[np.uint8]) -> None:
+    with hf.local_session(model) as session:
+        template = session.enroll(chips[0], "a")
+        for name in ("a", "", "x" * 10_001):
+            with pytest.raises(ParameterError, match="expected a new name"):
+                session.client.enroll(name, np.zeros((1, 3, 16, 16)))
+        with pytest.raises(ParameterError, match="expected templates of"):
+            session.client.verify(np.zeros((1, 3, 16, 16)), replace(template, share=template.share[:, :3]))
+        assert session.verify(chips[0], template).match is True
