@@ -1,6 +1,6 @@
 """Compiled loops over residues: the arithmetic of Z_Q that runs millions of times, and nothing else.
 
-Residues modulo two primes below 2^48 are uint64 arrays of shape (count, 2, n), C-contiguous. Numba compiles each loop
+Residues modulo two primes below 2^48 are uint64 arrays of shape (count, 2, n). Numba compiles each loop
 once per machine (its cache lies beside this file, or in the user's cache directory) and releases the interpreter's
 lock while it runs. Products use a quotient *estimate* in float64 that is off by at most one and corrected, so that the
 result is exact. `ring` and `ckks` are the interface; they check shapes.

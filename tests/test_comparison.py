@@ -244,14 +244,14 @@ def test_what_a_comparison_costs(bits: int, count: int) -> None:
     words, levels = -(-count // 64), OPENED[bits]
     rounds, sent = cost(lambda party, x: is_nonnegative(party, x, bits), sign_requests(count, bits), count)
     assert rounds == 1 + len(levels) <= 3
-    assert sent == (16 + 8 * count) + sum(20 + 8 * words * opened for opened in levels)
+    assert sent == (24 + 8 * count) + sum(32 + 8 * words * opened for opened in levels)
 
 
 def test_a_large_relu_takes_four_rounds_and_ten_bytes_per_element() -> None:
     count = 64 * 500
     rounds, sent = cost(relu, relu_requests(count), count)
     assert rounds == 4
-    assert sent == 10 * count + 16 + 20 + 20 + 16
+    assert sent == 10 * count + 24 + 32 + 32 + 24
 
 
 def test_a_window_of_four_rounds_per_comparison() -> None:
@@ -265,7 +265,7 @@ def test_a_window_of_four_rounds_per_comparison() -> None:
 def test_an_interval_takes_three_rounds() -> None:
     rounds, sent = cost(lambda party, x: is_below(party, x, 5), interval_requests(64), 64)
     assert rounds == 3
-    assert sent == (16 + 8 * 64) + (20 + 8 * 2 * 27) + (20 + 8 * 2 * 6)
+    assert sent == (24 + 8 * 64) + (32 + 8 * 2 * 27) + (32 + 8 * 2 * 6)
 
 
 def test_what_the_dealer_sends() -> None:
@@ -287,7 +287,7 @@ def test_everything_that_is_opened_is_uniform(value: int) -> None:
 
     ours, theirs = on_shares(side, ring(np.full(count, value)))
     ours, theirs = (
-        [np.frombuffer(frame[12 + 4 * frame[8] :], dtype=np.uint64) for frame in side] for side in (ours, theirs)
+        [np.frombuffer(frame[16 + 8 * frame[8] :], dtype=np.uint64) for frame in side] for side in (ours, theirs)
     )
     assert [frame.size for frame in ours] == [count, 13 * 128, 2 * 128, 128]
     for index, (first, second) in enumerate(zip(ours, theirs, strict=True)):
