@@ -78,18 +78,20 @@ def bench_verify(
 
 @bench.command("workers")
 def bench_workers_command(
-    most: Annotated[int, typer.Option("--workers", min=1, max=64, help="Measure with 1, ... so many ranks.")] = 2,
+    most: Annotated[
+        int, typer.Option("--ranks", min=1, max=64, help="Measure on 1, ... so many ranks of the server.")
+    ] = 2,
     model: ModelOption = "dlib-resnet29",
     runs: Annotated[int, typer.Option("--runs", min=1, help="Runs with each number of ranks.")] = 5,
     cache: CacheOption = "",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """The homomorphic products of one photo, shared out among server worker ranks."""
+    """The homomorphic products of one photo on the server alone, and shared out among more of its ranks."""
     from hybridface.worker_bench import bench_workers, workers_table
 
     with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
-        task = progress.add_task("workers", total=most)
+        task = progress.add_task("ranks", total=most)
         document = bench_workers(
             model, most, runs, cache_path(cache), lambda count: progress.update(task, completed=count - 1)
         )

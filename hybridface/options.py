@@ -27,6 +27,7 @@ __all__ = [
     "TimeoutOption",
     "WorkersOption",
     "cache_options",
+    "cache_path",
     "check_writable",
     "width",
 ]

@@ -57,7 +57,7 @@ class PartyOptions:
         reveal: who learns the decision; the same on both sides.
         events: write JSON lines to standard output, for the command that started the ranks.
         timeout: seconds to wait for a peer.
-        network: to simulate; the same for all three ranks.
+        network: to simulate; the same for all ranks.
         batch: verify so many copies of the photo at once against the template (only with `enrolled`).
         pool: verifications that the client keeps prepared in the background.
         pause: seconds between verifications.
@@ -137,6 +137,8 @@ def _client(channels: dict[Role, Channel], options: PartyOptions) -> int:
 
     if options.batch > 1 and not options.enrolled:
         raise ParameterError("expected an enrolled template to verify a batch of photos against")
+    if options.pool and (options.batch > 1 or not options.enrolled):
+        raise ParameterError("a pool holds verifications of one photo against an enrolled template, expected such ones")
     matches: tuple[bool | None, ...] = ()
     with ClientSession(channels[Role.SERVER], channels[Role.DEALER], terms, report, options.pool) as session:
         template = session.enroll("enrolled", images[1:]) if options.enrolled else None

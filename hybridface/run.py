@@ -70,19 +70,28 @@ def run_parties(
     Raises:
         RunError: a rank failed; says why, on one line.
     """
-    dealer_options = ["--timeout", str(timeout), "--network", network]
-    shared_options = [*shared_options, *dealer_options]
-    base = [sys.executable, "-m", "hybridface", "party"]
-    ranks = [
-        [*base, "client", "--events", *client_options, *shared_options, "--", *(str(photo) for photo in photos)],
-        [*base, "server", "--events", *server_options, *shared_options],
-        [*base, "dealer", "--events", *dealer_options],
-        *([*base, "worker", "--events", *server_options, *shared_options] for _ in range(workers)),
+    everybody = ["--events", "--timeout", str(timeout), "--network", network]
+    of_server = [*everybody, *shared_options, *server_options]
+    programs = [
+        ["client", *everybody, *shared_options, *client_options, "--", *(str(photo) for photo in photos)],
+        ["server", *of_server],
+        ["dealer", *everybody],
+        *[["worker", *of_server]] * workers,
     ]
+    return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
+
+
+def _mpiexec(programs: Sequence[Sequence[str]]) -> list[str]:
+    """Return the command line that starts a rank of `hybridface party` for each list of arguments."""
+    base = [sys.executable, "-m", "hybridface", "party"]
     try:
-        command = mpiexec_command(ranks, find_mpiexec())
+        return mpiexec_command([[*base, *program] for program in programs], find_mpiexec())
     except FileNotFoundError as error:
         raise RunError(str(error)) from error
+
+
+def _follow(command: list[str], silence: float, on_event: Callable[[Event], None] | None) -> Outcome:
+    """Run the ranks, listen to them, and return what they said."""
     outcome = Outcome()
     errors: list[Event] = []
     with subprocess.Popen(
@@ -90,7 +99,7 @@ def run_parties(
     ) as process:
         noise = _drain(process)
         try:
-            for event in _events(process, timeout + _START_SECONDS):
+            for event in _events(process, silence):
                 _collect(event, outcome, errors)
                 if on_event:
                     on_event(event)

@@ -1,4 +1,4 @@
-"""Benchmark of server workers: the homomorphic products of one photo's layers, shared out among 1, 2, ... ranks.
+"""Benchmark of server workers: the homomorphic products of one photo's layers on 1, 2, ... ranks of the server.
 
 A leading rank makes the uploads of a client of its own beforehand, so that nothing but the server's side is timed: from
 the uploads in memory to the masked answers of all layers, joined. Run as ranks by `mpiexec`: see `bench_workers`.
@@ -33,7 +33,7 @@ _STAGES = ("unpack", "multiply-accumulate", "mask", "all")
 def bench_workers(
     model: str, most: int, runs: int, cache: Path | None, on_count: Callable[[int], None] | None = None
 ) -> dict[str, Any]:
-    """Time the products of one photo with 1, ..., `most` workers, and return a JSON object.
+    """Time the products of one photo on 1, ..., `most` ranks of the server, and return a JSON object.
 
     Raises:
         RunError: a rank failed.
@@ -66,7 +66,7 @@ def workers_table(document: dict[str, Any]) -> Table:
     """Return the result as a table; a stage's seconds are those of the slowest worker."""
     title = f"{document['model']}, products of one photo, {document['runs']} runs"
     table = Table(title=title, box=None)
-    for column in ("workers", "stage", "median s", "min", "max", "times faster"):
+    for column in ("ranks", "stage", "median s", "min", "max", "times faster"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for count, stages in document["workers"].items():
         for index, (stage, row) in enumerate(stages.items()):
@@ -80,7 +80,7 @@ def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> dict[
     """Return the seconds of every run by stage: the leader's own as "all", and the slowest worker's."""
     base = [sys.executable, "-m", "hybridface.worker_bench"]
     arguments = [model, str(runs), "none" if cache is None else str(cache)]
-    ranks = [[*base, _LEADER, *arguments], *([*base, _WORKER, *arguments] for _ in range(workers))]
+    ranks = [[*base, _LEADER, *arguments], *([*base, _WORKER, *arguments] for _ in range(workers - 1))]
     try:
         done = subprocess.run(
             mpiexec_command(ranks, find_mpiexec()),
@@ -103,16 +103,18 @@ def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> dict[
     return dict(sorted(stages.items(), key=lambda item: _STAGES.index(item[0])))
 
 
-def _lead(model: str, runs: int, channels: list[Any]) -> list[float]:
+def _lead(model: str, runs: int, channels: list[Any], cache: Path | None, watch: "_Stopwatch") -> list[float]:
     """Time the products of all layers, after one run that is not counted."""
     from parties.terms import Terms
+    from parties.weight_cache import layer_polynomials
     from parties.worker import WorkerPool
-    from protocols.ckks import CkksContext, ClientKeys
+    from protocols.ckks import CkksContext, ClientKeys, PublicKey
     from protocols.conversion import Upload
+    from protocols.linear import MaskedProducts
     from protocols.network import halves, plan_network
     from protocols.ring import random_ring
 
-    loaded = load_model(model, weights=False)
+    loaded = load_model(model)
     terms = Terms(loaded.graph, loaded.threshold)
     context = CkksContext(terms.parameters)
     keys, plans = ClientKeys(context), plan_network(loaded.graph)
@@ -123,7 +125,10 @@ def _lead(model: str, runs: int, channels: list[Any]) -> list[float]:
         wire = context.modulus.to_wire(bodies)
         wire = wire.reshape(groups, items, *wire.shape[1:])
         uploads[name] = Upload(np.frombuffer(seed, dtype=np.uint8), wire, name)
-    pool = WorkerPool(channels, terms, plans, keys.public_key())
+    source = layer_polynomials(cache, context, plans, loaded.weights or {})
+    public_key = PublicKey(context, keys.public_key())
+    own = {name: MaskedProducts(plan, public_key, source(name), watch) for name, plan in plans.items()}
+    pool = WorkerPool(channels, terms, plans, keys.public_key(), own)
     seconds = []
     begun: deque[Callable[[], Any]] = deque()
     for _ in range(runs + 1):
@@ -171,18 +176,19 @@ def main(role: str, model: str, runs: str, cache: str) -> int:
     torch.set_num_threads(1)
     tune_process()
     world = join(Role.SERVER if role == _LEADER else Role.WORKER, required=(Role.SERVER,))
+    folder = None if cache == "none" else Path(cache)
+    watch = _Stopwatch()
     try:
         if role == _LEADER:
             channels = world.workers()
-            said = {"all": _lead(model, int(runs), channels)}
+            said = {"all": _lead(model, int(runs), channels, folder, watch)}
         else:
             channels = [world.server_of_worker()]
             loaded = load_model(model)
             terms = Terms(loaded.graph, loaded.threshold)
-            watch = _Stopwatch()
-            folder = None if cache == "none" else Path(cache)
             Worker(channels[0], terms, loaded.weights or {}, folder, on_stage=watch).serve()
-            said = watch.per_run(int(runs) + 1)
+            said = {}
+        said |= watch.per_run(int(runs) + 1)
         sys.stdout.write(json.dumps(said) + "\n")
         for channel in channels:
             channel.close()

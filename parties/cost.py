@@ -78,7 +78,7 @@ _MAX_STAGES, _MAX_SECONDS, _MAX_BYTES = 10_000, 1e9, 2**62
 
 @dataclass
 class Recorder:
-    """Measures one party's stages: `with recorder.phase(...)`, then `recorder.stage(name)` at every start of a stage.
+    """Measures one party's stages: `with recorder.recording(...)`, or `recorder.stage(name)` at every start of one.
 
     Args:
         peer: the channel to the other party.

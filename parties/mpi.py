@@ -69,7 +69,7 @@ class MpiTransport:
         """Start to send one message, and wait for it to be taken only if a `timeout` is given.
 
         Two ranks that waited to send to each other would wait for ever. What is under way is bounded by the protocol,
-        which sends at most one layer ahead.
+        which sends at most 16 MB ahead (or one layer).
         """
         self._start(payload)
         if timeout is not None:

@@ -5,7 +5,7 @@ client's shares.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,10 @@ from protocols.ckks import CkksContext, PublicKey
 from protocols.correlations import DealerServer
 from protocols.errors import ParameterError, ProtocolError
 from protocols.graph import Weights
-from protocols.linear import MaskedProducts, Multiply
+from protocols.linear import MaskedProducts
 from protocols.matching import matching_requests, reveal_matches, squared_distance
 from protocols.mpc import SERVER, MpcParty
 from protocols.network import NetworkServer, convolution_shapes, plan_network
-from protocols.packing import ConvPlan
 from protocols.planner import CostModel
 from protocols.ring import RingArray
 
@@ -44,7 +43,7 @@ class ServerSession:
         weights: the network's.
         on_progress: called as the layers' weights are encoded, at the start.
         cache: where encoded weights are kept between sessions; None to hold them in memory.
-        workers: channels to the server's own workers, which then do the products.
+        workers: channels to the server's own workers, which then share the products.
         cost: chooses the layers' plans.
 
     Raises:
@@ -83,13 +82,10 @@ class ServerSession:
             client.send_document("plans", plans_document(plans))
             self._source = DealerServer(dealer)
             on_layer = _layer_progress(terms, on_progress)
-            self._workers = WorkerPool(workers, terms, plans, key) if workers else None
-            multiply: Callable[[str], Multiply]
-            if self._workers:
-                multiply = self._workers.multiply
-            else:
-                source = layer_polynomials(cache, context, plans, weights, on_layer)
-                multiply = _local_products(plans, public_key, source)
+            source = layer_polynomials(cache, context, plans, weights, on_layer)
+            products = {name: MaskedProducts(plan, public_key, source(name)) for name, plan in plans.items()}
+            self._workers = WorkerPool(workers, terms, plans, key, products) if workers else None
+            multiply = self._workers.multiply if self._workers else lambda name: products[name].begin
             self._network = NetworkServer(terms.graph, weights, public_key, plans, multiply)
             client.send("ready", np.ones(1, dtype=np.uint8))
         self._layer_names = list(plans)
@@ -190,12 +186,6 @@ def _layer_progress(terms: Terms, on_progress: OnProgress | None) -> Callable[[s
         return None
     names = list(convolution_shapes(terms.graph))
     return lambda name: on_progress(Progress("start", f"weights of {name}", names.index(name), len(names)))
-
-
-def _local_products(
-    plans: Mapping[str, ConvPlan], public_key: PublicKey, source: Callable[[str], Callable[[], RingArray]]
-) -> Callable[[str], Multiply]:
-    return lambda name: MaskedProducts(plans[name], public_key, source(name)).begin
 
 
 def _checked(images: int, decisions: int) -> Kind:

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parties.pool import MAX_BATCH
 from parties.terms import Terms, agree, plans_document, plans_from_document
 from parties.weight_cache import layer_polynomials
-from protocols.channel import IDLE_SECONDS, Channel, printable
+from protocols.channel import IDLE_SECONDS, Channel, printable, send_to_all
 from protocols.ckks import CkksContext, PublicKey
 from protocols.conversion import MaskedCiphertexts, Upload
 from protocols.errors import ProtocolError
@@ -29,21 +28,27 @@ __all__ = ["Worker", "WorkerPool"]
 
 
 class WorkerPool:
-    """The server's end: shares out the output ciphertexts of a layer among its workers.
+    """The server's end: shares out the output ciphertexts of a layer among its workers, and takes a share itself.
 
     Args:
-        channels: to the workers, at least one.
+        channels: to the workers.
         terms, plans: of the session.
         public_key: the client's, residues (2, 2, N).
+        own: the layers' products on this rank; None to leave all to the workers.
 
     Raises:
         ProtocolError: a worker has other terms. PeerLostError: it is gone, or could not read its weights.
     """
 
     def __init__(
-        self, channels: Sequence[Channel], terms: Terms, plans: Mapping[str, ConvPlan], public_key: RingArray
+        self,
+        channels: Sequence[Channel],
+        terms: Terms,
+        plans: Mapping[str, ConvPlan],
+        public_key: RingArray,
+        own: Mapping[str, MaskedProducts] | None = None,
     ) -> None:
-        self._channels, self._plans = channels, plans
+        self._channels, self._plans, self._own = channels, plans, own
         self._degree = terms.parameters.degree
         for channel in channels:
             agree(channel, terms)
@@ -53,11 +58,11 @@ class WorkerPool:
             channel.receive("ready", np.uint8, (1,))
 
     def multiply(self, name: str) -> Multiply:
-        """Return what multiplies an upload by a layer's weights, on the workers."""
+        """Return what multiplies an upload by a layer's weights, on the workers and here."""
 
         def begin(upload: Upload) -> Callable[[], MaskedCiphertexts]:
-            busy = self._share_out(name, upload)
-            return lambda: self._collect(name, upload.c0.shape[1], busy)
+            own, busy = self._share_out(name, upload)
+            return lambda: self._collect(name, upload, own, busy)
 
         return begin
 
@@ -66,21 +71,28 @@ class WorkerPool:
         for channel in self._channels:
             channel.send_document("job", {"layer": None})
 
-    def _share_out(self, name: str, upload: Upload) -> list[tuple[Channel, NDArray[np.int64]]]:
-        """Send a layer's upload to the workers; return who computes which output ciphertexts."""
-        plan, items = self._plans[name], upload.c0.shape[1]
-        parts = np.array_split(np.arange(plan.groups_out), min(len(self._channels), plan.groups_out))
+    def _share_out(self, name: str, upload: Upload) -> tuple[slice | None, list[tuple[Channel, slice]]]:
+        """Send a layer's upload to the workers; return which output ciphertexts are computed here, and which by whom."""
+        groups, items = self._plans[name].groups_out, upload.c0.shape[1]
+        ranks = len(self._channels) + (self._own is not None)
+        split = np.array_split(np.arange(groups), min(ranks, groups))
+        parts = [slice(int(part[0]), int(part[-1]) + 1) for part in split]
+        own = parts.pop(0) if self._own else None
         busy = list(zip(self._channels, parts, strict=False))
         for channel, part in busy:
-            job = {"layer": name, "items": items, "first": int(part[0]), "last": int(part[-1]) + 1}
-            channel.send_document("job", job)
-            channel.send("upload/seed", upload.seed)
-            channel.send("upload", upload.c0)
-        return busy
+            channel.send_document("job", {"layer": name, "items": items, "first": part.start, "last": part.stop})
+        peers = [channel for channel, _ in busy]
+        send_to_all(peers, "upload/seed", upload.seed)
+        send_to_all(peers, "upload", upload.c0)
+        return own, busy
 
-    def _collect(self, name: str, items: int, busy: Sequence[tuple[Channel, NDArray[np.int64]]]) -> MaskedCiphertexts:
-        """Receive and join the answers."""
-        answers = [self._receive(channel, self._plans[name], items, len(part)) for channel, part in busy]
+    def _collect(
+        self, name: str, upload: Upload, own: slice | None, busy: Sequence[tuple[Channel, slice]]
+    ) -> MaskedCiphertexts:
+        """Compute this rank's part, receive the others, and join them."""
+        plan, items = self._plans[name], upload.c0.shape[1]
+        answers = [self._own[name].run(upload, own)] if self._own and own else []
+        answers += [self._receive(channel, plan, items, part.stop - part.start) for channel, part in busy]
         return MaskedCiphertexts(
             np.concatenate([answer.c1 for answer in answers]),
             np.concatenate([answer.c0 for answer in answers]),

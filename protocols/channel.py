@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from protocols.errors import PeerLostError, ProtocolError
 
-__all__ = ["IDLE_SECONDS", "Channel", "ChannelStatistics", "Transport", "printable", "tag_of"]
+__all__ = ["IDLE_SECONDS", "Channel", "ChannelStatistics", "Transport", "printable", "send_to_all", "tag_of"]
 
 VERSION = 2
 IDLE_SECONDS = 24 * 3600.0
@@ -192,6 +192,14 @@ class Channel:
             raise ProtocolError(f"{what}: expected {size} bytes of data, got {len(frame) - start}")
         owned = frame if isinstance(frame, memoryview) and not frame.readonly else bytearray(frame)
         return np.frombuffer(owned, dtype=dtype, offset=start).reshape(shape)
+
+
+def send_to_all(channels: Sequence[Channel], label: str, array: NDArray[Any]) -> None:
+    """Send one array to several peers; it is copied into a frame once."""
+    frame = _frame(label, array)
+    for channel in channels:
+        channel._count_flight("send")
+        channel._send_frame(frame)
 
 
 def printable(text: object, length: int = 80) -> str:
