@@ -182,8 +182,6 @@ class ClientSession:
             self.end()
         else:  # an operation has failed, in this block or caught in it
             self.fail(error or ProtocolError("an operation of the session has failed"))
-        if kind is None and error is not None:
-            raise error
 
     def _stop_refill(self) -> None:
         refill, self._refill = self._refill, None

@@ -140,9 +140,12 @@ def _key(context: CkksContext, plans: Mapping[str, ConvPlan], weights: Weights) 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Let one process at a time look for a file and write it; the lock goes with the process that holds it."""
-    with (directory / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _encode(

@@ -72,7 +72,7 @@ class WorkerPool:
             channel.send_document("job", {"layer": None})
 
     def _share_out(self, name: str, upload: Upload) -> tuple[slice | None, list[tuple[Channel, slice]]]:
-        """Send a layer's upload to the workers; return which output ciphertexts are computed here, and which by whom."""
+        """Send a layer's upload to the workers; return which output ciphertexts are made here, and which by whom."""
         groups, items = self._plans[name].groups_out, upload.c0.shape[1]
         ranks = len(self._channels) + (self._own is not None)
         split = np.array_split(np.arange(groups), min(ranks, groups))

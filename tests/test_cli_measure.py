@@ -99,7 +99,7 @@ def test_benchmarks_of_a_batch_and_of_one_with_a_pool(chip: str, tmp_path: Path)
 
 
 def test_a_benchmark_of_workers(tmp_path: Path) -> None:
-    options = ["--model", "tiny-test", "--runs", "1", "--workers", "2", "--cache", str(tmp_path)]
+    options = ["--model", "tiny-test", "--runs", "1", "--ranks", "2", "--cache", str(tmp_path)]
     document = command("bench", "workers", *options)
     assert (document["model"], document["runs"], list(document["workers"])) == ("tiny-test", 1, ["1", "2"])
     for stages in document["workers"].values():

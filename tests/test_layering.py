@@ -18,7 +18,7 @@ MAY_IMPORT = {
 CONFINED = {
     "mpi4py": {"parties/mpi.py"},
     "tenseal": {"protocols/ckks.py"},
-    "numba": {"protocols/kernels.py", "protocols/ntt.py"},
+    "numba": {"protocols/kernels.py"},
     "crypten": {"protocols/crypten_import.py"},
     "PIL": {"hybridface/images.py", "hybridface/evaluate.py"},
     "_dlib_pybind11": {"hybridface/images.py"},

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from parties.pool import MAX_BATCH, PARTS, BackgroundRefill, Kind, Pool, Turns, layers_of_part
+from parties.pool import MAX_BATCH, MAX_PREPARED_IMAGES, PARTS, BackgroundRefill, Kind, Pool, Turns, layers_of_part
 from protocols.errors import ParameterError, PeerLostError
 
 KINDS = [Kind(1, 1), Kind(2, 1), Kind(1, 0), Kind(3, 3)]
@@ -51,21 +51,38 @@ class PoolMachine(RuleBasedStateMachine):
         else:
             self.made[kind] += 1
 
+    def refused(self, kind: Kind) -> None:
+        """What is refused would have been too much, and nothing was begun."""
+        held = sum(entry.images * (self.made[entry] - self.used[entry]) for entry in self.made)
+        assert held + kind.images > MAX_PREPARED_IMAGES
+        assert self.begun is None
+
     @rule(kind=st.sampled_from(KINDS))
     def step(self, kind: Kind) -> None:
-        self.pool.step(kind)
+        try:
+            self.pool.step(kind)
+        except ParameterError:
+            self.refused(kind)
 
     @rule(kind=st.sampled_from(KINDS))
     def prepare(self, kind: Kind) -> None:
         before = self.made[kind]
-        self.pool.prepare(kind)
+        try:
+            self.pool.prepare(kind)
+        except ParameterError:
+            self.refused(kind)
+            return
         assert self.made[kind] == before + 1
         assert self.begun is None
 
     @rule(kind=st.sampled_from(KINDS))
     def take(self, kind: Kind) -> None:
         left = self.made[kind] - self.used[kind]
-        assert self.pool.take(kind) is (left > 0)
+        try:
+            assert self.pool.take(kind) is (left > 0)
+        except ParameterError:
+            self.refused(kind)
+            return
         self.used[kind] += 1
         assert self.used[kind] <= self.made[kind], "handed out twice"
 

@@ -71,6 +71,7 @@ def test_enrolled_templates(model: Model, chips: Chip, same: tuple[int, int], di
             first.share = second.share  # type: ignore[misc]
     with hf.local_session(model) as session:
         session.enroll(chips[0], "first")
+        session.client._enrolled.clear()  # as a client that does not look
         with pytest.raises(PeerLostError, match="expected a new template's name, got 'first' again"):
             session.enroll(chips[1], "first")
         with pytest.raises(ProtocolError, match="this one has failed"):
@@ -138,7 +139,7 @@ def test_a_pause_between_verifications_ends_no_session(model: Model, chips: Chip
 
 
 def test_preparations_are_bounded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.server._MAX_PREPARED_IMAGES", 2)
+    monkeypatch.setattr("parties.server.MAX_PREPARED_IMAGES", 2)
 
     def prepare_for_ever() -> None:
         with hf.local_session(model, timeout=GUARD_SECONDS) as session:

@@ -143,7 +143,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "first byte of a layer": flip(HEADER_BYTES),
     "last byte": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
     "the magic": flip(0),
-    "another version": lambda data: data.replace(b" 2\n", b" 1\n", 1),
+    "another version": lambda data: data.replace(b" 3\n", b" 1\n", 1),
     "the digest": lambda data: data.replace(b'"digest": "', b'"digest": "0', 1),
     "the header's filling": flip(HEADER_BYTES - 1),
     "a layer's place": change_header(move_one),

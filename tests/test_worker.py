@@ -107,19 +107,24 @@ def decrypted(keys: ClientKeys, plan: ConvPlan, masked: MaskedCiphertexts) -> ND
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
+@pytest.mark.parametrize("shares", [False, True], ids=["workers alone", "server too"])
 def test_workers_return_what_the_server_alone_would(
-    model: Model, terms: Terms, plans: dict[str, ConvPlan], start: Callable[..., Workers], count: int
+    model: Model, terms: Terms, plans: dict[str, ConvPlan], start: Callable[..., Workers], count: int, shares: bool
 ) -> None:
     keys = ClientKeys(CkksContext())
     public = keys.public_key()
     workers = start(count)
-    pool = WorkerPool(workers.ends, terms, plans, public)
     key = PublicKey(CkksContext(), public)
+    encoded = {
+        name: encode_weights(key.context, plan, layer_weights(model.weights or {}, name, plan.shape)[0])
+        for name, plan in plans.items()
+    }
+    own = {name: MaskedProducts(plan, key, lambda n=name: encoded[n]) for name, plan in plans.items()}  # type: ignore[misc]
+    pool = WorkerPool(workers.ends, terms, plans, public, own if shares else None)
     assert min(plan.groups_out for plan in plans.values()) == 8 < 9, "a layer has fewer groups than there are workers"
     for name, plan in plans.items():
         sent = upload(keys, plan, 2)
-        polynomials = encode_weights(key.context, plan, layer_weights(model.weights or {}, name, plan.shape)[0])
-        alone = MaskedProducts(plan, key, lambda held=polynomials: held).run(sent)  # type: ignore[misc]
+        alone = own[name].run(sent)
         together = pool.multiply(name)(sent)()
         assert together.c1.shape == alone.c1.shape
         assert together.c0.shape == alone.c0.shape
@@ -333,8 +338,9 @@ def test_a_worker_that_dies_ends_the_session(
     model: Model, terms: Terms, start: Callable[..., Workers], images: NDArray[np.float64], count: int
 ) -> None:
     workers = start(count)
-    session, _, threads = session_with(workers, model, terms)
+    session, servers, threads = session_with(workers, model, terms)
     template = session.enroll("a", images[:1])
+    servers[0]._workers._own = None  # so that even the smallest layer goes to a worker
 
     def die(*arguments: Any) -> None:
         raise OSError("/srv: a bad disk")
