@@ -82,9 +82,11 @@ class ServerSession:
             client.send_document("plans", plans_document(plans))
             self._source = DealerServer(dealer)
             on_layer = _layer_progress(terms, on_progress)
+            self._workers = WorkerPool(workers, terms, plans, key) if workers else None
             source = layer_polynomials(cache, context, plans, weights, on_layer)
             products = {name: MaskedProducts(plan, public_key, source(name)) for name, plan in plans.items()}
-            self._workers = WorkerPool(workers, terms, plans, key, products) if workers else None
+            if self._workers:
+                self._workers.share(products)
             multiply = self._workers.multiply if self._workers else lambda name: products[name].begin
             self._network = NetworkServer(terms.graph, weights, public_key, plans, multiply)
             client.send("ready", np.ones(1, dtype=np.uint8))

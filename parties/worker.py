@@ -34,21 +34,16 @@ class WorkerPool:
         channels: to the workers.
         terms, plans: of the session.
         public_key: the client's, residues (2, 2, N).
-        own: the layers' products on this rank; None to leave all to the workers.
 
     Raises:
         ProtocolError: a worker has other terms. PeerLostError: it is gone, or could not read its weights.
     """
 
     def __init__(
-        self,
-        channels: Sequence[Channel],
-        terms: Terms,
-        plans: Mapping[str, ConvPlan],
-        public_key: RingArray,
-        own: Mapping[str, MaskedProducts] | None = None,
+        self, channels: Sequence[Channel], terms: Terms, plans: Mapping[str, ConvPlan], public_key: RingArray
     ) -> None:
-        self._channels, self._plans, self._own = channels, plans, own
+        self._channels, self._plans = channels, plans
+        self._own: Mapping[str, MaskedProducts] | None = None
         self._degree = terms.parameters.degree
         for channel in channels:
             agree(channel, terms)
@@ -56,6 +51,10 @@ class WorkerPool:
             channel.send("public key", public_key)
         for channel in channels:
             channel.receive("ready", np.uint8, (1,))
+
+    def share(self, own: Mapping[str, MaskedProducts]) -> None:
+        """Take a share of every layer from now on: `own` are the layers' products on this rank."""
+        self._own = own
 
     def multiply(self, name: str) -> Multiply:
         """Return what multiplies an upload by a layer's weights, on the workers and here."""

@@ -120,7 +120,9 @@ def test_workers_return_what_the_server_alone_would(
         for name, plan in plans.items()
     }
     own = {name: MaskedProducts(plan, key, lambda n=name: encoded[n]) for name, plan in plans.items()}  # type: ignore[misc]
-    pool = WorkerPool(workers.ends, terms, plans, public, own if shares else None)
+    pool = WorkerPool(workers.ends, terms, plans, public)
+    if shares:
+        pool.share(own)
     assert min(plan.groups_out for plan in plans.values()) == 8 < 9, "a layer has fewer groups than there are workers"
     for name, plan in plans.items():
         sent = upload(keys, plan, 2)
