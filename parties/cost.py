@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from protocols.channel import Channel, printable
+from protocols.channel import Channel, ChannelStatistics, printable
 from protocols.errors import ProtocolError
 
 __all__ = ["CostReport", "Recorder", "StageCost"]
@@ -82,11 +82,11 @@ class Recorder:
 
     Args:
         peer: the channel to the other party.
-        dealer: the channel to the dealer.
+        dealer: the channel to the dealer, if there is one.
     """
 
     peer: Channel
-    dealer: Channel
+    dealer: Channel | None = None
     stages: list[StageCost] = field(default_factory=list)
     _open: tuple[str, str, dict[str, float]] | None = None
 
@@ -131,7 +131,8 @@ class Recorder:
         return stages
 
     def _counters(self) -> dict[str, float]:
-        peer, dealer = self.peer.statistics, self.dealer.statistics
+        peer = self.peer.statistics
+        dealer = self.dealer.statistics if self.dealer else ChannelStatistics()
         return {
             "elapsed": time.perf_counter(),
             "waited": peer.wait_seconds + dealer.wait_seconds,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from protocols.channel import VERSION, Channel, printable
 from protocols.ckks import CkksParameters
@@ -15,7 +15,7 @@ from protocols.packing import ConvPlan
 from protocols.planner import CostModel
 from protocols.ring import FRACTION_BITS
 
-__all__ = ["MAX_NAME", "Terms", "agree", "plans_document", "plans_from_document"]
+__all__ = ["MAX_NAME", "Agreeable", "Terms", "agree", "plans_document", "plans_from_document"]
 
 MAX_NAME = 10_000
 """Characters of a template's name, at most."""
@@ -59,7 +59,14 @@ class Terms:
         }
 
 
-def agree(channel: Channel, terms: Terms) -> None:
+class Agreeable(Protocol):
+    """Public terms of any kind of session."""
+
+    def document(self) -> dict[str, Any]:
+        """Return the terms as they are compared."""
+
+
+def agree(channel: Channel, terms: Agreeable) -> None:
     """Exchange terms with the peer.
 
     Raises:

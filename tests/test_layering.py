@@ -17,7 +17,16 @@ MAY_IMPORT = {
 
 CONFINED = {
     "mpi4py": {"parties/mpi.py"},
-    "tenseal": {"protocols/ckks.py"},
+    "tenseal": {
+        "protocols/ckks.py",
+        "protocols/pure_he/answer.py",
+        "protocols/pure_he/evaluation_keys.py",
+        "protocols/pure_he/evaluator.py",
+        "protocols/pure_he/keys.py",
+        "protocols/pure_he/parameters.py",
+        "protocols/pure_he/protocol.py",
+        "protocols/pure_he/seal_format.py",
+    },
     "numba": {"protocols/kernels.py"},
     "crypten": {"protocols/crypten_import.py"},
     "PIL": {"hybridface/images.py", "hybridface/evaluate.py"},

@@ -1,0 +1,30 @@
+"""Verification under encryption from end to end: the server computes the whole network on ciphertexts, alone.
+
+From the ground up: `parameters` (primes, levels) -> `weights` (the network) -> `packing` (slots and diagonals, numpy
+only) -> `circuit` (levels, scales, keys needed) -> `residues`, `seal_format` -> `keys` (client), `evaluation_keys`
+(server) -> `evaluator` -> `answer` -> `protocol`. After CryptoFace (arXiv 2509.00332), without its bootstrapping.
+"""
+
+from protocols.pure_he.circuit import Circuit
+from protocols.pure_he.evaluation_keys import EvaluationKeys, message_sizes
+from protocols.pure_he.evaluator import EncodedNetwork, PureHeEvaluator
+from protocols.pure_he.keys import PureHeKeys
+from protocols.pure_he.parameters import PureHeContext, PureHeParameters
+from protocols.pure_he.protocol import EncryptedEmbedding, PureHeClient, PureHeServer
+from protocols.pure_he.weights import PatchNetShape, PatchNetWeights
+
+__all__ = [
+    "Circuit",
+    "EncodedNetwork",
+    "EncryptedEmbedding",
+    "EvaluationKeys",
+    "PatchNetShape",
+    "PatchNetWeights",
+    "PureHeClient",
+    "PureHeContext",
+    "PureHeEvaluator",
+    "PureHeKeys",
+    "PureHeParameters",
+    "PureHeServer",
+    "message_sizes",
+]

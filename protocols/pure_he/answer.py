@@ -30,9 +30,7 @@ from protocols.ring import RingArray
 __all__ = ["make_answer", "open_answer"]
 
 
-def make_answer(
-    circuit: Circuit, public_key: seal.PublicKey, squares: seal.Ciphertext, blur: float
-) -> RingArray:
+def make_answer(circuit: Circuit, public_key: seal.PublicKey, squares: seal.Ciphertext, blur: float) -> RingArray:
     """Return the message of an answer: the constant coefficient of c0, then c1 in NTT form; uint64 (N + 1,).
 
     Args:

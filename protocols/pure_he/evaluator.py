@@ -4,14 +4,15 @@ The diagonals are encoded once, each at the level at which it is used; a diagona
 left out. The server works with what `EvaluationKeys` hold, and never sees a plaintext of the client's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
-from protocols.errors import ParameterError
+from protocols.errors import ParameterError, ProtocolError
 from protocols.pure_he.circuit import AffineStage, Circuit
 from protocols.pure_he.evaluation_keys import EvaluationKeys
 from protocols.pure_he.weights import PatchNetWeights
@@ -45,13 +46,12 @@ class EncodedNetwork:
             raise ParameterError(f"expected weights of {circuit.shape}, got {weights.shape}")
         self.circuit = circuit
         self._encoder = seal.CKKSEncoder(circuit.context.seal)
-        flat = weights.join.transpose(0, 2, 1).reshape(1, circuit.shape.dimension, -1)  # slot q P + p is (feature, patch)
+        # Slot q P + p of the join's input is feature q of patch p.
+        flat = weights.join.transpose(0, 2, 1).reshape(1, circuit.shape.dimension, -1)
         matrices, biases = [*weights.matrices, flat], [*weights.biases, weights.constant[None]]
         self.stages = tuple(map(self._encode, circuit.stages, matrices, biases))
 
-    def _encode(
-        self, stage: AffineStage, matrix: NDArray[np.float64], bias: NDArray[np.float64]
-    ) -> _EncodedAffine:
+    def _encode(self, stage: AffineStage, matrix: NDArray[np.float64], bias: NDArray[np.float64]) -> _EncodedAffine:
         diagonals = {}
         for key, slots in stage.plan.diagonals(matrix):
             plain = self._plaintext(slots, stage.primes, stage.plain_scale)
@@ -68,6 +68,15 @@ class EncodedNetwork:
         except (ValueError, RuntimeError) as error:
             raise ParameterError(f"SEAL cannot encode weights at scale {scale:g}: {error}") from error
         return plain
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Report what SEAL refuses as the client's mistake: only its ciphertexts and keys vary."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise ProtocolError(f"SEAL refuses to compute on the client's ciphertexts: {error}") from error
 
 
 class PureHeEvaluator:
@@ -88,24 +97,31 @@ class PureHeEvaluator:
         Args:
             inputs: fresh ciphertexts, arranged as the first plan says.
             on_stage: called with a name as stages begin.
+
+        Raises:
+            ProtocolError: SEAL refuses to compute on them.
         """
         current = list(inputs)
         for stage, encoded in zip(self.circuit.stages, self.network.stages, strict=True):
             if on_stage:
                 on_stage(stage.name)
-            result = self._affine(stage, encoded, current)
-            if stage is not self.circuit.stages[-1]:
-                self._square(result)
+            with _refusals():
+                result = self._affine(stage, encoded, current)
+                if stage is not self.circuit.stages[-1]:
+                    self._square(result)
             current = [result]
         return current[0]
 
     def squared_difference(self, first: seal.Ciphertext, second: seal.Ciphertext) -> seal.Ciphertext:
-        """Return (first - second)^2 in every slot, with one prime left, at the answer's scale."""
+        """Return (first - second)^2 in every slot, with one prime left, at the answer's scale.
+
+        Raises:
+            ProtocolError: SEAL refuses, as it does for the difference of a ciphertext to itself.
+        """
         difference = seal.Ciphertext()
-        self._evaluator.sub(first, second, difference)
-        if difference.is_transparent():  # SEAL refuses the square of a known zero
-            return difference
-        self._square(difference)
+        with _refusals():
+            self._evaluator.sub(first, second, difference)
+            self._square(difference)
         return difference
 
     def _square(self, value: seal.Ciphertext) -> None:
@@ -117,7 +133,8 @@ class PureHeEvaluator:
         self, stage: AffineStage, encoded: _EncodedAffine, inputs: Sequence[seal.Ciphertext]
     ) -> seal.Ciphertext:
         plan = stage.plan
-        babies = [self._babies(value, min(plan.babies, n), plan.baby_rotation) for value, n in zip(inputs, plan.steps)]
+        counts = [min(plan.babies, steps) for steps in plan.steps]
+        babies = [self._babies(value, n, plan.baby_rotation) for value, n in zip(inputs, counts, strict=True)]
         total: seal.Ciphertext | None = None
         for giant in reversed(range(plan.giants)):
             if total is not None:

@@ -97,9 +97,7 @@ class AffinePlan:
         positions = self.slots // self.lanes
         return np.tile(values.T, (positions // values.shape[1], 1)).reshape(-1)
 
-    def diagonals(
-        self, matrix: NDArray[np.float64]
-    ) -> Iterator[tuple[tuple[int, int, int], NDArray[np.float64]]]:
+    def diagonals(self, matrix: NDArray[np.float64]) -> Iterator[tuple[tuple[int, int, int], NDArray[np.float64]]]:
         """Yield ((ciphertext, giant, baby), slots (n,)) of every diagonal that is not zero, rotated back.
 
         Args:
@@ -152,7 +150,9 @@ def plan_affine(
     """
     positions = slots // lanes
     if outputs & (outputs - 1) or slots % lanes or outputs > positions or (natural and inputs > positions):
-        raise ParameterError(f"expected powers of two that fit {slots} slots, got {inputs} to {outputs} in {lanes} lanes")
+        raise ParameterError(
+            f"expected powers of two that fit {slots} slots, got {inputs} to {outputs} in {lanes} lanes"
+        )
     if natural:
         if inputs & (inputs - 1):
             raise ParameterError(f"expected a power of two of features, got {inputs}")

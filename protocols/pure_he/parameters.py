@@ -16,6 +16,8 @@ from protocols.errors import ParameterError
 
 __all__ = ["PureHeContext", "PureHeParameters"]
 
+_BEST_SCALE_BITS, _ANSWER_BITS, _SPECIAL_BITS = 44, 16, 60
+
 
 @dataclass(frozen=True)
 class PureHeParameters:
@@ -33,7 +35,7 @@ class PureHeParameters:
     degree: int = 16384
     levels: int = 8
     scale_bits: int = 40
-    first_bits: int = 58
+    first_bits: int = 56
     special_bits: int = 60
     flood_bits: int = 16
 
@@ -50,8 +52,15 @@ class PureHeParameters:
 
     @classmethod
     def for_squares(cls, squares: int) -> "PureHeParameters":
-        """Return parameters with the levels that a network of so many squares needs."""
-        return cls(levels=2 * squares + 2)
+        """Return parameters with the levels that a network of so many squares needs, and the scale that fits them.
+
+        Raises:
+            ParameterError: too many squares for 128 bits of security.
+        """
+        levels = 2 * squares + 2
+        degree, total = (16384, 438) if squares <= 4 else (32768, 881)
+        scale = min(_BEST_SCALE_BITS, (total - _SPECIAL_BITS - _ANSWER_BITS) // (levels + 1))
+        return cls(degree, levels, scale, scale + _ANSWER_BITS, _SPECIAL_BITS)
 
 
 class PureHeContext:

@@ -103,7 +103,7 @@ def ciphertext_words(value: Any, degree: int) -> RingArray:
 def _ciphertext_parts(parms_id: Sequence[int], words: RingArray, scale: float) -> list[bytes | memoryview]:
     size, primes, degree = words.shape
     fields = _CIPHERTEXT.pack(_PARMS_ID.pack(*parms_id), True, size, degree, primes, scale, 1)
-    data = memoryview(np.ascontiguousarray(words, dtype="<u8")).cast("B")
+    data = np.ascontiguousarray(words, dtype="<u8").data.cast("B")
     return _wrapped(fields, *_wrapped(_WORD.pack(words.size), data))
 
 

@@ -8,6 +8,7 @@ square), and affine maps are there anyway. The shape is public, the weights are 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -133,8 +134,7 @@ class PatchNetWeights:
         random = np.random.default_rng(seed)
         sizes = [shape.inputs, *shape.widths]
         matrices = tuple(
-            random.normal(0, 0.8 / np.sqrt(fan_in), (shape.patches, out, fan_in))
-            for fan_in, out in zip(sizes, sizes[1:], strict=False)
+            random.normal(0, 0.8 / np.sqrt(fan_in), (shape.patches, out, fan_in)) for fan_in, out in pairwise(sizes)
         )
         biases = tuple(random.normal(0, 0.3, (shape.patches, out)) for out in shape.widths)
         fan_in = shape.patches * shape.widths[-1]
