@@ -101,6 +101,25 @@ def bench_workers_command(
         Console(width=width()).print(workers_table(document))
 
 
+@bench.command("pure-he")
+def bench_pure_he_command(
+    weights: Annotated[str, typer.Option("--weights", help="An .npz file with arrays W1, b1, ..., J, c.")] = "random",
+    widths: Annotated[str, typer.Option("--widths", help="Of the random network, one a square.")] = "64,64,64",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Verifications in one session.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """One input against an enrolled template, computed by the server under encryption from end to end."""
+    from hybridface.pure_he_bench import bench_pure_he, pure_he_table
+
+    if not all(item.isdecimal() for item in widths.split(",")):
+        raise ParameterError(f"expected widths like 64,64, got {widths!r}")
+    document = bench_pure_he(weights, [int(item) for item in widths.split(",")], runs)
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        Console(width=width()).print(pure_he_table(document))
+
+
 @bench.command("peers")
 def bench_peers(
     first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,

@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hybridface.errors import ModelError
+from hybridface.errors import ModelError, RunError
 from hybridface.pure_he import LocalPureHeSession, local_pure_he_session, patches_of_chip
+from hybridface.pure_he_bench import bench_pure_he, pure_he_table, read_weights
 from parties.local import PartyThread, local_channels
 from parties.pure_he import PureHeClientSession, PureHeServerSession, PureHeTerms
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
@@ -111,6 +113,24 @@ def test_terms_must_be_equal() -> None:
         PureHeServerSession(to_client, dataclasses.replace(terms, parameters=None), network)
     with pytest.raises(ParameterError, match="threshold"):
         PureHeTerms(WEIGHTS.shape, 0.0)
+
+
+@pytest.mark.timeout(120)
+def test_the_benchmark(tmp_path: Path) -> None:
+    arrays = {"W1": WEIGHTS.matrices[0], "b1": WEIGHTS.biases[0], "J": WEIGHTS.join, "c": WEIGHTS.constant}
+    np.savez(tmp_path / "weights.npz", **arrays)
+    document = bench_pure_he(str(tmp_path / "weights.npz"), (), runs=2)
+    assert document["client"]["shape"] == WEIGHTS.shape.document()
+    assert len(document["client"]["seconds"]) == 2
+    assert max(document["client"]["errors"]) < 1e-2
+    assert document["server"]["peak_mib"] < 4096
+    assert pure_he_table(document).row_count > 10
+    with pytest.raises(RunError, match="exit status"):
+        bench_pure_he("random", (3,), runs=1)
+
+
+def test_random_weights_of_the_usual_size() -> None:
+    assert read_weights("random", (64, 64)).shape == PatchNetShape(16, 768, (64, 64), 128)
 
 
 def test_patches() -> None:

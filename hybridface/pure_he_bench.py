@@ -1,0 +1,171 @@
+"""Benchmark of verification under encryption: client and server as two MPI ranks, random weights or those of a file.
+
+The client's rank reads the weights too, only to compare every distance with the network in the clear (float64).
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from hybridface.errors import ModelError, RunError
+from launch.mpiexec import find_mpiexec, mpiexec_command
+from protocols.errors import HybridFaceError
+from protocols.pure_he import PatchNetShape, PatchNetWeights
+
+__all__ = ["bench_pure_he", "pure_he_table", "read_weights"]
+
+_CLIENT, _SERVER, _RANDOM = "client", "server", "random"
+_ROLES = (_CLIENT, _SERVER)
+_TIMEOUT_SECONDS = 1800.0
+_THRESHOLD = 1.0
+
+
+def read_weights(path: str, widths: Sequence[int] = (64, 64, 64)) -> PatchNetWeights:
+    """Return the weights of an .npz file with arrays W1, b1, ..., J and c, or random ones for the path "random".
+
+    Args:
+        widths: of the random network: features per patch after each square, for 16 patches of 768 values.
+
+    Raises:
+        ModelError: the file has none.
+    """
+    if path == _RANDOM:
+        return PatchNetWeights.random(PatchNetShape(16, 768, tuple(widths), 128))
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return PatchNetWeights.from_arrays(dict(arrays))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ModelError(f"expected an .npz file with arrays W1, b1, ..., J, c: {error}") from error
+
+
+def bench_pure_he(weights: str, widths: Sequence[int], runs: int) -> dict[str, Any]:
+    """Enrol one input, verify others against it, and return a JSON object.
+
+    Raises:
+        RunError: a rank failed.
+    """
+    base = [sys.executable, "-m", "hybridface.pure_he_bench"]
+    arguments = [weights, ",".join(map(str, widths)), str(runs)]
+    ranks = [[*base, role, *arguments] for role in _ROLES]
+    try:
+        done = subprocess.run(
+            mpiexec_command(ranks, find_mpiexec()),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise RunError(f"expected the ranks to end: {error}") from error
+    if done.returncode:
+        last = (done.stderr.strip() or "nothing").splitlines()[-1]
+        raise RunError(f"a rank failed with exit status {done.returncode}: {last}")
+    documents: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        documents |= json.loads(line)
+    return documents
+
+
+def pure_he_table(document: dict[str, Any]) -> Table:
+    """Return the result as a table."""
+    client, server = document[_CLIENT], document[_SERVER]
+    shape = client["shape"]
+    title = f"{shape['patches']} patches of {shape['inputs']}, widths {shape['widths']}, {len(client['seconds'])} runs"
+    table = Table(title=title, box=None)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    seconds = client["seconds"]
+    rows = {
+        "one verification, seconds: median, min, max": [f"{f(seconds):.2f}" for f in (median, min, max)],
+        "keys, once, seconds: client, server": [f"{client['keys'][f'{party}_seconds']:.2f}" for party in _ROLES],
+        "weights, once, seconds": [f"{server['encode_seconds']:.2f}"],
+        **{f"server seconds, {name}": [f"{value:.3f}"] for name, value in client["stages"].items()},
+        "MB up: keys, once": [f"{client['keys']['bytes_up'] / 1e6:.1f}"],
+        "MB: up, down": [f"{client[key] / 1e6:.2f}" for key in ("bytes_up", "bytes_down")],
+        "rotations; keys of rotations": [str(client["rotations"]), str(client["rotation_keys"])],
+        "peak memory, MiB: client, server": [f"{document[party]['peak_mib']:.0f}" for party in _ROLES],
+        "distance, relative error: median, max": [f"{f(client['errors']):.1e}" for f in (median, max)],
+    }
+    for name, values in rows.items():
+        table.add_row(name, "  ".join(values))
+    return table
+
+
+def _be_client(channel: Any, weights: PatchNetWeights, runs: int) -> dict[str, Any]:
+    from parties.pure_he import PureHeClientSession, PureHeTerms
+
+    terms = PureHeTerms(weights.shape, _THRESHOLD, max_answers=runs)
+    random = np.random.default_rng(0)
+    values = random.uniform(-1, 1, (runs + 1, weights.shape.patches, weights.shape.inputs))
+    expected = ((weights.embed(values[1:]) - weights.embed(values[0])) ** 2).sum(axis=-1)
+    with PureHeClientSession(channel, terms) as session:
+        keys = session.enroll("first", values[0]).offline
+        results = [session.verify(value, "first") for value in values[1:]]
+    circuit = terms.circuit()
+    names = [stage.stage for stage in results[0].cost.stages]
+    stages = {
+        name: median(s.server_seconds for r in results for s in r.cost.stages if s.stage == name) for name in names
+    }
+    return {
+        "shape": weights.shape.document(),
+        "parameters": asdict(terms.encryption),
+        "keys": asdict(keys),
+        "rotations": circuit.rotations,
+        "rotation_keys": len(circuit.rotation_keys),
+        "seconds": [result.cost.online.elapsed_seconds for result in results],
+        "stages": stages,
+        "bytes_up": results[0].cost.online.bytes_up,
+        "bytes_down": results[0].cost.online.bytes_down,
+        "errors": [abs(r.squared_distance / d - 1) for r, d in zip(results, expected.tolist(), strict=True)],
+    }
+
+
+def _be_server(channel: Any, weights: PatchNetWeights, runs: int) -> dict[str, Any]:
+    from parties.pure_he import PureHeServerSession, PureHeTerms
+    from protocols.pure_he import EncodedNetwork
+
+    terms = PureHeTerms(weights.shape, _THRESHOLD, max_answers=runs)
+    start = time.perf_counter()
+    network = EncodedNetwork(terms.circuit(), weights)
+    seconds = time.perf_counter() - start
+    PureHeServerSession(channel, terms, network).serve()
+    return {"encode_seconds": seconds}
+
+
+def main(role: str, path: str, widths: str, runs: str) -> int:
+    """Be one rank of the benchmark."""
+    from parties.mpi import join
+    from parties.roles import Role
+    from parties.tuning import tune_process
+
+    tune_process()
+    roles = (Role.CLIENT, Role.SERVER)
+    own, peer = roles if role == _CLIENT else roles[::-1]
+    world = join(own, required=roles)
+    try:
+        weights = read_weights(path, [int(width) for width in widths.split(",")])
+        be = _be_client if role == _CLIENT else _be_server
+        channel = world.channel(peer)
+        result = be(channel, weights, int(runs))
+        channel.close()
+        result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        sys.stdout.write(json.dumps({role: result}) + "\n")
+    except HybridFaceError as error:
+        sys.stderr.write(f"{role}: {error}\n")
+        world.abort(2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
