@@ -119,7 +119,7 @@ def test_terms_must_be_equal() -> None:
 def test_the_benchmark(tmp_path: Path) -> None:
     arrays = {"W1": WEIGHTS.matrices[0], "b1": WEIGHTS.biases[0], "J": WEIGHTS.join, "c": WEIGHTS.constant}
     np.savez(tmp_path / "weights.npz", **arrays)
-    document = bench_pure_he(str(tmp_path / "weights.npz"), (), runs=2)
+    document = bench_pure_he(str(tmp_path / "weights.npz"), (8,), runs=2)
     assert document["client"]["shape"] == WEIGHTS.shape.document()
     assert len(document["client"]["seconds"]) == 2
     assert max(document["client"]["errors"]) < 1e-2
