@@ -3,7 +3,8 @@
 From the ground up: `ring` (fixed point) -> `ckks` (keys, polynomials) -> `packing` -> `conversion` (ciphertext <->
 share) -> `linear`; `correlations` -> `mpc` (CrypTen on our channel) -> `comparison` -> `matching`; `graph`, `network`
 and `emulator` put them together. Nothing here knows faces, files or processes. Every linear protocol has a client and
-a server class with `prepare` (offline) and `run`; protocols on shares are functions that both parties call.
+a server class with `prepare` (offline) and `run`; protocols on shares are functions that both parties call. `pure_he`
+stands apart: a whole network under encryption, without shares.
 """
 
 from protocols.channel import Channel, ChannelStatistics
