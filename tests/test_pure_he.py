@@ -32,7 +32,7 @@ from tests.helpers import outcome, reachable, record
 ONE_SQUARE = PureHeParameters(8192, levels=4, scale_bits=30, first_bits=42, special_bits=52)
 CASES = {
     "one square": (ONE_SQUARE, PatchNetShape(4, 20, (8,), 16), 1e-3),
-    "widths that change": (PureHeParameters.for_squares(2), PatchNetShape(4, 48, (16, 4), 8), 1e-6),
+    "widths that change": (PureHeParameters.for_squares(3), PatchNetShape(4, 48, (16, 4, 8), 8), 1e-5),
     "two ciphertexts": (ONE_SQUARE, PatchNetShape(128, 40, (4,), 8), 1e-3),
 }
 
@@ -96,7 +96,7 @@ def test_the_encrypted_network_is_the_network(setting: Setting) -> None:
     for ciphertext, embedding in zip((a, b), expected, strict=True):
         assert np.allclose(setting.decrypt(ciphertext), np.tile(embedding, repeats), atol=setting.tolerance)
     squares = setting.evaluator.squared_difference(a, b)
-    answer = make_answer(setting.circuit, setting.evaluator.keys.public, squares, blur=1e-6)
+    answer = make_answer(setting.circuit, setting.evaluator.keys.public, squares, blur=1e-7)
     distance = float(((expected[0] - expected[1]) ** 2).sum())
     assert open_answer(setting.keys, answer) == pytest.approx(distance, rel=setting.tolerance)
 
@@ -269,6 +269,10 @@ def test_wrong_inputs_and_weights(small: Setting) -> None:
     object.__setattr__(zero, "join", np.zeros_like(zero.join))
     with pytest.raises(ParameterError, match="not all zero, got such at join"):
         EncodedNetwork(small.circuit, zero)
+    huge = PatchNetWeights(*small.weights.__dict__.values())
+    object.__setattr__(huge, "constant", huge.constant * 1e30)
+    with pytest.raises(ParameterError, match="SEAL cannot encode"):
+        EncodedNetwork(small.circuit, huge)
     with pytest.raises(ParameterError, match="blur"):
         PureHeServer(small.evaluator.network, 0.0)
 
