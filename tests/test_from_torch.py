@@ -197,7 +197,7 @@ def test_graph_without_weights_reads_no_file() -> None:
 
 
 def test_unknown_model_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="expected a model named dlib-resnet29 or tiny-test, got 'resnet'"):
+    with pytest.raises(ModelError, match="expected a model named dlib-resnet29, patchnet or tiny-test, got 'resnet'"):
         load_model("resnet")
 
 

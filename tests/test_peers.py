@@ -215,7 +215,7 @@ def test_the_second_process_is_ended_with_the_first() -> None:
     [
         (["--spu", "nowhere/python"], "expected the Python of SPU's environment, found no nowhere/python"),
         (["--output", "nowhere/peers.json"], "expected a file to write to, got nowhere/peers.json: No such file"),
-        (["--model", "other"], "expected a model named dlib-resnet29 or tiny-test, got 'other'"),
+        (["--model", "other"], "expected a model named dlib-resnet29, patchnet or tiny-test, got 'other'"),
         (["--runs", "0"], "greater than or equal to 1"),
     ],
 )

@@ -16,11 +16,13 @@ from hybridface.errors import ModelError
 from hybridface.models.dlib_resnet import CHIP_SIZE, DlibResNet, ResidualBlock
 from hybridface.models.dlib_resnet import normalise as dlib_normalise
 from hybridface.models.from_torch import graph_from_torch
+from hybridface.models.patchnet import CHIP_SIZE as PATCHNET_CHIP_SIZE
+from hybridface.models.patchnet import PATCHNET_PATH, PatchNet, read_patchnet, read_shape
 from protocols.graph import Graph, LinearWeights
 
 __all__ = ["MODELS", "Model", "load_model"]
 
-MODELS = ("dlib-resnet29", "tiny-test")
+MODELS = ("dlib-resnet29", "patchnet", "tiny-test")
 """The names that `load_model` knows."""
 
 _TINY_SIZE = 16
@@ -56,12 +58,15 @@ def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Pa
     Args:
         name: one of `MODELS`; "tiny-test" is a small random network for tests, and recognises nobody.
         weights: whether to read the weights (server) or the graph only (client).
-        path: of dlib's file; by default the one of the package face_recognition_models.
+        path: of dlib's file, by default the one of the package face_recognition_models; or of a patch network, by
+            default the one that is shipped. Of a patch network's file the client reads the public part.
 
     Raises:
         ModelError: the name is unknown, or the file cannot be read.
     """
     module: torch.nn.Module
+    if name == "patchnet":
+        return _patchnet(weights, PATCHNET_PATH if path is None else path)
     if name == "dlib-resnet29":
         module = DlibResNet.from_dat(path) if weights else DlibResNet(device="meta")
         size, normalise = CHIP_SIZE, dlib_normalise
@@ -71,9 +76,22 @@ def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Pa
         module = _tiny(weights)
         size, normalise = _TINY_SIZE, _tiny_normalise
     else:
-        raise ModelError(f"expected a model named {' or '.join(MODELS)}, got {name!r}")
+        raise ModelError(f"expected a model named {', '.join(MODELS[:-1])} or {MODELS[-1]}, got {name!r}")
     graph, values = graph_from_torch(module, (3, size, size))
     return Model(name, graph, values if weights else None, 0.6, size, normalise, module if weights else None)
+
+
+def _patchnet(weights: bool, path: str | Path) -> Model:
+    if weights:
+        shape, values = read_patchnet(path)
+        module = PatchNet.from_weights(shape, values)
+    else:
+        shape = read_shape(path)
+        module = PatchNet(shape, device="meta")
+    graph, by_node = graph_from_torch(module, (len(shape.patches) * shape.inputs, 1, 1))
+    size, threshold = PATCHNET_CHIP_SIZE, float(np.sqrt(shape.threshold))
+    known = (by_node, module) if weights else (None, None)
+    return Model("patchnet", graph, known[0], threshold, size, shape.normalise, known[1])
 
 
 def _tiny(weights: bool) -> Any:

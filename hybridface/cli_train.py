@@ -1,0 +1,82 @@
+"""`hybridface train`: a patch network from photos of faces, taught by a larger network."""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hybridface.options import CacheOption, JsonOption, QuietOption, cache_path, width
+from parties.weight_cache import cache_directory
+from protocols.errors import ParameterError
+
+__all__ = ["train"]
+
+_SHOWN_STEPS = 20
+
+
+def train(
+    images: Annotated[Path, typer.Option("--images", help="Faces: a tar file or a folder, NAME/PHOTO.jpg.")],
+    pairs: Annotated[Path, typer.Option("--pairs", help="Pairs in LFW's format, with folds.")],
+    output: Annotated[Path, typer.Option("--output", help="The model file to write.")],
+    held_out_folds: Annotated[
+        str, typer.Option("--held-out-folds", help="Folds whose people are only measured on, counted from 1.")
+    ] = "7,8",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint, if there is one.")] = False,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the number of photos.")] = 300,
+    views: Annotated[int, typer.Option("--views", min=0, help="Changed copies of every face.")] = 12,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, views and draws.")] = 0,
+    teacher: Annotated[str, typer.Option("--teacher", help="The network to learn from.")] = "dlib-resnet29",
+    device: Annotated[str, typer.Option("--device", help="cpu, or cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align faces.")] = 2,
+    cache: CacheOption = "",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a patch network, which has squares for activations, by distillation from another network; no labels needed.
+
+    Aligned faces and the teacher's answers are kept in the cache folder, unencrypted.
+    """
+    from hybridface.train.distil import Options, distil
+    from hybridface.train.losses import Losses
+
+    folder = cache_path(cache) or cache_directory()
+    options = Options(held_out=_folds(held_out_folds), teacher=teacher, epochs=epochs, views=views, seed=seed)
+    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+        raise ParameterError(f"expected a file to write to in a folder that exists, got {output}")
+    shown = not quiet and not as_json
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[losses]}"), TimeRemainingColumn()
+    progress = Progress(*columns, console=Console(stderr=True), disable=not shown)
+    task = progress.add_task("training", losses="")
+
+    def on_step(step: int, steps: int, losses: Losses) -> None:
+        if step % _SHOWN_STEPS == 0 or step == steps:
+            progress.start()  # not before: alignment and the teacher have bars of their own
+            text = "  ".join(f"{name} {float(value):.3f}" for name, value in vars(losses).items())
+            progress.update(task, completed=step, total=steps, losses=text)
+
+    try:
+        result = distil(images, pairs, output, options, folder / "train", resume, device, workers, shown, on_step)
+    finally:
+        progress.stop()
+    document = {"output": str(output), **asdict(result)}
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return
+    table = Table(title=f"Patch network, written to {output}", box=None, show_header=False)
+    for name, value in {**document, **document.pop("accuracy")}.items():
+        table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+    Console(width=width()).print(table)
+
+
+def _folds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(word) for word in text.split(",")}))
+    except ValueError as error:
+        raise ParameterError(f"expected folds like 7,8, got {text!r}") from error

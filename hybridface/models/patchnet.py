@@ -1,0 +1,220 @@
+"""patchnet: a mixture of shallow polynomial networks, one per patch of the face, made to run wholly under encryption.
+
+A face chip of 64x64 pixels is cut into P patches of `inputs` values each (`cut`, which the client does in the clear).
+Every patch has small dense maps of its own, each followed by a square, and the embedding is a sum over the patches:
+
+    h1[p] = (W1[p] x[p] + b1[p])^2,  h2[p] = (W2[p] h1[p] + b2[p])^2, ...,  e = sum over p of J[p] h_last[p] + c.
+
+There is no ReLU, no division and no root: n squares need 2 n + 1 levels of a ciphertext, and one more for the squared
+distance of two embeddings. The idea is CryptoFace's (https://arxiv.org/abs/2509.00332). Weights come from a file that
+`hybridface train` writes; docs/PATCHNET.md describes the one that is shipped.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hybridface.errors import ModelError
+
+__all__ = [
+    "CHIP_SIZE",
+    "PATCHNET_PATH",
+    "PatchNet",
+    "PatchShape",
+    "PatchWeights",
+    "cut",
+    "read_patchnet",
+    "read_shape",
+    "write_patchnet",
+]
+
+CHIP_SIZE = 64
+PATCHNET_PATH = Path(__file__).with_name("patchnet.npz")
+"""The student that is shipped."""
+
+MAX_INPUTS = 1024
+_MEAN, _SCALE = 127.5, 127.5
+
+
+@dataclass(frozen=True)
+class PatchShape:
+    """What is public of a patch network.
+
+    Args:
+        patches: (P, 4) as tuples: top, left, side in pixels of the chip, and the side of the squares that are averaged.
+        widths: values per patch after every square.
+        outputs: elements of the embedding.
+        threshold: two faces are of one person when the *squared* distance of their embeddings is below it.
+
+    Raises:
+        ModelError: a patch leaves the chip, or patches have different numbers of values, or more than 1,024.
+    """
+
+    patches: tuple[tuple[int, int, int, int], ...]
+    widths: tuple[int, ...]
+    outputs: int
+    threshold: float
+
+    def __post_init__(self) -> None:
+        for top, left, side, pool in self.patches:
+            inside = 0 <= top <= CHIP_SIZE - side and 0 <= left <= CHIP_SIZE - side and side > 0
+            if not inside or pool < 1 or any(n % pool for n in (top, left, side)):
+                raise ModelError(f"expected patches within {CHIP_SIZE}x{CHIP_SIZE}, got {(top, left, side, pool)}")
+        sizes = {3 * (side // pool) ** 2 for _, _, side, pool in self.patches}
+        if len(sizes) != 1 or max(sizes) > MAX_INPUTS:
+            raise ModelError(f"expected patches of one size, at most {MAX_INPUTS} values, got sizes {sorted(sizes)}")
+        if not self.widths or min(*self.widths, self.outputs) < 1 or not 0 < self.threshold < np.inf:
+            raise ModelError(f"expected positive widths, outputs and threshold, got {self}")
+
+    @property
+    def inputs(self) -> int:
+        """Values per patch: colours times height times width."""
+        _, _, side, pool = self.patches[0]
+        return 3 * (side // pool) ** 2
+
+    def normalise(self, chip: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the network's input (P * inputs, 1, 1) float64, patch by patch, for an RGB chip (64, 64, 3) uint8.
+
+        Raises:
+            ModelError: the chip has another shape or dtype.
+        """
+        if chip.shape != (CHIP_SIZE, CHIP_SIZE, 3) or chip.dtype != np.uint8:
+            raise ModelError(f"expected a chip (64, 64, 3) of uint8, got {chip.shape} of {chip.dtype}")
+        return np.asarray(cut(torch.from_numpy(chip[None].copy()), self.patches).double().numpy()).reshape(-1, 1, 1)
+
+
+@dataclass(frozen=True)
+class PatchWeights:
+    """The secret part: float64 maps of every patch, and the sum over patches.
+
+    Args:
+        maps: for every square, (P, width, values before) and bias (P, width).
+        join: (outputs, P * width) and its bias (outputs,); patch after patch.
+    """
+
+    maps: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]
+    join: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def cut(chips: Any, patches: tuple[tuple[int, int, int, int], ...]) -> Any:
+    """Cut chips, a tensor (N, 64, 64, 3) uint8, to patches (N, P, inputs) float32 in about [-1, 1].
+
+    A patch's values are (colour, row, column), row-major, of means over squares of `pool` pixels' side.
+    """
+    images = (chips.permute(0, 3, 1, 2).float() - _MEAN) / _SCALE
+    sizes = sorted({pool for *_, pool in patches})
+    pooled = {pool: torch.nn.functional.avg_pool2d(images, pool) for pool in sizes}
+    cuts = [
+        pooled[pool][:, :, top // pool : (top + side) // pool, left // pool : (left + side) // pool].flatten(1)
+        for top, left, side, pool in patches
+    ]
+    return torch.stack(cuts, 1)
+
+
+class PatchNet(torch.nn.Module):  # type: ignore[misc]
+    """The network in layers that the layer graph knows: per-patch maps are grouped convolutions of a 1x1 image.
+
+    Args:
+        shape: the public part.
+        device: torch's device; "meta" allocates no weights.
+    """
+
+    def __init__(self, shape: PatchShape, device: str = "cpu") -> None:
+        super().__init__()
+        factory: dict[str, Any] = {"device": device, "dtype": torch.float64}
+        count, before = len(shape.patches), shape.inputs
+        self.maps = torch.nn.ModuleList()
+        for width in shape.widths:
+            self.maps.append(torch.nn.Conv2d(count * before, count * width, 1, groups=count, **factory))
+            before = width
+        self.flatten = torch.nn.Flatten()
+        self.join = torch.nn.Linear(count * before, shape.outputs, **factory)
+
+    def forward(self, x: Any) -> Any:
+        """Map patches (batch, P * inputs, 1, 1) to embeddings (batch, outputs)."""
+        for layer in self.maps:
+            x = torch.square(layer(x))
+        return self.join(self.flatten(x))
+
+    @classmethod
+    def from_weights(cls, shape: PatchShape, weights: PatchWeights) -> "PatchNet":
+        """Return the network with these weights."""
+        module = cls(shape)
+        with torch.no_grad():
+            for layer, (weight, bias) in zip(module.maps, weights.maps, strict=True):
+                layer.weight.copy_(torch.from_numpy(weight.reshape(-1, weight.shape[2], 1, 1)))
+                layer.bias.copy_(torch.from_numpy(bias.reshape(-1)))
+            module.join.weight.copy_(torch.from_numpy(weights.join[0]))
+            module.join.bias.copy_(torch.from_numpy(weights.join[1]))
+        return module.eval()
+
+
+def read_shape(path: str | Path = PATCHNET_PATH) -> PatchShape:
+    """Return the public part of a file, without reading a weight.
+
+    Raises:
+        ModelError: the file is missing or no patch network.
+    """
+    patches, widths, outputs, threshold = _read(path, ("patches", "widths", "outputs", "threshold"))
+    try:
+        rows = tuple((int(t), int(left), int(side), int(pool)) for t, left, side, pool in patches)
+        return PatchShape(rows, tuple(int(width) for width in widths), int(outputs), float(threshold))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"cannot use model file {path}: {error}") from error
+
+
+def read_patchnet(path: str | Path = PATCHNET_PATH) -> tuple[PatchShape, PatchWeights]:
+    """Return the public part and the weights of a file, in float64.
+
+    Raises:
+        ModelError: the file is missing, no patch network, or its weights do not fit its shape.
+    """
+    shape = read_shape(path)
+    count, before, maps = len(shape.patches), shape.inputs, []
+    for number, width in enumerate(shape.widths, 1):
+        weight, bias = _read(path, (f"W{number}", f"b{number}"))
+        maps.append((_checked(path, weight, (count, width, before)), _checked(path, bias, (count, width))))
+        before = width
+    join, offset = _read(path, ("J", "c"))
+    sum_over_patches = _checked(path, join, (shape.outputs, count * before)), _checked(path, offset, (shape.outputs,))
+    return shape, PatchWeights(tuple(maps), sum_over_patches)
+
+
+def write_patchnet(path: str | Path, shape: PatchShape, weights: PatchWeights, **notes: str) -> None:
+    """Write a file, weights rounded to float32; `notes` are strings kept with it."""
+    arrays: dict[str, Any] = {name: np.array(note) for name, note in notes.items()}
+    arrays |= {
+        "patches": np.array(shape.patches, dtype=np.int32),
+        "widths": np.array(shape.widths, dtype=np.int32),
+        "outputs": np.int32(shape.outputs),
+        "threshold": np.float64(shape.threshold),
+        "normalisation": np.array([_MEAN, _SCALE]),
+        "J": weights.join[0].astype(np.float32),
+        "c": weights.join[1].astype(np.float32),
+    }
+    for number, (weight, bias) in enumerate(weights.maps, 1):
+        arrays |= {f"W{number}": weight.astype(np.float32), f"b{number}": bias.astype(np.float32)}
+    with Path(path).open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _read(path: str | Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
+    """Return arrays of a file by name; no other is decompressed, and nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return [archive[name] for name in names]
+    except KeyError as error:
+        raise ModelError(f"cannot use model file {path}: expected a patch network, found no {error}") from error
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"cannot read model file {path}: {error}") from error
+
+
+def _checked(path: str | Path, value: NDArray[Any], expected: tuple[int, ...]) -> NDArray[np.float64]:
+    if value.shape != expected or value.dtype.kind != "f" or not np.isfinite(value).all():
+        raise ModelError(f"cannot use model file {path}: expected finite weights {expected}, got {value.shape}")
+    return value.astype(np.float64)

@@ -1,0 +1,74 @@
+"""From a trained student to the file that is used: everything affine between two squares becomes one map.
+
+Basis, batch norm and the map between them fold in float64. Rows of a map are then scaled so that every value before a
+square peaks at `RANGE` on the training faces: what a square multiplies, the next map divides.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hybridface.models.patchnet import PatchShape, PatchWeights, cut
+from hybridface.train.student import RANGE, Basis, PatchStudent
+
+__all__ = ["fold", "peak_values", "rescaled"]
+
+_ROWS = 1024
+
+Map = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def fold(student: PatchStudent, basis: Basis) -> PatchWeights:
+    """Return the weights of the network that the student is in evaluation mode."""
+    directions, offset = _array(basis.directions), _array(basis.offset)
+    before: Map = directions.transpose(0, 2, 1), offset  # (P, components, inputs)
+    maps: list[Map] = []
+    for layer, norm in zip(student.maps, student.norms, strict=True):
+        weight = _array(layer).transpose(0, 2, 1)  # (P, width, before)
+        if not maps:
+            weight, bias = weight @ before[0], np.einsum("phc,pc->ph", weight, before[1])
+        else:
+            bias = np.zeros(weight.shape[:2])
+        scale, shift = (value.reshape(bias.shape) for value in _affine(norm))
+        maps.append((weight * scale[:, :, None], bias * scale + shift))
+    scale, shift = _affine(student.last_norm)
+    join = _array(student.join)
+    return PatchWeights(tuple(maps), (join * scale, _array(student.offset) + join @ shift))
+
+
+def peak_values(weights: PatchWeights, shape: PatchShape, chips: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+    """Return the largest magnitude (P, width) before every square, over chips (n, 64, 64, 3) uint8."""
+    peaks = [np.zeros(bias.shape) for _, bias in weights.maps]
+    for start in range(0, len(chips), _ROWS):
+        values = cut(torch.from_numpy(np.array(chips[start : start + _ROWS])), shape.patches).double()
+        for peak, (weight, bias) in zip(peaks, weights.maps, strict=True):
+            values = torch.einsum("npi,phi->nph", values, torch.from_numpy(weight)) + torch.from_numpy(bias)
+            np.maximum(peak, values.abs().amax(0).numpy(), out=peak)
+            values = values.square()
+    return peaks
+
+
+def rescaled(weights: PatchWeights, peaks: list[NDArray[np.float64]]) -> PatchWeights:
+    """Return an equal network whose every value before a square peaks at `RANGE` where it peaked at `peaks`."""
+    maps: list[Map] = []
+    undo = np.ones((weights.maps[0][0].shape[0], weights.maps[0][0].shape[2]))
+    for (weight, bias), peak in zip(weights.maps, peaks, strict=True):
+        scale = RANGE / np.maximum(peak, 1e-3)
+        maps.append((weight * undo[:, None, :] * scale[:, :, None], bias * scale))
+        undo = scale**-2
+    return PatchWeights(tuple(maps), (weights.join[0] * undo.reshape(-1), weights.join[1]))
+
+
+def _affine(norm: Any) -> Map:
+    """Return scale and shift of batch norm in evaluation mode."""
+    scale = 1 / np.sqrt(_array(norm.running_var) + norm.eps)
+    if norm.affine:
+        scale = scale * _array(norm.weight)
+    shift = -_array(norm.running_mean) * scale
+    return scale, shift + _array(norm.bias) if norm.affine else shift
+
+
+def _array(tensor: Any) -> NDArray[np.float64]:
+    return np.asarray(tensor.detach().cpu().double().numpy(), dtype=np.float64)

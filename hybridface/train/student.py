@@ -1,0 +1,117 @@
+"""The patch network while it learns: well-conditioned inputs, batch norm before every square, one map per patch.
+
+Each patch's values are first expressed in that patch's own principal components, scaled towards equal variance. That
+is a fixed affine map, and so is batch norm once training ends: `export` folds both into the maps around them. What
+remains of batch norm's bias and the square after it is a trained activation a x^2 + b x + c.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hybridface.models.patchnet import cut
+
+__all__ = ["RANGE", "Basis", "PatchStudent", "Patches", "fit_basis"]
+
+RANGE = 4.0
+"""Magnitude before a square beyond which values are penalised: ciphertexts have little room."""
+
+_CURVATURE = 0.5
+_WHITENING = 0.7
+_ROWS = 1024
+
+Patches = tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Principal components of every patch: coefficients are x @ directions + offset.
+
+    Args:
+        patches: as in `PatchShape`.
+        directions: float32 tensor (P, inputs, components).
+        offset: float32 tensor (P, components).
+    """
+
+    patches: Patches
+    directions: Any
+    offset: Any
+
+    def coefficients(self, chips: NDArray[np.uint8]) -> Any:
+        """Return a bfloat16 tensor (n, P, components) for chips (n, 64, 64, 3) uint8."""
+        count, _, components = self.directions.shape
+        result = torch.empty(len(chips), count, components, dtype=torch.bfloat16)
+        for start in range(0, len(chips), _ROWS):
+            rows = slice(start, start + _ROWS)
+            values = cut(torch.from_numpy(np.array(chips[rows])), self.patches)
+            result[rows] = torch.einsum("npi,pic->npc", values, self.directions) + self.offset
+        return result
+
+
+def fit_basis(chips: NDArray[np.uint8], patches: Patches, components: int) -> Basis:
+    """Return the strongest components of every patch in the given chips (n, 64, 64, 3) uint8."""
+    values = cut(torch.from_numpy(np.array(chips)), patches).transpose(0, 1)
+    mean = values.mean(1, keepdim=True)
+    centred = values - mean
+    variances, vectors = torch.linalg.eigh(centred.transpose(1, 2) @ centred / values.shape[1])
+    components = min(components, values.shape[2])
+    vectors = vectors.flip(2)[:, :, :components]
+    deviations = variances.flip(1)[:, :components].clamp(min=1e-6).sqrt()
+    scale = deviations**-_WHITENING
+    scale = scale / (scale * deviations).square().mean(1, keepdim=True).sqrt()
+    directions = vectors * scale[:, None]
+    return Basis(patches, directions.contiguous(), -(mean @ directions)[:, 0])
+
+
+class PatchStudent(torch.nn.Module):  # type: ignore[misc]
+    """Per-patch maps of coefficients, each followed by batch norm and a square, and their sum over patches.
+
+    Args:
+        patches, components: inputs are (batch, patches, components).
+        widths: values per patch after every square.
+        outputs: elements of the embedding.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, patches: int, components: int, widths: tuple[int, ...], outputs: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int, deviation: float) -> Any:
+            return torch.nn.Parameter(torch.randn(shape, generator=generator) * deviation)
+
+        befores = (components, *widths[:-1])
+        self.maps = torch.nn.ParameterList(
+            [
+                normal(patches, before, width, deviation=before**-0.5)
+                for before, width in zip(befores, widths, strict=True)
+            ]
+        )
+        self.norms = torch.nn.ModuleList([torch.nn.BatchNorm1d(patches * width) for width in widths])
+        for norm in self.norms:
+            torch.nn.init.constant_(norm.weight, _CURVATURE)
+            torch.nn.init.constant_(norm.bias, 1.0)
+        last = patches * widths[-1]
+        self.last_norm = torch.nn.BatchNorm1d(last, affine=False)
+        self.join = normal(outputs, last, deviation=0.3 * (outputs * last) ** -0.5)
+        self.offset = torch.nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, coefficients: Any) -> tuple[Any, list[Any]]:
+        """Map (batch, P, components) to embeddings (batch, outputs) and the values before every square."""
+        batch, patches, _ = coefficients.shape
+        values, before_squares = coefficients.transpose(0, 1), []
+        for weight, norm in zip(self.maps, self.norms, strict=True):
+            flat = norm(torch.bmm(values, weight).transpose(0, 1).reshape(batch, -1))
+            before_squares.append(flat)
+            values = flat.square().reshape(batch, patches, -1).transpose(0, 1)
+        joined = self.last_norm(values.transpose(0, 1).reshape(batch, -1))
+        return joined @ self.join.T + self.offset, before_squares
+
+    def groups(self, decay: float) -> list[dict[str, Any]]:
+        """Return the parameters for an optimiser: weight decay for maps, none for norms and biases."""
+        maps = [*self.maps, self.join]
+        others = [value for norm in self.norms for value in norm.parameters()]
+        return [{"params": maps, "weight_decay": decay}, {"params": [*others, self.offset], "weight_decay": 0.0}]

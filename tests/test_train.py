@@ -1,0 +1,229 @@
+"""Training of patch networks: export, checkpoints, losses, the split of people, and a whole run on a few portraits."""
+
+import json
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hybridface import cli
+from hybridface.errors import ImageError, ModelError
+from hybridface.models import load_model
+from hybridface.models.patchnet import PatchNet, PatchShape, PatchWeights, cut, read_patchnet
+from hybridface.photos import photo_path
+from hybridface.train import accuracy, chips, distil, export, loop, losses, student, views
+
+GRID = distil.patch_grid(32, 2, (0, 32))
+WIDTHS = (6, 4)
+OUTPUTS, COMPONENTS = 5, 20
+PORTRAITS = {
+    "Ann/Ann_0001.jpg": "person_a_1.jpg",
+    "Ann/Ann_0002.jpg": "person_a_2.jpg",
+    "Bea/Bea_0001.jpg": "person_b_1.jpg",
+    "Bea/Bea_0002.jpg": "person_b_2.jpg",
+    "Cay/Cay_0001.jpg": "impostor_1.jpg",
+    "Dov/Dov_0001.jpg": "impostor_2.jpg",
+}
+PAIRS = "2\t1\nAnn\t1\t2\nAnn\t1\tCay\t1\nBea\t1\t2\nBea\t1\tDov\t1\n"
+
+
+def faces(count: int, seed: int = 1) -> NDArray[np.uint8]:
+    """Smooth random chips (count, 64, 64, 3)."""
+    coarse = torch.from_numpy(np.random.default_rng(seed).uniform(0, 255, (count, 3, 6, 6)))
+    smooth = torch.nn.functional.interpolate(coarse, size=64, mode="bilinear")
+    return np.ascontiguousarray(smooth.byte().permute(0, 2, 3, 1).numpy())
+
+
+@pytest.fixture(scope="module")
+def basis() -> student.Basis:
+    return student.fit_basis(faces(200), GRID, COMPONENTS)
+
+
+@pytest.fixture(scope="module")
+def examples(basis: student.Basis) -> loop.Examples:
+    """Chips, and targets of length 1 that depend on their colours."""
+    images = faces(200)
+    means = torch.from_numpy(images.reshape(200, 2, 32, 64, 3).mean((2, 3)).reshape(200, 6)[:, :OUTPUTS]).float()
+    centred = means - means.mean(0)
+    return loop.Examples(basis.coefficients(images), centred / centred.norm(dim=1, keepdim=True))
+
+
+def trainer(steps: int = 40, seed: int = 3) -> loop.Trainer:
+    students = [student.PatchStudent(len(GRID), COMPONENTS, WIDTHS, OUTPUTS, seed) for _ in range(2)]
+    return loop.Trainer(students[0], students[1], loop.Schedule(steps, batch=64, rate=1e-2, seed=seed))
+
+
+def embed(shape: PatchShape, weights: PatchWeights, images: NDArray[np.uint8]) -> Any:
+    inputs = np.stack([shape.normalise(image) for image in images])
+    return PatchNet.from_weights(shape, weights)(torch.from_numpy(inputs)).detach()
+
+
+def test_a_short_run_lowers_the_losses(examples: loop.Examples) -> None:
+    seen: list[float] = []
+    run = trainer(60)
+    run.run(examples, on_step=lambda step, steps, parts: seen.append(float(parts.total)))
+    assert len(seen) == run.step == 60
+    assert np.mean(seen[-10:]) < 0.7 * np.mean(seen[:5])
+
+
+def test_export_is_the_student(basis: student.Basis, examples: loop.Examples) -> None:
+    run = trainer()
+    run.run(examples)
+    shape, images = PatchShape(GRID, WIDTHS, OUTPUTS, 1.0), faces(30, seed=8)
+    weights = export.fold(run.average, basis)
+    values = cut(torch.from_numpy(images), GRID).double()
+    coefficients = torch.einsum("npi,pic->npc", values, basis.directions.double()) + basis.offset.double()
+    with torch.no_grad():
+        expected, before_squares = run.average.double()(coefficients)
+    assert float((embed(shape, weights, images) - expected).abs().max()) < 1e-6
+    peaks = export.peak_values(weights, shape, images)
+    for peak, value in zip(peaks, before_squares, strict=True):
+        np.testing.assert_allclose(peak.reshape(-1), value.abs().amax(0).numpy(), atol=1e-6)
+    rescaled = export.rescaled(weights, peaks)
+    assert float((embed(shape, rescaled, images) - expected).abs().max()) < 1e-6
+    for peak in export.peak_values(rescaled, shape, images):
+        np.testing.assert_allclose(peak, student.RANGE)
+
+
+def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(examples: loop.Examples, tmp_path: Path) -> None:
+    through, first, second = trainer(12), trainer(12), trainer(12, seed=3)
+    through.run(examples)
+    first.run(examples, until=5)
+    first.save(tmp_path / "checkpoint", "same")
+    second.resume(tmp_path / "checkpoint", "same")
+    assert second.step == 5
+    second.run(examples)
+    for attribute in ("student", "average"):
+        expected, got = getattr(through, attribute).state_dict(), getattr(second, attribute).state_dict()
+        assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_checkpoints_of_other_options_are_refused(examples: loop.Examples, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    trainer().save(path, "these")
+    with pytest.raises(ModelError, match="written with other options"):
+        trainer().resume(path, "those")
+    path.write_text("no archive")
+    with pytest.raises(ModelError, match="cannot resume from"):
+        trainer().resume(path, "these")
+
+
+def test_losses_vanish_for_the_teachers_own_answers() -> None:
+    targets = torch.nn.functional.normalize(torch.randn(9, 4, generator=torch.Generator().manual_seed(2)))
+    parts = losses.distillation(targets, [torch.full((9, 3), student.RANGE)], targets)
+    assert float(parts.total) < 1e-6
+    parts = losses.distillation(2 * targets, [torch.full((9, 3), -student.RANGE - 1)], targets)
+    assert float(parts.direction) < 1e-6
+    assert (float(parts.length), float(parts.range)) == pytest.approx((9.0, 1.0), rel=1e-5)
+
+
+def test_views_are_faces_and_depend_on_the_seed_alone() -> None:
+    wide = torch.nn.functional.interpolate(torch.from_numpy(faces(4)).permute(0, 3, 1, 2).float(), size=190)
+    first, again, other = (
+        views.random_faces(wide, wide.flip(0), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert first.shape == (4, 3, 150, 150)
+    assert 0 <= float(first.min()) < float(first.max()) <= 255
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_threshold() -> None:
+    distances, same = np.array([0.1, 0.2, 0.9, 0.3, 0.25]), np.array([True, True, False, True, False])
+    assert accuracy.best_threshold(distances[:4], same[:4]) == pytest.approx(0.6)
+    assert accuracy.best_threshold(distances, same) == pytest.approx(0.225)
+
+
+def test_folds(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(PAIRS)
+    split = accuracy.read_split(path, [2])
+    assert [len(split.training), len(split.held_out), split.people()] == [2, 2, {"Bea", "Dov"}]
+    for folds in ([], [3], [1, 2]):
+        with pytest.raises(ImageError, match="expected some of the folds 1 to 2 to hold out"):
+            accuracy.read_split(path, folds)
+    path.write_text(PAIRS.replace("2\t1", "3\t1", 1))
+    with pytest.raises(ImageError, match="expected 3 folds of 2 pairs, got 4 pairs"):
+        accuracy.read_split(path, [2])
+
+
+# The command
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: exit status, standard output, standard error."""
+
+    def main(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hybridface", "train", *map(str, arguments)])
+        status: Any = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code
+        return int(status or 0), *capfd.readouterr()
+
+    return main
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pairs.txt and faces.tar."""
+    root = tmp_path_factory.mktemp("train")
+    for name, portrait in PORTRAITS.items():
+        (root / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo_path(portrait), root / "faces" / name)
+    with tarfile.open(root / "faces.tar", "w") as archive:
+        archive.add(root / "faces", "faces")
+    (root / "pairs.txt").write_text(PAIRS)
+    return root
+
+
+def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distil, "PATCHES", GRID)
+    options = ["--images", data / "faces.tar", "--pairs", data / "pairs.txt", "--held-out-folds", "2"]
+    options += ["--teacher", "tiny-test", "--epochs", 20, "--views", 2, "--cache", data / "cache", "--workers", 1]
+    status, out, errors = call(*options, "--output", data / "net.npz", "--json")
+    assert (status, errors) == (0, "")
+    result = json.loads(out)
+    assert (result["people"], result["photos"]) == (2, 3)
+    shape, weights = read_patchnet(data / "net.npz")
+    assert (shape.outputs, shape.threshold) == (8, result["accuracy"]["threshold"])
+    assert not (data / "net.npz.checkpoint").exists()
+    model = load_model("patchnet", path=data / "net.npz")
+    assert model.threshold == pytest.approx(shape.threshold**0.5)
+
+    monkeypatch.setattr(chips, "face_chips", lambda *_, **__: pytest.fail("faces were aligned twice"))
+    status, out, _ = call(*options, "--output", data / "again.npz", "--quiet")
+    assert status == 0
+    assert "held out" in out
+    again = read_patchnet(data / "again.npz")[1]
+    assert np.array_equal(again.maps[0][0], weights.maps[0][0]), "training is not reproducible"
+
+
+def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path) -> None:
+    given = {"--images": data / "faces.tar", "--pairs": data / "pairs.txt", "--output": tmp_path / "net.npz"}
+    given |= {"--held-out-folds": "2", "--cache": tmp_path / "cache"}
+
+    def error(**changed: object) -> str:
+        options = given | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+        status, out, errors = call(*(word for option in options.items() for word in option), "--quiet")
+        assert (status, out, errors.count("\n")) == (2, "", 1), errors
+        return errors
+
+    assert "expected folds like 7,8, got 'last'" in error(held_out_folds="last")
+    assert "expected some of the folds 1 to 2" in error(held_out_folds="3")
+    assert "expected a model named" in error(teacher="nobody")
+    assert "expected a tar file or folder" in error(images=tmp_path / "none.tar")
+    assert "expected a file to write to" in error(output=tmp_path / "none" / "net.npz")
+    assert "expected pairs in LFW's format" in error(pairs=tmp_path / "none.txt")
+    (tmp_path / "empty").mkdir()
+    assert "expected photos, found none" in error(images=tmp_path / "empty")
+    assert call("--images", "x")[0] == 2
