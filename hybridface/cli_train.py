@@ -30,7 +30,7 @@ def train(
     ] = "7,8",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint, if there is one.")] = False,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the number of photos.")] = 300,
-    views: Annotated[int, typer.Option("--views", min=0, help="Changed copies of every face.")] = 12,
+    views: Annotated[int, typer.Option("--views", min=0, help="Changed copies of every face.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, views and draws.")] = 0,
     teacher: Annotated[str, typer.Option("--teacher", help="The network to learn from.")] = "dlib-resnet29",
     device: Annotated[str, typer.Option("--device", help="cpu, or cuda.")] = "cpu",

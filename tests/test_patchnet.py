@@ -1,0 +1,105 @@
+"""The patch network that is shipped: cutting, the layer graph against torch and the emulator, and broken files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hybridface.errors import ModelError
+from hybridface.images import face_chip
+from hybridface.models import Model, load_model
+from hybridface.models.patchnet import PATCHNET_PATH, PatchShape, read_patchnet, read_shape, write_patchnet
+from hybridface.photos import photo_path
+from protocols.emulator import Emulator
+from protocols.graph import Conv2d, Flatten, Square
+from protocols.ring import decode
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("patchnet")
+
+
+@pytest.fixture(scope="module")
+def inputs(model: Model) -> np.ndarray:
+    """Three real faces, as the network's input."""
+    names = ("person_b_1.jpg", "person_b_2.jpg", "impostor_1.jpg")
+    return np.stack([model.normalise(face_chip(photo_path(name), model.chip_size)) for name in names])
+
+
+def test_normalise_cuts_and_averages() -> None:
+    shape = PatchShape(((0, 2, 8, 2), (56, 48, 8, 2)), (4,), 2, 1.0)
+    chip = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    values = shape.normalise(chip).reshape(2, 3, 4, 4)
+    assert values.dtype == np.float64
+    block = chip[58:60, 50:52, 1].astype(np.float64)
+    assert values[1, 1, 1, 1] == pytest.approx((block.mean() - 127.5) / 127.5, abs=1e-6)
+    block = chip[2:4, 8:10, 2].astype(np.float64)
+    assert values[0, 2, 1, 3] == pytest.approx((block.mean() - 127.5) / 127.5, abs=1e-6)
+    with pytest.raises(ModelError, match="expected a chip"):
+        shape.normalise(chip[:, :63])
+
+
+def test_shape_fits_one_ciphertext(model: Model) -> None:
+    shape = read_shape()
+    assert shape.inputs <= 1024
+    assert all(width & (width - 1) == 0 and len(shape.patches) * width <= 8192 for width in shape.widths)
+    assert model.threshold == pytest.approx(shape.threshold**0.5)
+    kinds = [type(node) for node in model.graph.nodes]
+    assert kinds == [Conv2d, Square] * len(shape.widths) + [Flatten, Conv2d]
+    assert PATCHNET_PATH.stat().st_size < 5_000_000
+
+
+def test_the_client_learns_the_graph_without_weights(model: Model) -> None:
+    public = load_model("patchnet", weights=False)
+    assert public.weights is None
+    assert public.module is None
+    assert (public.graph.digest(), public.threshold) == (model.graph.digest(), model.threshold)
+
+
+def test_the_module_is_the_formula_of_the_file(model: Model, inputs: np.ndarray) -> None:
+    shape, weights = read_patchnet()
+    values = inputs.reshape(len(inputs), len(shape.patches), -1)
+    for weight, bias in weights.maps:
+        before = np.einsum("npi,phi->nph", values, weight) + bias
+        assert np.abs(before).max() < 16
+        values = before**2
+    expected = values.reshape(len(inputs), -1) @ weights.join[0].T + weights.join[1]
+    assert model.module is not None
+    got = model.module(torch.from_numpy(inputs)).detach().numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+    assert np.all(np.abs(np.linalg.norm(got, axis=1) - 1) < 0.5)
+
+
+def test_the_graph_is_the_module(model: Model, inputs: np.ndarray) -> None:
+    assert model.weights is not None
+    assert model.module is not None
+    emulated = decode(Emulator(model.graph, model.weights).run(inputs).view(np.uint64))
+    assert np.abs(emulated - model.module(torch.from_numpy(inputs)).detach().numpy()).max() < 5e-3
+
+
+@pytest.mark.parametrize(
+    "patches", [((0, 40, 32, 2),), ((1, 0, 32, 2),), ((0, 0, 20, 1),), ((0, 0, 16, 1), (0, 0, 8, 1)), ()], ids=str
+)
+def test_patches_that_do_not_fit_are_refused(patches: tuple[tuple[int, int, int, int], ...]) -> None:
+    with pytest.raises(ModelError, match="expected patches"):
+        PatchShape(patches, (4,), 2, 1.0)
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    path = tmp_path / "net.npz"
+    with pytest.raises(ModelError, match="cannot read model file"):
+        load_model("patchnet", path=path)
+    path.write_bytes(b"PK not an archive")
+    with pytest.raises(ModelError, match="cannot read model file"):
+        load_model("patchnet", weights=False, path=path)
+    np.savez(path, W1=np.zeros(3))
+    with pytest.raises(ModelError, match="expected a patch network"):
+        read_shape(path)
+    shape, weights = read_patchnet()
+    wider = PatchShape(shape.patches, (2 * shape.widths[0], *shape.widths[1:]), shape.outputs, shape.threshold)
+    write_patchnet(path, wider, weights)
+    with pytest.raises(ModelError, match="expected finite weights"):
+        load_model("patchnet", path=path)
+    assert read_shape(path) == wider
