@@ -29,8 +29,9 @@ def train(
         str, typer.Option("--held-out-folds", help="Folds whose people are only measured on, counted from 1.")
     ] = "7,8",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint, if there is one.")] = False,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the number of photos.")] = 300,
-    views: Annotated[int, typer.Option("--views", min=0, help="Changed copies of every face.")] = 8,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the number of photos.")] = 130,
+    views: Annotated[int, typer.Option("--views", min=0, help="Changed copies of every face.")] = 7,
+    members: Annotated[int, typer.Option("--members", min=1, help="Students whose mean is the result.")] = 2,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, views and draws.")] = 0,
     teacher: Annotated[str, typer.Option("--teacher", help="The network to learn from.")] = "dlib-resnet29",
     device: Annotated[str, typer.Option("--device", help="cpu, or cuda.")] = "cpu",
@@ -47,7 +48,9 @@ def train(
     from hybridface.train.losses import Losses
 
     folder = cache_path(cache) or cache_directory()
-    options = Options(held_out=_folds(held_out_folds), teacher=teacher, epochs=epochs, views=views, seed=seed)
+    options = Options(
+        held_out=_folds(held_out_folds), teacher=teacher, epochs=epochs, views=views, members=members, seed=seed
+    )
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise ParameterError(f"expected a file to write to in a folder that exists, got {output}")
     shown = not quiet and not as_json

@@ -111,6 +111,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         (("bench",), ["verify", "workers", "peers"]),
         (("bench", "verify"), ["--runs", "--json", "--network", "mobile", "median"]),
         (("evaluate",), ["--images", "--pairs", "--protocol", "--workers", "emulator"]),
+        (("train",), ["--images", "--pairs", "--held-out-folds", "--output", "--resume", "--epochs", "--seed"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

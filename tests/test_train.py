@@ -92,6 +92,13 @@ def test_export_is_the_student(basis: student.Basis, examples: loop.Examples) ->
         np.testing.assert_allclose(peak, student.RANGE)
 
 
+def test_joined_students_give_their_mean(basis: student.Basis) -> None:
+    images, weights = faces(5), [export.fold(trainer(seed=seed).average, basis) for seed in (1, 2)]
+    each = [embed(PatchShape(GRID, WIDTHS, OUTPUTS, 1.0), member, images) for member in weights]
+    both = embed(PatchShape(GRID * 2, WIDTHS, OUTPUTS, 1.0), export.joined(weights), images)
+    assert float((both - (each[0] + each[1]) / 2).abs().max()) < 1e-9
+
+
 def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(examples: loop.Examples, tmp_path: Path) -> None:
     through, first, second = trainer(12), trainer(12), trainer(12, seed=3)
     through.run(examples)

@@ -30,6 +30,7 @@ __all__ = [
     "cut",
     "read_patchnet",
     "read_shape",
+    "stored",
     "write_patchnet",
 ]
 
@@ -185,8 +186,16 @@ def read_patchnet(path: str | Path = PATCHNET_PATH) -> tuple[PatchShape, PatchWe
     return shape, PatchWeights(tuple(maps), sum_over_patches)
 
 
+def stored(weights: PatchWeights) -> PatchWeights:
+    """Return the weights as a file keeps them: W1, nearly all of them, rounded to float16, the others to float32."""
+    first, *others = [(_rounded(weight), _rounded(bias)) for weight, bias in weights.maps]
+    first = (_rounded(weights.maps[0][0], np.float16), first[1])
+    return PatchWeights((first, *others), (_rounded(weights.join[0]), _rounded(weights.join[1])))
+
+
 def write_patchnet(path: str | Path, shape: PatchShape, weights: PatchWeights, **notes: str) -> None:
-    """Write a file, weights rounded to float32; `notes` are strings kept with it."""
+    """Write a file, weights as `stored` leaves them; `notes` are strings kept with it."""
+    weights = stored(weights)
     arrays: dict[str, Any] = {name: np.array(note) for name, note in notes.items()}
     arrays |= {
         "patches": np.array(shape.patches, dtype=np.int32),
@@ -198,9 +207,14 @@ def write_patchnet(path: str | Path, shape: PatchShape, weights: PatchWeights, *
         "c": weights.join[1].astype(np.float32),
     }
     for number, (weight, bias) in enumerate(weights.maps, 1):
-        arrays |= {f"W{number}": weight.astype(np.float32), f"b{number}": bias.astype(np.float32)}
+        kept = np.float16 if number == 1 else np.float32
+        arrays |= {f"W{number}": weight.astype(kept), f"b{number}": bias.astype(np.float32)}
     with Path(path).open("wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def _rounded(values: NDArray[np.float64], kind: type[np.floating[Any]] = np.float32) -> NDArray[np.float64]:
+    return values.astype(kind).astype(np.float64)
 
 
 def _read(path: str | Path, names: tuple[str, ...]) -> list[NDArray[Any]]:

@@ -5,7 +5,7 @@ The held-out folds' people are removed before anything is learned: before the ba
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
 from hybridface.models import load_model
-from hybridface.models.patchnet import PatchNet, PatchShape, PatchWeights, cut, write_patchnet
+from hybridface.models.patchnet import PatchNet, PatchShape, PatchWeights, cut, stored, write_patchnet
 from hybridface.train.accuracy import Accuracy, Split, measure, read_split
 from hybridface.train.chips import Chips, load_chips
-from hybridface.train.export import fold, peak_values, rescaled
+from hybridface.train.export import fold, joined, peak_values, rescaled
 from hybridface.train.loop import Examples, OnStep, Schedule, Trainer
 from hybridface.train.student import Basis, Patches, PatchStudent, fit_basis
 from hybridface.train.views import Teacher, clean_answers, load_view
@@ -47,6 +47,7 @@ class Options:
         components: principal components of a patch that are looked at.
         views: changed copies of every face.
         epochs: passes over as many examples as there are photos.
+        members: students, of consecutive seeds, whose mean is the result: a network of that many times the patches.
         batch, rate, decay, seed: as in `Schedule`.
     """
 
@@ -54,8 +55,9 @@ class Options:
     teacher: str = "dlib-resnet29"
     widths: tuple[int, ...] = (64, 64, 64)
     components: int = 192
-    views: int = 8
-    epochs: int = 300
+    views: int = 7
+    epochs: int = 130
+    members: int = 2
     batch: int = 256
     rate: float = 1e-3
     decay: float = 0.05
@@ -112,15 +114,23 @@ def distil(
     chips = load_chips(images, cache, workers, shown)
     rows = training_rows(chips, split)
     basis, examples = _learned_from(chips, rows, teacher, options, shown)
-    checkpoint = output.with_name(f"{output.name}.checkpoint")
-    trainer = train_on(examples, options, len(rows), checkpoint, resume, device, on_step)
-    weights = fold(trainer.average, basis)
-    shape = PatchShape(PATCHES, options.widths, examples.targets.shape[1], 1.0)
+    checkpoints = [output.with_name(f"{output.name}.checkpoint{member or ''}") for member in range(options.members)]
+    members = [
+        replace(options, seed=options.seed + member, members=1) if member else options
+        for member in range(options.members)
+    ]
+    trained = [
+        fold(train_on(examples, member, len(rows), checkpoint, resume, device, on_step).average, basis)
+        for member, checkpoint in zip(members, checkpoints, strict=True)
+    ]
+    weights = joined(trained)
+    shape = PatchShape(PATCHES * options.members, options.widths, examples.targets.shape[1], 1.0)
     weights = rescaled(weights, peak_values(weights, shape, chips.small[rows]))
     accuracy, ranges = _judge(chips, split, shape, weights)
     shape = PatchShape(shape.patches, shape.widths, shape.outputs, accuracy.threshold)
     write_patchnet(output, shape, weights, options=json.dumps(asdict(options)))
-    checkpoint.unlink(missing_ok=True)
+    for checkpoint in checkpoints:
+        checkpoint.unlink(missing_ok=True)
     people = {chips.photos[row].split("/")[0] for row in rows}
     return Result(accuracy, ranges, len(people), len(rows))
 
@@ -183,11 +193,8 @@ def _learned_from(
 
 
 def _judge(chips: Chips, split: Split, shape: PatchShape, weights: PatchWeights) -> tuple[Accuracy, tuple[float, ...]]:
-    """Measure the network that the file holds, float32 weights and all, on every photo of the pairs."""
-    rounded = PatchWeights(
-        tuple((_float32(weight), _float32(bias)) for weight, bias in weights.maps),
-        (_float32(weights.join[0]), _float32(weights.join[1])),
-    )
+    """Measure the network that the file holds, rounded weights and all, on every photo of the pairs."""
+    rounded = stored(weights)
     module = PatchNet.from_weights(shape, rounded)
     used = {photo for pair in (*split.training, *split.held_out) for photo in pair[:2]}
     rows = [i for i, photo in enumerate(chips.photos) if photo in used]
@@ -200,7 +207,3 @@ def _judge(chips: Chips, split: Split, shape: PatchShape, weights: PatchWeights)
     held_out = [row for row in rows if chips.photos[row].split("/")[0] in people]
     peaks = peak_values(rounded, shape, chips.small[held_out])
     return measure(embeddings, split), tuple(float(peak.max()) for peak in peaks)
-
-
-def _float32(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values.astype(np.float32).astype(np.float64)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hybridface.models.patchnet import PatchShape, PatchWeights, cut
 from hybridface.train.student import RANGE, Basis, PatchStudent
 
-__all__ = ["fold", "peak_values", "rescaled"]
+__all__ = ["fold", "joined", "peak_values", "rescaled"]
 
 _ROWS = 1024
 
@@ -36,6 +36,16 @@ def fold(student: PatchStudent, basis: Basis) -> PatchWeights:
     scale, shift = _affine(student.last_norm)
     join = _array(student.join)
     return PatchWeights(tuple(maps), (join * scale, _array(student.offset) + join @ shift))
+
+
+def joined(members: list[PatchWeights]) -> PatchWeights:
+    """Return one network whose embedding is the mean of the members'; their patches follow one another."""
+    maps = tuple(
+        (np.concatenate([weight for weight, _ in layers]), np.concatenate([bias for _, bias in layers]))
+        for layers in zip(*(member.maps for member in members), strict=True)
+    )
+    join = np.concatenate([member.join[0] for member in members], 1) / len(members)
+    return PatchWeights(maps, (join, np.mean([member.join[1] for member in members], 0)))
 
 
 def peak_values(weights: PatchWeights, shape: PatchShape, chips: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
