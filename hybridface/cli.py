@@ -35,6 +35,7 @@ from hybridface.options import (
     WorkersOption,
     cache_options,
     cache_path,
+    show,
     width,
 )
 from hybridface.photos import photo_path
@@ -169,10 +170,7 @@ def evaluate(
     from hybridface.evaluate import evaluate_pairs
 
     report = evaluate_pairs(images, pairs, model, protocol, limit, seed, workers, shown=not as_json)
-    if as_json:
-        sys.stdout.write(json.dumps(report.document(), indent=2) + "\n")
-    else:
-        Console(width=width()).print(report.table())
+    show(report.document(), lambda _: report.table(), as_json)
 
 
 def main() -> None:

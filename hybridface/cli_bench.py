@@ -24,7 +24,7 @@ from hybridface.options import (
     cache_options,
     cache_path,
     check_writable,
-    width,
+    show,
 )
 from hybridface.photos import photo_path
 from hybridface.run import ProgressBars, run_parties
@@ -70,10 +70,7 @@ def bench_verify(
             workers=workers,
         )
     summary = summarise(outcome, profile.name, batch)
-    if as_json:
-        sys.stdout.write(json.dumps(summary, indent=2) + "\n")
-    else:
-        Console(width=width()).print(bench_table(summary))
+    show(summary, bench_table, as_json)
 
 
 @bench.command("workers")
@@ -95,10 +92,7 @@ def bench_workers_command(
         document = bench_workers(
             model, most, runs, cache_path(cache), lambda count: progress.update(task, completed=count - 1)
         )
-    if as_json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    else:
-        Console(width=width()).print(workers_table(document))
+    show(document, workers_table, as_json)
 
 
 @bench.command("pure-he")
@@ -114,10 +108,7 @@ def bench_pure_he_command(
     if not all(item.isdecimal() for item in widths.split(",")):
         raise ParameterError(f"expected widths like 64,64, got {widths!r}")
     document = bench_pure_he(weights, [int(item) for item in widths.split(",")], runs)
-    if as_json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    else:
-        Console(width=width()).print(pure_he_table(document))
+    show(document, pure_he_table, as_json)
 
 
 @bench.command("peers")
@@ -148,10 +139,6 @@ def bench_peers(
     with peers.progress_bar(shown=not quiet and not as_json) as on_run:
         results = peers.compare(task, peers.all_peers(task, timeout=timeout, **options), runs, on_run)
     document = peers.comparison_document(results, task, runs)
-    text = json.dumps(document, indent=2) + "\n"
     if output is not None:
-        output.write_text(text)
-    if as_json:
-        sys.stdout.write(text)
-    else:
-        Console(width=width() and 150).print(peers.comparison_table(document))
+        output.write_text(json.dumps(document, indent=2) + "\n")
+    show(document, peers.comparison_table, as_json, columns=150)

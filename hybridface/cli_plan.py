@@ -1,8 +1,8 @@
 """`hybridface calibrate` and `hybridface plan`: the planner's constants, and what it makes of them."""
 
-import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from hybridface.models import MODELS, load_model
-from hybridface.options import CacheOption, JsonOption, NetworkOption, QuietOption, cache_options, cache_path, width
+from hybridface.options import CacheOption, JsonOption, NetworkOption, QuietOption, cache_options, cache_path, show
 from hybridface.photos import photo_path
 from hybridface.run import ProgressBars, run_parties
 from parties.calibration import calibrate, calibration_path, load_calibration, save_calibration
@@ -45,15 +45,7 @@ def calibrate_machine(cache: CacheOption = "", as_json: JsonOption = False, quie
         model = calibrate(on_step)
     save_calibration(model, path)
     times = {key: value for key, value in asdict(model).items() if key in _MEANINGS}
-    if as_json:
-        sys.stdout.write(json.dumps(times, indent=2) + "\n")
-        return
-    table = Table(title=f"Milliseconds of one core, written to {path}", box=None)
-    table.add_column("operation")
-    table.add_column("ms", justify="right")
-    for key, value in times.items():
-        table.add_row(_MEANINGS[key], f"{value:.4f}")
-    Console(width=width()).print(table)
+    show(times, lambda _: _times_table(times, path), as_json)
 
 
 def plan(
@@ -84,7 +76,13 @@ def plan(
             )
         result = outcome.results[-1]
     layers = plan_layers(loaded, cost, result)
-    if as_json:
-        sys.stdout.write(json.dumps(plan_document(layers, loaded, cost), indent=2) + "\n")
-    else:
-        Console(width=width() and 150).print(plan_table(layers, cost))
+    show(plan_document(layers, loaded, cost), lambda _: plan_table(layers, cost), as_json, columns=150)
+
+
+def _times_table(times: dict[str, float], path: Path) -> Table:
+    table = Table(title=f"Milliseconds of one core, written to {path}", box=None)
+    table.add_column("operation")
+    table.add_column("ms", justify="right")
+    for key, value in times.items():
+        table.add_row(_MEANINGS[key], f"{value:.4f}")
+    return table

@@ -1,18 +1,16 @@
 """`hybridface train`: a patch network from photos of faces, taught by a larger network."""
 
-import json
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hybridface.options import CacheOption, JsonOption, QuietOption, cache_path, width
+from hybridface.options import CacheOption, JsonOption, QuietOption, cache_path, show
 from parties.weight_cache import cache_directory
 from protocols.errors import ParameterError
 
@@ -69,13 +67,15 @@ def train(
     finally:
         progress.stop()
     document = {"output": str(output), **asdict(result)}
-    if as_json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-        return
-    table = Table(title=f"Patch network, written to {output}", box=None, show_header=False)
-    for name, value in {**document, **document.pop("accuracy")}.items():
-        table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console(width=width()).print(table)
+    show(document, _result_table, as_json)
+
+
+def _result_table(document: dict[str, Any]) -> Table:
+    table = Table(title=f"Patch network, written to {document['output']}", box=None, show_header=False)
+    for name, value in {**document, **document["accuracy"]}.items():
+        if name != "accuracy":
+            table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+    return table
 
 
 def _folds(text: str) -> tuple[int, ...]:

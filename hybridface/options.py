@@ -1,10 +1,14 @@
 """Options that several commands share, and how they print."""
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from hybridface.models import MODELS
 from parties.weight_cache import cache_directory
@@ -29,6 +33,7 @@ __all__ = [
     "cache_options",
     "cache_path",
     "check_writable",
+    "show",
     "width",
 ]
 
@@ -87,6 +92,14 @@ def check_writable(path: Path) -> None:
         path.open("a").close()
     except OSError as error:
         raise ParameterError(f"expected a file to write to, got {path}: {error.strerror}") from error
+
+
+def show(document: dict[str, Any], table: Callable[[dict[str, Any]], Table], as_json: bool, columns: int = 110) -> None:
+    """Print a result: as one JSON object, or as a table as wide as the terminal (in a pipe, `columns`)."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        Console(width=None if sys.stdout.isatty() else columns).print(table(document))
 
 
 def width() -> int | None:

@@ -5,7 +5,6 @@ The client's rank reads the weights too, only to compare every distance with the
 
 import json
 import resource
-import subprocess
 import sys
 import time
 import zipfile
@@ -18,8 +17,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from hybridface.errors import ModelError, RunError
-from launch.mpiexec import find_mpiexec, mpiexec_command
+from hybridface.errors import ModelError
+from hybridface.ranks import run_ranks
 from protocols.errors import HybridFaceError
 from protocols.pure_he import PatchNetShape, PatchNetWeights
 
@@ -55,26 +54,10 @@ def bench_pure_he(weights: str, widths: Sequence[int], runs: int) -> dict[str, A
     Raises:
         RunError: a rank failed.
     """
-    base = [sys.executable, "-m", "hybridface.pure_he_bench"]
     arguments = [weights, ",".join(map(str, widths)), str(runs)]
-    ranks = [[*base, role, *arguments] for role in _ROLES]
-    try:
-        done = subprocess.run(
-            mpiexec_command(ranks, find_mpiexec()),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        raise RunError(f"expected the ranks to end: {error}") from error
-    if done.returncode:
-        last = (done.stderr.strip() or "nothing").splitlines()[-1]
-        raise RunError(f"a rank failed with exit status {done.returncode}: {last}")
     documents: dict[str, Any] = {}
-    for line in done.stdout.splitlines():
-        documents |= json.loads(line)
+    for said in run_ranks("hybridface.pure_he_bench", [[role, *arguments] for role in _ROLES], _TIMEOUT_SECONDS):
+        documents |= said
     return documents
 
 

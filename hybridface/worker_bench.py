@@ -5,7 +5,6 @@ the uploads in memory to the masked answers of all layers, joined. Run as ranks 
 """
 
 import json
-import subprocess
 import sys
 import time
 from collections import deque
@@ -18,9 +17,8 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from hybridface.errors import RunError
 from hybridface.models import load_model
-from launch.mpiexec import find_mpiexec, mpiexec_command
+from hybridface.ranks import run_ranks
 from protocols.errors import HybridFaceError
 
 __all__ = ["bench_workers", "workers_table"]
@@ -78,27 +76,11 @@ def workers_table(document: dict[str, Any]) -> Table:
 
 def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> dict[str, list[float]]:
     """Return the seconds of every run by stage: the leader's own as "all", and the slowest worker's."""
-    base = [sys.executable, "-m", "hybridface.worker_bench"]
     arguments = [model, str(runs), "none" if cache is None else str(cache)]
-    ranks = [[*base, _LEADER, *arguments], *([*base, _WORKER, *arguments] for _ in range(workers - 1))]
-    try:
-        done = subprocess.run(
-            mpiexec_command(ranks, find_mpiexec()),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        raise RunError(f"expected the ranks to end: {error}") from error
-    if done.returncode:
-        last = (done.stderr.strip() or "nothing").splitlines()[-1]
-        raise RunError(f"a rank failed with exit status {done.returncode}: {last}")
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    programs = [[_LEADER, *arguments], *[[_WORKER, *arguments]] * (workers - 1)]
     stages: dict[str, list[float]] = {}
-    for rank in said:
-        for stage, seconds in rank.items():
+    for said in run_ranks("hybridface.worker_bench", programs, _TIMEOUT_SECONDS):
+        for stage, seconds in said.items():
             stages[stage] = [max(pair) for pair in zip(stages.get(stage, seconds), seconds, strict=True)]
     return dict(sorted(stages.items(), key=lambda item: _STAGES.index(item[0])))
 
