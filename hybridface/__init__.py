@@ -9,25 +9,26 @@ with hf.local_session(model) as session:
 from hybridface.errors import ImageError, ModelError
 from hybridface.images import face_chip, read_chip
 from hybridface.models import Model, load_model
-from hybridface.pure_he import LocalPureHeSession, local_pure_he_session
+from hybridface.modes import Mode
+from hybridface.pure_he import LocalPureHeSession
 from hybridface.session import LocalSession, local_session
 from parties import CostReport, MatchResult, Progress, Template
-from parties.pure_he import PureHeResult
+from parties.pure_he import EncryptedTemplate, PureHeResult
 from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
 from protocols.matching import Reveal
-from protocols.pure_he import PatchNetWeights
 
 __all__ = [
     "CostReport",
+    "EncryptedTemplate",
     "HybridFaceError",
     "ImageError",
     "LocalPureHeSession",
     "LocalSession",
     "MatchResult",
+    "Mode",
     "Model",
     "ModelError",
     "ParameterError",
-    "PatchNetWeights",
     "PeerLostError",
     "Progress",
     "ProtocolError",
@@ -36,7 +37,6 @@ __all__ = [
     "Template",
     "face_chip",
     "load_model",
-    "local_pure_he_session",
     "local_session",
     "read_chip",
 ]

@@ -19,6 +19,7 @@ from hybridface.cli_train import train
 from hybridface.errors import ImageError
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
 from hybridface.models import Model, load_model
+from hybridface.modes import Mode
 from hybridface.options import (
     CONTEXT,
     AlignedOption,
@@ -27,6 +28,8 @@ from hybridface.options import (
     JsonOption,
     LayersOption,
     ModelOption,
+    ModeModelOption,
+    ModeOption,
     NetworkOption,
     PoolOption,
     QuietOption,
@@ -39,7 +42,8 @@ from hybridface.options import (
     width,
 )
 from hybridface.photos import photo_path
-from hybridface.report import cost_table, decision_text
+from hybridface.pure_he import terms_of
+from hybridface.report import cost_table, decision_text, score_text
 from hybridface.run import Outcome, ProgressBars, run_parties
 from parties.cost import CostReport, StageCost
 from parties.roles import Role
@@ -67,7 +71,8 @@ app.command("train")(train)
 def verify(
     first: Annotated[Path, typer.Argument(help="A photo with one face (JPEG, PNG, WebP, TIFF, BMP).")],
     second: Annotated[Path, typer.Argument(help="The photo to compare it with.")],
-    model: ModelOption = "dlib-resnet29",
+    mode: ModeOption = Mode.HYBRID,
+    model: ModeModelOption = "",
     reveal: RevealOption = Reveal.CLIENT,
     aligned: AlignedOption = False,
     enrolled: EnrolledOption = False,
@@ -79,19 +84,22 @@ def verify(
     workers: WorkersOption = 0,
     cache: CacheOption = "",
 ) -> None:
-    """Compare two photos: starts client, server and dealer as MPI processes on this machine.
+    """Compare two photos: starts client, server and (in hybrid mode) dealer as MPI processes on this machine.
 
     Exit status: 0 same person, 1 different people, 2 error.
     """
     for photo in (first, second):
         if not photo.is_file():
             raise ImageError(f"{photo}: expected a photo, found no such file")
-    profile, loaded = network_named(network), load_model(model, weights=False)
-    shared = ["--model", model, "--reveal", reveal.value]
+    name = model or mode.default_model
+    profile, loaded = network_named(network), load_model(name, weights=False)
+    if mode is Mode.PURE_HE:
+        terms_of(loaded)  # refuses other networks, before anything starts
+    shared = ["--model", name, "--reveal", reveal.value]
     options = [*(["--aligned"] if aligned else []), *(["--enrolled"] if enrolled else [])]
     with ProgressBars(shown=not quiet and not as_json) as bars:
         outcome = run_parties(
-            [first, second], options, shared, timeout, bars, profile.name, cache_options(cache), workers
+            [first, second], options, shared, timeout, bars, profile.name, cache_options(cache), workers, mode
         )
     _print_outcome(outcome, loaded, as_json, layers)
     raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
@@ -113,7 +121,8 @@ def demo(quiet: QuietOption = False) -> None:
 def party(
     role: Annotated[Role, typer.Argument(help="What this rank is.")],
     photos: Annotated[list[Path] | None, typer.Argument(help="The client's two photos.")] = None,
-    model: ModelOption = "dlib-resnet29",
+    mode: ModeOption = Mode.HYBRID,
+    model: ModeModelOption = "",
     reveal: RevealOption = Reveal.CLIENT,
     aligned: AlignedOption = False,
     enrolled: EnrolledOption = False,
@@ -126,15 +135,20 @@ def party(
     pool: PoolOption = 0,
     pause: Annotated[float, typer.Option("--pause", min=0, help="Seconds between verifications.")] = 0.0,
     cache: CacheOption = "",
+    max_answers: Annotated[
+        int, typer.Option("--max-answers", min=1, help="Scores that a session gives in pure-HE mode, on both sides.")
+    ] = 50,
 ) -> None:
     """Be one rank of a computation between machines; start three with mpiexec (see launch/), or more with workers.
 
     mpiexec -n 1 hybridface party client A.jpg B.jpg : -n 1 hybridface party server : -n 1 hybridface party dealer
+
+    In pure-HE mode there are two, without a dealer.
     """
     from hybridface.party import PartyOptions, run_party  # starts MPI, so only here
 
     def load() -> Model:
-        return load_model(model, weights=role in (Role.SERVER, Role.WORKER), path=weights)
+        return load_model(model or mode.default_model, weights=role in (Role.SERVER, Role.WORKER), path=weights)
 
     profile = network_named(network)
     options = PartyOptions(
@@ -151,6 +165,8 @@ def party(
         pool,
         pause,
         cache_path(cache),
+        mode,
+        max_answers,
     )
     raise typer.Exit(run_party(role, options))
 
@@ -203,12 +219,17 @@ def _exit_with_error() -> None:
 def _print_outcome(outcome: Outcome, network: Model, as_json: bool, layers: bool) -> None:
     result = outcome.results[-1]
     if as_json:
-        sys.stdout.write(json.dumps({**result, "decision": outcome.match, "peak_bytes": outcome.memory}) + "\n")
+        said = {**result, "decision": outcome.match, "peak_bytes": outcome.memory, "setup": outcome.setup}
+        sys.stdout.write(json.dumps(said) + "\n")
         return
     console = Console(width=width())
     learner = "" if result["match"] is not None else " (only the server learned it)"
     console.print(f"[bold]{decision_text(outcome.match)}[/bold]{learner}\n")
+    if "score" in result:
+        console.print(score_text(result["score"]["squared_distance"], network.threshold) + "\n")
+    if outcome.setup:
+        console.print(f"Keys, once: {outcome.setup['bytes_up'] / 1e6:.1f} MB, {outcome.setup['elapsed_seconds']:.1f} s")
     report = CostReport(tuple(StageCost(**stage) for stage in result["cost"]["stages"]))
-    console.print(cost_table(report, network, layers))
+    console.print(cost_table(report, network, layers or "score" in result))
     peaks = ", ".join(f"{role} {size / 2**20:.0f} MiB" for role, size in sorted(outcome.memory.items()))
     console.print(f"\nPeak memory: {peaks}")

@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hybridface.models import load_model
+from hybridface.modes import Mode
 from hybridface.options import (
     CONTEXT,
     AlignedOption,
     CacheOption,
     JsonOption,
     ModelOption,
+    ModeModelOption,
+    ModeOption,
     NetworkOption,
     PoolOption,
     QuietOption,
@@ -40,7 +43,8 @@ bench = typer.Typer(no_args_is_help=True, context_settings=CONTEXT, help="Measur
 def bench_verify(
     first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
     second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
-    model: ModelOption = "dlib-resnet29",
+    mode: ModeOption = Mode.HYBRID,
+    model: ModeModelOption = "",
     runs: Annotated[int, typer.Option("--runs", min=1, help="Verifications in one session.")] = 5,
     aligned: AlignedOption = False,
     as_json: JsonOption = False,
@@ -63,11 +67,12 @@ def bench_verify(
         outcome = run_parties(
             photos,
             options,
-            ["--model", model],
+            ["--model", model or mode.default_model, "--max-answers", str(runs)],
             on_event=bars,
             network=profile.name,
             server_options=cache_options(cache),
             workers=workers,
+            mode=mode,
         )
     summary = summarise(outcome, profile.name, batch)
     show(summary, bench_table, as_json)
@@ -97,8 +102,10 @@ def bench_workers_command(
 
 @bench.command("pure-he")
 def bench_pure_he_command(
-    weights: Annotated[str, typer.Option("--weights", help="An .npz file with arrays W1, b1, ..., J, c.")] = "random",
-    widths: Annotated[str, typer.Option("--widths", help="Of the random network, one a square.")] = "64,64,64",
+    weights: Annotated[
+        str, typer.Option("--weights", help="A file of `hybridface train`, or random; else the shipped network.")
+    ] = "",
+    widths: Annotated[str, typer.Option("--widths", help="Of a random network, one a square.")] = "64,64,64",
     runs: Annotated[int, typer.Option("--runs", min=1, help="Verifications in one session.")] = 5,
     as_json: JsonOption = False,
 ) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hybridface.models import MODELS
+from hybridface.modes import Mode
 from parties.weight_cache import cache_directory
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
@@ -23,6 +24,8 @@ __all__ = [
     "EnrolledOption",
     "JsonOption",
     "LayersOption",
+    "ModeModelOption",
+    "ModeOption",
     "ModelOption",
     "NetworkOption",
     "PoolOption",
@@ -39,6 +42,22 @@ __all__ = [
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
+ModeOption = Annotated[
+    Mode,
+    typer.Option(
+        "--mode",
+        help="hybrid: ciphertexts and shares, opens one bit, needs a dealer. "
+        "pure-he: ciphertexts alone, no dealer, the client sees a score (docs/PURE_HE.md).",
+    ),
+]
+ModeModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help=f"The network: {', '.join(MODELS)}.",
+        show_default=", ".join(f"{mode.default_model} in {mode.value} mode" for mode in Mode),
+    ),
+]
 ModelOption = Annotated[str, typer.Option("--model", help=f"The network: {', '.join(MODELS)}.")]
 RevealOption = Annotated[Reveal, typer.Option("--reveal", help="Who learns the decision. Nobody learns the score.")]
 AlignedOption = Annotated[

@@ -4,111 +4,101 @@ Both share this process's memory, so it protects nothing from anybody who can re
 the ordinary session never opens: see docs/PURE_HE.md before choosing this mode.
 """
 
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any
+import secrets
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
-from parties.cost import CostReport
+from hybridface.local_parties import LocalParties
+from hybridface.models import Model
+from hybridface.photo_input import Photo, load_images
 from parties.local import PartyThread, local_channels
-from parties.pure_he import PureHeClientSession, PureHeResult, PureHeServerSession, PureHeTerms
-from protocols.errors import ParameterError
-from protocols.pure_he import PatchNetWeights, PureHeParameters
+from parties.progress import OnProgress
+from parties.pure_he import EncryptedTemplate, PureHeClientSession, PureHeResult, PureHeServerSession, PureHeTerms
+from protocols.network_profile import NONE, NetworkProfile, network_named
+from protocols.pure_he import PureHeParameters
 
-__all__ = ["LocalPureHeSession", "local_pure_he_session", "patches_of_chip"]
-
-Normalise = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+__all__ = ["LocalPureHeSession", "inputs_of", "terms_of"]
 
 
-def patches_of_chip(chip: NDArray[np.uint8], grid: int = 4) -> NDArray[np.float64]:
-    """Cut a square chip into grid x grid patches, row by row, values in [-1, 1].
+def terms_of(model: Model, max_answers: int = 50, parameters: PureHeParameters | None = None) -> PureHeTerms:
+    """Return the public terms of a session with a model.
 
     Args:
-        chip: uint8 RGB (size, size, 3), size a multiple of `grid`.
-
-    Returns:
-        float64 (grid^2, 3 (size / grid)^2); a patch's values are ordered by colour, row, column.
+        max_answers: scores that the server gives in a session.
+        parameters: of the encryption; by default those that the network needs.
 
     Raises:
-        ParameterError: another shape or type.
+        ModelError: the model is no patch network.
     """
-    if chip.dtype != np.uint8 or chip.ndim != 3 or chip.shape[0] != chip.shape[1] or chip.shape[2] != 3:
-        raise ParameterError(f"expected uint8 (size, size, 3), got {chip.dtype} {chip.shape}")
-    size = chip.shape[0] // grid
-    if size * grid != chip.shape[0]:
-        raise ParameterError(f"expected a size that is a multiple of {grid}, got {chip.shape[0]}")
-    blocks = chip.reshape(grid, size, grid, size, 3).transpose(0, 2, 4, 1, 3)
-    return blocks.reshape(grid * grid, -1) / 127.5 - 1.0
+    if model.patch_shape is None:
+        raise ModelError(f"expected a patch network (patchnet) for pure-HE mode, got {model.name}")
+    return PureHeTerms(model.patch_shape, model.threshold, parameters, max_answers)
 
 
-class LocalPureHeSession:
+def inputs_of(model: Model, image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an input of the model's layer graph as the patches (P, inputs) of its patch network."""
+    if model.patch_shape is None:
+        raise ModelError(f"expected a patch network (patchnet) for pure-HE mode, got {model.name}")
+    return image.reshape(model.patch_shape.patches, model.patch_shape.inputs)
+
+
+class LocalPureHeSession(LocalParties[PureHeClientSession]):
     """Client and server in one process. Use as a context manager.
 
     Args:
-        weights: the server's network.
-        threshold: Euclidean distance below which two embeddings match.
-        normalise: maps a chip, uint8 (size, size, 3), to the network's input, float64 (P, inputs).
-        parameters: of the encryption; by default those that the network needs.
-        max_answers: scores that the server gives in this session.
+        model: a patch network with weights.
+        on_progress: called as the client's steps begin.
         timeout: seconds that a party waits for the other.
+        network: simulated between the two, a profile or the name of one.
+        max_answers: scores that the server gives in this session.
+        parameters: of the encryption; by default those that the network needs.
+
+    Raises:
+        ModelError: the model is no patch network, or has no weights.
     """
 
     def __init__(
         self,
-        weights: PatchNetWeights,
-        threshold: float,
-        normalise: Normalise = patches_of_chip,
-        parameters: PureHeParameters | None = None,
-        max_answers: int = 50,
+        model: Model,
+        on_progress: OnProgress | None = None,
         timeout: float = 300.0,
+        network: NetworkProfile | str = NONE,
+        max_answers: int = 50,
+        parameters: PureHeParameters | None = None,
     ) -> None:
-        self.terms = PureHeTerms(weights.shape, threshold, parameters, max_answers)
-        self._weights, self._normalise, self._timeout = weights, normalise, timeout
-        self._thread: PartyThread | None = None
-        self._client: PureHeClientSession | None = None
+        super().__init__(timeout)
+        self.model, self.terms = model, terms_of(model, max_answers, parameters)
+        if model.patch_weights is None:
+            raise ModelError(f"expected a model with weights, got {model.name} without")
+        self._weights, self._on_progress = model.patch_weights, on_progress
+        self._network = network_named(network) if isinstance(network, str) else network
 
     def __enter__(self) -> "LocalPureHeSession":
-        to_server, to_client = local_channels("client", "server", self._timeout)
+        to_server, to_client = local_channels("client", "server", self._timeout, self._network)
 
         def serve() -> None:
             PureHeServerSession(to_client, self.terms, self._weights).serve()
 
-        self._thread = PartyThread("server", serve, (to_client,))
-        self._thread.start()
-        self._client = PureHeClientSession(to_server, self.terms)
+        self._start(PartyThread("server", serve, (to_client,)))
+        self._client = PureHeClientSession(to_server, self.terms, self._on_progress)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._client:
-            self._client.__exit__(kind, error, trace)
-        if self._thread:
-            self._thread.join(self._timeout)
+    def enroll(self, photo: Photo, name: str | None = None, aligned: bool = False) -> EncryptedTemplate:
+        """Leave a photo's encrypted embedding with the server.
 
-    def enroll(self, name: str, chip: NDArray[np.uint8]) -> CostReport:
-        """Leave a chip's encrypted embedding with the server, as the template of a new name."""
-        return self.client.enroll(name, self._normalise(chip))
-
-    def verify(self, chip: NDArray[np.uint8], name: str) -> PureHeResult:
-        """Compare a chip with an enrolled template."""
-        return self.client.verify(self._normalise(chip), name)
-
-    @property
-    def client(self) -> PureHeClientSession:
-        """The client's session.
-
-        Raises:
-            ModelError: the session is not open.
+        Args:
+            name: a new one; a random one if left out.
         """
-        if self._client is None:
-            raise ModelError("expected an open session: use `with local_pure_he_session(...) as session`")
-        return self._client
+        return self.client.enroll(name or secrets.token_hex(8), self._inputs([photo], aligned)[0])
 
+    def verify(self, first: Photo, second: Photo | EncryptedTemplate, aligned: bool = False) -> PureHeResult:
+        """Compare a photo with an enrolled template, or with a photo, which is then enrolled first."""
+        if not isinstance(second, EncryptedTemplate):
+            second = self.enroll(second, aligned=aligned)
+        return self.client.verify(self._inputs([first], aligned)[0], second)
 
-def local_pure_he_session(weights: PatchNetWeights, threshold: float, **options: Any) -> LocalPureHeSession:
-    """Return a session with both parties in this process; options as for `LocalPureHeSession`."""
-    return LocalPureHeSession(weights, threshold, **options)
+    def _inputs(self, photos: Sequence[Photo], aligned: bool) -> list[NDArray[np.float64]]:
+        return [inputs_of(self.model, image) for image in load_images(self.model, list(photos), aligned)]

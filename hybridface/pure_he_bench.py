@@ -1,51 +1,75 @@
-"""Benchmark of verification under encryption: client and server as two MPI ranks, random weights or those of a file.
+"""Benchmark of verification under encryption: client and server as two MPI ranks, a trained network or a random one.
 
-The client's rank reads the weights too, only to compare every distance with the network in the clear (float64).
+A trained network gets the faces of the photos that come with the project, a random one random numbers. The client's
+rank reads the weights too, only to compare every distance with the network in the clear (float64).
 """
 
+import itertools
 import json
 import resource
 import sys
 import time
-import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from hybridface.errors import ModelError
+from hybridface.models import load_model
+from hybridface.photo_input import load_images
+from hybridface.photos import PHOTOS, photo_path
 from hybridface.ranks import run_ranks
 from protocols.errors import HybridFaceError
 from protocols.pure_he import PatchNetShape, PatchNetWeights
 
-__all__ = ["bench_pure_he", "pure_he_table", "read_weights"]
+__all__ = ["Subject", "bench_pure_he", "load_subject", "pure_he_table"]
 
 _CLIENT, _SERVER, _RANDOM = "client", "server", "random"
 _ROLES = (_CLIENT, _SERVER)
 _TIMEOUT_SECONDS = 1800.0
 _THRESHOLD = 1.0
+_RANDOM_INPUTS = 10
 
 
-def read_weights(path: str, widths: Sequence[int] = (64, 64, 64)) -> PatchNetWeights:
-    """Return the weights of an .npz file with arrays W1, b1, ..., J and c, or random ones for the path "random".
+@dataclass(frozen=True)
+class Subject:
+    """What is measured.
+
+    Args:
+        weights: the network's.
+        threshold: of its Euclidean distance.
+        inputs: float64 (n, P, inputs): the enrolled one, and those that are compared with it in turn.
+    """
+
+    weights: PatchNetWeights
+    threshold: float
+    inputs: NDArray[np.float64]
+
+
+def load_subject(path: str, widths: Sequence[int] = (64, 64, 64)) -> Subject:
+    """Return the shipped network for "", a random one for "random", or that of a file.
 
     Args:
         widths: of the random network: features per patch after each square, for 16 patches of 768 values.
 
     Raises:
-        ModelError: the file has none.
+        ModelError: the file has no patch network.
     """
     if path == _RANDOM:
-        return PatchNetWeights.random(PatchNetShape(16, 768, tuple(widths), 128))
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return PatchNetWeights.from_arrays(dict(arrays))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ModelError(f"expected an .npz file with arrays W1, b1, ..., J, c: {error}") from error
+        shape = PatchNetShape(16, 768, tuple(widths), 128)
+        inputs = np.random.default_rng(0).uniform(-1, 1, (_RANDOM_INPUTS, shape.patches, shape.inputs))
+        return Subject(PatchNetWeights.random(shape), _THRESHOLD, inputs)
+    model = load_model("patchnet", path=path or None)
+    if model.patch_weights is None:
+        raise ModelError(f"expected a patch network with weights, got {model.name} without")
+    images = load_images(model, [photo_path(name) for name in PHOTOS])
+    shape = model.patch_weights.shape
+    return Subject(model.patch_weights, model.threshold, images.reshape(-1, shape.patches, shape.inputs))
 
 
 def bench_pure_he(weights: str, widths: Sequence[int], runs: int) -> dict[str, Any]:
@@ -87,16 +111,16 @@ def pure_he_table(document: dict[str, Any]) -> Table:
     return table
 
 
-def _be_client(channel: Any, weights: PatchNetWeights, runs: int) -> dict[str, Any]:
-    from parties.pure_he import PureHeClientSession, PureHeTerms
+def _be_client(channel: Any, subject: Subject, runs: int) -> dict[str, Any]:
+    from parties.pure_he import PureHeClientSession
 
-    terms = PureHeTerms(weights.shape, _THRESHOLD, max_answers=runs)
-    random = np.random.default_rng(0)
-    values = random.uniform(-1, 1, (runs + 1, weights.shape.patches, weights.shape.inputs))
+    weights, terms = subject.weights, _terms(subject, runs)
+    others = itertools.islice(itertools.cycle(subject.inputs[1:]), runs)
+    values = np.stack([subject.inputs[0], *others])
     expected = ((weights.embed(values[1:]) - weights.embed(values[0])) ** 2).sum(axis=-1)
     with PureHeClientSession(channel, terms) as session:
-        keys = session.enroll("first", values[0]).offline
-        results = [session.verify(value, "first") for value in values[1:]]
+        template = session.enroll("first", values[0])
+        results = [session.verify(value, template) for value in values[1:]]
     circuit = terms.circuit()
     names = [stage.stage for stage in results[0].cost.stages]
     stages = {
@@ -105,7 +129,7 @@ def _be_client(channel: Any, weights: PatchNetWeights, runs: int) -> dict[str, A
     return {
         "shape": weights.shape.document(),
         "parameters": asdict(terms.encryption),
-        "keys": asdict(keys),
+        "keys": asdict(session.setup),
         "rotations": circuit.rotations,
         "rotation_keys": len(circuit.rotation_keys),
         "seconds": [result.cost.online.elapsed_seconds for result in results],
@@ -116,13 +140,19 @@ def _be_client(channel: Any, weights: PatchNetWeights, runs: int) -> dict[str, A
     }
 
 
-def _be_server(channel: Any, weights: PatchNetWeights, runs: int) -> dict[str, Any]:
-    from parties.pure_he import PureHeServerSession, PureHeTerms
+def _terms(subject: Subject, runs: int) -> Any:
+    from parties.pure_he import PureHeTerms
+
+    return PureHeTerms(subject.weights.shape, subject.threshold, max_answers=runs)
+
+
+def _be_server(channel: Any, subject: Subject, runs: int) -> dict[str, Any]:
+    from parties.pure_he import PureHeServerSession
     from protocols.pure_he import EncodedNetwork
 
-    terms = PureHeTerms(weights.shape, _THRESHOLD, max_answers=runs)
+    terms = _terms(subject, runs)
     start = time.perf_counter()
-    network = EncodedNetwork(terms.circuit(), weights)
+    network = EncodedNetwork(terms.circuit(), subject.weights)
     seconds = time.perf_counter() - start
     session = PureHeServerSession(channel, terms, network)
     marks: list[float] = []
@@ -141,10 +171,10 @@ def main(role: str, path: str, widths: str, runs: str) -> int:
     own, peer = roles if role == _CLIENT else roles[::-1]
     world = join(own, required=roles)
     try:
-        weights = read_weights(path, [int(width) for width in widths.split(",")])
+        subject = load_subject(path, [int(width) for width in widths.split(",")])
         be = _be_client if role == _CLIENT else _be_server
         channel = world.channel(peer)
-        result = be(channel, weights, int(runs))
+        result = be(channel, subject, int(runs))
         channel.close()
         result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         sys.stdout.write(json.dumps({role: result}) + "\n")

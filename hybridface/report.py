@@ -6,12 +6,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from hybridface.models import Model
+from hybridface.modes import Mode
 from parties.client import MatchResult
 from parties.cost import OFFLINE, ONLINE, CostReport, StageCost
+from parties.pure_he import PureHeResult
 from protocols.graph import Conv2d, MaxPool2d, PReLU, ReLU, Square
 
-__all__ = ["cost_table", "decision_text", "result_document"]
+__all__ = ["cost_table", "decision_text", "pure_he_document", "result_document", "score_text"]
 
+_SCORE_WARNING = (
+    "In this mode the client sees a score, not one bit: 50 to 200 of them rebuild a template, and one that is "
+    "published says something of the secret key. Hand out the decision alone."
+)
 _KINDS: dict[type, str] = {
     Conv2d: "convolutions",
     ReLU: "ReLU",
@@ -33,10 +39,33 @@ def result_document(result: MatchResult, model: Model, reveal: str) -> dict[str,
         "match": all(decided) if decided else None,
         "matches": list(result.matches),
         "model": model.name,
+        "mode": Mode.HYBRID.value,
         "reveal": reveal,
         "was_prepared": result.was_prepared,
         "cost": result.cost.document(),
     }
+
+
+def pure_he_document(result: PureHeResult, model: Model) -> dict[str, Any]:
+    """Return a verification in pure-HE mode as a JSON object. Its score is the client's to keep secret."""
+    return {
+        "match": result.match,
+        "matches": list(result.matches),
+        "model": model.name,
+        "mode": Mode.PURE_HE.value,
+        "reveal": "client",
+        "score": {
+            "squared_distance": result.squared_distance,
+            "threshold": model.threshold**2,
+            "warning": _SCORE_WARNING,
+        },
+        "cost": result.cost.document(),
+    }
+
+
+def score_text(squared_distance: float, threshold: float) -> str:
+    """Return the score that the client sees in pure-HE mode, with what it costs."""
+    return f"Squared distance {squared_distance:.4f}, threshold {threshold**2:.4f}. {_SCORE_WARNING}"
 
 
 def cost_table(cost: CostReport, model: Model, layers: bool = False) -> Table:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from hybridface.errors import RunError
+from hybridface.modes import Mode
 from launch.mpiexec import find_mpiexec, mpiexec_command
 
 __all__ = ["Outcome", "ProgressBars", "run_parties"]
@@ -32,12 +33,14 @@ class Outcome:
         decision: what was revealed to the server, if anything.
         memory: peak bytes of each role (of workers, the largest).
         resident: bytes of client and server after every operation.
+        setup: in pure-HE mode what the session's keys cost, as a stage's cost.
     """
 
     results: list[Event] = field(default_factory=list)
     decision: bool | None = None
     memory: dict[str, int] = field(default_factory=dict)
     resident: dict[str, list[int]] = field(default_factory=dict)
+    setup: Event | None = None
 
     @property
     def match(self) -> bool | None:
@@ -55,8 +58,9 @@ def run_parties(
     network: str = "none",
     server_options: Sequence[str] = (),
     workers: int = 0,
+    mode: Mode = Mode.HYBRID,
 ) -> Outcome:
-    """Run one session of three ranks, or more with workers, and return its outcome.
+    """Run one session of client, server and (in hybrid mode) dealer, and perhaps workers, and return its outcome.
 
     Args:
         photos: the client's.
@@ -66,16 +70,17 @@ def run_parties(
         network: the name of the profile that all ranks simulate.
         server_options: of the server and its workers alone.
         workers: ranks that multiply for the server.
+        mode: how it is computed.
 
     Raises:
         RunError: a rank failed; says why, on one line.
     """
-    everybody = ["--events", "--timeout", str(timeout), "--network", network]
+    everybody = ["--events", "--timeout", str(timeout), "--network", network, "--mode", mode.value]
     of_server = [*everybody, *shared_options, *server_options]
     programs = [
         ["client", *everybody, *shared_options, *client_options, "--", *(str(photo) for photo in photos)],
         ["server", *of_server],
-        ["dealer", *everybody],
+        *([["dealer", *everybody]] if mode is Mode.HYBRID else []),
         *[["worker", *of_server]] * workers,
     ]
     return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
@@ -150,6 +155,8 @@ def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:
     match event["event"]:
         case "result":
             outcome.results.append({key: value for key, value in event.items() if key != "event"})
+        case "setup":
+            outcome.setup = {key: value for key, value in event.items() if key != "event"}
         case "decision":
             outcome.decision = bool(event["match"])
         case "memory":

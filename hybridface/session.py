@@ -8,15 +8,14 @@ import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hybridface.errors import ModelError
-from hybridface.images import face_chip, read_chip
+from hybridface.local_parties import LocalParties
 from hybridface.models import Model
+from hybridface.modes import Mode
+from hybridface.photo_input import Photo, load_images
+from hybridface.pure_he import LocalPureHeSession
 from parties.client import ClientSession, MatchResult, Template
 from parties.local import PartyThread, local_channels
 from parties.progress import OnProgress
@@ -27,32 +26,10 @@ from protocols.errors import ParameterError
 from protocols.matching import Reveal
 from protocols.network_profile import NONE, NetworkProfile, network_named
 
-__all__ = ["LocalSession", "load_images", "local_session"]
-
-Photo = str | Path | NDArray[np.uint8]
-"""A path, or an aligned chip: uint8 RGB (size, size, 3)."""
+__all__ = ["LocalSession", "local_session"]
 
 
-def load_images(model: Model, photos: list[Photo], aligned: bool = False) -> NDArray[np.float64]:
-    """Detect, align and normalise photos, on the client: float64 (B, C, H, W).
-
-    Args:
-        aligned: the photos are chips already; nothing is detected.
-
-    Raises:
-        ImageError: a photo is unreadable, or does not show exactly one face.
-    """
-    size = model.chip_size
-    chips = []
-    for photo in photos:
-        if isinstance(photo, np.ndarray):
-            chips.append(photo)
-        else:
-            chips.append(read_chip(photo, size) if aligned else face_chip(photo, size))
-    return np.stack([model.normalise(chip) for chip in chips])
-
-
-class LocalSession:
+class LocalSession(LocalParties[ClientSession]):
     """Client, server and dealer in one process. Use as a context manager.
 
     Args:
@@ -75,6 +52,7 @@ class LocalSession:
         pool: int = 0,
         cache: str | Path | None = None,
     ) -> None:
+        super().__init__(timeout)
         if model.weights is None:
             raise ModelError(f"expected a model with weights, got {model.name} without")
         self.model = model
@@ -82,13 +60,10 @@ class LocalSession:
             raise ParameterError(f"expected to reveal to {', '.join(Reveal)}, got {reveal!r}")
         self._terms = Terms(model.graph, model.threshold, Reveal(reveal))
         self._on_progress = on_progress
-        self._timeout = timeout
         self._pool, self._cache = pool, None if cache is None else Path(cache).expanduser()
         self._network = network_named(network) if isinstance(network, str) else network
-        self._threads: list[PartyThread] = []
         self._server: ServerSession | None = None
         self._server_is_open = threading.Event()
-        self._client: ClientSession | None = None
 
     def __enter__(self) -> "LocalSession":
         how = self._timeout, self._network
@@ -102,33 +77,12 @@ class LocalSession:
             self._server_is_open.set()
             self._server.serve()
 
-        self._threads = [
+        self._start(
             PartyThread("server", serve, (to_client, server_dealer)),
             PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server)),
-        ]
-        for thread in self._threads:
-            thread.start()
+        )
         self._client = ClientSession(to_server, client_dealer, self._terms, self._on_progress, self._pool)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._client:
-            self._client.__exit__(kind, error, trace)
-        for thread in self._threads:
-            thread.join(self._timeout)
-
-    @property
-    def client(self) -> ClientSession:
-        """The client's session.
-
-        Raises:
-            ModelError: the session is not open.
-        """
-        if self._client is None:
-            raise ModelError("expected an open session: use `with local_session(model) as session`")
-        return self._client
 
     @property
     def server(self) -> ServerSession:
@@ -168,6 +122,13 @@ class LocalSession:
         return self.client.enroll(name or secrets.token_hex(8), load_images(self.model, [photo], aligned))
 
 
-def local_session(model: Model, **options: Any) -> LocalSession:
-    """Return a session with both parties and a dealer in this process; options as for `LocalSession`."""
-    return LocalSession(model, **options)
+def local_session(model: Model, mode: Mode | str = Mode.HYBRID, **options: Any) -> LocalSession | LocalPureHeSession:
+    """Return a session with all parties in this process.
+
+    Args:
+        mode: "hybrid", with a dealer, or "pure-he", without, in which the client sees a score.
+        options: as for `LocalSession`, or for `LocalPureHeSession`.
+    """
+    if mode not in list(Mode):
+        raise ParameterError(f"expected a mode {' or '.join(Mode)}, got {mode!r}")
+    return LocalPureHeSession(model, **options) if mode == Mode.PURE_HE else LocalSession(model, **options)

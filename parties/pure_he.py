@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.cost import OFFLINE, ONLINE, CostReport, Recorder, merge, server_report
+from parties.progress import OnProgress, Progress
 from parties.terms import agree
 from protocols.channel import IDLE_SECONDS, VERSION, Channel, printable
 from protocols.errors import ParameterError, ProtocolError, reason_for_peers
@@ -33,7 +34,7 @@ from protocols.pure_he import (
     PureHeServer,
 )
 
-__all__ = ["PureHeClientSession", "PureHeResult", "PureHeServerSession", "PureHeTerms"]
+__all__ = ["EncryptedTemplate", "PureHeClientSession", "PureHeResult", "PureHeServerSession", "PureHeTerms"]
 
 _MAX_NAME = 10_000
 _MAX_TEMPLATES = 1_000
@@ -91,6 +92,19 @@ class PureHeTerms:
 
 
 @dataclass(frozen=True)
+class EncryptedTemplate:
+    """An enrolled input: the server holds its embedding, encrypted under this session's key.
+
+    Args:
+        name: by which the server finds it.
+        cost: of the enrolment.
+    """
+
+    name: str
+    cost: CostReport = field(repr=False)
+
+
+@dataclass(frozen=True)
 class PureHeResult:
     """The outcome of a verification. Unlike a `MatchResult`, it holds a score: keep it secret, publish `match` alone.
 
@@ -104,6 +118,11 @@ class PureHeResult:
     squared_distance: float = field(repr=False)
     cost: CostReport = field(repr=False)
 
+    @property
+    def matches(self) -> tuple[bool]:
+        """The decision, as a `MatchResult` has those of a batch."""
+        return (self.match,)
+
 
 class PureHeClientSession:
     """The client's side of a session.
@@ -111,30 +130,35 @@ class PureHeClientSession:
     Args:
         server: the channel to it.
         terms: what the client expects to agree on.
+        on_progress: called as steps begin.
 
     Raises:
         ProtocolError: the server has other terms. PeerLostError: it is gone.
     """
 
-    def __init__(self, server: Channel, terms: PureHeTerms) -> None:
+    def __init__(self, server: Channel, terms: PureHeTerms, on_progress: OnProgress | None = None) -> None:
         self.terms = terms
         self._channel = server
         self._recorder = Recorder(server)
         self._running = False
         agree(server, terms)
+        if on_progress:
+            on_progress(Progress("offline", _KEYS, 0, 1))
         with self._recorder.recording(OFFLINE, _KEYS):
             self._client = PureHeClient(PureHeKeys(terms.circuit()))
             self._client.prepare(server)
             server.receive("ready", np.uint8, (1,))
+        self.setup = merge(self._recorder.take(), server.receive_document("cost")).offline
+        """What the session's keys cost, once."""
 
-    def enroll(self, name: str, values: NDArray[np.float64]) -> CostReport:
+    def enroll(self, name: str, values: NDArray[np.float64]) -> EncryptedTemplate:
         """Leave the encrypted embedding of an input (P, inputs) with the server, as the template of a new name."""
         self._begin({"operation": "enroll", "template": name}, values)
-        return self._finish()
+        return EncryptedTemplate(name, self._finish())
 
-    def verify(self, values: NDArray[np.float64], name: str) -> PureHeResult:
+    def verify(self, values: NDArray[np.float64], template: EncryptedTemplate) -> PureHeResult:
         """Compare an input (P, inputs) with an enrolled template."""
-        self._begin({"operation": "verify", "template": name}, values)
+        self._begin({"operation": "verify", "template": template.name}, values)
         with self._recorder.recording(ONLINE, _DISTANCE):
             distance = self._client.receive_distance(self._channel)
         match = -2 * self.terms.blur <= distance < self.terms.threshold**2
@@ -180,17 +204,25 @@ class PureHeServerSession:
         client: the channel to it.
         terms: what the server expects to agree on.
         weights: the network's, or encoded weights that sessions share.
+        on_progress: called as steps begin.
 
     Raises:
         ParameterError: weights of another shape. ProtocolError: the client has other terms, or keys that are not keys.
     """
 
-    def __init__(self, client: Channel, terms: PureHeTerms, weights: PatchNetWeights | EncodedNetwork) -> None:
-        self.terms = terms
+    def __init__(
+        self,
+        client: Channel,
+        terms: PureHeTerms,
+        weights: PatchNetWeights | EncodedNetwork,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.terms, self._on_progress = terms, on_progress
         self._channel = client
         self._recorder = Recorder(client)
         self._templates: dict[str, EncryptedEmbedding] = {}
         self._answers = 0
+        self._report("start", "weights", 0, 1)
         network = weights
         if isinstance(network, PatchNetWeights):
             network = EncodedNetwork(terms.circuit(), network)
@@ -201,6 +233,7 @@ class PureHeServerSession:
         with self._recorder.recording(OFFLINE, _KEYS):
             self._server.prepare(client)
             client.send("ready", np.ones(1, dtype=np.uint8))
+        client.send_document("cost", server_report(self._recorder.take()))
 
     def serve(self, on_done: Callable[[], None] | None = None) -> None:
         """Obey commands until the client ends the session.
@@ -241,7 +274,17 @@ class PureHeServerSession:
             self._server.answer(self._channel, embedding, self._templates[name])
 
     def _extract(self) -> EncryptedEmbedding:
+        names = [stage.name for stage in self._server.circuit.stages]
+
+        def begin(name: str) -> None:
+            self._report("online", name, names.index(name), len(names))
+            self._recorder.stage(ONLINE, name)
+
         self._recorder.stage(ONLINE, _UPLOAD)
-        embedding = self._server.extract(self._channel, lambda name: self._recorder.stage(ONLINE, name))
+        embedding = self._server.extract(self._channel, begin)
         self._recorder.finish()
         return embedding
+
+    def _report(self, phase: str, stage: str, index: int, total: int) -> None:
+        if self._on_progress:
+            self._on_progress(Progress(phase, stage, index, total))

@@ -18,6 +18,7 @@ from hybridface import cli, run
 from hybridface.errors import RunError
 from hybridface.evaluate import EvaluationReport
 from hybridface.models import load_model
+from hybridface.modes import Mode
 from hybridface.photos import photo_path
 from hybridface.run import Outcome, ProgressBars, run_parties
 from parties.cost import CostReport, StageCost
@@ -272,7 +273,8 @@ def test_evaluate_passes_its_options_on(call: Callable[..., Done], monkeypatch: 
 # What reaches the ranks
 
 Options = namedtuple(
-    "Options", "model photos aligned enrolled repeat reveal events timeout network batch pool pause cache"
+    "Options",
+    "model photos aligned enrolled repeat reveal events timeout network batch pool pause cache mode max_answers",
 )
 STOPPED = "not started"
 
@@ -309,7 +311,22 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
     options = ranks("verify", a, b, *TINY, "--quiet", "--reveal", "both", "--enrolled", "--timeout", "7")
     assert list(options) == ["client", "server", "dealer"]
     client, server, dealer = options.values()
-    assert client[1:] == ((Path(a), Path(b)), True, True, 1, Reveal.BOTH, True, 7.0, NONE, 1, 0, 0.0, cache_directory())
+    assert client[1:] == (
+        (Path(a), Path(b)),
+        True,
+        True,
+        1,
+        Reveal.BOTH,
+        True,
+        7.0,
+        NONE,
+        1,
+        0,
+        0.0,
+        cache_directory(),
+        Mode.HYBRID,
+        50,
+    )
     assert (server.photos, server.reveal, server.events, server.timeout) == ((), Reveal.BOTH, True, 7.0)
     assert (dealer.photos, dealer.events) == ((), True)
     models = client.model(), server.model()
@@ -321,7 +338,8 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
 def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, Options]]) -> None:
     client = ranks("bench", "verify", "--quiet", "--runs", "3", "--model", "tiny-test")["client"]
     portraits = tuple(photo_path(f"person_b_{i}.jpg") for i in (1, 2))
-    assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE, 1, 0, 0.0, cache_directory())
+    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3)
+    assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE, *run)
 
 
 def test_a_network_reaches_all_three_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
@@ -333,6 +351,19 @@ def test_a_network_reaches_all_three_ranks(ranks: Callable[..., dict[str, Option
     ]
     told = ranks("bench", "verify", "--quiet", "--model", "tiny-test", "--network", "mobile")
     assert [options.network for options in told.values()] == [MOBILE] * 3
+
+
+def test_a_mode_reaches_its_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
+    told = ranks("verify", photos["a"], photos["same"], "--aligned", "--quiet", "--mode", "pure-he")
+    assert [(role, options.mode) for role, options in told.items()] == [
+        ("client", Mode.PURE_HE),
+        ("server", Mode.PURE_HE),
+    ]
+    assert [options.model().name for options in told.values()] == ["patchnet"] * 2
+    assert told["client"].model().patch_weights is None
+    assert told["server"].model().patch_weights is not None
+    told = ranks("bench", "verify", "--quiet", "--runs", "70", "--mode", "pure-he")
+    assert [options.max_answers for options in told.values()] == [70, 70]
 
 
 @pytest.mark.parametrize("arguments", [("verify", "a", "a"), ("bench", "verify"), ("party", "dealer")], ids=" ".join)

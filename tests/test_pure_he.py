@@ -1,5 +1,6 @@
 """A network under encryption: it is the network in the clear, at the planned levels; bad bytes are refused."""
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -277,17 +278,22 @@ def test_wrong_inputs_and_weights(small: Setting) -> None:
         PureHeServer(small.evaluator.network, 0.0)
 
 
-def test_weights_from_arrays() -> None:
+def test_weights() -> None:
     weights = PatchNetWeights.random(PatchNetShape(2, 4, (8, 4), 16))
-    arrays = {"W1": weights.matrices[0], "W2": weights.matrices[1], "b1": weights.biases[0], "b2": weights.biases[1]}
-    arrays |= {"J": weights.join, "c": weights.constant.astype(np.float32)}
-    assert PatchNetWeights.from_arrays(arrays).shape == weights.shape
+    assert PatchNetWeights(weights.matrices, weights.biases, weights.join, weights.constant).shape == weights.shape
     by_hand = ((weights.matrices[0] @ np.ones((2, 4, 1)))[..., 0] + weights.biases[0]) ** 2
     by_hand = ((weights.matrices[1] @ by_hand[..., None])[..., 0] + weights.biases[1]) ** 2
     by_hand = sum(weights.join[:, p] @ by_hand[p] for p in range(2)) + weights.constant
     assert np.allclose(weights.embed(np.ones((2, 4))), by_hand)
-    for name, wrong in (("W2", np.ones((2, 4, 7))), ("b1", np.ones((2, 9))), ("c", np.full(16, np.inf)), ("x", 1)):
+    for wrong in (
+        {"matrices": (weights.matrices[0], np.ones((2, 4, 7)))},
+        {"matrices": weights.matrices[:1]},
+        {"biases": (np.ones((2, 9)), weights.biases[1])},
+        {"constant": np.full(16, np.inf)},
+        {"constant": weights.constant.astype(np.float32)},
+        {"join": weights.join[:, :, :3]},
+    ):
         with pytest.raises(ParameterError, match="expected"):
-            PatchNetWeights.from_arrays({**arrays, name: wrong})
+            dataclasses.replace(weights, **wrong)
     with pytest.raises(ParameterError, match="powers of two"):
         PatchNetShape(3, 4, (4,), 4)

@@ -7,28 +7,38 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hybridface.errors import ModelError, RunError
-from hybridface.pure_he import LocalPureHeSession, local_pure_he_session, patches_of_chip
-from hybridface.pure_he_bench import bench_pure_he, pure_he_table, read_weights
+from hybridface.models import Model, load_model
+from hybridface.pure_he import LocalPureHeSession, inputs_of, terms_of
+from hybridface.pure_he_bench import bench_pure_he, load_subject, pure_he_table
+from hybridface.session import LocalSession, local_session
+from parties.cost import CostReport
 from parties.local import PartyThread, local_channels
-from parties.pure_he import PureHeClientSession, PureHeServerSession, PureHeTerms
+from parties.pure_he import EncryptedTemplate, PureHeClientSession, PureHeServerSession, PureHeTerms
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.pure_he import EncodedNetwork, PatchNetShape, PatchNetWeights, PureHeParameters
 
 PARAMETERS = PureHeParameters(8192, levels=4, scale_bits=30, first_bits=42, special_bits=52)
 WEIGHTS = PatchNetWeights.random(PatchNetShape(4, 12, (8,), 8))
+TINY = load_model("tiny-test")
 CHIPS = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
 VALUES = np.zeros((4, 12))
+NOBODY = EncryptedTemplate("nobody", CostReport(()))
 
 
 def patches(chip: Any) -> Any:
-    return patches_of_chip(chip, grid=2)
+    return chip.reshape(4, 12) / 127.5 - 1
 
 
-def session(**options: Any) -> LocalPureHeSession:
-    options = {"threshold": 1.0, "normalise": patches, "parameters": PARAMETERS, "timeout": 60.0} | options
-    return local_pure_he_session(WEIGHTS, **options)
+def model(threshold: float = 1.0, **other: Any) -> Model:
+    options = {"name": "patches", "normalise": patches, "patch_shape": WEIGHTS.shape, "patch_weights": WEIGHTS}
+    return dataclasses.replace(TINY, threshold=threshold, **(options | other))
+
+
+def session(threshold: float = 1.0, **options: Any) -> LocalPureHeSession:
+    return LocalPureHeSession(model(threshold), **({"parameters": PARAMETERS, "timeout": 60.0} | options))
 
 
 def squared_distance(first: Any, second: Any) -> float:
@@ -39,18 +49,20 @@ def test_a_session() -> None:
     distances = [squared_distance(CHIPS[0], chip) for chip in CHIPS]
     threshold = float(np.sqrt(np.mean(sorted(distances)[1:])))
     with session(threshold=threshold) as local:
-        enrolled = local.enroll("first", CHIPS[0])
-        results = [local.verify(chip, "first") for chip in CHIPS]
-        local.enroll("second", CHIPS[1])
-        other = local.verify(CHIPS[0], "second")
+        template = local.enroll(CHIPS[0], "first")
+        results = [local.verify(chip, template) for chip in CHIPS]
+        other = local.verify(CHIPS[0], CHIPS[1])
+        keys = local.client.setup
     for result, distance in zip(results, distances, strict=True):
         assert result.squared_distance == pytest.approx(distance, rel=1e-3, abs=1e-3)
         assert result.match == (distance < threshold**2)
     assert {result.match for result in results} == {True, False}
     assert other.squared_distance == pytest.approx(results[1].squared_distance, rel=1e-3)
+    assert result.matches == (result.match,)
     assert "squared_distance" not in repr(other)
 
-    (keys,) = (stage for stage in enrolled.stages if stage.phase == "offline")
+    assert (template.name, keys.phase) == ("first", "offline")
+    assert all(stage.phase == "online" for result in results for stage in result.cost.stages)
     assert keys.bytes_up > 1e6
     assert keys.server_seconds > 0
     online = {stage.stage: stage for stage in results[0].cost.stages}
@@ -62,15 +74,15 @@ def test_a_session() -> None:
 
 def test_a_client_runs_out_of_answers() -> None:
     with pytest.raises(PeerLostError, match="at most 1 verifications"), session(max_answers=1) as local:
-        local.enroll("a", CHIPS[0])
-        local.verify(CHIPS[1], "a")
-        local.verify(CHIPS[1], "a")
+        template = local.enroll(CHIPS[0])
+        local.verify(CHIPS[1], template)
+        local.verify(CHIPS[1], template)
 
 
 @pytest.mark.parametrize(
     ("action", "expected"),
     [
-        (lambda client: client.verify(VALUES, "nobody"), "name of an enrolled template"),
+        (lambda client: client.verify(VALUES, NOBODY), "name of an enrolled template"),
         (lambda client: [client.enroll("a", VALUES) for _ in range(2)], "new template's name"),
         (lambda client: client.enroll("x" * 10_001, VALUES), "expected a command"),
         (lambda client: client._begin({"operation": "dance"}, VALUES) or client._finish(), "expected a command"),
@@ -84,15 +96,15 @@ def test_commands_that_are_refused(action: Callable[[PureHeClientSession], Any],
 def test_a_failed_session_stays_failed() -> None:
     local = session()
     with pytest.raises(ModelError, match="open session"):
-        local.verify(CHIPS[0], "a")
+        local.verify(CHIPS[0], NOBODY)
     with local:
         with pytest.raises(ParameterError, match="input of shape"):
             local.client.enroll("a", np.zeros((4, 13)))
-        local.enroll("a", CHIPS[0])  # nothing had been sent
+        local.enroll(CHIPS[0], "a")  # nothing had been sent
         with pytest.raises(ParameterError, match="magnitude"):
             local.client.enroll("b", VALUES + np.nan)
         with pytest.raises(ProtocolError, match="this one has failed"):
-            local.enroll("c", CHIPS[0])
+            local.enroll(CHIPS[0], "c")
 
 
 def test_terms_must_be_equal() -> None:
@@ -115,12 +127,54 @@ def test_terms_must_be_equal() -> None:
         PureHeTerms(WEIGHTS.shape, 0.0)
 
 
+def test_modes_of_a_local_session() -> None:
+    assert isinstance(local_session(model(), "pure-he", parameters=PARAMETERS), LocalPureHeSession)
+    assert isinstance(local_session(TINY, "hybrid"), LocalSession)
+    with pytest.raises(ParameterError, match="mode hybrid or pure-he, got 'plain'"):
+        local_session(TINY, "plain")
+    with pytest.raises(ModelError, match=r"patch network \(patchnet\) for pure-HE mode, got tiny-test"):
+        local_session(TINY, "pure-he")
+    with pytest.raises(ModelError, match="weights, got patches without"):
+        local_session(model(patch_weights=None), "pure-he")
+    with pytest.raises(ModelError, match="for pure-HE mode"):
+        inputs_of(TINY, np.zeros((3, 16, 16)))
+
+
+def test_progress_of_both_parties() -> None:
+    said: list[tuple[str, str]] = []
+    to_server, to_client = local_channels("client", "server")
+    terms = terms_of(model(), parameters=PARAMETERS)
+
+    def serve() -> None:
+        PureHeServerSession(to_client, terms, WEIGHTS, lambda p: said.append((p.phase, p.stage))).serve()
+
+    server = PartyThread("server", serve, (to_client,))
+    server.start()
+    with PureHeClientSession(to_server, terms, lambda p: said.append((p.phase, p.stage))) as client:
+        client.enroll("a", VALUES)
+    server.join()
+    assert sorted(said[:2]) == [("offline", "keys"), ("start", "weights")]
+    assert said[2:] == [("online", "affine 1"), ("online", "join")]
+
+
+def test_patchnet_is_the_same_network_in_both_forms() -> None:
+    patchnet = load_model("patchnet")
+    assert patchnet.patch_weights is not None
+    assert patchnet.module is not None
+    chips = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    images = np.stack([patchnet.normalise(chip) for chip in chips])
+    with torch.inference_mode():
+        expected = patchnet.module(torch.from_numpy(images)).numpy()
+    inputs = np.stack([inputs_of(patchnet, image) for image in images])
+    assert np.allclose(patchnet.patch_weights.embed(inputs), expected, rtol=1e-12, atol=1e-12)
+    public = load_model("patchnet", weights=False)
+    assert (public.patch_shape, public.patch_weights) == (patchnet.patch_weights.shape, None)
+
+
 @pytest.mark.timeout(120)
-def test_the_benchmark(tmp_path: Path) -> None:
-    arrays = {"W1": WEIGHTS.matrices[0], "b1": WEIGHTS.biases[0], "J": WEIGHTS.join, "c": WEIGHTS.constant}
-    np.savez(tmp_path / "weights.npz", **arrays)
-    document = bench_pure_he(str(tmp_path / "weights.npz"), (8,), runs=2)
-    assert document["client"]["shape"] == WEIGHTS.shape.document()
+def test_the_benchmark() -> None:
+    document = bench_pure_he("random", (8,), runs=2)
+    assert document["client"]["shape"] == PatchNetShape(16, 768, (8,), 128).document()
     assert len(document["client"]["seconds"]) == 2
     assert max(document["client"]["errors"]) < 1e-2
     assert document["server"]["peak_mib"] < 4096
@@ -129,17 +183,12 @@ def test_the_benchmark(tmp_path: Path) -> None:
         bench_pure_he("random", (3,), runs=1)
 
 
-def test_random_weights_of_the_usual_size() -> None:
-    assert read_weights("random", (64, 64)).shape == PatchNetShape(16, 768, (64, 64), 128)
-
-
-def test_patches() -> None:
-    chip = np.zeros((64, 64, 3), dtype=np.uint8)
-    chip[17, 35, 2] = 255  # row 1, column 3 of patch (1, 2)
-    cut = patches_of_chip(chip)
-    assert cut.shape == (16, 768)
-    assert np.argwhere(cut > 0).tolist() == [[6, 2 * 256 + 16 + 3]]
-    assert (cut.min(), cut.max()) == (-1.0, 1.0)
-    for wrong in (chip[:, :60], chip.astype(float), chip[:62, :62], chip[..., 0]):
-        with pytest.raises(ParameterError, match="expected"):
-            patches_of_chip(wrong)
+def test_what_is_measured(tmp_path: Path) -> None:
+    assert load_subject("random", (64, 64)).weights.shape == PatchNetShape(16, 768, (64, 64), 128)
+    shipped, patchnet = load_subject(""), load_model("patchnet")
+    assert shipped.weights.shape == patchnet.patch_shape
+    assert shipped.threshold == patchnet.threshold
+    assert shipped.inputs.shape == (6, shipped.weights.shape.patches, shipped.weights.shape.inputs)
+    (tmp_path / "text.npz").write_text("no weights")
+    with pytest.raises(ModelError, match="cannot read model file"):
+        load_subject(str(tmp_path / "text.npz"))

@@ -4,7 +4,7 @@ The client loads a model with `weights=False`: then no weights are read, and the
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from hybridface.models.dlib_resnet import CHIP_SIZE, DlibResNet, ResidualBlock
 from hybridface.models.dlib_resnet import normalise as dlib_normalise
 from hybridface.models.from_torch import graph_from_torch
 from hybridface.models.patchnet import CHIP_SIZE as PATCHNET_CHIP_SIZE
-from hybridface.models.patchnet import PATCHNET_PATH, PatchNet, read_patchnet, read_shape
+from hybridface.models.patchnet import PATCHNET_PATH, PatchNet, PatchWeights, read_patchnet, read_shape
 from protocols.graph import Graph, LinearWeights
+from protocols.pure_he import PatchNetShape, PatchNetWeights
 
 __all__ = ["MODELS", "Model", "load_model"]
 
@@ -41,6 +42,9 @@ class Model:
         chip_size: height and width of an aligned face, in pixels.
         normalise: maps a chip (chip_size, chip_size, 3) uint8 RGB to the graph's input, float64 of its `input_shape`.
         module: the network in the clear, in float64, as a reference; None without weights.
+        patch_shape: the public shape of a network that can run under encryption from end to end; None of others. Its
+            input is the graph's, as (P, inputs).
+        patch_weights: the weights of that network, for the server; None without.
     """
 
     name: str
@@ -50,6 +54,8 @@ class Model:
     chip_size: int
     normalise: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
     module: torch.nn.Module | None = None
+    patch_shape: PatchNetShape | None = None
+    patch_weights: PatchNetWeights | None = field(default=None, repr=False)
 
 
 def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Path | None = None) -> Model:
@@ -90,8 +96,16 @@ def _patchnet(weights: bool, path: str | Path) -> Model:
         module = PatchNet(shape, device="meta")
     graph, by_node = graph_from_torch(module, (len(shape.patches) * shape.inputs, 1, 1))
     size, threshold = PATCHNET_CHIP_SIZE, float(np.sqrt(shape.threshold))
-    known = (by_node, module) if weights else (None, None)
-    return Model("patchnet", graph, known[0], threshold, size, shape.normalise, known[1])
+    public = "patchnet", graph, by_node if weights else None, threshold, size, shape.normalise
+    patches = PatchNetShape(len(shape.patches), shape.inputs, shape.widths, shape.outputs)
+    return Model(*public, module if weights else None, patches, _patch_weights(values) if weights else None)
+
+
+def _patch_weights(weights: PatchWeights) -> PatchNetWeights:
+    matrices, biases = zip(*weights.maps, strict=True)
+    join, constant = weights.join
+    patches, width, _ = matrices[-1].shape
+    return PatchNetWeights(matrices, biases, join.reshape(-1, patches, width), constant)
 
 
 def _tiny(weights: bool) -> Any:

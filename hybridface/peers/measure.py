@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
 from hybridface.models import Model
-from hybridface.session import load_images
+from hybridface.photo_input import load_images
 
 __all__ = ["Peer", "Result", "Run", "Task", "make_task"]
 

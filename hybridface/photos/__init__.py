@@ -5,7 +5,17 @@ from pathlib import Path
 
 from hybridface.errors import ImageError
 
-__all__ = ["photo_path"]
+__all__ = ["PHOTOS", "photo_path"]
+
+PHOTOS = (
+    "person_a_1.jpg",
+    "person_a_2.jpg",
+    "person_b_1.jpg",
+    "person_b_2.jpg",
+    "impostor_1.jpg",
+    "impostor_2.jpg",
+)
+"""Their names; two people are there twice."""
 
 
 def photo_path(name: str) -> Path:

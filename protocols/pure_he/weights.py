@@ -6,7 +6,6 @@ No linear term follows a square: a general quadratic a z^2 + b z + c is a square
 square), and affine maps are there anyway. The shape is public, the weights are the server's.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -108,25 +107,6 @@ class PatchNetWeights:
             raise ParameterError(f"expected as many biases as matrices, got {len(self.biases)}, {len(self.matrices)}")
         patches, _, inputs = self.matrices[0].shape
         return PatchNetShape(patches, inputs, tuple(m.shape[1] for m in self.matrices), self.join.shape[0])
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Any]) -> "PatchNetWeights":
-        """Return weights from arrays named W1, b1, W2, b2, ..., J and c, of any float type (an .npz file's, say).
-
-        Raises:
-            ParameterError: a name is missing or unknown, or the arrays do not fit together.
-        """
-        squares = sum(name.startswith("W") for name in arrays)
-        names = [f"{letter}{i}" for i in range(1, squares + 1) for letter in "Wb"] + ["J", "c"]
-        if set(arrays) != set(names):
-            raise ParameterError(f"expected arrays W1, b1, ..., J, c, got {sorted(arrays)}")
-        found = {name: np.ascontiguousarray(arrays[name], dtype=np.float64) for name in names}
-        return cls(
-            tuple(found[f"W{i}"] for i in range(1, squares + 1)),
-            tuple(found[f"b{i}"] for i in range(1, squares + 1)),
-            found["J"],
-            found["c"],
-        )
 
     @classmethod
     def random(cls, shape: PatchNetShape, seed: int = 0) -> "PatchNetWeights":

@@ -1,0 +1,43 @@
+"""What a rank says to the command that started it: JSON lines on standard output, one an event."""
+
+import json
+import sys
+import threading
+from dataclasses import asdict
+from typing import Any
+
+from parties.progress import OnProgress, Progress
+from parties.roles import Role
+
+__all__ = ["Events"]
+
+_LOCK = threading.Lock()
+
+
+class Events:
+    """Writes a rank's events, or nothing.
+
+    Args:
+        role: of the rank.
+        shown: whether anybody reads them.
+    """
+
+    def __init__(self, role: Role, shown: bool) -> None:
+        self.role, self.shown = role, shown
+
+    def say(self, event: str, **fields: Any) -> None:
+        """Write an event, if anybody reads it."""
+        if not self.shown:
+            return
+        with _LOCK:  # a background task reports its progress too
+            sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+            sys.stdout.flush()
+
+    @property
+    def on_progress(self) -> OnProgress:
+        """What a session calls as its steps begin."""
+
+        def report(progress: Progress) -> None:
+            self.say("progress", role=self.role.value, **asdict(progress))
+
+        return report

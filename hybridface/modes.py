@@ -1,0 +1,19 @@
+"""The two ways to compute: shares and ciphertexts between two parties, or ciphertexts at the server alone."""
+
+from enum import StrEnum
+
+__all__ = ["Mode"]
+
+
+class Mode(StrEnum):
+    """How a verification is computed."""
+
+    HYBRID = "hybrid"
+    """Linear layers under encryption, comparisons on shares; opens one bit. Needs a dealer."""
+    PURE_HE = "pure-he"
+    """All of it under encryption, by the server alone; the client sees a score (docs/PURE_HE.md)."""
+
+    @property
+    def default_model(self) -> str:
+        """The model that is used if none is named."""
+        return "patchnet" if self is Mode.PURE_HE else "dlib-resnet29"

@@ -1,0 +1,51 @@
+"""What one rank is to do: the options of `hybridface party`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybridface.models import Model
+from hybridface.modes import Mode
+from protocols.matching import Reveal
+from protocols.network_profile import NONE, NetworkProfile
+
+__all__ = ["PartyOptions"]
+
+
+@dataclass(frozen=True)
+class PartyOptions:
+    """What a rank is to do.
+
+    Args:
+        model: for the server with weights, for the client without.
+        photos: the client's two photos.
+        aligned: they are aligned chips.
+        enrolled: enrol the second photo first, and verify the first against that template.
+        repeat: verify so many times.
+        reveal: who learns the decision; the same on both sides.
+        events: write JSON lines to standard output, for the command that started the ranks.
+        timeout: seconds to wait for a peer.
+        network: to simulate; the same for all ranks.
+        batch: verify so many copies of the photo at once against the template (only with `enrolled`).
+        pool: verifications that the client keeps prepared in the background.
+        pause: seconds between verifications.
+        cache: where server and workers keep encoded weights; None to encode them anew.
+        mode: how it is computed; the same for all ranks.
+        max_answers: scores that a session gives in pure-HE mode; the same on both sides.
+    """
+
+    model: Callable[[], Model]
+    photos: tuple[Path, ...] = ()
+    aligned: bool = False
+    enrolled: bool = False
+    repeat: int = 1
+    reveal: Reveal = Reveal.CLIENT
+    events: bool = False
+    timeout: float = 300.0
+    network: NetworkProfile = NONE
+    batch: int = 1
+    pool: int = 0
+    pause: float = 0.0
+    cache: Path | None = None
+    mode: Mode = Mode.HYBRID
+    max_answers: int = 50
