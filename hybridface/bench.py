@@ -5,7 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
+from hybridface.modes import Mode
 from hybridface.run import Outcome
+from parties.cost import OFFLINE
 
 __all__ = ["bench_table", "summarise"]
 
@@ -29,8 +31,11 @@ def summarise(outcome: Outcome, network: str = "none", batch: int = 1) -> dict[s
     Memory is the peak, and what was resident after the first and after the last verification.
     """
     costs = [result["cost"] for result in outcome.results]
+    mode = outcome.results[-1]["mode"]
     rows = {}
     for name, (phase, key, factor) in _ROWS.items():
+        if phase == OFFLINE and mode == Mode.PURE_HE:
+            continue  # there is no offline work, but the keys, once
         values = [float(cost[phase][key]) * factor for cost in costs]
         rows[name] = {"median": median(values), "min": min(values), "max": max(values)}
     memory = {role: size / 2**20 for role, size in sorted(outcome.memory.items())}
@@ -40,11 +45,13 @@ def summarise(outcome: Outcome, network: str = "none", batch: int = 1) -> dict[s
     }
     return {
         "runs": len(costs),
+        "mode": mode,
         "model": outcome.results[-1]["model"],
         "network": network,
         "batch": batch,
-        "prepared": sum(result["was_prepared"] for result in outcome.results),
+        "prepared": sum(result.get("was_prepared", False) for result in outcome.results),
         "figures": rows,
+        "setup": outcome.setup,
         "peak_mib": memory,
         "resident_mib": resident,
     }
@@ -54,7 +61,7 @@ def bench_table(summary: dict[str, Any]) -> Table:
     """Return the summary as a table."""
     over = "" if summary["network"] == "none" else f", {summary['network']}"
     photos = "one photo" if summary["batch"] == 1 else f"{summary['batch']} photos"
-    title = f"{summary['model']}, {photos} against a template, {summary['runs']} runs{over}"
+    title = f"{summary['mode']}, {summary['model']}, {photos} against a template, {summary['runs']} runs{over}"
     table = Table(title=title, box=None)
     table.add_column("figure")
     for column in ("median", "min", "max"):
@@ -67,5 +74,9 @@ def bench_table(summary: dict[str, Any]) -> Table:
         table.add_row(
             f"resident after run 1 and the last, {role}, MiB", f"{sizes['first']:.0f}", f"{sizes['last']:.0f}"
         )
-    table.add_row("runs that were prepared ahead", str(summary["prepared"]))
+    if setup := summary["setup"]:
+        table.add_row("keys, once: seconds", f"{setup['elapsed_seconds']:.2f}", "", "")
+        table.add_row("keys, once: MB up", f"{setup['bytes_up'] / 1e6:.2f}", "", "")
+    else:
+        table.add_row("runs that were prepared ahead", str(summary["prepared"]))
     return table

@@ -8,10 +8,11 @@ from rich.table import Table
 
 from hybridface.bench import bench_table, summarise
 from hybridface.models import Model, load_model
-from hybridface.report import cost_table, decision_text, result_document
+from hybridface.report import cost_table, decision_text, pure_he_document, result_document, score_text
 from hybridface.run import Outcome, _first_cause
 from parties.client import MatchResult
 from parties.cost import OFFLINE, ONLINE, CostReport, StageCost, merge
+from parties.pure_he import PureHeResult
 
 STAGES = (
     StageCost(OFFLINE, "keys and weights", 1.25, 2.5, 3.75, 4_250_000, 0, 60_000, 4),
@@ -82,6 +83,17 @@ def test_result_document(model: Model) -> None:
     assert (document["matches"], document["was_prepared"]) == ([False], True)
 
 
+def test_a_score_comes_with_its_warning(model: Model) -> None:
+    document = pure_he_document(PureHeResult(True, 0.25, CostReport(STAGES)), model)
+    assert (document["match"], document["matches"], document["mode"]) == (True, [True], "pure-he")
+    assert document["score"]["squared_distance"] == 0.25
+    assert document["score"]["threshold"] == pytest.approx(model.threshold**2)
+    text = score_text(0.25, 2.0)
+    assert text.startswith("Squared distance 0.2500, threshold 4.0000. ")
+    assert "secret key" in text
+    assert document["score"]["warning"] in text
+
+
 @pytest.mark.parametrize(
     ("matches", "match"),
     [((True, True), True), ((True, False), False), ((None, None), None), ((True, None, False), False)],
@@ -103,10 +115,8 @@ def test_decisions_in_words() -> None:
 
 
 def outcome_of(*matches: bool | None, decision: bool | None = None) -> Outcome:
-    results = [
-        {"match": match, "model": "tiny-test", "was_prepared": True, "cost": CostReport(STAGES).document()}
-        for match in matches
-    ]
+    common = {"model": "tiny-test", "was_prepared": True, "mode": "hybrid"}
+    results = [{"match": match, **common, "cost": CostReport(STAGES).document()} for match in matches]
     return Outcome(results, decision, {"server": 3 * 2**20, "client": 2**21})
 
 
@@ -139,12 +149,27 @@ def test_benchmark_summary() -> None:
         "after the first of three runs, and the last"
     )
     assert (summary["prepared"], summary["batch"]) == (2, 1)
-    assert bench_table(summarise(outcome, batch=3)).title == "tiny-test, 3 photos against a template, 3 runs"
+    assert bench_table(summarise(outcome, batch=3)).title == "hybrid, tiny-test, 3 photos against a template, 3 runs"
     lines = rendered(bench_table(summary))
-    assert bench_table(summary).title == "tiny-test, one photo against a template, 3 runs"
-    assert bench_table(summarise(outcome, "wan")).title == "tiny-test, one photo against a template, 3 runs, wan"
+    assert bench_table(summary).title == "hybrid, tiny-test, one photo against a template, 3 runs"
+    assert (
+        bench_table(summarise(outcome, "wan")).title == "hybrid, tiny-test, one photo against a template, 3 runs, wan"
+    )
     assert row(lines, "online", "seconds") == ["2.00", "1.00", "5.00"]
     assert row(lines, "offline", "MB", "from", "and", "to", "the", "dealer") == ["0.06", "0.06", "0.06"]
     assert row(lines, "resident", "after", "run", "1", "and", "the", "last,", "client,", "MiB") == ["2", "8"]
     assert row(lines, "runs", "that", "were", "prepared", "ahead") == ["2"]
     assert row(lines, "peak", "memory", "of", "the", "server,", "MiB") == ["3"]
+
+
+def test_benchmark_summary_of_a_mode_without_offline_work() -> None:
+    outcome = outcome_of(True)
+    outcome.results[0]["mode"] = "pure-he"
+    outcome.setup = {"elapsed_seconds": 3.5, "bytes_up": 50_000_000}
+    outcome.resident = {"client": [2**20], "server": [2**20]}
+    summary = summarise(outcome)
+    assert not [name for name in summary["figures"] if name.startswith("offline")]
+    lines = rendered(bench_table(summary))
+    assert row(lines, "keys,", "once:", "seconds") == ["3.50"]
+    assert row(lines, "keys,", "once:", "MB", "up") == ["50.00"]
+    assert not [line for line in lines if "prepared" in line]
