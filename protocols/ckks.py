@@ -11,14 +11,11 @@ standard): Q and SEAL's special prime of 16 bits, 109 bits in all. SEAL makes th
 The client's `ClientKeys` alone holds the secret key; the server's `PublicKey` is two polynomials that the client sent.
 """
 
-import os
 import secrets
-import struct
 from dataclasses import dataclass
 
 import numpy as np
 import tenseal.sealapi as seal
-import zstandard
 from numpy.typing import NDArray
 
 from protocols.errors import ParameterError, ProtocolError
@@ -26,6 +23,8 @@ from protocols.kernels import keep_below
 from protocols.ntt import NumberTheoreticTransform
 from protocols.randomness import KEY_BYTES, keystream, random_words
 from protocols.ring import CrtModulus, RingArray, random_ring
+from protocols.seal_context import seal_context
+from protocols.seal_format import ciphertext_words, plaintext_words
 
 __all__ = [
     "SEED_BYTES",
@@ -45,11 +44,6 @@ _CHUNK = 32
 """Polynomials that are worked on together: part of the definition of a seed's expansion."""
 
 _NOISE_COINS = 21
-_SEAL_HEADER = struct.Struct("<HBBBBHQ")
-_NO_COMPRESSION = 0
-_CIPHERTEXT_FIELDS = struct.Struct("<32sBQQQ16s")  # parms_id, NTT form, size, N, primes, scale and correction
-_PLAINTEXT_FIELDS = struct.Struct("<32sQd")  # parms_id (zero unless in NTT form), coefficients, scale
-_ARRAY_FIELDS = _SEAL_HEADER.size + 8  # an array of words has a header and its length
 
 
 @dataclass(frozen=True)
@@ -78,16 +72,7 @@ class CkksContext:
 
     def __init__(self, parameters: CkksParameters | None = None) -> None:
         self.parameters = parameters or CkksParameters()
-        encryption = seal.EncryptionParameters(seal.SCHEME_TYPE.CKKS)
-        try:
-            encryption.set_poly_modulus_degree(self.degree)
-            encryption.set_coeff_modulus(seal.CoeffModulus.Create(self.degree, list(self.parameters.prime_bits)))
-        except (ValueError, RuntimeError) as error:
-            raise ParameterError(f"SEAL refuses {self.parameters}: {error}") from error
-        self.seal = seal.SEALContext(encryption, True, seal.SEC_LEVEL_TYPE.TC128)
-        if not self.seal.parameters_set():
-            raise ParameterError(f"SEAL refuses {self.parameters} at 128 bits: {self.seal.parameters_error_message()}")
-        p0, p1, _ = (int(m.value()) for m in encryption.coeff_modulus())
+        self.seal, (p0, p1, _) = seal_context(self.parameters)
         self.modulus = CrtModulus(p0, p1)
         self.transform = NumberTheoreticTransform(self.modulus, self.degree)
 
@@ -113,9 +98,9 @@ class ClientKeys:
         generator = seal.KeyGenerator(context.seal)
         public = seal.PublicKey()
         generator.create_public_key(public)
-        shape = (3, context.degree)  # modulo p0, p1 and SEAL's special prime
-        self._public = _words(public, _CIPHERTEXT_FIELDS).reshape(2, *shape)[:, :2].copy()
-        self._secret = _words(generator.secret_key(), _PLAINTEXT_FIELDS).reshape(shape)[:2].copy()
+        # Modulo p0 and p1; the third is SEAL's special prime.
+        self._public = ciphertext_words(public, context.degree)[:, :2].copy()
+        self._secret = plaintext_words(generator.secret_key()).reshape(3, context.degree)[:2].copy()
 
     def public_key(self) -> RingArray:
         """Return the public key (e - a s, a) modulo Q: residues (2, 2, N) in NTT form."""
@@ -254,20 +239,3 @@ def check_residues(residues: RingArray, modulus: CrtModulus, what: str) -> RingA
     if np.any(residues >= modulus.primes[:, None]):
         raise ProtocolError(f"{what}: expected residues below {modulus.p0} and {modulus.p1}, got a larger one")
     return residues
-
-
-def _words(value: object, fields: struct.Struct) -> RingArray:
-    """Return the words of a SEAL object's polynomials, by its documented serialisation into an anonymous file."""
-    descriptor = os.memfd_create("hybridface")
-    try:
-        value.save(f"/proc/self/fd/{descriptor}")  # type: ignore[attr-defined]
-        raw = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    finally:
-        os.close(descriptor)
-    _, _, _, _, mode, _, size = _SEAL_HEADER.unpack_from(raw)
-    if size != len(raw):
-        raise ProtocolError(f"SEAL wrote {len(raw)} bytes where its header says {size}")
-    body = raw[_SEAL_HEADER.size :]
-    if mode != _NO_COMPRESSION:
-        body = zstandard.ZstdDecompressor().decompressobj().decompress(body)
-    return np.frombuffer(body, dtype=np.uint64, offset=fields.size + _ARRAY_FIELDS)

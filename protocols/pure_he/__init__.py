@@ -1,7 +1,7 @@
 """Verification under encryption from end to end: the server computes the whole network on ciphertexts, alone.
 
 From the ground up: `parameters` (primes, levels) -> `weights` (the network) -> `packing` (slots and diagonals, numpy
-only) -> `circuit` (levels, scales, keys needed) -> `residues`, `seal_format` -> `keys` (client), `evaluation_keys`
+only) -> `circuit` (levels, scales, keys needed) -> `residues` -> `keys` (client), `evaluation_keys`
 (server) -> `evaluator` -> `answer` -> `protocol`. After CryptoFace (arXiv 2509.00332), without its bootstrapping.
 """
 

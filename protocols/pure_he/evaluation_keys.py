@@ -15,9 +15,9 @@ from protocols.pure_he.circuit import Circuit
 from protocols.pure_he.keys import galois_element, key_primes, wire_bytes
 from protocols.pure_he.parameters import PureHeContext
 from protocols.pure_he.residues import expand_uniform, unpack
-from protocols.pure_he.seal_format import ciphertext_from_words, public_key_from_words, switching_key_from_words
 from protocols.randomness import KEY_BYTES
 from protocols.ring import RingArray
+from protocols.seal_format import ciphertext_from_words, public_key_from_words, switching_key_from_words
 
 __all__ = ["EvaluationKeys", "ciphertext_of_message", "message_sizes"]
 
@@ -45,14 +45,14 @@ class EvaluationKeys:
         if set(rotations) != set(circuit.rotation_keys):
             raise ProtocolError(f"expected keys for rotations {sorted(circuit.rotation_keys)}, got {sorted(rotations)}")
         words = _words(public, list(context.primes), 1, degree, "public key")
-        self.public = public_key_from_words(context, words[0])
+        self.public = public_key_from_words(context.seal, words[0])
         words = _switching_key(circuit, relinearisation, circuit.relinearisation_primes, "relinearisation key")
-        self.relinearisation = switching_key_from_words(context, seal.RelinKeys, 1, 0, words)
+        self.relinearisation = switching_key_from_words(context.seal, seal.RelinKeys, 1, 0, words)
         self.rotations: dict[int, seal.GaloisKeys] = {}
         for step, primes in circuit.rotation_keys.items():
             words = _switching_key(circuit, rotations[step], primes, f"key of rotation {step}")
             index = galois_element(step, degree) >> 1
-            self.rotations[step] = switching_key_from_words(context, seal.GaloisKeys, degree, index, words)
+            self.rotations[step] = switching_key_from_words(context.seal, seal.GaloisKeys, degree, index, words)
 
 
 def message_sizes(circuit: Circuit) -> dict[str, int]:
@@ -72,7 +72,7 @@ def ciphertext_of_message(context: PureHeContext, message: NDArray[np.uint8], sc
     """
     primes = list(context.data_primes(context.fresh))
     words = _words(message, primes, 1, context.degree, "encrypted input")
-    return ciphertext_from_words(context, words[0], scale)
+    return ciphertext_from_words(context.seal, context.parms_id(context.fresh), words[0], scale)
 
 
 def _switching_key(circuit: Circuit, message: NDArray[np.uint8], primes: int, what: str) -> RingArray:

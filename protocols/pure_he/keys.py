@@ -14,14 +14,9 @@ from numpy.typing import NDArray
 from protocols.errors import ParameterError
 from protocols.pure_he.circuit import Circuit
 from protocols.pure_he.residues import expand_uniform, multiply_mod, pack, packed_bytes, subtract_mod, sum_mod
-from protocols.pure_he.seal_format import (
-    ciphertext_from_words,
-    ciphertext_words,
-    plaintext_words,
-    switching_key_words,
-)
 from protocols.randomness import KEY_BYTES
 from protocols.ring import RingArray
+from protocols.seal_format import ciphertext_from_words, ciphertext_words, plaintext_words, switching_key_words
 
 __all__ = ["PureHeKeys", "galois_element", "key_primes", "wire_bytes"]
 
@@ -90,11 +85,12 @@ class PureHeKeys:
         """
         q0, degree = self.context.primes[0], self.context.degree
         c0 = np.full(degree, constant, dtype=np.uint64)  # the NTT form of a constant
-        ciphertext = ciphertext_from_words(self.context, np.stack([c0, c1])[:, None], self.circuit.answer_scale)
+        words, scale = np.stack([c0, c1])[:, None], self.circuit.answer_scale
+        ciphertext = ciphertext_from_words(self.context.seal, self.context.parms_id(1), words, scale)
         plain = seal.Plaintext()
         self._decryptor.decrypt(ciphertext, plain)
         value = sum_mod(plaintext_words(plain), q0) * pow(degree, -1, q0) % q0
-        return (value - q0 if value > q0 // 2 else value) / self.circuit.answer_scale
+        return (value - q0 if value > q0 // 2 else value) / scale
 
     def _switching_key(self, keys: object, primes: int) -> NDArray[np.uint8]:
         words = switching_key_words(keys, self.context.degree)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import tenseal.sealapi as seal
 
 from protocols.errors import ParameterError
+from protocols.seal_context import seal_context
 
 __all__ = ["PureHeContext", "PureHeParameters"]
 
@@ -72,16 +73,7 @@ class PureHeContext:
 
     def __init__(self, parameters: PureHeParameters | None = None) -> None:
         self.parameters = parameters or PureHeParameters()
-        encryption = seal.EncryptionParameters(seal.SCHEME_TYPE.CKKS)
-        try:
-            encryption.set_poly_modulus_degree(self.degree)
-            encryption.set_coeff_modulus(seal.CoeffModulus.Create(self.degree, self.parameters.prime_bits))
-        except (ValueError, RuntimeError) as error:
-            raise ParameterError(f"SEAL refuses {self.parameters}: {error}") from error
-        self.seal = seal.SEALContext(encryption, True, seal.SEC_LEVEL_TYPE.TC128)
-        if not self.seal.parameters_set():
-            raise ParameterError(f"SEAL refuses {self.parameters} at 128 bits: {self.seal.parameters_error_message()}")
-        self.primes = tuple(int(modulus.value()) for modulus in encryption.coeff_modulus())
+        self.seal, self.primes = seal_context(self.parameters)
         """q0, ..., q_L and the special prime."""
         self._parms_ids = self._chain()
 

@@ -14,7 +14,6 @@ import tenseal.sealapi as seal
 import zstandard
 
 from protocols.errors import ProtocolError
-from protocols.pure_he.parameters import PureHeContext
 from protocols.ring import RingArray
 
 __all__ = [
@@ -76,11 +75,11 @@ def _wrapped(*parts: bytes | memoryview) -> list[bytes | memoryview]:
     return [_HEADER.pack(*_version(), _NO_COMPRESSION, 0, size), *parts]
 
 
-def _load(value: _Loaded, context: PureHeContext, parts: Sequence[bytes | memoryview]) -> _Loaded:
+def _load(value: _Loaded, context: seal.SEALContext, parts: Sequence[bytes | memoryview]) -> _Loaded:
     def load(path: str, descriptor: int) -> None:
         with open(descriptor, "wb", closefd=False) as file:
             file.writelines(parts)
-        value.load(context.seal, path)  # type: ignore[attr-defined]
+        value.load(context, path)  # type: ignore[attr-defined]
 
     try:
         _in_memory(load)
@@ -107,19 +106,23 @@ def _ciphertext_parts(parms_id: Sequence[int], words: RingArray, scale: float) -
     return _wrapped(fields, *_wrapped(_WORD.pack(words.size), data))
 
 
-def ciphertext_from_words(context: PureHeContext, words: RingArray, scale: float) -> seal.Ciphertext:
+def ciphertext_from_words(
+    context: seal.SEALContext, parms_id: Sequence[int], words: RingArray, scale: float
+) -> seal.Ciphertext:
     """Return a ciphertext of polynomials (polynomials, primes left, N) in NTT form.
+
+    Args:
+        parms_id: SEAL's name of the level with these primes left.
 
     Raises:
         ProtocolError: SEAL does not take them.
     """
-    parts = _ciphertext_parts(context.parms_id(words.shape[1]), words, scale)
-    return _load(seal.Ciphertext(), context, parts)
+    return _load(seal.Ciphertext(), context, _ciphertext_parts(parms_id, words, scale))
 
 
-def public_key_from_words(context: PureHeContext, words: RingArray) -> seal.PublicKey:
+def public_key_from_words(context: seal.SEALContext, words: RingArray) -> seal.PublicKey:
     """Return a public key of polynomials (2, primes, N), the special prime last."""
-    return _load(seal.PublicKey(), context, _ciphertext_parts(context.seal.key_parms_id(), words, 1.0))
+    return _load(seal.PublicKey(), context, _ciphertext_parts(context.key_parms_id(), words, 1.0))
 
 
 def switching_key_words(keys: Any, degree: int) -> RingArray:
@@ -141,14 +144,14 @@ def switching_key_words(keys: Any, degree: int) -> RingArray:
 
 
 def switching_key_from_words(
-    context: PureHeContext, kind: type[_Loaded], entries: int, index: int, words: RingArray
+    context: seal.SEALContext, kind: type[_Loaded], entries: int, index: int, words: RingArray
 ) -> _Loaded:
     """Return SEAL's object of a kind (`RelinKeys`, `GaloisKeys`) with one key: (parts, 2, primes, N) at an index.
 
     Args:
         entries: how many keys an object of that kind has room for.
     """
-    parms_id = context.seal.key_parms_id()
+    parms_id = context.key_parms_id()
     parts: list[bytes | memoryview] = [_PARMS_ID.pack(*parms_id), _WORD.pack(entries), _WORD.pack(0) * index]
     parts.append(_WORD.pack(len(words)))
     for part in words:
