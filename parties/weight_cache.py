@@ -18,6 +18,7 @@ import mmap
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from io import BufferedReader
@@ -40,6 +41,8 @@ _HEADER_BYTES = 1 << 16
 _SUFFIX = ".weights"
 _KEPT_FILES = 4
 _ALIGNMENT = mmap.ALLOCATIONGRANULARITY
+_LOCK_SECONDS = 60.0
+_FIRST_SLEEP, _LONGEST_SLEEP = 0.001, 0.25
 
 _Layers = dict[str, tuple[int, tuple[int, ...]]]
 """Where a layer's polynomials are in the file, and their shape, by name."""
@@ -96,7 +99,7 @@ class EncodedWeights:
         """Open the file of these weights and plans; encode them first if there is none, or a damaged one.
 
         Raises:
-            OSError: the directory cannot be written.
+            OSError: the directory cannot be written, or another process held its lock for a minute (`TimeoutError`).
         """
         key = _key(context, plans, weights)
         path = directory / f"{key}{_SUFFIX}"
@@ -139,13 +142,30 @@ def _key(context: CkksContext, plans: Mapping[str, ConvPlan], weights: Weights) 
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time look for a file and write it; the lock goes with the process that holds it."""
+    """Let one process at a time look for a file and write it; the lock goes with the process that holds it.
+
+    Raises:
+        TimeoutError: the lock was not free within a minute; who holds it may have been stopped.
+    """
     descriptor = os.open(directory, os.O_RDONLY)
+    deadline, pause = time.monotonic() + _LOCK_SECONDS, _FIRST_SLEEP
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"expected the lock of the weights' cache within {_LOCK_SECONDS:g} s")
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_SLEEP)
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _encode(
@@ -230,7 +250,7 @@ def layer_polynomials(
     """Return, for a layer's name, what returns its weight polynomials: from the cache, or encoded into memory now.
 
     Args:
-        directory: of the cache; None, or one that cannot be written, to hold the polynomials in memory.
+        directory: of the cache; None, or one that cannot be written or stays locked, to hold the polynomials in memory.
     """
     if directory is not None:
         try:

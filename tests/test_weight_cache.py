@@ -5,7 +5,11 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +322,65 @@ def test_without_a_folder_the_polynomials_are_in_memory(
         assert np.array_equal(source(name)(), value)
     assert encoded[-len(plans) :] == list(plans)
     assert not list(tmp_path.glob("full/*"))
+
+
+HOLD_LOCK = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_another_process(directory: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process holds the folder's lock until its standard input is closed."""
+    words = [sys.executable, "-c", HOLD_LOCK, str(directory)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_lock_that_is_never_free_is_given_up(
+    load: Load,
+    tmp_path: Path,
+    ring_context: CkksContext,
+    plans: dict[str, ConvPlan],
+    weights: Weights,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(weight_cache, "_LOCK_SECONDS", 0.1)
+    with held_by_another_process(tmp_path):
+        with pytest.raises(TimeoutError, match=r"^expected the lock of the weights' cache within 0\.1 s$"):
+            load()
+        source = layer_polynomials(tmp_path, ring_context, plans, weights)
+        for name, value in expected(ring_context, plans, weights).items():
+            assert np.array_equal(source(name)(), value)
+        assert list(tmp_path.iterdir()) == [], "written without the lock"
+    encoded: list[str] = []
+    load(encoded)
+    assert encoded == list(plans), "a lock goes with its process"
+
+
+def test_a_lock_is_waited_for(load: Load, plans: dict[str, ConvPlan], tmp_path: Path) -> None:
+    encoded: list[str] = []
+    opened: list[EncodedWeights] = []
+    with held_by_another_process(tmp_path) as holder:
+        waiting = threading.Thread(target=lambda: opened.append(load(encoded)))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert encoded == []
+        assert holder.stdin is not None
+        holder.stdin.close()
+        waiting.join(30.0)
+        assert not waiting.is_alive()
+    assert encoded == list(plans)
+    assert opened[0].path.exists()
 
 
 def test_two_sessions_share_a_file(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
