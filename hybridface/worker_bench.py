@@ -110,7 +110,7 @@ def _lead(model: str, runs: int, channels: list[Any], cache: Path | None, watch:
     source = layer_polynomials(cache, context, plans, loaded.weights or {})
     public_key = PublicKey(context, keys.public_key())
     own = {name: MaskedProducts(plan, public_key, source(name), watch) for name, plan in plans.items()}
-    pool = WorkerPool(channels, terms, plans, keys.public_key())
+    pool = WorkerPool(channels, terms, plans, public_key)
     pool.share(own)
     seconds = []
     begun: deque[Callable[[], Any]] = deque()

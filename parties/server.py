@@ -82,7 +82,7 @@ class ServerSession:
             client.send_document("plans", plans_document(plans))
             self._source = DealerServer(dealer)
             on_layer = _layer_progress(terms, on_progress)
-            self._workers = WorkerPool(workers, terms, plans, key) if workers else None
+            self._workers = WorkerPool(workers, terms, plans, public_key) if workers else None
             source = layer_polynomials(cache, context, plans, weights, on_layer)
             products = {name: MaskedProducts(plan, public_key, source(name)) for name, plan in plans.items()}
             if self._workers:

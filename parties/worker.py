@@ -15,14 +15,14 @@ from parties.pool import MAX_BATCH
 from parties.terms import Terms, agree, plans_document, plans_from_document
 from parties.weight_cache import layer_polynomials
 from protocols.channel import IDLE_SECONDS, Channel, printable, send_to_all
-from protocols.ckks import CkksContext, PublicKey
+from protocols.ckks import CkksContext, PublicKey, check_residues
 from protocols.conversion import MaskedCiphertexts, Upload
 from protocols.errors import ProtocolError
 from protocols.graph import Weights
 from protocols.linear import MaskedProducts, Multiply
 from protocols.network import OnLayer
 from protocols.packing import ConvPlan
-from protocols.ring import SHORT_BYTES, RingArray
+from protocols.ring import SHORT_BYTES
 
 __all__ = ["Worker", "WorkerPool"]
 
@@ -33,22 +33,22 @@ class WorkerPool:
     Args:
         channels: to the workers.
         terms, plans: of the session.
-        public_key: the client's, residues (2, 2, N).
+        public_key: the client's.
 
     Raises:
         ProtocolError: a worker has other terms. PeerLostError: it is gone, or could not read its weights.
     """
 
     def __init__(
-        self, channels: Sequence[Channel], terms: Terms, plans: Mapping[str, ConvPlan], public_key: RingArray
+        self, channels: Sequence[Channel], terms: Terms, plans: Mapping[str, ConvPlan], public_key: PublicKey
     ) -> None:
         self._channels, self._plans = channels, plans
         self._own: Mapping[str, MaskedProducts] | None = None
-        self._degree = terms.parameters.degree
+        self._context = public_key.context
         for channel in channels:
             agree(channel, terms)
             channel.send_document("plans", plans_document(plans))
-            channel.send("public key", public_key)
+            channel.send("public key", public_key.polynomials)
         for channel in channels:
             channel.receive("ready", np.uint8, (1,))
 
@@ -99,12 +99,11 @@ class WorkerPool:
         )
 
     def _receive(self, channel: Channel, plan: ConvPlan, items: int, groups: int) -> MaskedCiphertexts:
-        count = len(plan.output_indices)
-        return MaskedCiphertexts(
-            channel.receive("c1", np.uint8, (groups, items, SHORT_BYTES * self._degree)),
-            channel.receive("c0", np.uint8, (groups, items, SHORT_BYTES * count)),
-            channel.receive("mask", np.uint64, (groups, items, 2, count)),
-        )
+        count, degree = len(plan.output_indices), self._context.degree
+        c1 = channel.receive("c1", np.uint8, (groups, items, SHORT_BYTES * degree))
+        c0 = channel.receive("c0", np.uint8, (groups, items, SHORT_BYTES * count))
+        mask = channel.receive("mask", np.uint64, (groups, items, 2, count))
+        return MaskedCiphertexts(c1, c0, check_residues(mask, self._context.modulus, f"mask from {channel.peer}"))
 
 
 class Worker:

@@ -155,6 +155,11 @@ class PublicKey:
         self.context = context
         self._key = check_residues(polynomials, context.modulus, "the client's public key")
 
+    @property
+    def polynomials(self) -> RingArray:
+        """The key: residues (2, 2, N) in NTT form."""
+        return self._key
+
     def rerandomise(self, ciphertexts: RingArray) -> RingArray:
         """Add a fresh encryption of zero (b u + e0, a u + e1) to each, (b, a) the key, and leave NTT form.
 

@@ -27,7 +27,7 @@ from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.linear import MaskedProducts, encode_weights
 from protocols.network import layer_weights, plan_network
 from protocols.packing import ConvPlan
-from protocols.ring import RingArray, random_ring
+from protocols.ring import SHORT_BYTES, RingArray, random_ring
 
 GUARD_SECONDS = 30.0
 
@@ -112,15 +112,14 @@ def test_workers_return_what_the_server_alone_would(
     model: Model, terms: Terms, plans: dict[str, ConvPlan], start: Callable[..., Workers], count: int, shares: bool
 ) -> None:
     keys = ClientKeys(CkksContext())
-    public = keys.public_key()
     workers = start(count)
-    key = PublicKey(CkksContext(), public)
+    key = PublicKey(CkksContext(), keys.public_key())
     encoded = {
         name: encode_weights(key.context, plan, layer_weights(model.weights or {}, name, plan.shape)[0])
         for name, plan in plans.items()
     }
     own = {name: MaskedProducts(plan, key, lambda n=name: encoded[n]) for name, plan in plans.items()}  # type: ignore[misc]
-    pool = WorkerPool(workers.ends, terms, plans, public)
+    pool = WorkerPool(workers.ends, terms, plans, key)
     if shares:
         pool.share(own)
     assert min(plan.groups_out for plan in plans.values()) == 8 < 9, "a layer has fewer groups than there are workers"
@@ -138,22 +137,28 @@ def test_workers_return_what_the_server_alone_would(
 
 
 def test_uploads_are_answered_in_their_order_though_more_are_under_way(
-    model: Model, terms: Terms, plans: dict[str, ConvPlan], start: Callable[..., Workers], keys: ClientKeys
+    model: Model,
+    terms: Terms,
+    plans: dict[str, ConvPlan],
+    start: Callable[..., Workers],
+    keys: ClientKeys,
+    public_key: PublicKey,
 ) -> None:
     """Shared out at once, collected later, each with the numbers of its own upload."""
     workers = start(2)
-    pool = WorkerPool(workers.ends, terms, plans, keys.public_key())
-    key = PublicKey(CkksContext(), keys.public_key())
+    pool = WorkerPool(workers.ends, terms, plans, public_key)
     sent = [(name, upload(keys, plans[name], 1)) for name in ("conv", "fc", "conv")]
     collect = [pool.multiply(name)(received) for name, received in sent]
     for (name, received), answer in zip(sent, collect, strict=True):
         plan = plans[name]
-        polynomials = encode_weights(key.context, plan, layer_weights(model.weights or {}, name, plan.shape)[0])
-        alone = MaskedProducts(plan, key, lambda held=polynomials: held).run(received)  # type: ignore[misc]
+        polynomials = encode_weights(public_key.context, plan, layer_weights(model.weights or {}, name, plan.shape)[0])
+        alone = MaskedProducts(plan, public_key, lambda held=polynomials: held).run(received)  # type: ignore[misc]
         assert np.abs(decrypted(keys, plan, answer()) - decrypted(keys, plan, alone)).max() <= 2
 
 
-def test_a_worker_tells_its_stages(model: Model, terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys) -> None:
+def test_a_worker_tells_its_stages(
+    model: Model, terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys, public_key: PublicKey
+) -> None:
     server, mine = local_channels("server", "worker 0", GUARD_SECONDS)
     stages: list[str] = []
 
@@ -162,7 +167,7 @@ def test_a_worker_tells_its_stages(model: Model, terms: Terms, plans: dict[str, 
 
     thread = PartyThread("worker", work, (mine,))
     thread.start()
-    pool = WorkerPool([server], terms, plans, keys.public_key())
+    pool = WorkerPool([server], terms, plans, public_key)
     assert not stages
     pool.multiply("fc")(upload(keys, plans["fc"], 1))()
     pool.end()
@@ -234,7 +239,7 @@ def test_no_worker_holds_a_secret_key_or_a_template(
 # What a worker refuses
 
 
-def lead(end: Channel, terms: Terms, plans: dict[str, ConvPlan], public: RingArray) -> None:
+def lead(end: Channel, terms: Terms, plans: dict[str, ConvPlan], public: PublicKey) -> None:
     """Open a worker as the server does."""
     WorkerPool([end], terms, plans, public)
 
@@ -260,10 +265,10 @@ JOBS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: str(job)[:50])
 def test_jobs_that_a_worker_refuses(
-    terms: Terms, plans: dict[str, ConvPlan], public_key: PublicKey, keys: ClientKeys, start: Any, job: dict[str, Any]
+    terms: Terms, plans: dict[str, ConvPlan], public_key: PublicKey, start: Any, job: dict[str, Any]
 ) -> None:
     workers = start(1)
-    lead(workers.ends[0], terms, plans, keys.public_key())
+    lead(workers.ends[0], terms, plans, public_key)
     if not job:
         job = {"layer": 5}
     workers.ends[0].send_document("job", job)
@@ -276,11 +281,11 @@ def test_jobs_that_a_worker_refuses(
 
 
 def test_a_worker_takes_a_whole_batch_and_no_more(
-    terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys, start: Callable[..., Workers]
+    terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys, public_key: PublicKey, start: Callable[..., Workers]
 ) -> None:
     plan = plans["fc"]
     workers = start(1)
-    pool = WorkerPool(workers.ends, terms, plans, keys.public_key())
+    pool = WorkerPool(workers.ends, terms, plans, public_key)
     sent = upload(keys, plan, MAX_BATCH)
     assert pool.multiply("fc")(sent)().c1.shape[:2] == (plan.groups_out, MAX_BATCH * plan.tile_count)
     more = dataclasses.replace(sent, c0=np.concatenate([sent.c0, sent.c0[:, :1]], axis=1))
@@ -289,25 +294,53 @@ def test_a_worker_takes_a_whole_batch_and_no_more(
 
 
 def test_an_upload_that_is_no_residues(
-    terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys, start: Callable[..., Workers]
+    terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys, public_key: PublicKey, start: Callable[..., Workers]
 ) -> None:
     workers = start(2)
-    pool = WorkerPool(workers.ends, terms, plans, keys.public_key())
+    pool = WorkerPool(workers.ends, terms, plans, public_key)
     sent = upload(keys, plans["conv"], 1)
     with pytest.raises(PeerLostError, match=r"^worker 0 ended: "):
         pool.multiply("conv")(dataclasses.replace(sent, c0=np.full_like(sent.c0, 255)))()
     assert isinstance(workers.threads[0].error, ProtocolError)
 
 
+@pytest.mark.parametrize(("plane", "place"), [(0, 0), (1, -1)])
+def test_a_mask_of_a_hostile_worker_that_is_no_residues(
+    terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys, public_key: PublicKey, plane: int, place: int
+) -> None:
+    """A worker that answers in the right shapes, with one residue that is its prime instead of below it."""
+    server, worker = local_channels("server", "worker 0", GUARD_SECONDS)
+    worker.send_document("terms", terms.document())
+    worker.send("ready", np.ones(1, dtype=np.uint8))
+    pool = WorkerPool([server], terms, plans, public_key)
+    plan, primes = plans["fc"], public_key.context.modulus.primes
+    collect = pool.multiply("fc")(upload(keys, plan, 1))
+    count = len(plan.output_indices)
+    mask = np.tile((primes - np.uint64(1))[:, None], (plan.groups_out, 1, 1, count))
+
+    def answer(mask: RingArray) -> None:
+        worker.send("c1", np.zeros((plan.groups_out, 1, SHORT_BYTES * plan.degree), dtype=np.uint8))
+        worker.send("c0", np.zeros((plan.groups_out, 1, SHORT_BYTES * count), dtype=np.uint8))
+        worker.send("mask", mask)
+
+    answer(mask)
+    assert np.array_equal(collect().mask, mask), "the largest residues there are"
+    again = pool.multiply("fc")(upload(keys, plan, 1))
+    mask[place, 0, plane, place] += np.uint64(1)
+    answer(mask)
+    with pytest.raises(ProtocolError, match=r"^mask from worker 0: expected residues below "):
+        again()
+
+
 @pytest.mark.parametrize("changed", ["threshold", "graph"])
 def test_a_worker_with_other_terms(
-    model: Model, terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys, start: Any, changed: str
+    model: Model, terms: Terms, plans: dict[str, ConvPlan], public_key: PublicKey, start: Any, changed: str
 ) -> None:
     graph = hf.load_model("dlib-resnet29", weights=False).graph
     other = Terms(model.graph, 0.25) if changed == "threshold" else Terms(graph, model.threshold)
     workers = start(1, terms=other)
     with pytest.raises(ProtocolError, match=r"^the peers disagree on (threshold|model): .*, the worker 0 has "):
-        lead(workers.ends[0], terms, plans, keys.public_key())
+        lead(workers.ends[0], terms, plans, public_key)
     (error,) = workers.errors()
     assert isinstance(error, ProtocolError)
 
@@ -324,13 +357,13 @@ def test_a_worker_refuses_plans_that_do_not_fit(
 
 
 def test_a_worker_without_weights_tells_the_server_only_that(
-    model: Model, terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys
+    model: Model, terms: Terms, plans: dict[str, ConvPlan], public_key: PublicKey
 ) -> None:
     server, worker = local_channels("server", "worker 0", GUARD_SECONDS)
     thread = PartyThread("worker", lambda: Worker(worker, terms, {}, Path("/dev/null/none")), (worker,))
     thread.start()
     with pytest.raises(PeerLostError, match=r"^worker 0 ended: expected weights for conv, got none$"):
-        lead(server, terms, plans, keys.public_key())
+        lead(server, terms, plans, public_key)
     thread.join(GUARD_SECONDS)
     assert isinstance(thread.error, ParameterError)
 
@@ -355,10 +388,10 @@ def test_a_worker_that_dies_ends_the_session(
     assert isinstance(threads[0].error, PeerLostError)
 
 
-def test_a_worker_that_is_silent_is_given_up(terms: Terms, plans: dict[str, ConvPlan], keys: ClientKeys) -> None:
+def test_a_worker_that_is_silent_is_given_up(terms: Terms, plans: dict[str, ConvPlan], public_key: PublicKey) -> None:
     server, worker = local_channels("server", "worker 0", 0.2)
     worker.send_document("terms", terms.document())
     with pytest.raises(PeerLostError, match=r"^expected a message from worker 0 within 0.2 s"):
-        lead(server, terms, plans, keys.public_key())
+        lead(server, terms, plans, public_key)
     agree(worker, terms)
     assert worker.receive_document("plans") == plans_document(plans)
