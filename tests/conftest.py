@@ -1,16 +1,19 @@
-"""Keys, made once: a client's, and the public key as the server holds it; SEAL with the same secret; tiny sessions.
+"""Keys, made once: a client's, and the server's public key; SEAL with the same secret; tiny sessions; a command line.
 
 Caches go to a temporary folder, also those of the processes that tests start: the user's own are never touched.
 """
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import GUARD_SECONDS, Chip, Ends, SealReference, keys_and_generator
+from helpers import GUARD_SECONDS, Chip, Done, Ends, SealReference, keys_and_generator
 
 import hybridface as hf
+from hybridface import cli
 from hybridface.models import Model
 from parties.local import PartyThread, local_channels
 from parties.server import ServerSession
@@ -97,3 +100,23 @@ def start() -> Iterator[Callable[..., Ends]]:
         for channel in channels:
             channel.close()
         thread.join(GUARD_SECONDS)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run the command line in this process, which saves the time of its imports; ranks are processes all the same."""
+    monkeypatch.chdir(Path(__file__).resolve().parent.parent)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def main(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["hybridface", *arguments])
+        status: Any = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code
+        out, errors = capfd.readouterr()
+        return int(status or 0), out, errors
+
+    return main

@@ -41,6 +41,9 @@ GUARD_SECONDS = 30.0
 
 Chip = NDArray[np.uint8]
 
+Done = tuple[int, str, str]
+"""How a command ended: its exit status, standard output, standard error."""
+
 
 def assert_uniform(values: Any, bound: int, bins: int | None = None) -> None:
     """Chi-squared test that `values` are uniform on [0, bound), in equal `bins` (by default one per value)."""

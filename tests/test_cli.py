@@ -1,58 +1,27 @@
-"""The command line: help, exit statuses, JSON, one-line errors, and the options as they reach the three ranks."""
+"""The command line: help, exit statuses, JSON, and one-line errors."""
 
 import json
-import os
 import subprocess
 import sys
-from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from helpers import save_chips
+from helpers import Done, save_chips
 from PIL import Image
 
 from hybridface import cli, run
-from hybridface.errors import RunError
 from hybridface.evaluate import EvaluationReport
 from hybridface.models import load_model
-from hybridface.modes import Mode
 from hybridface.photos import photo_path
-from hybridface.run import Outcome, ProgressBars, run_parties
+from hybridface.run import Outcome
 from parties.cost import CostReport, StageCost
-from parties.weight_cache import cache_directory
-from protocols.matching import Reveal
 from protocols.network import convolution_shapes
-from protocols.network_profile import MOBILE, NONE, WAN
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD_SECONDS = 120.0
 TINY = ["--model", "tiny-test", "--aligned"]
-
-Done = tuple[int, str, str]
-"""Exit status, standard output, standard error."""
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run the command line in this process, which saves the time of its imports; ranks are processes all the same."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def main(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["hybridface", *arguments])
-        status: Any = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code
-        out, errors = capfd.readouterr()
-        return int(status or 0), out, errors
-
-    return main
 
 
 def command(*arguments: str) -> Done:
@@ -203,6 +172,16 @@ def test_several_faces(call: Callable[..., Done], photos: dict[str, str]) -> Non
     assert_one_line(done, "client: two.png: expected one face, found 2")
 
 
+@pytest.mark.parametrize("arguments", [("verify", "a", "a"), ("bench", "verify"), ("party", "dealer")], ids=" ".join)
+def test_an_unknown_network(
+    call: Callable[..., Done], photos: dict[str, str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(run, "find_mpiexec", lambda: pytest.fail("a rank was started"))
+    words = [photos["a"] if word == "a" else word for word in arguments]
+    message = "expected a network named none, lan, wan or mobile, got 'lte'"
+    assert_one_line(call(*words, "--network", "lte"), message)
+
+
 # Results
 
 
@@ -268,227 +247,6 @@ def test_evaluate_passes_its_options_on(call: Callable[..., Done], monkeypatch: 
     assert status == 0
     assert [line.split() for line in out.splitlines()[1:]] == [["pairs", "3"], ["accuracy", "0.5"]]
     assert seen[1] == (Path("i"), Path("p"), "dlib-resnet29", 0, 0, 0, 2, True)
-
-
-# What reaches the ranks
-
-Options = namedtuple(
-    "Options",
-    "model photos aligned enrolled repeat reveal events timeout network batch pool pause cache mode max_answers",
-)
-STOPPED = "not started"
-
-
-@pytest.fixture
-def ranks(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Options]]:
-    """Return what each rank is told to do by a command, by reading the ranks' own command lines."""
-
-    def told(*arguments: str) -> dict[str, Options]:
-        lines: list[list[str]] = []
-
-        def mpiexec_command(programs: list[list[str]], mpiexec: str) -> list[str]:
-            lines.extend(programs)
-            raise FileNotFoundError(STOPPED)
-
-        party = ModuleType("hybridface.party")
-        options: dict[str, Options] = {}
-        party.PartyOptions = Options  # type: ignore[attr-defined]
-        party.run_party = lambda role, given: options.update({role.value: given}) or 0  # type: ignore[attr-defined]
-        monkeypatch.setattr(run, "mpiexec_command", mpiexec_command)
-        assert call(*arguments)[::2] == (2, f"hybridface: {STOPPED}\n")
-        monkeypatch.setitem(sys.modules, "hybridface.party", party)
-        for line in lines:
-            assert line[:3] == [sys.executable, "-m", "hybridface"]
-            status, _, errors = call(*line[3:])
-            assert (status, errors) == (0, ""), line
-        return options
-
-    return told
-
-
-def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
-    a, b = photos["a"], photos["same"]
-    options = ranks("verify", a, b, *TINY, "--quiet", "--reveal", "both", "--enrolled", "--timeout", "7")
-    assert list(options) == ["client", "server", "dealer"]
-    client, server, dealer = options.values()
-    assert client[1:] == (
-        (Path(a), Path(b)),
-        True,
-        True,
-        1,
-        Reveal.BOTH,
-        True,
-        7.0,
-        NONE,
-        1,
-        0,
-        0.0,
-        cache_directory(),
-        Mode.HYBRID,
-        50,
-    )
-    assert (server.photos, server.reveal, server.events, server.timeout) == ((), Reveal.BOTH, True, 7.0)
-    assert (dealer.photos, dealer.events) == ((), True)
-    models = client.model(), server.model()
-    assert [model.name for model in models] == ["tiny-test", "tiny-test"]
-    assert models[0].weights is None, "the client has read the weights"
-    assert models[1].weights is not None
-
-
-def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, Options]]) -> None:
-    client = ranks("bench", "verify", "--quiet", "--runs", "3", "--model", "tiny-test")["client"]
-    portraits = tuple(photo_path(f"person_b_{i}.jpg") for i in (1, 2))
-    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3)
-    assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE, *run)
-
-
-def test_a_network_reaches_all_three_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
-    told = ranks("verify", photos["a"], photos["same"], *TINY, "--quiet", "--network", "wan")
-    assert [(role, options.network) for role, options in told.items()] == [
-        ("client", WAN),
-        ("server", WAN),
-        ("dealer", WAN),
-    ]
-    told = ranks("bench", "verify", "--quiet", "--model", "tiny-test", "--network", "mobile")
-    assert [options.network for options in told.values()] == [MOBILE] * 3
-
-
-def test_a_mode_reaches_its_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
-    told = ranks("verify", photos["a"], photos["same"], "--aligned", "--quiet", "--mode", "pure-he")
-    assert [(role, options.mode) for role, options in told.items()] == [
-        ("client", Mode.PURE_HE),
-        ("server", Mode.PURE_HE),
-    ]
-    assert [options.model().name for options in told.values()] == ["patchnet"] * 2
-    assert told["client"].model().patch_weights is None
-    assert told["server"].model().patch_weights is not None
-    told = ranks("bench", "verify", "--quiet", "--runs", "70", "--mode", "pure-he")
-    assert [options.max_answers for options in told.values()] == [70, 70]
-
-
-@pytest.mark.parametrize("arguments", [("verify", "a", "a"), ("bench", "verify"), ("party", "dealer")], ids=" ".join)
-def test_an_unknown_network(
-    call: Callable[..., Done], photos: dict[str, str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
-) -> None:
-    monkeypatch.setattr(run, "find_mpiexec", lambda: pytest.fail("a rank was started"))
-    words = [photos["a"] if word == "a" else word for word in arguments]
-    message = "expected a network named none, lan, wan or mobile, got 'lte'"
-    assert_one_line(call(*words, "--network", "lte"), message)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "two words.png",
-        'it\'s [b]"é".png',
-        "--events.png",
-    ],
-)
-def test_names_of_photos_are_only_names(
-    ranks: Callable[..., dict[str, Options]],
-    photos: dict[str, str],
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)  # after `call` has gone elsewhere
-    Path(name).write_bytes(Path(photos["a"]).read_bytes())
-    client = ranks("verify", *TINY, "--quiet", "--", name, photos["same"])["client"]
-    assert client.photos == (Path(name), Path(photos["same"]))
-
-
-# What comes back from the ranks
-
-
-def say(*events: dict[str, Any] | str, status: int = 0, then: str = "") -> list[str]:
-    """Return a command that prints events, as mpiexec would pass them on."""
-    lines = [event if isinstance(event, str) else json.dumps(event) for event in events]
-    program = f"import sys, time, os\nprint({chr(10).join(lines)!r}, flush=True)\n{then}\nsys.exit({status})"
-    return [sys.executable, "-c", program]
-
-
-def outcome_of(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> Outcome:
-    monkeypatch.setattr(run, "mpiexec_command", lambda ranks, mpiexec: command)
-    return run_parties([Path("a"), Path("b")])
-
-
-RESULT = {"event": "result", "match": None, "cost": {}}
-
-
-def test_events_become_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = {"event": "memory", "role": "server", "peak_bytes": 5}
-    decision = {"event": "decision", "role": "server", "match": False}
-    noise = ["a warning of a library", "{", "[1]", '{"no": "event"}']
-    outcome = outcome_of(monkeypatch, say(*noise, RESULT, RESULT, decision, memory, status=1))
-    assert outcome.results == [{"match": None, "cost": {}}] * 2
-    assert (outcome.match, outcome.memory) == (False, {"server": 5})
-
-
-@pytest.mark.parametrize(
-    ("program", "message"),
-    [
-        (say(RESULT, status=3), r"^a party ended unexpectedly \(mpiexec's exit status 3\)$"),
-        (say(status=0), r"^a party ended unexpectedly \(mpiexec's exit status 0\)$"),
-        (
-            say(status=9, then="print('one\\nout of memory\\n', file=sys.stderr)"),
-            r"^a party ended unexpectedly \(mpiexec's exit status 9\): out of memory$",
-        ),
-        (
-            say(
-                {"event": "error", "role": "client", "message": "server ended: no disk", "from_peer": True},
-                {"event": "error", "role": "server", "message": "no disk"},
-                RESULT,
-            ),
-            r"^server: no disk$",
-        ),
-    ],
-    ids=["status", "silence", "last line", "first cause"],
-)
-def test_failures_become_one_line(monkeypatch: pytest.MonkeyPatch, program: list[str], message: str) -> None:
-    with pytest.raises(RunError, match=message):
-        outcome_of(monkeypatch, program)
-
-
-def test_an_mpiexec_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_END_SECONDS", 0.2)
-    with pytest.raises(RunError):
-        outcome_of(monkeypatch, say(RESULT, then="sys.stdout.flush(); os.close(1); time.sleep(60)"))
-
-
-def test_the_ranks_leave_standard_input_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, write = os.pipe()
-    os.write(write, b"the caller's next line")
-    os.close(write)
-    saved = os.dup(0)
-    os.dup2(read, 0)
-    answer = "print(json.dumps({'event': 'memory', 'role': 'client', 'peak_bytes': len(sys.stdin.read())}))"
-    try:
-        outcome = outcome_of(monkeypatch, say(RESULT, then=f"import json; {answer}"))
-    finally:
-        os.dup2(saved, 0)
-        os.close(saved)
-        os.close(read)
-    assert outcome.memory == {"client": 0}
-
-
-def test_progress_bars() -> None:
-    bars = ProgressBars(shown=False)
-
-    def progress(role: str, phase: str, stage: str, index: int, total: int) -> None:
-        bars({"event": "progress", "role": role, "phase": phase, "stage": stage, "index": index, "total": total})
-
-    with bars:
-        bars({"event": "memory", "role": "client", "peak_bytes": 1})
-        progress("client", "start", "keys and weights", 0, 1)
-        progress("server", "start", "weights of conv", 3, 9)
-        progress("client", "offline", "correlations", 1, 2)
-        progress("client", "online", "relu", 5, 16)
-        progress("client", "elsewhere", "relu", 5, 16)
-        tasks = {task.fields["phase"]: task for task in bars._progress.tasks}
-    assert list(tasks) == ["start", "offline", "online"]
-    assert (tasks["online"].completed, tasks["online"].total, tasks["online"].description) == (5, 16, "relu")
-    assert tasks["start"].completed == tasks["start"].total
-    assert tasks["offline"].completed == tasks["offline"].total == 2
 
 
 def test_outcome_as_text(capfd: pytest.CaptureFixture[str]) -> None:
