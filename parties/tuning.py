@@ -2,7 +2,7 @@
 
 Sleeps end when they should: the system may prolong a sleep by 50 us (its timer slack), as long as a message takes, so
 the slack is set to 1 us. Freed memory is kept: by default glibc gives large arrays back to the system at once, and the
-next array pays for fresh, zeroed pages (a quarter of the offline work). Where a call is missing, nothing happens.
+next array pays for fresh, zeroed pages. Where a call is missing, nothing happens.
 """
 
 import ctypes

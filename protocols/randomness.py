@@ -1,8 +1,8 @@
 """Random bytes in bulk: AES-256 in counter mode under a key from the system's CSPRNG, a fresh key for every draw.
 
-The system's generator alone gives some 0.3 GB a second, and one verification needs 0.1 GB; AES gives 4 GB a second.
-What hides behind these bytes rests on AES-256, as the correlations do already. The same keystream, under a public key
-("seed"), expands the random component of an encryption.
+One verification needs many random bytes, and the system's generator alone is slower: docs/SECURITY.md has commands that
+compare them. What hides behind these bytes rests on AES-256, as the correlations do already. The same keystream, under
+a public key ("seed"), expands the random component of an encryption.
 """
 
 import secrets
