@@ -249,6 +249,20 @@ def test_a_seed_expands_to_aes_in_counter_mode_with_rejection(primes: tuple[int,
         assert expand_seed(seed, modulus, 48)[0, plane].tolist() == expected
 
 
+def test_every_32_polynomials_of_a_seed_have_a_keystream_of_their_own() -> None:
+    """More than a chunk: the first bytes of the counter are the prime's number and the chunk's."""
+    modulus, seed, degree = CrtModulus(2**41 + 27, 2**40 + 15), bytes(range(32)), 16
+    expanded = expand_seed(seed, modulus, degree, 70)
+    for plane, prime in enumerate((modulus.p0, modulus.p1)):
+        mask = 2 ** (prime - 1).bit_length() - 1
+        for chunk, part in enumerate((slice(0, 32), slice(32, 64), slice(64, 70))):
+            counter = bytes([plane]) + chunk.to_bytes(7, "big") + bytes(8)
+            stream = Cipher(algorithms.AES(seed), modes.CTR(counter)).encryptor().update(bytes(8 * 2000))
+            tries = [int.from_bytes(stream[i : i + 8], "little") & mask for i in range(0, len(stream), 8)]
+            expected = [value for value in tries if value < prime][: expanded[part, plane].size]
+            assert expanded[part, plane].ravel().tolist() == expected
+
+
 @pytest.mark.parametrize(("shape", "dtype"), [((3, 2, 8), np.uint64), ((2, 16), np.uint64), ((2, 2, 16), np.int64)])
 def test_a_seed_is_not_expanded_into_other_room(shape: tuple[int, ...], dtype: Any) -> None:
     with pytest.raises(ParameterError, match="expected room"):

@@ -210,17 +210,24 @@ def test_the_same_input_never_looks_the_same(keys: ClientKeys, public_key: Publi
 def test_the_same_ciphertexts_are_answered_afresh(keys: ClientKeys, public_key: PublicKey) -> None:
     """Every mask and every encryption of zero is drawn when it is used, and kept nowhere."""
     server = CiphertextsToSharesServer(public_key)
-    ciphertexts = noiseless(keys, np.zeros((2, N), dtype=np.int64))
-    answers = [server.mask(ciphertexts.copy(), ALL) for _ in range(3)]
+    ciphertexts = noiseless(keys, np.zeros((4, N), dtype=np.int64)).reshape(2, 2, 2, 2, N)  # groups, items
+    answers = [server.mask(ciphertexts.copy(), ALL) for _ in range(2)]
     for part in ("c1", "c0", "mask"):
-        rows = np.concatenate([getattr(answer, part)[0] for answer in answers])
-        values = rows if part == "mask" else np.array([short_integers(row) for row in rows], dtype=object)
-        assert len(values) == 6
-        for i in range(6):
+        rows = [row for answer in answers for group in getattr(answer, part) for row in group]
+        values = rows if part == "mask" else [np.array(short_integers(row), dtype=object) for row in rows]
+        assert len(values) == 8
+        for i in range(8):
             for j in range(i):
                 assert not (values[i] == values[j]).any()
     assert set(vars(server)) == {"_key", "_context"}
     assert set(vars(public_key)) == {"_key", "context"}
+
+
+def test_masks_are_uniform_modulo_both_primes(keys: ClientKeys, public_key: PublicKey) -> None:
+    """Not only the integers below Q: numbers in half of every prime's range would look as even there."""
+    masked = CiphertextsToSharesServer(public_key).mask(noiseless(keys, np.zeros((8, N), dtype=np.int64)), ALL)
+    for plane, prime in enumerate((keys.context.modulus.p0, keys.context.modulus.p1)):
+        assert_uniform(masked.mask[:, :, plane], prime, bins=128)
 
 
 def test_the_server_sees_uniform_polynomials(keys: ClientKeys) -> None:

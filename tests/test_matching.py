@@ -11,7 +11,7 @@ from protocols import CLIENT, MpcParty, Reveal, encode, matching_requests, revea
 from protocols.channel import tag_of
 from protocols.comparison import interval_requests
 from protocols.errors import ParameterError, ProtocolError
-from protocols.matching import open_decisions
+from protocols.matching import open_decisions, reveal_matches
 
 THRESHOLD = 0.6
 BOUND = round(THRESHOLD**2 * 2**32)
@@ -176,6 +176,30 @@ def test_thresholds_out_of_range_are_refused(threshold: float) -> None:
 def test_other_than_one_distance_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ParameterError, match="expected one distance"):
         reveal_match(None, ring(np.zeros(shape)), THRESHOLD, Reveal.BOTH)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1, 1), (2, 3)])
+def test_distances_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ParameterError, match="expected distances and a threshold above 0"):
+        reveal_matches(None, ring(np.zeros(shape)), THRESHOLD, Reveal.BOTH)  # type: ignore[arg-type]
+
+
+def test_several_decisions_use_up_what_they_say() -> None:
+    """More than one word of a plane, so that the size of every correlation counts."""
+    count, dimension = 70, 4
+    first, second = np.random.default_rng(2).integers(-(2**15), 2**15, (2, count, dimension))
+
+    def side(party: MpcParty, a: Any, b: Any) -> Any:
+        party.correlations.prepare(matching_requests(dimension, count))
+        before = dealer_bytes(party)
+        matches = reveal_matches(party, squared_distance(party, a, b), THRESHOLD, Reveal.BOTH)
+        assert pool_is_empty(party)
+        assert dealer_bytes(party) == before
+        return matches
+
+    expected = (((first - second) ** 2).sum(axis=1) < BOUND).tolist()
+    assert 0 < sum(expected) < count
+    assert [list(matches) for matches in on_shares(side, ring(first), ring(second))] == [expected] * 2
 
 
 def test_the_roles_are_written_as_they_are_named() -> None:

@@ -1,5 +1,6 @@
 """CrypTen on our channel: its functions run, it is untouched outside a party, and nothing is pickled."""
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -95,6 +96,8 @@ def test_wrapping_keeps_the_share_as_it_is() -> None:
     for wrap in (arithmetic, binary):
         first, _ = on_shares(lambda party, wrap=wrap: to_ring(wrap(shares)))
         assert (first == shares).all()
+        wrap(shares).share.add_(1)
+        assert shares.tolist() == [0, 2**63, 2**64 - 1], "a share that may not be written is copied"
 
 
 def test_the_communicators_operations() -> None:
@@ -198,6 +201,16 @@ def test_a_party_is_of_one_thread_and_is_left_on_an_error() -> None:
     assert not crypten.communicator.is_initialized()
 
 
+def test_a_partys_own_randomness_has_no_known_seed() -> None:
+    party = MpcParty(CLIENT, local_channels("a", "b", 1)[0], correlations=None)  # type: ignore[arg-type]
+    draws = []
+    for _ in range(2):
+        with party:
+            generator = crypten.generators["local"][torch.device("cpu")]
+            draws.append(torch.randint(2**62, (4,), generator=generator))
+    assert not (draws[0] == draws[1]).any()
+
+
 def test_two_parties_in_one_thread_are_refused() -> None:
     first, second = (MpcParty(rank, local_channels("a", "b", 1)[0], None) for rank in (0, 1))  # type: ignore[arg-type]
     with first:
@@ -242,3 +255,17 @@ def test_an_override_of_the_configuration_is_the_partys_own() -> None:
         return iterations
 
     assert run_locally(client, server)[1] == crypten.config.cfg.functions.exp_iterations
+
+
+def test_a_party_takes_its_configuration_along() -> None:
+    """What an override leaves behind, in this thread, is gone with the party."""
+    party = MpcParty(CLIENT, local_channels("a", "b", 1)[0], correlations=None)  # type: ignore[arg-type]
+    with party, crypten.config.cfg.temp_override({"functions.exp_iterations": 3}):
+        assert crypten.config.cfg.functions.exp_iterations == 3
+    outside = crypten.config.cfg.config
+    other = copy.deepcopy(outside)
+    crypten.config.cfg.config = other
+    try:
+        assert crypten.config.cfg.config is other
+    finally:
+        crypten.config.cfg.config = outside
