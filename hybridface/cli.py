@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from hybridface.cli_bench import bench
+from hybridface.cli_eval import evaluation
 from hybridface.cli_plan import calibrate_machine, plan
 from hybridface.cli_train import train
 from hybridface.errors import ImageError
@@ -27,7 +28,6 @@ from hybridface.options import (
     EnrolledOption,
     JsonOption,
     LayersOption,
-    ModelOption,
     ModeModelOption,
     ModeOption,
     NetworkOption,
@@ -38,7 +38,6 @@ from hybridface.options import (
     WorkersOption,
     cache_options,
     cache_path,
-    show,
     width,
 )
 from hybridface.photos import photo_path
@@ -62,6 +61,7 @@ app = typer.Typer(
     help="Is this the same face? Asked between two organisations that do not show each other their data.",
 )
 app.add_typer(bench, name="bench")
+app.add_typer(evaluation, name="eval")
 app.command("calibrate")(calibrate_machine)
 app.command("plan")(plan)
 app.command("train")(train)
@@ -169,24 +169,6 @@ def party(
         max_answers,
     )
     raise typer.Exit(run_party(role, options))
-
-
-@app.command()
-def evaluate(
-    images: Annotated[Path, typer.Option("--images", help="LFW: a tar file or a folder, NAME/NAME_0001.jpg.")],
-    pairs: Annotated[Path, typer.Option("--pairs", help="Pairs in LFW's format.")],
-    protocol: Annotated[int, typer.Option("--protocol", min=0, help="Run so many random pairs for real.")] = 0,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Only the first pairs; 0 for all.")] = 0,
-    seed: Annotated[int, typer.Option("--seed", help="Chooses the random pairs.")] = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes for detection and emulation.")] = 2,
-    model: ModelOption = "dlib-resnet29",
-    as_json: JsonOption = False,
-) -> None:
-    """Accuracy on pairs: plaintext network (float64), fixed-point emulator, and the real protocol on some of them."""
-    from hybridface.evaluate import evaluate_pairs
-
-    report = evaluate_pairs(images, pairs, model, protocol, limit, seed, workers, shown=not as_json)
-    show(report.document(), lambda _: report.table(), as_json)
 
 
 def main() -> None:

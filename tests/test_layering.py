@@ -30,7 +30,7 @@ CONFINED = {
     },
     "numba": {"protocols/kernels.py"},
     "crypten": {"protocols/crypten_import.py"},
-    "PIL": {"hybridface/images.py", "hybridface/evaluate.py"},
+    "PIL": {"hybridface/images.py"},
     "_dlib_pybind11": {"hybridface/images.py"},
 }
 """Libraries that only some modules touch."""

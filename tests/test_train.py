@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from hybridface import cli
 from hybridface.errors import ImageError, ModelError
+from hybridface.lfw import alignment
 from hybridface.models import load_model
 from hybridface.models.patchnet import PatchNet, PatchShape, PatchWeights, cut, read_patchnet
 from hybridface.photos import photo_path
-from hybridface.train import accuracy, chips, distil, export, loop, losses, student, views
+from hybridface.train import accuracy, distil, export, loop, losses, student, views
 
 GRID = distil.patch_grid(32, 2, (0, 32))
 WIDTHS = (6, 4)
@@ -142,12 +143,6 @@ def test_views_are_faces_and_depend_on_the_seed_alone() -> None:
     assert not torch.equal(first, other)
 
 
-def test_threshold() -> None:
-    distances, same = np.array([0.1, 0.2, 0.9, 0.3, 0.25]), np.array([True, True, False, True, False])
-    assert accuracy.best_threshold(distances[:4], same[:4]) == pytest.approx(0.6)
-    assert accuracy.best_threshold(distances, same) == pytest.approx(0.225)
-
-
 def test_folds(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text(PAIRS)
@@ -207,7 +202,7 @@ def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monk
     model = load_model("patchnet", path=data / "net.npz")
     assert model.threshold == pytest.approx(shape.threshold**0.5)
 
-    monkeypatch.setattr(chips, "face_chips", lambda *_, **__: pytest.fail("faces were aligned twice"))
+    monkeypatch.setattr(alignment, "face_chips", lambda *_, **__: pytest.fail("faces were aligned twice"))
     status, out, _ = call(*options, "--output", data / "again.npz", "--quiet")
     assert status == 0
     assert "held out" in out

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
-from hybridface.evaluate import Pair, read_pairs
+from hybridface.lfw.pairs import Pair, read_folds
+from hybridface.lfw.statistics import best_threshold, decide
 
-__all__ = ["Accuracy", "Split", "best_threshold", "measure", "read_split"]
+__all__ = ["Accuracy", "Split", "measure", "read_split"]
 
 
 @dataclass(frozen=True)
@@ -57,28 +58,14 @@ def read_split(path: Path, held_out: Sequence[int]) -> Split:
     Raises:
         ImageError: the file has another format, or no such fold, or no other fold.
     """
-    pairs = read_pairs(path)
-    try:
-        folds, half = (int(word) for word in path.read_text().split("\n", 1)[0].split())
-    except ValueError as error:
-        raise ImageError(f"{path}: expected a header with folds and pairs, got {error}") from error
-    if len(pairs) != 2 * folds * half:
-        raise ImageError(f"{path}: expected {folds} folds of {2 * half} pairs, got {len(pairs)} pairs")
-    chosen = set(held_out)
-    if not chosen or not chosen < set(range(1, folds + 1)):
-        raise ImageError(f"expected some of the folds 1 to {folds} to hold out, got {sorted(chosen)}")
-    fold_of = [1 + index // (2 * half) for index in range(len(pairs))]
-    training = tuple(pair for pair, fold in zip(pairs, fold_of, strict=True) if fold not in chosen)
-    return Split(training, tuple(pair for pair, fold in zip(pairs, fold_of, strict=True) if fold in chosen))
-
-
-def best_threshold(distances: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
-    """Return the threshold under which most pairs are decided rightly, half way between two distances."""
-    order = np.argsort(distances)
-    sorted_distances, sorted_same = distances[order], same[order]
-    right: NDArray[np.int64] = np.cumsum(sorted_same) - np.cumsum(~sorted_same)
-    index = int(right.argmax())
-    return float(sorted_distances[index : index + 2].mean())
+    folds, chosen = read_folds(path), set(held_out)
+    known = folds.numbers
+    if not chosen or not chosen < set(known):
+        raise ImageError(f"expected some of the folds {known[0]} to {known[-1]} to hold out, got {sorted(chosen)}")
+    sides: tuple[list[Pair], list[Pair]] = ([], [])
+    for pair, fold in zip(folds.pairs, folds.fold_of.tolist(), strict=True):
+        sides[fold in chosen].append(pair)
+    return Split(tuple(sides[0]), tuple(sides[1]))
 
 
 def measure(embeddings: Mapping[str, NDArray[np.float64]], split: Split) -> Accuracy:
@@ -95,11 +82,11 @@ def _decide(
 ) -> tuple[float, float, float, tuple[float, float]]:
     distances, same = _distances(embeddings, split.training)
     threshold = best_threshold(distances, same)
-    training = float(np.mean((distances < threshold) == same))
+    training = decide(distances, same, threshold).accuracy
     distances, same = _distances(embeddings, split.held_out)
-    accepted = distances < threshold
-    errors = float(np.mean(accepted[~same])), float(np.mean(~accepted[same]))
-    return threshold, training, float(np.mean(accepted == same)), errors
+    held_out = decide(distances, same, threshold)
+    errors = held_out.false_accepts / max(1, int(np.sum(~same))), held_out.false_rejects / max(1, int(np.sum(same)))
+    return threshold, training, held_out.accuracy, errors
 
 
 def _distances(

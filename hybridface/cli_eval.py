@@ -1,0 +1,94 @@
+"""`hybridface eval`: how often the network, its arithmetic, and the protocols are right."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hybridface.images import FaceChoice
+from hybridface.lfw.evaluation import EvalMode
+from hybridface.options import CONTEXT, JsonOption, ModelOption, QuietOption, cache_path, show
+from protocols.errors import ParameterError
+
+__all__ = ["evaluation"]
+
+evaluation = typer.Typer(no_args_is_help=True, context_settings=CONTEXT, help="Measure accuracy on pairs of photos.")
+
+
+@evaluation.command("lfw")
+def eval_lfw(
+    images: Annotated[Path, typer.Option("--images", help="LFW: a tar file or a folder, NAME/NAME_0001.jpg.")],
+    pairs: Annotated[Path, typer.Option("--pairs", help="Pairs in LFW's format, with folds.")],
+    mode: Annotated[
+        EvalMode,
+        typer.Option("--mode", help="float64; fixed point bit by bit; or one of the protocols, on some pairs."),
+    ] = EvalMode.PLAIN,
+    model: ModelOption = "dlib-resnet29",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=0, help="So many random pairs; 0 for all.", show_default="all, 20 of a protocol"),
+    ] = None,
+    folds: Annotated[
+        str, typer.Option("--folds", help="Only these, like 7,8; thresholds then come from all the others.")
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random pairs.")] = 0,
+    face: Annotated[
+        FaceChoice, typer.Option("--face", help="Which of several faces counts; 'only' takes the photo's middle.")
+    ] = FaceChoice.CENTRE,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align and embed.")] = 2,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Folder for results and plot.", show_default="lfw-MODEL-MODE"),
+    ] = None,
+    cache: Annotated[
+        str,
+        typer.Option(
+            "--cache",
+            help="Folder for aligned faces and embeddings (biometric data, unencrypted); 'none' to keep nothing.",
+            show_default="~/.cache/hybridface",
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Accuracy by LFW's protocol: every fold is decided with the threshold that is best on the other folds.
+
+    Writes result.json, pairs.csv and roc.png. A run that was stopped goes on where it was.
+    """
+    from hybridface.lfw.evaluation import Options, evaluate
+    from hybridface.lfw.pairs import folds_from_text
+    from hybridface.lfw.report import accuracy_table, write_results
+
+    chosen = folds_from_text(folds) if folds else ()
+    folder = output or Path(f"lfw-{model}-{mode}")
+    _make_output(folder)
+    shown = not quiet and not as_json
+    with _cache(cache) as kept:
+        options = Options(images, pairs, kept, mode, model, limit, chosen, seed, face, workers, shown)
+        result = evaluate(options)
+    write_results(folder, result)
+    show(result.document, accuracy_table, as_json)
+
+
+def _make_output(folder: Path) -> None:
+    """Find out now, rather than after a long measurement."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ParameterError(f"expected a folder to write to, got {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise ParameterError(f"expected a folder to write to, got {folder}")
+
+
+@contextmanager
+def _cache(cache: str) -> Iterator[Path]:
+    folder = cache_path(cache)
+    if folder is not None:
+        yield folder / "lfw"
+        return
+    with tempfile.TemporaryDirectory(prefix="hybridface-") as temporary:
+        yield Path(temporary)

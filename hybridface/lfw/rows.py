@@ -1,0 +1,228 @@
+"""Arrays on disk that are filled row by row, by several processes, and that survive being killed.
+
+A row counts as done only when a file says so that is renamed into place after the row has been written out; whoever
+starts again does the others. What is kept here comes from faces, so the folder is its owner's alone (mode 0700).
+"""
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from hybridface.errors import RunError
+from protocols.errors import ParameterError
+
+__all__ = ["Field", "Rows", "Work", "fill", "private_folder"]
+
+_DONE = "done"
+_SAVE_SECONDS = 2.0
+
+Values = Mapping[str, Any]
+"""One row: a value or an array for every field."""
+
+Work = Callable[[Any], Values]
+"""Makes a row from an item. It can be pickled, and knows what to do by its own attributes."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of a row: its dtype and shape."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+
+class Rows:
+    """Arrays of `count` rows in a folder, mapped from disk.
+
+    Args:
+        folder: made if there is none; rows that are done in it are kept if the fields are the same.
+        count: of rows.
+        fields: by name, which is that of the file too.
+    """
+
+    def __init__(self, folder: Path, count: int, fields: Mapping[str, Field]) -> None:
+        self.folder, self.count, self.fields = private_folder(folder), count, dict(fields)
+        self.done: NDArray[np.bool_] = np.zeros(count, dtype=np.bool_)
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._open("r")
+
+    def missing(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of these rows that are not done."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        return wanted[~self.done[wanted]]
+
+    def __getitem__(self, field: str) -> NDArray[Any]:
+        """Return an array (count, ...), read-only; rows that are not done have any value."""
+        return self._arrays[field]
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Callable[[int, Values], None]]:
+        """Give a function that sets a row; what was set is saved every few seconds, and at the end whatever happens.
+
+        Raises:
+            ParameterError: another process is at it.
+        """
+        with _locked(self.folder):
+            self._open("r+")
+            saved = time.monotonic()
+
+            def put(row: int, values: Values) -> None:
+                nonlocal saved
+                for name, array in self._arrays.items():
+                    array[row] = values[name]
+                self.done[row] = True
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+
+            try:
+                yield put
+            finally:
+                self._save()
+                self._open("r")
+
+    def _open(self, mode: Any) -> None:
+        """Map the arrays; to write, make new ones unless these can be used."""
+        try:
+            done = np.load(self._path(_DONE), allow_pickle=False)
+            arrays = {name: self._mapped(name, mode) for name in self.fields}
+            if done.shape != (self.count,) or done.dtype != np.bool_:
+                raise ValueError(f"expected {self.count} rows, got {done.shape}")
+        except (OSError, ValueError, EOFError):
+            if mode == "r":
+                return
+            self._path(_DONE).unlink(missing_ok=True)
+            done, arrays = (
+                np.zeros(self.count, dtype=np.bool_),
+                {name: self._mapped(name, "w+") for name in self.fields},
+            )
+        self.done, self._arrays = done, arrays
+
+    def _mapped(self, name: str, mode: Any) -> NDArray[Any]:
+        field = self.fields[name]
+        expected = (self.count, *field.shape)
+        if mode == "w+":
+            return np.lib.format.open_memmap(self._path(name), "w+", np.dtype(field.dtype), expected)
+        array = np.load(self._path(name), mmap_mode=mode, allow_pickle=False)
+        if array.shape != expected or array.dtype != np.dtype(field.dtype):
+            raise ValueError(f"expected {field}, got {array.dtype} {array.shape}")
+        return array
+
+    def _save(self) -> None:
+        for array in self._arrays.values():
+            if isinstance(array, np.memmap):
+                array.flush()
+        temporary = self.folder / f"{_DONE}.part.npy"
+        np.save(temporary, self.done)
+        os.replace(temporary, self._path(_DONE))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+
+def fill(
+    rows: Rows,
+    wanted: Sequence[int] | NDArray[np.int64],
+    item: Callable[[int], Any],
+    work: Work,
+    workers: int,
+    title: str,
+    shown: bool,
+) -> None:
+    """Do those of the wanted rows that are not done, in order.
+
+    Args:
+        item: gives what a row is made from.
+        work: makes the row; in processes of its own if there are several workers.
+        title, shown: of the progress bar on standard error.
+
+    Raises:
+        RunError: a worker process has died. Whatever `work` raises. What was done before stays.
+    """
+    missing = rows.missing(wanted)
+    if not len(missing):
+        return
+    with rows.writing() as put, contextlib.closing(_results(work, map(item, missing.tolist()), workers)) as results:
+        before = len(wanted) - len(missing)
+        shown_results = track(
+            results, title, len(wanted), before, console=Console(stderr=True), disable=not shown, transient=True
+        )
+        for row, values in zip(missing.tolist(), shown_results, strict=True):
+            put(row, values)
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder that its owner alone can enter, also if it was there.
+
+    Raises:
+        ParameterError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise ParameterError(f"expected a folder to write to, got {folder}: {error.strerror}") from error
+    return folder
+
+
+def _results(work: Work, items: Iterator[Any], workers: int) -> Generator[Values]:
+    """Yield the rows in order; only a few more are in the making."""
+    if workers == 1:
+        yield from map(work, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _leave_with_parent) as pool:
+        pending: deque[Future[Values]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) > 4 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise RunError("a worker process has died; start again to go on where it stopped") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave_with_parent() -> None:
+    """Prepare a worker process: one thread for arithmetic, and an end when its parent is killed."""
+    import torch
+
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise ParameterError(f"expected one run at a time to fill {folder}, found another at it") from error
+    finally:
+        os.close(descriptor)

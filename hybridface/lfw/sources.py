@@ -1,0 +1,95 @@
+"""A collection of photos, in a folder or a tar file: what is in it without unpacking, and the photos when needed.
+
+Photos are named by their paths, NAME/NAME_0001.jpg in LFW; folders around all of them are not part of the name.
+"""
+
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from hybridface.errors import ImageError
+
+__all__ = ["PhotoSource", "open_photos"]
+
+_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """Photos in a folder or tar file.
+
+    Args:
+        path: of the folder or tar file.
+        around: the folders around all photos, as they stand before every name; "" if there are none.
+        sizes: bytes by name.
+    """
+
+    path: Path
+    around: str
+    sizes: Mapping[str, int] = field(repr=False)
+
+    def check(self, photos: Sequence[str]) -> None:
+        """Raise `ImageError` unless all these photos are here."""
+        missing = [photo for photo in photos if photo not in self.sizes]
+        if missing:
+            raise ImageError(f"{self.path}: expected every photo of the pairs, found no {missing[0]}")
+
+    @contextmanager
+    def folder(self, photos: Sequence[str]) -> Iterator[Path]:
+        """Give a folder in which these photos lie under their names; from a tar file, for the time being.
+
+        Raises:
+            ImageError: the tar file cannot be read.
+        """
+        if self.path.is_dir():
+            yield self.path / self.around
+            return
+        wanted = {self.around + photo for photo in photos}
+        with tempfile.TemporaryDirectory(prefix="hybridface-") as temporary:
+            with _reading(self.path), tarfile.open(self.path) as archive:
+                members = [member for member in archive if _name(member.name) in wanted]
+                archive.extractall(temporary, members, filter="data")
+            yield Path(temporary) / self.around
+
+
+def open_photos(path: Path) -> PhotoSource:
+    """Look at a folder or tar file of photos.
+
+    Raises:
+        ImageError: it is neither, or has no photos.
+    """
+    with _reading(path):
+        if path.is_dir():
+            found = {p.relative_to(path).as_posix(): p.stat().st_size for p in path.rglob("*") if p.is_file()}
+        else:
+            with tarfile.open(path) as archive:
+                found = {_name(member.name): member.size for member in archive if member.isfile()}
+    sizes = {name: size for name, size in sorted(found.items()) if PurePosixPath(name).suffix.lower() in _SUFFIXES}
+    if not sizes:
+        raise ImageError(f"{path}: expected photos, found none")
+    around = _around(list(sizes))
+    return PhotoSource(path, around, {name.removeprefix(around): size for name, size in sizes.items()})
+
+
+def _around(names: Sequence[str]) -> str:
+    """Return the folders that all names begin with, but never the last folder of all photos: that is a person's."""
+    depth = 0
+    parts = [name.split("/") for name in names]
+    while len({part[depth] for part in parts}) == 1 and min(len(part) for part in parts) > depth + 2:
+        depth += 1
+    return "".join(f"{part}/" for part in parts[0][:depth])
+
+
+def _name(member: str) -> str:
+    return PurePosixPath(member).as_posix()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise ImageError(f"{path}: expected a tar file or folder of photos, got {error}") from error
