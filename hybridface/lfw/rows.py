@@ -68,7 +68,10 @@ class Rows:
 
     def __getitem__(self, field: str) -> NDArray[Any]:
         """Return an array (count, ...), read-only; rows that are not done have any value."""
-        return self._arrays[field]
+        if field in self._arrays:
+            return self._arrays[field]
+        kind = self.fields[field]
+        return np.broadcast_to(np.zeros((), kind.dtype), (self.count, *kind.shape))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[int, Values], None]]:
@@ -157,7 +160,8 @@ def fill(
     missing = rows.missing(wanted)
     if not len(missing):
         return
-    with rows.writing() as put, contextlib.closing(_results(work, map(item, missing.tolist()), workers)) as results:
+    results = _results(work, map(item, missing.tolist()), min(workers, len(missing)))
+    with rows.writing() as put, contextlib.closing(results):
         before = len(wanted) - len(missing)
         shown_results = track(
             results, title, len(wanted), before, console=Console(stderr=True), disable=not shown, transient=True
