@@ -1,4 +1,4 @@
-"""The command line: `hybridface verify`, `demo`, `party`, `evaluate`; `bench`, `calibrate` and `plan` are beside it.
+"""The command line: `hybridface verify`, `demo`, `party`; `bench`, `calibrate`, `eval`, `plan`, `train` are beside it.
 
 Exit status: 0 same person (or done), 1 different people, 2 error. Errors are one line on standard error.
 """

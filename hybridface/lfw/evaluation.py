@@ -29,6 +29,8 @@ from hybridface.lfw.sessions import OpenSession, SessionPair, open_session, run_
 from hybridface.lfw.sources import open_photos
 from hybridface.lfw.statistics import Roc, fold_accuracy, roc_curve, thresholds_of_pairs
 from hybridface.models import load_model
+from hybridface.modes import Mode
+from hybridface.pure_he import terms_of
 
 __all__ = ["DEFAULT_SESSION_PAIRS", "EvalMode", "Evaluation", "Options", "evaluate"]
 
@@ -102,6 +104,8 @@ class _Task:
         self.places = self.selection.evaluated if self.is_session else self.selection.used
         self.pairs = self.selection.pairs(self.places)
         self.network = Network(load_model(options.model))
+        if options.mode is EvalMode.PURE_HE:
+            terms_of(self.network.model)  # which says now what else a session would say after an hour
         photos, wanted = photos_of(folds.pairs), photos_of(self.pairs)
         cut = self.network.model.chip_size, PADDING
         source = open_photos(options.images)
@@ -218,7 +222,7 @@ def _run_sessions(task: _Task, opener: OpenSession) -> Evaluation:
             put(int(missing[place]), row)
             bars.advance(bar)
 
-        run_pairs(todo, model, mode.value, opener, on_result)
+        run_pairs(todo, model, Mode(mode.value), opener, on_result)
     errors = np.array(done["error"])
     decisions = [
         Decision(

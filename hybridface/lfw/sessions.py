@@ -12,18 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridface.errors import ModelError
 from hybridface.models import Model
-from hybridface.models.patchnet import PATCHNET_PATH
-from hybridface.pure_he import LocalPureHeSession
-from hybridface.pure_he_bench import read_weights
+from hybridface.modes import Mode
 from hybridface.session import LocalSession, local_session
-from parties.cost import CostReport
 from protocols.ring import decode
 
-__all__ = ["ANSWERS", "HYBRID", "PURE_HE", "FaceSession", "OpenSession", "SessionPair", "open_session", "run_pairs"]
+__all__ = ["ANSWERS", "FaceSession", "OpenSession", "SessionPair", "open_session", "run_pairs"]
 
-HYBRID, PURE_HE = "hybrid", "pure-he"
 ANSWERS = 50
 """Scores that one pure-HE session gives; for more pairs, a new one is opened."""
 
@@ -40,7 +35,7 @@ class FaceSession(Protocol):
         """Compare a chip with a template: a result with `match`, and in pure-HE mode `squared_distance`."""
 
 
-OpenSession = Callable[[Model, str], AbstractContextManager[FaceSession]]
+OpenSession = Callable[[Model, Mode], AbstractContextManager[FaceSession]]
 
 
 @dataclass(frozen=True)
@@ -58,13 +53,14 @@ class SessionPair:
     squared_distance: float
 
 
-def open_session(model: Model, mode: str) -> AbstractContextManager[FaceSession]:
-    """Open a session of a mode: the one place that knows how."""
-    return local_session(model) if mode == HYBRID else _PureHe(model)
+def open_session(model: Model, mode: Mode) -> AbstractContextManager[FaceSession]:
+    """Return a session of a mode."""
+    session: AbstractContextManager[FaceSession] = local_session(model, mode)
+    return session
 
 
 def run_pairs(
-    pairs: Sequence[SessionPair], model: Model, mode: str, opener: OpenSession, on_result: Callable[[int, Any], None]
+    pairs: Sequence[SessionPair], model: Model, mode: Mode, opener: OpenSession, on_result: Callable[[int, Any], None]
 ) -> None:
     """Run pairs through the protocol, in order.
 
@@ -90,37 +86,3 @@ def _error(pair: SessionPair, session: FaceSession, template: Any, result: Any) 
         opened = decode(template.share + session.server.template_share(template.name))[0]
         return float(np.abs(opened - pair.embedding).max())
     return float("nan")
-
-
-@dataclass(frozen=True)
-class _Enrolled:
-    name: str
-    cost: CostReport
-
-
-class _PureHe:
-    """A pure-HE session with the verbs of the other."""
-
-    def __init__(self, model: Model) -> None:
-        if model.name != "patchnet":
-            raise ModelError(f"expected a patch network for pure HE, got {model.name}")
-        self._model, self._weights, self._count = model, read_weights(str(PATCHNET_PATH)), 0
-        self._session = LocalPureHeSession(self._weights, model.threshold, self._values, max_answers=ANSWERS)
-
-    def __enter__(self) -> "_PureHe":
-        self._session.__enter__()
-        return self
-
-    def __exit__(self, *reason: Any) -> None:
-        self._session.__exit__(*reason)
-
-    def enroll(self, photo: Chip, name: str | None = None, aligned: bool = False) -> _Enrolled:
-        self._count += 1
-        enrolled = name or str(self._count)
-        return _Enrolled(enrolled, self._session.enroll(enrolled, photo))
-
-    def verify(self, first: Chip, second: _Enrolled, aligned: bool = False) -> Any:
-        return self._session.verify(first, second.name)
-
-    def _values(self, chip: Chip) -> NDArray[np.float64]:
-        return self._model.normalise(chip).reshape(self._weights.shape.patches, self._weights.shape.inputs)
