@@ -11,6 +11,8 @@ from launch.mpiexec import find_mpiexec, mpiexec_command
 
 __all__ = ["run_ranks"]
 
+_MPI_ENDS = "Abort("
+
 
 def run_ranks(module: str, programs: Sequence[Sequence[str]], timeout: float) -> list[dict[str, Any]]:
     """Run a rank of `python -m module` for each list of arguments, and return the JSON objects that they wrote.
@@ -34,6 +36,11 @@ def run_ranks(module: str, programs: Sequence[Sequence[str]], timeout: float) ->
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         raise RunError(f"expected the ranks to end: {error}") from error
     if done.returncode:
-        last = (done.stderr.strip() or "nothing").splitlines()[-1]
-        raise RunError(f"a rank failed with exit status {done.returncode}: {last}")
+        raise RunError(f"a rank failed with exit status {done.returncode}: {_reason(done.stderr)}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def _reason(errors: str) -> str:
+    """Return the last line that is not MPI's own, which only says that it ended."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip() and not line.startswith(_MPI_ENDS)]
+    return lines[-1] if lines else "it said nothing"

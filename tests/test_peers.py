@@ -14,7 +14,7 @@ from hybridface.errors import ModelError, RunError
 from hybridface.models import load_model
 from hybridface.peers import Peer, Result, Run, Task, compare, comparison_document, comparison_table, make_task
 from hybridface.peers.children import run_pair
-from hybridface.peers.crypten_alone import crypten_peer
+from hybridface.peers.crypten_alone import crypten_peer, crypten_runs
 from hybridface.peers.plaintext import plaintext_peer
 from hybridface.peers.spu_cheetah import spu_peer
 from hybridface.photos import photo_path
@@ -61,6 +61,16 @@ def test_crypten_alone_computes_the_network(task: Task) -> None:
     assert run.bytes_online % 8 == 0
     assert run.rounds is not None
     assert 20 < run.rounds < 300
+
+
+def test_crypten_tells_the_seconds_of_every_layer(task: Task) -> None:
+    runs, memory = crypten_runs(task, 2)
+    assert len(runs) == len(memory) == 2
+    assert min(memory) > 2**26
+    for run in runs:
+        assert list(run["stages"]) == [*(node.name for node in task.model.graph.nodes), "distance and threshold"]
+        assert min(run["stages"].values()) > 0
+        assert sum(run["stages"].values()) == pytest.approx(run["seconds"])
 
 
 def test_plaintext_is_exact_to_float32_and_leaves_the_threads_alone(task: Task) -> None:

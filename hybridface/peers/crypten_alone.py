@@ -7,6 +7,7 @@ homomorphic encryption costs at best, with a dealer's work in the time.
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from hybridface.errors import RunError
 from hybridface.peers.children import run_pair
 from hybridface.peers.measure import Peer, Run, Task
 
-__all__ = ["crypten_peer"]
+__all__ = ["crypten_peer", "crypten_runs"]
 
 _NAME = "CrypTen alone"
 _SECURITY = "insecure: rank 0 deals the triples and can open everything; semi-honest otherwise"
@@ -28,13 +29,7 @@ def crypten_peer(task: Task, timeout: float = 300.0) -> Peer:
     """
 
     def run() -> Run:
-        with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
-            folder = Path(name)
-            np.save(folder / "image.npy", task.image)
-            np.save(folder / "template.npy", task.template)
-            command = [sys.executable, "-m", "hybridface.peers.crypten_party"]
-            rest = [task.model.name, name, str(timeout)]
-            result, _ = run_pair(_NAME, [[*command, str(rank), *rest] for rank in (0, 1)], timeout)
+        (result,), _ = crypten_runs(task, 1, timeout)
         try:
             return Run(
                 seconds=float(result["seconds"]),
@@ -47,3 +42,27 @@ def crypten_peer(task: Task, timeout: float = 300.0) -> Peer:
             raise RunError(f"{_NAME}: expected seconds, match, features, bytes and rounds, got {error}") from error
 
     return Peer(_NAME, _SECURITY, run)
+
+
+def crypten_runs(task: Task, runs: int, timeout: float = 300.0) -> tuple[list[dict[str, Any]], list[int]]:
+    """Do a task some times in two processes, after a warm-up.
+
+    Args:
+        timeout: seconds for all of it, the start included.
+
+    Returns:
+        what `crypten_party` says of every run, and the peak bytes of the client and the server.
+
+    Raises:
+        RunError: a process failed, or did not say what was expected.
+    """
+    with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
+        folder = Path(name)
+        np.save(folder / "image.npy", task.image)
+        np.save(folder / "template.npy", task.template)
+        command = [sys.executable, "-m", "hybridface.peers.crypten_party"]
+        rest = [task.model.name, name, str(timeout), str(runs)]
+        said, _ = run_pair(_NAME, [[*command, str(rank), *rest] for rank in (0, 1)], timeout)
+    if len(said.get("runs", ())) != runs or len(said.get("peak_bytes", ())) != 2:
+        raise RunError(f"{_NAME}: expected {runs} runs and the memory of two processes, got {sorted(said)}")
+    return said["runs"], said["peak_bytes"]

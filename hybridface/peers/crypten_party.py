@@ -1,10 +1,12 @@
 """One of two processes that run a network with CrypTen alone: its layers, its communicator, its provider.
 
-    python -m hybridface.peers.crypten_party RANK MODEL FOLDER SECONDS
+    python -m hybridface.peers.crypten_party RANK MODEL FOLDER SECONDS [RUNS]
 
 Computed: the features of an image (rank 0's), by encrypted weights (rank 1's), their squared distance to an encrypted
 template (rank 1's), and whether it is under the threshold; only that bit is opened while the clock runs, the features
-afterwards, to see how exact they are. Weights and template are shared before. One warm-up goes first.
+afterwards, to see how exact they are. Weights and template are shared before. One warm-up goes first. The last line is
+a JSON object: `runs`, each with seconds, match, features, bytes, rounds, and the seconds of every layer (on rank 0's
+clock), and the `peak_bytes` of both ranks.
 
 Security rests on rank 0: CrypTen's default provider, TrustedFirstParty, lets it deal all random numbers, so that it
 can open everything; and between two parties both know the seeds of all zero sharings. It measures speed, not privacy.
@@ -14,6 +16,7 @@ Rank 1 does not end by itself, so that nothing on its way is lost.
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -29,7 +32,10 @@ from protocols.crypten_import import crypten
 from protocols.errors import ParameterError
 from protocols.graph import AvgPool2d, Conv2d, Flatten, LinearWeights, MaxPool2d, Node, Pad, PReLU, ReLU, Shape, Square
 
-__all__ = ["CrypTenNetwork", "main"]
+__all__ = ["MATCHING", "CrypTenNetwork", "main"]
+
+MATCHING = "distance and threshold"
+"""The last stage's name; the others are those of the layers."""
 
 _CLIENT, _SERVER = 0, 1
 
@@ -48,8 +54,12 @@ class CrypTenNetwork:
             node.name: _layer(node, shapes[node.inputs[0]], weights.get(node.name)) for node in model.graph.nodes
         }
 
-    def __call__(self, image: Any) -> Any:
-        """Map an encrypted image (1, C, H, W) to encrypted features (1, d)."""
+    def __call__(self, image: Any, on_layer: Callable[[str], None] | None = None) -> Any:
+        """Map an encrypted image (1, C, H, W) to encrypted features (1, d).
+
+        Args:
+            on_layer: called with the name of every layer that is done.
+        """
         values = {"input": image}
         last_use = self.graph.last_use()
         for index, node in enumerate(self.graph.nodes):
@@ -57,6 +67,8 @@ class CrypTenNetwork:
             for name in set(node.inputs):
                 if last_use[name] == index:
                     del values[name]
+            if on_layer:
+                on_layer(node.name)
         return values[self.graph.nodes[-1].name]
 
 
@@ -122,21 +134,29 @@ def _connect(rank: int, folder: Path) -> None:
 
 
 def _verify(network: CrypTenNetwork, template: Any, image: torch.Tensor, bound: float) -> dict[str, Any]:
-    """Do the task once, and return time, decision, features, and the counters of this rank."""
+    """Do the task once, and return times, decision, features, and the counters of this rank."""
+    stages: dict[str, float] = {}
+    marks: list[float] = []
+
+    def mark(name: str) -> None:
+        marks.append(time.perf_counter())
+        stages[name] = marks[-1] - marks[-2]
+
     communicator = crypten.communicator.get()
     communicator.barrier()
     communicator.reset_communication_stats()
-    start = time.perf_counter()
-    features = network(crypten.cryptensor(image, src=_CLIENT))
+    marks.append(time.perf_counter())
+    features = network(crypten.cryptensor(image, src=_CLIENT), mark)
     distance = (features - template).square().sum()
     match = bool(distance.lt(bound).get_plain_text())
-    seconds = time.perf_counter() - start
+    mark(MATCHING)
     counted = communicator.get_communication_stats()
     opened = features.get_plain_text().reshape(-1).tolist()
     # each rank counts what it sends and what it receives: half of the sum is what both have sent
     total = communicator.all_reduce(torch.tensor(int(counted["bytes"])))
     return {
-        "seconds": seconds,
+        "seconds": marks[-1] - marks[0],
+        "stages": stages,
         "match": match,
         "features": opened,
         "bytes": int(total) // 2,
@@ -144,8 +164,20 @@ def _verify(network: CrypTenNetwork, template: Any, image: torch.Tensor, bound: 
     }
 
 
-def main(rank: int, model_name: str, folder: Path, seconds: float) -> None:
+def _peaks() -> list[int]:
+    """Return the most memory that each rank has had, in bytes, by rank."""
+    own = torch.zeros(2, dtype=torch.long)
+    communicator = crypten.communicator.get()
+    own[communicator.get_rank()] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return [int(size) for size in communicator.all_reduce(own)]
+
+
+def main(rank: int, model_name: str, folder: Path, seconds: float, runs: int = 1) -> None:
     """Run one rank; print the result as the last line.
+
+    Args:
+        seconds: after which this process ends, whatever happens.
+        runs: after the warm-up.
 
     Raises:
         ParameterError: the rank is neither 0 nor 1.
@@ -165,13 +197,14 @@ def main(rank: int, model_name: str, folder: Path, seconds: float) -> None:
     with crypten.no_grad():
         network = CrypTenNetwork(model)
         enrolled = crypten.cryptensor(template, src=_SERVER)
-        results = [_verify(network, enrolled, image, model.threshold**2) for _ in range(2)]
+        results = [_verify(network, enrolled, image, model.threshold**2) for _ in range(1 + runs)]
+        document = {"runs": results[1:], "peak_bytes": _peaks()}
     if rank == _SERVER:
         signal.pause()  # until rank 0 has all, and whoever started both ends this process
-    sys.stdout.write(json.dumps(results[-1]) + "\n")
+    sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
     os._exit(0)  # gloo's threads would abort an orderly end
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), float(sys.argv[4]))
+    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), float(sys.argv[4]), *map(int, sys.argv[5:]))
