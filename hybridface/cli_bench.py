@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from hybridface.cli_modes import bench_modes
 from hybridface.models import load_model
 from hybridface.modes import Mode
 from hybridface.options import (
@@ -37,6 +38,7 @@ from protocols.network_profile import network_named
 __all__ = ["bench"]
 
 bench = typer.Typer(no_args_is_help=True, context_settings=CONTEXT, help="Measure speed, bytes, rounds and memory.")
+bench.command("modes")(bench_modes)
 
 
 @bench.command("verify")

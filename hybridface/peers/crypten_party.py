@@ -16,7 +16,6 @@ Rank 1 does not end by itself, so that nothing on its way is lost.
 
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hybridface.memory import peak_bytes
 from hybridface.models import Model, load_model
 from protocols.crypten_import import crypten
 from protocols.errors import ParameterError
@@ -168,7 +168,7 @@ def _peaks() -> list[int]:
     """Return the most memory that each rank has had, in bytes, by rank."""
     own = torch.zeros(2, dtype=torch.long)
     communicator = crypten.communicator.get()
-    own[communicator.get_rank()] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    own[communicator.get_rank()] = peak_bytes()
     return [int(size) for size in communicator.all_reduce(own)]
 
 

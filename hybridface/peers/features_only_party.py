@@ -11,7 +11,6 @@ Messages are the libraries' own bytes in a `Channel`'s frames, their sizes annou
 """
 
 import json
-import resource
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
+from hybridface.memory import peak_bytes
 from hybridface.models import Model, load_model
 from hybridface.session import load_images
 from parties.cost import OFFLINE, ONLINE, Recorder, merge, server_report
@@ -192,7 +192,7 @@ def main(role: str, model: str, aligned: str, verifications: str, network: str, 
         else:
             result = _be_server(channel, int(verifications))
         channel.close()
-        result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        result["peak_bytes"] = peak_bytes()
         sys.stdout.write(json.dumps({role: result}) + "\n")
     except HybridFaceError as error:
         sys.stderr.write(f"{role}: {error}\n")

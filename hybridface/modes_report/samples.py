@@ -1,0 +1,159 @@
+"""What one measured verification is, the same for every way: seconds by kind of work, bytes, rounds, memory, keys."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from parties.cost import OFFLINE, ONLINE
+from protocols.graph import Conv2d, Graph, MaxPool2d, PReLU, ReLU, Square
+
+__all__ = [
+    "Kind",
+    "Sample",
+    "Session",
+    "Setup",
+    "Stage",
+    "Traffic",
+    "kinds_of_layers",
+    "sample_in_turns",
+    "sample_of_cost",
+    "summed",
+]
+
+
+class Kind(StrEnum):
+    """A kind of work that takes time in a verification."""
+
+    CORRELATIONS = "random correlations"
+    UPLOAD = "encrypt and upload"
+    CLEAR = "network in the clear"
+    LINEAR = "linear layers"
+    ACTIVATION = "ReLU and squares"
+    POOL = "max-pool"
+    MATCHING = "matching"
+    OTHER = "other, and waiting"
+    TRANSFER = "network, computed"
+
+
+_KINDS_OF_LAYERS: dict[type, Kind] = {
+    Conv2d: Kind.LINEAR,
+    ReLU: Kind.ACTIVATION,
+    PReLU: Kind.ACTIVATION,
+    Square: Kind.ACTIVATION,
+    MaxPool2d: Kind.POOL,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Seconds of one kind of work in one phase ("offline", before the photo is there, or "online")."""
+
+    phase: str
+    kind: Kind
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of one phase, from and to the client, and of the dealer; rounds between client and server."""
+
+    bytes_up: int = 0
+    bytes_down: int = 0
+    dealer_bytes: int = 0
+    rounds: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One verification against an enrolled template.
+
+    Args:
+        match: the decision.
+        stages: their seconds add up to those of each phase.
+        online, offline: what was sent.
+    """
+
+    match: bool
+    stages: tuple[Stage, ...]
+    online: Traffic = Traffic()
+    offline: Traffic = Traffic()
+
+    def seconds(self, phase: str) -> float:
+        """Return the elapsed seconds of a phase."""
+        return sum(stage.seconds for stage in self.stages if stage.phase == phase)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a client and the server do once: keys, mostly. Seconds on the client's clock."""
+
+    seconds: float
+    bytes_up: int
+    bytes_down: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """The verifications of one start of the processes.
+
+    Args:
+        samples: one or more.
+        memory: peak bytes by role.
+        setup: None where there are no keys.
+    """
+
+    samples: tuple[Sample, ...]
+    memory: Mapping[str, int]
+    setup: Setup | None = None
+
+
+def kinds_of_layers(graph: Graph) -> dict[str, Kind]:
+    """Return the kind of work of every layer."""
+    return {node.name: _KINDS_OF_LAYERS.get(type(node), Kind.OTHER) for node in graph.nodes}
+
+
+def sample_of_cost(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Sample:
+    """Return a sample from a cost report (`CostReport.document`), by the client's elapsed seconds.
+
+    Args:
+        kinds: by stage; others are `Kind.OTHER`.
+    """
+    stages = (
+        Stage(stage["phase"], kinds.get(stage["stage"], Kind.OTHER), float(stage["elapsed_seconds"]))
+        for stage in cost["stages"]
+    )
+    return Sample(match, summed(stages), _traffic(cost[ONLINE]), _traffic(cost[OFFLINE]))
+
+
+def sample_in_turns(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Sample:
+    """Return a sample of parties that work in turns: both parties' own seconds by stage, and the rest as waiting.
+
+    Where they worked at the same time after all, their seconds are scaled to the elapsed ones.
+    """
+    elapsed = float(cost[ONLINE]["elapsed_seconds"])
+    own = [
+        Stage(ONLINE, kinds.get(stage["stage"], Kind.OTHER), stage["client_seconds"] + stage["server_seconds"])
+        for stage in cost["stages"]
+        if stage["phase"] == ONLINE
+    ]
+    busy = sum(stage.seconds for stage in own)
+    scale = min(1.0, elapsed / busy) if busy > 0 else 0.0
+    stages = [Stage(ONLINE, stage.kind, stage.seconds * scale) for stage in own]
+    waiting = Stage(ONLINE, Kind.OTHER, max(elapsed - busy, 0.0))
+    return Sample(match, summed([*stages, waiting]), _traffic(cost[ONLINE]), _traffic(cost[OFFLINE]))
+
+
+def summed(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """Return one stage for each phase and kind, in the order of `Kind`; kinds that take no time are left out."""
+    seconds: dict[tuple[str, Kind], float] = {}
+    for stage in stages:
+        key = stage.phase, stage.kind
+        seconds[key] = seconds.get(key, 0.0) + stage.seconds
+    order = list(Kind)
+    keys = sorted(seconds, key=lambda key: (key[0], order.index(key[1])))
+    return tuple(Stage(*key, seconds[key]) for key in keys if seconds[key] > 0)
+
+
+def _traffic(total: Mapping[str, Any]) -> Traffic:
+    return Traffic(*(int(total[key]) for key in ("bytes_up", "bytes_down", "dealer_bytes", "rounds")))
