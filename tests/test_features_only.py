@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from hybridface.errors import RunError
 from hybridface.models import load_model
-from hybridface.peers import Task, make_task
-from hybridface.peers.features_only import features_only_peer, features_only_session
+from hybridface.peers import Task, features_only, make_task
+from hybridface.peers.features_only import FeaturesOnlySession, features_only_peer, features_only_session
 from hybridface.peers.features_only_party import FeaturesOnlyClient, FeaturesOnlyServer
 from hybridface.photos import photo_path
 from parties.local import PartyThread, local_channels
@@ -134,10 +134,14 @@ def test_two_processes_over_a_network(task: Task) -> None:
     assert set(session.memory) == {"client", "server"}
 
 
-def test_a_run_of_the_peer(task: Task) -> None:
+def test_a_run_of_the_peer(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    online = {"elapsed_seconds": 1.5, "bytes_up": 20, "bytes_down": 3, "rounds": 2}
+    results = ({"match": task.match, "cost": {"online": online}},)
+    answer = FeaturesOnlySession(results, {}, (task.features + 0.25).tolist(), {})
+    monkeypatch.setattr(features_only, "features_only_session", lambda task, timeout: answer)
     run = features_only_peer(task).run()
-    assert (run.match, run.rounds, run.offline_seconds) == (task.match, 2, None)
-    assert 0 < run.max_error < 1e-5
+    assert (run.seconds, run.match, run.bytes_online, run.rounds) == (1.5, task.match, 23, 2)
+    assert run.max_error == pytest.approx(0.25)
 
 
 def test_a_photo_without_a_face_ends_both_processes(task: Task, tmp_path: Any) -> None:

@@ -88,6 +88,8 @@ def _read(path: Path) -> Accuracy:
 
 
 def _parsed(document: Any) -> Accuracy:
+    if not isinstance(document, dict):
+        raise TypeError(f"a {type(document).__name__}")
     accuracy, error = (_fraction(document.get(key)) for key in ("accuracy", "accuracy_se"))
     differing = document.get("differing_decisions")
     names = printable(document["mode"]), printable(document["model"])

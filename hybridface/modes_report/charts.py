@@ -158,7 +158,8 @@ def setup_chart(rows: Sequence[Row]) -> Chart:
 
 def accuracy_chart(rows: Sequence[Row], networks: Sequence[str], known: Sequence[Mapping[str, Any]]) -> Chart:
     """Return accuracy against online seconds, a panel for each network; a line leads to online and offline together."""
-    points = [(row, found) for row in rows if (found := accuracy_of(row["mode"], row["model"], known))]
+    measured = [row for row in rows if row["figures"] and _median(row, ONLINE, "seconds") > 0]
+    points = [(row, found) for row in measured if (found := accuracy_of(row["mode"], row["model"], known))]
 
     def draw(wide: bool) -> Figure:
         columns = min(2, len(networks)) if wide else 1
@@ -232,8 +233,6 @@ def _scatter(axes: Axes, points: Sequence[tuple[Row, tuple[Mapping[str, Any], bo
     axes.margins(0.08, 0.3)
     for row, (found, own) in points:
         online = _median(row, ONLINE, "seconds")
-        if online <= 0:
-            continue
         mode, y = ReportMode(row["mode"]), found["accuracy"]
         colour = MODE_COLOURS[mode]
         total = online + _median(row, OFFLINE, "seconds")
@@ -244,7 +243,7 @@ def _scatter(axes: Axes, points: Sequence[tuple[Row, tuple[Mapping[str, Any], bo
         axes.plot(
             online, y, _MARKERS[mode], color=fill, markeredgecolor=colour, markeredgewidth=1.6, markersize=9, zorder=3
         )
-    levels = {row["model"]: found["accuracy"] for row, (found, _) in points}
+    levels = {name_of(row).partition(", ")[2]: found["accuracy"] for row, (found, _) in points}
     for model, y in levels.items():
         axes.annotate(model, (0, y), (2, -14), xycoords=("axes fraction", "data"), textcoords="offset points",
                       color=MUTED, size=8.5)  # fmt: skip

@@ -1,5 +1,6 @@
 """The measurements as one JSON object: all samples, their medians, and what they were measured with."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ def modes_document(
         command: as it is shown; no paths.
     """
     found = machine()
-    return {
+    document = {
         "format": FORMAT,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": command,
@@ -49,6 +50,7 @@ def modes_document(
         "accuracy": [asdict(entry) for entry in accuracy],
         "published": [asdict(row) for row in PUBLISHED],
     }
+    return dict(json.loads(json.dumps(document, allow_nan=False)))  # as a reader of the file will find it
 
 
 def modes_table(document: dict[str, Any]) -> Table:
@@ -106,7 +108,7 @@ def _measurement(measurement: Measurement) -> dict[str, Any]:
         "stages": [stage for phase in (ONLINE, OFFLINE) for stage in _middle_stages(samples, phase)],
         "peak_bytes": memory,
         "setup": _setup(measurement),
-        "samples": [_sample(sample) for sample in samples],
+        "samples": [asdict(sample) for sample in samples],
     }
 
 
@@ -138,7 +140,3 @@ def _setup(measurement: Measurement) -> dict[str, float] | None:
     if not setups:
         return None
     return {key: median(getattr(setup, key) for setup in setups) for key in ("seconds", "bytes_up", "bytes_down")}
-
-
-def _sample(sample: Sample) -> dict[str, Any]:
-    return {"match": sample.match, **asdict(sample)}

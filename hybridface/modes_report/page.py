@@ -64,7 +64,7 @@ def _inline(chart: Any) -> dict[str, Markup]:
 
 def _accuracy(document: Mapping[str, Any], networks: Sequence[str]) -> dict[str, Markup] | None:
     known, rows = document["accuracy"], document["measurements"]
-    if not any(accuracy_of(row["mode"], row["model"], known) for row in rows):
+    if not any(row["figures"] and accuracy_of(row["mode"], row["model"], known) for row in rows):
         return None
     return _inline(accuracy_chart(rows, networks, known))
 

@@ -36,6 +36,7 @@ WIDE, NARROW = 10.4, 4.7
 
 TRAFFIC = {"bytes_up": "client to server", "bytes_down": "server to client", "dealer_bytes": "from and to the dealer"}
 SHAPES = dict(zip(TRAFFIC, "osD", strict=True))
+_LONGEST_NAME = 40
 _DODGE = {"bytes_up": -0.13, "bytes_down": 0.13, "dealer_bytes": 0.0}
 
 
@@ -100,4 +101,6 @@ def legend(figure: Figure, handles: Sequence[Any], wide: bool) -> None:
 
 
 def name_of(row: Row) -> str:
-    return f"{row['mode']}, {row['model']}"
+    """Return a way's name, cut where it would fill the figure."""
+    name = f"{row['mode']}, {row['model']}"
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
