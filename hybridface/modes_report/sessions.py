@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hybridface.errors import RunError
+from hybridface.modes import Mode
 from hybridface.modes_report.samples import (
     Kind,
     Sample,
@@ -30,15 +31,13 @@ from hybridface.peers.children import run_pair
 from hybridface.peers.crypten_alone import crypten_runs
 from hybridface.peers.crypten_party import MATCHING
 from hybridface.peers.features_only import features_only_session
-from hybridface.ranks import run_ranks
-from hybridface.run import run_parties
+from hybridface.run import Outcome, run_parties
 from parties.cost import ONLINE
 from protocols.network_profile import NetworkProfile
 
 __all__ = ["Start", "hybrid_setup", "start_session"]
 
 Start = Callable[[Task, int, NetworkProfile, float], Session]
-_START_SECONDS = 120.0
 _CORRELATIONS, _KEYS_AND_WEIGHTS = "correlations", "keys and weights"
 
 
@@ -69,8 +68,7 @@ def hybrid_setup(task: Task, network: NetworkProfile, timeout: float) -> Setup:
     Raises:
         RunError: a process failed.
     """
-    aligned = ["--aligned"] if task.aligned else []
-    outcome = run_parties(task.photos, aligned, ["--model", task.model.name], timeout, network=network.name)
+    outcome = _run(task, [], network, timeout)
     for stage in outcome.results[0]["cost"]["stages"]:
         if stage["stage"] == _KEYS_AND_WEIGHTS:
             return _setup(stage)
@@ -94,25 +92,25 @@ def _plain(task: Task, verifications: int, network: NetworkProfile, timeout: flo
 
 
 def _hybrid(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
-    options = ["--enrolled", "--repeat", str(verifications), *(["--aligned"] if task.aligned else [])]
-    shared = ["--model", task.model.name]
-    outcome = run_parties(task.photos, options, shared, timeout, network=network.name)
+    outcome = _run(task, ["--enrolled", "--repeat", str(verifications)], network, timeout)
     kinds = kinds_of_layers(task.model.graph) | {_CORRELATIONS: Kind.CORRELATIONS, MATCHING: Kind.MATCHING}
     samples = (sample_of_cost(bool(result["match"]), result["cost"], kinds) for result in outcome.results)
-    return Session(tuple(samples), outcome.memory)
+    return Session(tuple(samples), outcome.memory, _setup(outcome.setup) if outcome.setup else None)
+
+
+def _run(task: Task, options: list[str], network: NetworkProfile, timeout: float, mode: Mode = Mode.HYBRID) -> Outcome:
+    """Run client, server and perhaps a dealer as `hybridface verify` does."""
+    options = [*options, *(["--aligned"] if task.aligned else [])]
+    shared = ["--model", task.model.name]
+    return run_parties(task.photos, options, shared, timeout, network=network.name, mode=mode)
 
 
 def _pure_he(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
-    arguments = [str(verifications), network.name, str(timeout)]
-    programs = [["client", *arguments, *map(str, task.photos)], ["server", *arguments]]
-    said: dict[str, Any] = {}
-    for line in run_ranks("hybridface.modes_report.pure_he_ranks", programs, timeout + _START_SECONDS):
-        said |= line
+    outcome = _run(task, ["--repeat", str(verifications)], network, timeout, Mode.PURE_HE)
     kinds = {"upload": Kind.UPLOAD, "distance": Kind.MATCHING}
-    kinds |= {name: Kind.LINEAR for name in _layers_of(said["client"]["results"]) if name not in kinds}
-    samples = (sample_in_turns(result["match"], result["cost"], kinds) for result in said["client"]["results"])
-    memory = {role: int(said[role]["peak_bytes"]) for role in ("client", "server")}
-    return Session(tuple(samples), memory, _setup(said["client"]["setup"]))
+    kinds |= {name: Kind.LINEAR for name in _layers_of(outcome.results) if name not in kinds}
+    samples = (sample_in_turns(result["match"], result["cost"], kinds) for result in outcome.results)
+    return Session(tuple(samples), outcome.memory, _setup(outcome.setup) if outcome.setup else None)
 
 
 def _pure_mpc(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hybridface.errors import ModelError
 from hybridface.memory import peak_bytes
 from hybridface.models import Model, load_model
-from hybridface.session import load_images
+from hybridface.photo_input import load_images
 from parties.cost import OFFLINE, ONLINE, Recorder, merge, server_report
 from protocols.channel import Channel
 from protocols.errors import HybridFaceError, ProtocolError
