@@ -77,6 +77,6 @@ def bench_table(summary: dict[str, Any]) -> Table:
     if setup := summary["setup"]:
         table.add_row("keys, once: seconds", f"{setup['elapsed_seconds']:.2f}", "", "")
         table.add_row("keys, once: MB up", f"{setup['bytes_up'] / 1e6:.2f}", "", "")
-    else:
+    if summary["mode"] != Mode.PURE_HE:
         table.add_row("runs that were prepared ahead", str(summary["prepared"]))
     return table

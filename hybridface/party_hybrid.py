@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hybridface.party_options import PartyOptions
 from hybridface.photo_input import load_images
 from hybridface.report import cost_table, decision_text, result_document
 from parties.calibration import calibration_path, load_calibration
-from parties.client import ClientSession, MatchResult
+from parties.client import SETUP_STAGE, ClientSession, MatchResult
 from parties.roles import Role
 from parties.server import ServerSession
 from parties.terms import Terms
@@ -43,6 +44,9 @@ def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Eve
         channels[Role.SERVER], channels[Role.DEALER], terms, events.on_progress, options.pool
     ) as session:
         template = session.enroll("enrolled", images[1:]) if options.enrolled else None
+        for stage in template.cost.stages if template else ():
+            if stage.stage == SETUP_STAGE:
+                events.say("setup", **asdict(stage))
         batch = np.repeat(images[:1], options.batch, axis=0)
         for index in range(options.repeat):
             if index:

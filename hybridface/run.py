@@ -33,7 +33,7 @@ class Outcome:
         decision: what was revealed to the server, if anything.
         memory: peak bytes of each role (of workers, the largest).
         resident: bytes of client and server after every operation.
-        setup: in pure-HE mode what the session's keys cost, as a stage's cost.
+        setup: what the session's keys cost, as a stage's cost; in hybrid mode only of a session that enrols.
     """
 
     results: list[Event] = field(default_factory=list)

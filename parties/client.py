@@ -25,7 +25,10 @@ from protocols.mpc import CLIENT, MpcParty
 from protocols.network import NetworkClient
 from protocols.ring import RingArray, encode
 
-__all__ = ["ClientSession", "MatchResult", "Template"]
+__all__ = ["SETUP_STAGE", "ClientSession", "MatchResult", "Template"]
+
+SETUP_STAGE = "keys and weights"
+"""What a session does once, when it opens; its first result tells the cost."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,8 @@ class ClientSession:
         self._recorder = Recorder(server, dealer)
         self._running = False
         self._enrolled: set[str] = set()
-        self._report("start", "keys and weights", 0, 1)
-        with self._recorder.recording(OFFLINE, "keys and weights"):
+        self._report("start", SETUP_STAGE, 0, 1)
+        with self._recorder.recording(OFFLINE, SETUP_STAGE):
             agree(server, terms)
             keys = ClientKeys(CkksContext(terms.parameters))
             server.send("public key", keys.public_key())
