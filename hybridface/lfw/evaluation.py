@@ -193,7 +193,7 @@ def _compute(task: _Task) -> Evaluation:
         document |= comparison_figures(decisions, threshold)
         difference = np.abs(plain.values[task.rows] - emulated.values[task.rows])
         document["largest_embedding_difference"] = float(difference.max())
-        document["largest_compared"] = float(emulated.largest[task.rows].max())
+        document["largest_compared"] = float(emulated.largest[task.rows].max()) or None  # none without comparisons
     return Evaluation(document, decisions, distances, same, roc)
 
 

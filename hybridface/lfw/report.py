@@ -34,8 +34,8 @@ def accuracy_table(document: dict[str, Any]) -> Table:
         if document.get(key) is not None:
             table.add_row(label, cell(document))
     for pair in document.get("differing", [])[:_SHOWN_DIFFERENCES]:
-        distance = f"distance {pair['distance']:.6f}"
-        table.add_row("  decided otherwise", escape(f"{pair['first']}  {pair['second']}  {distance}"))
+        names = ", ".join(Path(pair[side]).stem for side in ("first", "second"))
+        table.add_row("  decided otherwise", escape(f"{names}: {pair['distance']:.6f}"))
     return table
 
 
