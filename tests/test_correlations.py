@@ -352,12 +352,32 @@ def test_random_requests_never_raise_anything_else(document: Any) -> None:
     assert error or all(n >= 0 for field in (*request.uniform, *request.derived) for n in field.shape)
 
 
-@pytest.mark.parametrize("document", [{}, {"requests": 3}, {"requests": [{}]}, {"requests": [{}] * 100_001}])
-def test_the_dealer_refuses_junk_from_the_client(document: Any) -> None:
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "a list of at most 100000 correlation requests"),
+        ({"requests": 3}, "a list of at most 100000 correlation requests"),
+        ({"requests": [{}] * 100_001}, "a list of at most 100000 correlation requests"),
+        ({"requests": [{}]}, "a correlation request"),
+    ],
+)
+def test_the_dealer_refuses_junk_from_the_client(document: Any, message: str) -> None:
     (client_end, dealer_client), (_, dealer_server) = (local_channels(p, "dealer", 5) for p in ("client", "server"))
     client_end.send_document("requests", document)
-    with pytest.raises(ProtocolError, match="correlation request"):
+    with pytest.raises(ProtocolError, match=f"^expected {message}"):
         Dealer(dealer_client, dealer_server).serve()
+
+
+def test_no_two_seeds_of_dealers_are_alike() -> None:
+    seeds = []
+    for _ in range(2):
+        (client, dealer_client), (server, dealer_server) = (
+            local_channels(p, "dealer", 5) for p in ("client", "server")
+        )
+        client.send_document("requests", {"requests": []})
+        Dealer(dealer_client, dealer_server).serve()
+        seeds += [end.receive("seed", np.uint8, (32,)).tobytes() for end in (client, server)]
+    assert len(set(seeds)) == 4
 
 
 def ecb(key: bytes, block: int) -> bytes:

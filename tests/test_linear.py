@@ -1,5 +1,6 @@
 """Private linear layers against torch in float64, and what each side's objects can reach."""
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -249,18 +250,20 @@ def test_the_same_upload_is_never_answered_alike(keys: ClientKeys, public_key: P
 def test_online_the_server_sees_uniform_numbers_and_the_client_nothing(keys: ClientKeys, public_key: PublicKey) -> None:
     shape = ConvShape(8, 40, 40, 1)
     client, server = layer(keys, public_key, shape, np.ones((1, 8, 1, 1)))
-    seen = []
+    seen: list[Any] = []
     for _ in range(2):
-        prepare(client, server)
+        prepare(client, server, 2)
         to_server, to_client = local_channels("client", "server", 5)
         up, down = record(to_server), record(to_client)
-        client.run(to_server, np.zeros((1, 8, 40, 40), dtype=np.uint64))
-        server.run(to_client, None)
+        client.run(to_server, np.zeros((2, 8, 40, 40), dtype=np.uint64))
+        server.run(to_client, None, 2)
         assert len(up) == 1
         assert not down
-        seen.append(np.frombuffer(up[0], dtype=np.uint8)[-8 * 8 * 1600 :].view(np.uint64))
-        assert_uniform_bytes(seen[-1])
-    assert not (seen[0] == seen[1]).any()
+        words = np.frombuffer(up[0], dtype=np.uint8)[-2 * 8 * 8 * 1600 :].view(np.uint64)
+        assert_uniform_bytes(words)
+        seen.extend(words.reshape(2, -1))
+    for one, other in combinations(seen, 2):  # every image has a mask of its own, those of a batch too
+        assert not (one == other).any()
 
 
 @pytest.mark.timeout(40)

@@ -178,12 +178,6 @@ def test_other_than_one_distance_is_refused(shape: tuple[int, ...]) -> None:
         reveal_match(None, ring(np.zeros(shape)), THRESHOLD, Reveal.BOTH)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (1, 1), (2, 3)])
-def test_distances_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ParameterError, match="expected distances and a threshold above 0"):
-        reveal_matches(None, ring(np.zeros(shape)), THRESHOLD, Reveal.BOTH)  # type: ignore[arg-type]
-
-
 def test_several_decisions_use_up_what_they_say() -> None:
     """More than one word of a plane, so that the size of every correlation counts."""
     count, dimension = 70, 4

@@ -217,6 +217,14 @@ def test_hostile_keys_are_refused(small: Setting, change: Callable[[dict[str, An
         EvaluationKeys(small.circuit, **corrupt(small.messages, change))
 
 
+def test_every_message_has_a_seed_of_its_own(small: Setting) -> None:
+    (values,) = inputs(small.circuit.shape, 1)
+    sent = [*small.keys.encrypt(values), *small.keys.encrypt(values)]
+    for messages in (small.messages, key_messages(small.keys)):
+        sent += [messages["public"], messages["relinearisation"], *messages["rotations"].values()]
+    assert len({message[:32].tobytes() for message in sent}) == len(sent) > 6
+
+
 def test_hostile_inputs_and_answers_end_in_errors_and_nothing_else(small: Setting) -> None:
     context, scale = small.circuit.context, small.circuit.input_scale
     message = small.keys.encrypt(inputs(small.circuit.shape, 1)[0])[0]
@@ -230,6 +238,10 @@ def test_hostile_inputs_and_answers_end_in_errors_and_nothing_else(small: Settin
         assert "expected" in outcome(ciphertext_of_message, context, wrong, scale)[1]
     for answer in (np.zeros(5, dtype=np.uint64), np.full(context.degree + 1, 2**63, dtype=np.uint64)):
         assert "answer: expected" in outcome(open_answer, small.keys, answer)[1]
+    answer = np.full(context.degree + 1, context.primes[0] - 1, dtype=np.uint64)
+    assert np.isfinite(open_answer(small.keys, answer))
+    answer[-1] += np.uint64(1)
+    assert "answer: expected residues below" in outcome(open_answer, small.keys, answer)[1]
     garbage = random.integers(0, context.primes[0], context.degree + 1, dtype=np.uint64)
     assert np.isfinite(open_answer(small.keys, garbage))  # a valid encryption, of nothing
 

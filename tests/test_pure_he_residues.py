@@ -64,3 +64,9 @@ def test_bytes_that_are_no_residues_are_refused() -> None:
         hostile[position] = 255
         with pytest.raises(ProtocolError, match="key: expected residues below"):
             unpack(hostile, PRIMES, 1, 64, "key")
+    for row, prime in enumerate(PRIMES):
+        largest = np.tile(np.array(PRIMES, dtype=np.uint64)[:, None] - np.uint64(1), (1, 1, 64))
+        assert (unpack(pack(largest, PRIMES), PRIMES, 1, 64, "key") == largest).all()
+        largest[0, row, 17] += np.uint64(1)
+        with pytest.raises(ProtocolError, match=f"key: expected residues below {prime}, got a larger one"):
+            unpack(pack(largest, PRIMES), PRIMES, 1, 64, "key")

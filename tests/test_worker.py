@@ -257,6 +257,7 @@ JOBS: list[dict[str, Any]] = [
     {**GOOD, "first": -1},
     {**GOOD, "first": 1, "last": 1},
     {**GOOD, "first": 2, "last": 1},
+    {**GOOD, "last": 9},
     {**GOOD, "last": 10**6},
     {**GOOD, "last": None},
     {"layer": "conv\n\x1b[2J" + "x" * 5000, "items": 1, "first": 0, "last": 1},
@@ -269,6 +270,7 @@ def test_jobs_that_a_worker_refuses(
 ) -> None:
     workers = start(1)
     lead(workers.ends[0], terms, plans, public_key)
+    assert plans["conv"].groups_out == 8
     if not job:
         job = {"layer": 5}
     workers.ends[0].send_document("job", job)
