@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import signal
+import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,9 @@ from hybridface import cli
 from hybridface.errors import ImageError, ModelError
 from hybridface.lfw import alignment
 from hybridface.models import load_model
-from hybridface.models.patchnet import PatchNet, PatchShape, PatchWeights, cut, read_patchnet
+from hybridface.models.patchnet import PatchNet, PatchShape, PatchWeights, cut, read_patchnet, read_ranges
 from hybridface.photos import photo_path
-from hybridface.train import accuracy, distil, export, loop, losses, student, views
+from hybridface.train import accuracy, agreement, budget, distil, export, loop, losses, student, views
 
 GRID = distil.patch_grid(32, 2, (0, 32))
 WIDTHS = (6, 4)
@@ -123,6 +126,114 @@ def test_checkpoints_of_other_options_are_refused(examples: loop.Examples, tmp_p
         trainer().resume(path, "these")
 
 
+def test_a_checkpoint_is_whole_or_the_one_before(
+    examples: loop.Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, run = tmp_path / "checkpoint", trainer(12)
+    run.save(path, "same")
+    before = path.read_bytes()
+    run.run(examples, until=3)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.save(path, "same")
+    assert path.read_bytes() == before
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_train
+test_train.run_and_save_every_step(Path({path!r}))
+"""
+
+
+def run_and_save_every_step(path: Path) -> loop.Trainer:
+    """Go on from the checkpoint, if there is one, and save after every step."""
+    torch.set_num_threads(1)
+    fitted = student.fit_basis(faces(100), GRID, COMPONENTS)
+    targets = torch.randn(100, OUTPUTS, generator=torch.Generator().manual_seed(1))
+    run = trainer(60)
+    if path.is_file():
+        run.resume(path, "same")
+    while run.step < 60:
+        run.run(loop.Examples(fitted.coefficients(faces(100)), targets), run.step + 1)
+        run.save(path, "same")
+    return run
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    path, threads = tmp_path / "checkpoint", torch.get_num_threads()
+    source = KILLED.format(tests=str(Path(__file__).parent), path=str(path))
+    process = subprocess.Popen([sys.executable, "-c", source])
+    while not path.is_file() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    killed = run_and_save_every_step(path).average.state_dict()
+    through = run_and_save_every_step(tmp_path / "through").average.state_dict()
+    torch.set_num_threads(threads)
+    assert all(torch.equal(killed[name], through[name]) for name in through)
+
+
+def test_levels_have_the_room_that_the_modulus_leaves() -> None:
+    ranges = budget.Ranges((4.0, 8.0, 16.0), 0.5, 2.0)
+    levels = {level.name: level for level in budget.check_budget(ranges)}
+    assert list(levels) == ["affine 1", "square 1", "affine 2", "square 2", "affine 3", "square 3", "join", "distance"]
+    assert [level.primes for level in levels.values()] == [9, 8, 7, 6, 5, 4, 3, 2]
+    distance = levels["distance"]
+    assert (distance.room_bits, distance.headroom_bits) == (15, 13)  # 2^(56 - 40 - 1) over 2^2
+    assert levels["square 3"].headroom_bits == 56 + 3 * 40 - 2 * 40 - 1 - 8
+
+
+@pytest.mark.parametrize(
+    ("ranges", "where"),
+    [
+        (budget.Ranges((4.0, 4.0, 4.0), 25.0, 50.0), "distance: values up to 2.5e.03, room for 2\\^15"),
+        (budget.Ranges((2.0**40, 4.0, float("inf")), 1.0, 1.0), "affine 3: values up to inf"),
+        (budget.Ranges((4.0, 4.0, 4.0), 1.0, float("nan")), "distance: values up to nan"),
+    ],
+    ids=["distance", "square", "nan"],
+)
+def test_values_without_room_are_refused(ranges: budget.Ranges, where: str) -> None:
+    with pytest.raises(ModelError, match=f"expected 4 bits of headroom at every level, got .* at {where}"):
+        budget.check_budget(ranges)
+
+
+def test_a_square_wraps_where_its_room_ends() -> None:
+    """The room that is promised for the distance is the one that the encryption has."""
+    room = {level.name: level.room_bits for level in budget.check_budget(budget.Ranges((1.0,), 1.0, 1.0))}
+    parameters = budget.PureHeParameters.for_squares(1)
+    assert room["distance"] == parameters.first_bits - parameters.scale_bits - 1
+
+
+def test_without_labels_the_teacher_fixes_the_threshold() -> None:
+    random = np.random.default_rng(4)
+    people = random.normal(size=(30, 8))
+    teacher = np.concatenate([people + random.normal(scale=0.02, size=people.shape) for _ in range(3)])
+    student_sees = 2 * teacher + random.normal(scale=0.02, size=teacher.shape)
+    found = agreement.agree(student_sees, teacher, limit=0.6, unit=0.5, seed=1)
+    assert (found.pairs, found.share) == (180, 1.0)
+    assert 0.1 < found.threshold < 4 * 0.6**2 * 10
+    alone = agreement.agree(2 * people, people, limit=0.6, unit=0.5, seed=1)
+    assert alone == agreement.Agreement(pytest.approx(1.44), 0, 0.0)
+
+
+def test_photos_are_held_out_by_folder_where_there_are_folders() -> None:
+    photos = [f"{name}/{number}.jpg" for name in range(40) for number in range(3)]
+    held_out = agreement.held_out_photos(photos, 0.1, seed=2)
+    assert held_out.sum() == 12
+    assert all(len(set(held_out[row : row + 3])) == 1 for row in range(0, 120, 3))
+    assert agreement.held_out_photos([f"{number}.jpg" for number in range(50)], 0.1, seed=2).sum() == 5
+    with pytest.raises(ImageError, match="expected photos to hold out a fraction of 0.1 of, got 3"):
+        agreement.held_out_photos(["a.jpg", "b.jpg", "c.jpg"], 0.1, seed=2)
+
+
 def test_losses_vanish_for_the_teachers_own_answers() -> None:
     targets = torch.nn.functional.normalize(torch.randn(9, 4, generator=torch.Generator().manual_seed(2)))
     parts = losses.distillation(targets, [torch.full((9, 3), student.RANGE)], targets)
@@ -191,13 +302,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distil, "PATCHES", GRID)
     options = ["--images", data / "faces.tar", "--pairs", data / "pairs.txt", "--held-out-folds", "2"]
-    options += ["--teacher", "tiny-test", "--epochs", 20, "--views", 2, "--cache", data / "cache", "--workers", 1]
+    options += ["--teacher", "tiny-test", "--epochs", 2500, "--views", 2, "--cache", data / "cache", "--workers", 1]
     status, out, errors = call(*options, "--output", data / "net.npz", "--json")
     assert (status, errors) == (0, "")
     result = json.loads(out)
     assert (result["people"], result["photos"]) == (2, 3)
     shape, weights = read_patchnet(data / "net.npz")
     assert (shape.outputs, shape.threshold) == (8, result["accuracy"]["threshold"])
+    ranges = read_ranges(data / "net.npz")
+    assert ranges is not None
+    assert max(result["ranges"]) <= max(ranges.before_squares)
+    assert [level.headroom_bits for level in budget.check_file(data / "net.npz") or ()] == [
+        level["headroom_bits"] for level in result["budget"]
+    ]
     assert not (data / "net.npz.checkpoint").exists()
     model = load_model("patchnet", path=data / "net.npz")
     assert model.threshold == pytest.approx(shape.threshold**0.5)
@@ -208,6 +325,37 @@ def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monk
     assert "held out" in out
     again = read_patchnet(data / "again.npz")[1]
     assert np.array_equal(again.maps[0][0], weights.maps[0][0]), "training is not reproducible"
+
+
+def test_a_run_without_labels(
+    call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distil, "PATCHES", GRID)
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for photo in (data / "faces").rglob("*.jpg"):
+        shutil.copy(photo, folder)
+    options = [
+        "--images",
+        folder,
+        "--teacher",
+        "tiny-test",
+        "--epochs",
+        2000,
+        "--views",
+        1,
+        "--held-out-fraction",
+        0.34,
+    ]
+    options += ["--cache", tmp_path / "cache", "--workers", 1, "--output", tmp_path / "net.npz"]
+    status, out, errors = call(*options, "--json")
+    assert (status, errors) == (0, "")
+    result = json.loads(out)
+    assert (result["photos"], result["accuracy"], result["agreement"]["pairs"]) == (4, None, 0)
+    assert load_model("patchnet", path=tmp_path / "net.npz").threshold ** 2 == result["agreement"]["threshold"]
+    status, out, _ = call(*options, "--quiet")
+    assert status == 0
+    assert "least headroom, bits" in out
 
 
 def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path) -> None:
@@ -226,6 +374,9 @@ def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path:
     assert "expected a tar file or folder" in error(images=tmp_path / "none.tar")
     assert "expected a file to write to" in error(output=tmp_path / "none" / "net.npz")
     assert "expected pairs in LFW's format" in error(pairs=tmp_path / "none.txt")
+    assert "expected --device cpu or cuda, got 'tpu'" in error(device="tpu")
+    if not torch.cuda.is_available():
+        assert "expected an NVIDIA GPU that torch can use" in error(device="cuda")
     (tmp_path / "empty").mkdir()
     assert "expected photos, found none" in error(images=tmp_path / "empty")
     assert call("--images", "x")[0] == 2

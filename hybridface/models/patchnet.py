@@ -10,6 +10,7 @@ distance of two embeddings. The idea is CryptoFace's (https://arxiv.org/abs/2509
 `hybridface train` writes; docs/PATCHNET.md describes the one that is shipped.
 """
 
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,10 @@ __all__ = [
     "PatchNet",
     "PatchShape",
     "PatchWeights",
+    "Ranges",
     "cut",
     "read_patchnet",
+    "read_ranges",
     "read_shape",
     "stored",
     "write_patchnet",
@@ -100,6 +103,21 @@ class PatchWeights:
 
     maps: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]
     join: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The largest magnitudes of a network, over the photos that it was trained and measured on.
+
+    Args:
+        before_squares: for every square, of the values that it squares.
+        element: of the embeddings' elements.
+        difference: of an element's difference between two photos.
+    """
+
+    before_squares: tuple[float, ...]
+    element: float
+    difference: float
 
 
 def cut(chips: Any, patches: tuple[tuple[int, int, int, int], ...]) -> Any:
@@ -193,8 +211,28 @@ def stored(weights: PatchWeights) -> PatchWeights:
     return PatchWeights((first, *others), (_rounded(weights.join[0]), _rounded(weights.join[1])))
 
 
-def write_patchnet(path: str | Path, shape: PatchShape, weights: PatchWeights, **notes: str) -> None:
-    """Write a file, weights as `stored` leaves them; `notes` are strings kept with it."""
+def read_ranges(path: str | Path = PATCHNET_PATH) -> Ranges | None:
+    """Return the ranges that a file holds; None where it holds none, as hand-made files and older ones.
+
+    Raises:
+        ModelError: the file is missing, no patch network, or its ranges do not fit its shape.
+    """
+    count = len(read_shape(path).widths)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            values = archive.get("ranges")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"cannot read model file {path}: {error}") from error
+    if values is None:
+        return None
+    *before_squares, element, difference = (float(value) for value in _checked(path, values, (count + 2,)))
+    return Ranges(tuple(before_squares), element, difference)
+
+
+def write_patchnet(
+    path: str | Path, shape: PatchShape, weights: PatchWeights, ranges: Ranges | None = None, **notes: str
+) -> None:
+    """Write a file, weights as `stored` leaves them; `notes` are strings kept with it. Never leaves half a file."""
     weights = stored(weights)
     arrays: dict[str, Any] = {name: np.array(note) for name, note in notes.items()}
     arrays |= {
@@ -209,8 +247,12 @@ def write_patchnet(path: str | Path, shape: PatchShape, weights: PatchWeights, *
     for number, (weight, bias) in enumerate(weights.maps, 1):
         kept = np.float16 if number == 1 else np.float32
         arrays |= {f"W{number}": weight.astype(kept), f"b{number}": bias.astype(np.float32)}
-    with Path(path).open("wb") as file:
+    if ranges is not None:
+        arrays["ranges"] = np.array([*ranges.before_squares, ranges.element, ranges.difference])
+    temporary = Path(path).with_name(f"{Path(path).name}.part")
+    with temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
+    os.replace(temporary, path)
 
 
 def _rounded(values: NDArray[np.float64], kind: type[np.floating[Any]] = np.float32) -> NDArray[np.float64]:

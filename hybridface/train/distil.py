@@ -1,6 +1,8 @@
 """From photos to a model file: align, ask the teacher, train, fold, fix the threshold, measure, write.
 
-The held-out folds' people are removed before anything is learned: before the basis, the views, and the threshold.
+What is held out is removed before anything is learned: before the basis, the views, and the threshold. With pairs it
+is some folds' people, and the threshold is the best one for the other folds; without, a fraction of the photos, on
+which the student should decide as the teacher does.
 """
 
 import hashlib
@@ -14,10 +16,13 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
 from hybridface.models import load_model
-from hybridface.models.patchnet import PatchNet, PatchShape, PatchWeights, cut, stored, write_patchnet
-from hybridface.train.accuracy import Accuracy, Split, measure, read_split
+from hybridface.models.patchnet import PatchShape, stored, write_patchnet
+from hybridface.train.accuracy import Accuracy, Split, read_split
+from hybridface.train.agreement import Agreement, held_out_photos
+from hybridface.train.budget import LevelBudget, check_budget
 from hybridface.train.chips import Chips, load_chips
 from hybridface.train.export import fold, joined, peak_values, rescaled
+from hybridface.train.judge import agreement_with, embed_all, pair_accuracy, ranges_over
 from hybridface.train.loop import Examples, OnStep, Schedule, Trainer
 from hybridface.train.student import Basis, Patches, PatchStudent, fit_basis
 from hybridface.train.views import Teacher, clean_answers, load_view
@@ -41,7 +46,8 @@ class Options:
     """What decides a student, beside the photos.
 
     Args:
-        held_out: folds whose people are not trained on.
+        held_out: with pairs, folds whose people are not trained on.
+        fraction: without pairs, of the photos, that are not trained on.
         teacher: the name of a model.
         widths: values per patch after every square.
         components: principal components of a patch that are looked at.
@@ -52,6 +58,7 @@ class Options:
     """
 
     held_out: tuple[int, ...] = (7, 8)
+    fraction: float = 0.1
     teacher: str = "dlib-resnet29"
     widths: tuple[int, ...] = (64, 64, 64)
     components: int = 192
@@ -73,20 +80,24 @@ class Result:
     """A trained student.
 
     Args:
-        accuracy: of the file's network in float64.
+        accuracy: of the file's network in float64, on the pairs; None without.
+        agreement: with the teacher; None with pairs.
         ranges: largest magnitude before each square on the held-out photos; on training photos it is `RANGE`.
-        people, photos: that were trained on.
+        budget: what the encryption's levels leave above the largest magnitudes of all these photos.
+        people, photos: folders and photos that were trained on.
     """
 
-    accuracy: Accuracy
+    accuracy: Accuracy | None
+    agreement: Agreement | None
     ranges: tuple[float, ...]
+    budget: tuple[LevelBudget, ...]
     people: int
     photos: int
 
 
 def distil(
     images: Path,
-    pairs: Path,
+    pairs: Path | None,
     output: Path,
     options: Options,
     cache: Path,
@@ -99,7 +110,7 @@ def distil(
     """Train a student and write it to `output`; its checkpoint lies beside it until then.
 
     Args:
-        images: a folder or a tar file with NAME/PHOTO.jpg, one NAME per person.
+        images: a folder or a tar file; for pairs with NAME/PHOTO.jpg, one NAME per person, else of any form.
         pairs: in LFW's format, with folds.
         cache: a folder for aligned faces and the teacher's answers.
         resume: go on from the checkpoint, if there is one.
@@ -107,13 +118,14 @@ def distil(
 
     Raises:
         ImageError: images or pairs cannot be used.
-        ModelError: the teacher is unknown, or the checkpoint is of other options.
+        ModelError: the teacher is unknown, the checkpoint is of other options, or the student's values leave no room
+            in the ciphertexts.
     """
-    split = read_split(pairs, options.held_out)
+    split = read_split(pairs, options.held_out) if pairs else None
     teacher = Teacher(load_model(options.teacher), device)
     chips = load_chips(images, cache, workers, shown)
-    rows = training_rows(chips, split)
-    basis, examples = _learned_from(chips, rows, teacher, options, shown)
+    rows, held_out = split_rows(chips, split, options)
+    basis, examples, unit = _learned_from(chips, rows, teacher, options, shown)
     checkpoints = [output.with_name(f"{output.name}.checkpoint{member or ''}") for member in range(options.members)]
     members = [
         replace(options, seed=options.seed + member, members=1) if member else options
@@ -125,27 +137,42 @@ def distil(
     ]
     weights = joined(trained)
     shape = PatchShape(PATCHES * options.members, options.widths, examples.targets.shape[1], 1.0)
-    weights = rescaled(weights, peak_values(weights, shape, chips.small[rows]))
-    accuracy, ranges = _judge(chips, split, shape, weights)
-    shape = PatchShape(shape.patches, shape.widths, shape.outputs, accuracy.threshold)
-    write_patchnet(output, shape, weights, options=json.dumps(asdict(options)))
+    weights = stored(rescaled(weights, peak_values(weights, shape, chips.small[rows])))
+    everyone = np.concatenate([rows, held_out])
+    embeddings = embed_all(chips, everyone, shape, weights)
+    accuracy, agreement = None, None
+    if split:
+        accuracy = pair_accuracy(chips, split, shape, weights)
+        threshold = accuracy.threshold
+    else:
+        agreement = agreement_with(teacher, chips, held_out, embeddings[len(rows) :], unit, options.seed)
+        threshold = agreement.threshold
+    ranges = ranges_over(chips, everyone, shape, weights, embeddings)
+    budget = check_budget(ranges)
+    shape = replace(shape, threshold=threshold)
+    write_patchnet(output, shape, weights, ranges, options=json.dumps(asdict(options)))
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
+    peaks = tuple(float(peak.max()) for peak in peak_values(weights, shape, chips.small[held_out]))
     people = {chips.photos[row].split("/")[0] for row in rows}
-    return Result(accuracy, ranges, len(people), len(rows))
+    return Result(accuracy, agreement, peaks, budget, len(people), len(rows))
 
 
-def training_rows(chips: Chips, split: Split) -> NDArray[np.int64]:
-    """Return the rows of detected faces of people in no held-out pair.
+def split_rows(chips: Chips, split: Split | None, options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of detected faces to train on, and of those held out.
 
     Raises:
-        ImageError: there are none.
+        ImageError: there are none to train on.
     """
-    people = split.people()
-    rows = [i for i, photo in enumerate(chips.photos) if chips.detected[i] and photo.split("/")[0] not in people]
-    if not rows:
-        raise ImageError("expected photos of people outside the held-out folds, found none")
-    return np.array(rows, dtype=np.int64)
+    if split:
+        people = split.people()
+        held_out = np.array([photo.split("/")[0] in people for photo in chips.photos])
+    else:
+        held_out = held_out_photos(chips.photos, options.fraction, options.seed)
+    rows = np.flatnonzero(chips.detected & ~held_out)
+    if not len(rows):
+        raise ImageError("expected photos with a face beside those that are held out, found none")
+    return rows, np.flatnonzero(chips.detected & held_out)
 
 
 def train_on(
@@ -174,11 +201,14 @@ def train_on(
 
 def _learned_from(
     chips: Chips, rows: NDArray[np.int64], teacher: Teacher, options: Options, shown: bool
-) -> tuple[Basis, Examples]:
-    """Return the basis, and clean faces, mirrored faces and views with the teacher's centred answers."""
+) -> tuple[Basis, Examples, float]:
+    """Return the basis; clean faces, mirrored faces and views with the teacher's centred answers; and their unit.
+
+    The unit is the mean length of the centred answers, by which all are divided.
+    """
     clean = clean_answers(chips, teacher, shown)[:, rows]
     mean = clean.mean((0, 1))
-    length = np.linalg.norm(clean[0] - mean, axis=1).mean()
+    unit = float(np.linalg.norm(clean[0] - mean, axis=1).mean())
     faces: NDArray[np.uint8] = chips.small[rows]
     chosen = np.random.default_rng(options.seed).permutation(len(faces))[:BASIS_ROWS]
     basis = fit_basis(faces[np.sort(chosen)], PATCHES, options.components)
@@ -188,22 +218,5 @@ def _learned_from(
         view, answer = load_view(chips, rows, teacher, options.seed, number, shown)
         coefficients.append(basis.coefficients(view))
         answers.append(answer)
-    targets = torch.from_numpy((np.concatenate(answers) - mean) / length)
-    return basis, Examples(torch.cat(coefficients), targets)
-
-
-def _judge(chips: Chips, split: Split, shape: PatchShape, weights: PatchWeights) -> tuple[Accuracy, tuple[float, ...]]:
-    """Measure the network that the file holds, rounded weights and all, on every photo of the pairs."""
-    rounded = stored(weights)
-    module = PatchNet.from_weights(shape, rounded)
-    used = {photo for pair in (*split.training, *split.held_out) for photo in pair[:2]}
-    rows = [i for i, photo in enumerate(chips.photos) if photo in used]
-    embeddings: dict[str, NDArray[np.float64]] = {}
-    with torch.inference_mode():
-        for row in rows:
-            patches = cut(torch.from_numpy(np.array(chips.small[row : row + 1])), shape.patches).double()
-            embeddings[chips.photos[row]] = np.asarray(module(patches.reshape(1, -1, 1, 1))[0].numpy())
-    people = split.people()
-    held_out = [row for row in rows if chips.photos[row].split("/")[0] in people]
-    peaks = peak_values(rounded, shape, chips.small[held_out])
-    return measure(embeddings, split), tuple(float(peak.max()) for peak in peaks)
+    targets = torch.from_numpy((np.concatenate(answers) - mean) / unit)
+    return basis, Examples(torch.cat(coefficients), targets), unit

@@ -1,0 +1,91 @@
+"""Whether a student's values fit the ciphertexts: the largest magnitudes seen in the clear, against every level's room.
+
+A ciphertext with c primes left holds numbers modulo Q_c, about 2^(first_bits + (c - 1) scale_bits). A value v at scale
+2^s wraps around, unnoticed, where |v| 2^s reaches Q_c / 2. Right after a product, and before it is rescaled, the scale
+is twice scale_bits: that is the narrowest moment, and what is counted here. The squared difference of two embeddings
+has the least room, for only two primes are left then: 2^(first_bits - scale_bits - 1).
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybridface.errors import ModelError
+from hybridface.models.patchnet import PATCHNET_PATH, Ranges, read_ranges
+from protocols.pure_he import PureHeParameters
+
+__all__ = ["MARGIN_BITS", "LevelBudget", "check_budget", "check_file"]
+
+MARGIN_BITS = 4.0
+"""Least headroom: unusual photos have larger values than those seen; the difference of two may be 4 times larger."""
+
+_SMALLEST = 2.0**-20
+
+
+@dataclass(frozen=True)
+class LevelBudget:
+    """The room of one product.
+
+    Args:
+        name: "affine 1", "square 1", ..., "join", "distance".
+        primes: that the ciphertext has left when the product is computed.
+        magnitude: the largest value seen.
+        room_bits: base-2 logarithm of the magnitude at which values wrap around.
+        headroom_bits: of the room, what the largest value seen leaves.
+    """
+
+    name: str
+    primes: int
+    magnitude: float
+    room_bits: float
+    headroom_bits: float
+
+
+def check_budget(ranges: Ranges, parameters: PureHeParameters | None = None) -> tuple[LevelBudget, ...]:
+    """Return the headroom of every product of an embedding and of the distance.
+
+    Args:
+        ranges: largest magnitudes over photos, in the clear.
+        parameters: of the encryption; by default those for the number of squares.
+
+    Raises:
+        ModelError: a headroom is below `MARGIN_BITS`, or the parameters are for another number of squares.
+        ParameterError: there are too many squares.
+    """
+    squares = len(ranges.before_squares)
+    parameters = parameters or PureHeParameters.for_squares(squares)
+    if parameters.levels != 2 * squares + 2:
+        raise ModelError(f"expected parameters with {2 * squares + 2} levels for {squares} squares, got {parameters}")
+    primes, levels = parameters.levels + 1, []
+    for number, largest in enumerate(ranges.before_squares, 1):
+        levels.append(_level(f"affine {number}", primes, largest, parameters))
+        levels.append(_level(f"square {number}", primes - 1, largest**2, parameters))
+        primes -= 2
+    levels.append(_level("join", primes, ranges.element, parameters))
+    levels.append(_level("distance", primes - 1, ranges.difference**2, parameters))
+    least = min(levels, key=lambda level: level.headroom_bits)
+    if not least.headroom_bits >= MARGIN_BITS:  # also where it is no number
+        raise ModelError(
+            f"expected {MARGIN_BITS:g} bits of headroom at every level, got {least.headroom_bits:.1f} at "
+            f"{least.name}: values up to {least.magnitude:.3g}, room for 2^{least.room_bits:g}"
+        )
+    return tuple(levels)
+
+
+def check_file(
+    path: str | Path = PATCHNET_PATH, parameters: PureHeParameters | None = None
+) -> tuple[LevelBudget, ...] | None:
+    """Return the headroom of the network in a file, from the ranges that it holds; None for a file without any.
+
+    Raises:
+        ModelError: as `check_budget`, or the file cannot be read.
+    """
+    ranges = read_ranges(path)
+    return None if ranges is None else check_budget(ranges, parameters)
+
+
+def _level(name: str, primes: int, magnitude: float, parameters: PureHeParameters) -> LevelBudget:
+    modulus_bits = parameters.first_bits + (primes - 1) * parameters.scale_bits
+    room = modulus_bits - 2 * parameters.scale_bits - 1
+    used = math.log2(max(magnitude, _SMALLEST)) if math.isfinite(magnitude) else math.inf
+    return LevelBudget(name, primes, magnitude, room, room - used)
