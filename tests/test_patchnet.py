@@ -5,12 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from hybridface.errors import ModelError
 from hybridface.images import face_chip
 from hybridface.models import Model, load_model
-from hybridface.models.patchnet import PATCHNET_PATH, PatchShape, read_patchnet, read_shape, write_patchnet
+from hybridface.models.contrast import normalised_contrast
+from hybridface.models.patchnet import (
+    PATCHNET_PATH,
+    PatchShape,
+    read_patchnet,
+    read_ranges,
+    read_shape,
+    write_patchnet,
+)
 from hybridface.photos import photo_path
+from hybridface.train.budget import check_file
 from protocols.emulator import Emulator
 from protocols.graph import Conv2d, Flatten, Square
 from protocols.ring import decode
@@ -39,6 +49,46 @@ def test_normalise_cuts_and_averages() -> None:
     assert values[0, 2, 1, 3] == pytest.approx((block.mean() - 127.5) / 127.5, abs=1e-6)
     with pytest.raises(ModelError, match="expected a chip"):
         shape.normalise(chip[:, :63])
+
+
+def test_contrast_is_what_scipy_makes_of_it() -> None:
+    image = np.random.default_rng(2).uniform(-1, 1, (64, 64, 3))
+    got = normalised_contrast(torch.from_numpy(image.transpose(2, 0, 1)[None]))[0].numpy()
+
+    def blurred(values: np.ndarray) -> np.ndarray:
+        return np.asarray(gaussian_filter(values, 8, mode="mirror", truncate=3))
+
+    detail = image.mean(2) - blurred(image.mean(2))
+    np.testing.assert_allclose(got[0], detail / (np.sqrt(blurred(detail**2)) + 0.05) / 2, atol=1e-9)
+    for row, colour in ((1, 0), (2, 2)):
+        difference = image[:, :, colour] - image[:, :, 1]
+        np.testing.assert_allclose(got[row], 2 * (difference - difference[8:-8, 8:-8].mean()), atol=1e-9)
+
+
+def test_contrast_takes_the_light_out() -> None:
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8) * 1.6 - 0.8, size=64, mode="bilinear")
+    assert float((normalised_contrast(smooth + 0.1) - normalised_contrast(smooth)).abs().max()) < 1e-4
+    grey = torch.full((1, 3, 64, 64), 0.3)
+    assert float(normalised_contrast(grey).abs().max()) < 1e-4
+
+
+def test_files_from_before_contrast_and_ranges(tmp_path: Path) -> None:
+    with np.load(PATCHNET_PATH) as archive:
+        arrays = {name: archive[name] for name in archive if name not in ("contrast", "ranges")}
+    np.savez(tmp_path / "old.npz", **arrays)
+    assert read_ranges(tmp_path / "old.npz") is None
+    assert check_file(tmp_path / "old.npz") is None
+    assert not read_shape(tmp_path / "old.npz").contrast
+    assert load_model("patchnet", weights=False, path=tmp_path / "old.npz").threshold > 0
+    np.savez(tmp_path / "bad.npz", **arrays, ranges=np.ones(2))
+    with pytest.raises(ModelError, match="expected finite weights"):
+        check_file(tmp_path / "bad.npz")
+
+
+def test_the_shipped_ranges_leave_room() -> None:
+    levels = check_file()
+    assert levels is not None
+    assert min(level.headroom_bits for level in levels) > 8
 
 
 def test_shape_fits_one_ciphertext(model: Model) -> None:

@@ -77,12 +77,14 @@ def test_a_short_run_lowers_the_losses(examples: loop.Examples) -> None:
     assert np.mean(seen[-10:]) < 0.7 * np.mean(seen[:5])
 
 
-def test_export_is_the_student(basis: student.Basis, examples: loop.Examples) -> None:
+@pytest.mark.parametrize("contrast", [False, True])
+def test_export_is_the_student(examples: loop.Examples, contrast: bool) -> None:
     run = trainer()
     run.run(examples)
-    shape, images = PatchShape(GRID, WIDTHS, OUTPUTS, 1.0), faces(30, seed=8)
+    shape, images = PatchShape(GRID, WIDTHS, OUTPUTS, 1.0, contrast), faces(30, seed=8)
+    basis = student.fit_basis(faces(200), GRID, COMPONENTS, contrast)
     weights = export.fold(run.average, basis)
-    values = cut(torch.from_numpy(images), GRID).double()
+    values = cut(torch.from_numpy(images), GRID, contrast).double()
     coefficients = torch.einsum("npi,pic->npc", values, basis.directions.double()) + basis.offset.double()
     with torch.no_grad():
         expected, before_squares = run.average.double()(coefficients)
@@ -101,6 +103,18 @@ def test_joined_students_give_their_mean(basis: student.Basis) -> None:
     each = [embed(PatchShape(GRID, WIDTHS, OUTPUTS, 1.0), member, images) for member in weights]
     both = embed(PatchShape(GRID * 2, WIDTHS, OUTPUTS, 1.0), export.joined(weights), images)
     assert float((both - (each[0] + each[1]) / 2).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("contrast", [False, True])
+def test_a_mirrored_network_gives_the_mean_of_face_and_mirror_image(basis: student.Basis, contrast: bool) -> None:
+    images, patches = faces(5), ((0, 0, 32, 2), (16, 10, 32, 2), (32, 32, 32, 2), (0, 0, 32, 2))
+    shape = PatchShape(patches, WIDTHS, OUTPUTS, 1.0, contrast)
+    weights = export.fold(trainer(seed=2).average, basis)
+    mean = (embed(shape, weights, images) + embed(shape, weights, images[:, :, ::-1])) / 2
+    assert float((embed(shape, weights, images) - mean).abs().max()) > 1e-2
+    assert float((embed(*export.mirrored(weights, shape), images) - mean).abs().max()) < 1e-5
+    with pytest.raises(ModelError, match="expected patches within"):
+        export.mirrored(weights, PatchShape(((0, 0, 48, 3), *((0, 15, 48, 3),) * 3), WIDTHS, OUTPUTS, 1.0))
 
 
 def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(examples: loop.Examples, tmp_path: Path) -> None:

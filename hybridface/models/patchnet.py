@@ -10,6 +10,7 @@ distance of two embeddings. The idea is CryptoFace's (https://arxiv.org/abs/2509
 `hybridface train` writes; docs/PATCHNET.md describes the one that is shipped.
 """
 
+import contextlib
 import os
 import zipfile
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
+from hybridface.models.contrast import normalised_contrast
 
 __all__ = [
     "CHIP_SIZE",
@@ -45,6 +47,10 @@ MAX_INPUTS = 1024
 _MEAN, _SCALE = 127.5, 127.5
 
 
+class _NotThereError(ModelError):
+    """A file has no array of this name."""
+
+
 @dataclass(frozen=True)
 class PatchShape:
     """What is public of a patch network.
@@ -54,6 +60,7 @@ class PatchShape:
         widths: values per patch after every square.
         outputs: elements of the embedding.
         threshold: two faces are of one person when the *squared* distance of their embeddings is below it.
+        contrast: whether the chip goes through `normalised_contrast` before it is cut.
 
     Raises:
         ModelError: a patch leaves the chip, or patches have different numbers of values, or more than 1,024.
@@ -63,6 +70,7 @@ class PatchShape:
     widths: tuple[int, ...]
     outputs: int
     threshold: float
+    contrast: bool = False
 
     def __post_init__(self) -> None:
         for top, left, side, pool in self.patches:
@@ -89,7 +97,8 @@ class PatchShape:
         """
         if chip.shape != (CHIP_SIZE, CHIP_SIZE, 3) or chip.dtype != np.uint8:
             raise ModelError(f"expected a chip (64, 64, 3) of uint8, got {chip.shape} of {chip.dtype}")
-        return np.asarray(cut(torch.from_numpy(chip[None].copy()), self.patches).double().numpy()).reshape(-1, 1, 1)
+        values = cut(torch.from_numpy(chip[None].copy()), self.patches, self.contrast)
+        return np.asarray(values.double().numpy()).reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -120,12 +129,17 @@ class Ranges:
     difference: float
 
 
-def cut(chips: Any, patches: tuple[tuple[int, int, int, int], ...]) -> Any:
+def cut(chips: Any, patches: tuple[tuple[int, int, int, int], ...], contrast: bool = False) -> Any:
     """Cut chips, a tensor (N, 64, 64, 3) uint8, to patches (N, P, inputs) float32 in about [-1, 1].
 
     A patch's values are (colour, row, column), row-major, of means over squares of `pool` pixels' side.
+
+    Args:
+        contrast: whether `normalised_contrast` comes first; then values are in about [-2, 2].
     """
     images = (chips.permute(0, 3, 1, 2).float() - _MEAN) / _SCALE
+    if contrast:
+        images = normalised_contrast(images)
     sizes = sorted({pool for *_, pool in patches})
     pooled = {pool: torch.nn.functional.avg_pool2d(images, pool) for pool in sizes}
     cuts = [
@@ -180,9 +194,11 @@ def read_shape(path: str | Path = PATCHNET_PATH) -> PatchShape:
         ModelError: the file is missing or no patch network.
     """
     patches, widths, outputs, threshold = _read(path, ("patches", "widths", "outputs", "threshold"))
+    contrast = _optional(path, "contrast")
     try:
         rows = tuple((int(t), int(left), int(side), int(pool)) for t, left, side, pool in patches)
-        return PatchShape(rows, tuple(int(width) for width in widths), int(outputs), float(threshold))
+        sizes = tuple(int(width) for width in widths), int(outputs)
+        return PatchShape(rows, *sizes, float(threshold), contrast is not None and bool(contrast))
     except (TypeError, ValueError) as error:
         raise ModelError(f"cannot use model file {path}: {error}") from error
 
@@ -217,12 +233,7 @@ def read_ranges(path: str | Path = PATCHNET_PATH) -> Ranges | None:
     Raises:
         ModelError: the file is missing, no patch network, or its ranges do not fit its shape.
     """
-    count = len(read_shape(path).widths)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            values = archive.get("ranges")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelError(f"cannot read model file {path}: {error}") from error
+    count, values = len(read_shape(path).widths), _optional(path, "ranges")
     if values is None:
         return None
     *before_squares, element, difference = (float(value) for value in _checked(path, values, (count + 2,)))
@@ -241,6 +252,7 @@ def write_patchnet(
         "outputs": np.int32(shape.outputs),
         "threshold": np.float64(shape.threshold),
         "normalisation": np.array([_MEAN, _SCALE]),
+        "contrast": np.bool_(shape.contrast),
         "J": weights.join[0].astype(np.float32),
         "c": weights.join[1].astype(np.float32),
     }
@@ -265,9 +277,16 @@ def _read(path: str | Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
         with np.load(path, allow_pickle=False) as archive:
             return [archive[name] for name in names]
     except KeyError as error:
-        raise ModelError(f"cannot use model file {path}: expected a patch network, found no {error}") from error
+        raise _NotThereError(f"cannot use model file {path}: expected a patch network, found no {error}") from error
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f"cannot read model file {path}: {error}") from error
+
+
+def _optional(path: str | Path, name: str) -> NDArray[Any] | None:
+    """Return an array that older files do not have, or None."""
+    with contextlib.suppress(_NotThereError):
+        return _read(path, (name,))[0]
+    return None
 
 
 def _checked(path: str | Path, value: NDArray[Any], expected: tuple[int, ...]) -> NDArray[np.float64]:

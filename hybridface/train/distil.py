@@ -21,7 +21,7 @@ from hybridface.train.accuracy import Accuracy, Split, read_split
 from hybridface.train.agreement import Agreement, held_out_photos
 from hybridface.train.budget import LevelBudget, check_budget
 from hybridface.train.chips import Chips, load_chips
-from hybridface.train.export import fold, joined, peak_values, rescaled
+from hybridface.train.export import fold, joined, mirrored, peak_values, rescaled
 from hybridface.train.judge import agreement_with, embed_all, pair_accuracy, ranges_over
 from hybridface.train.loop import Examples, OnStep, Schedule, Trainer
 from hybridface.train.student import Basis, Patches, PatchStudent, fit_basis
@@ -53,6 +53,8 @@ class Options:
         components: principal components of a patch that are looked at.
         views: changed copies of every face.
         epochs: passes over as many examples as there are photos.
+        contrast: whether the client normalises the contrast of a face.
+        mirror: whether the result is the mean over a face and its mirror image: twice the patches.
         members: students, of consecutive seeds, whose mean is the result: a network of that many times the patches.
         batch, rate, decay, seed: as in `Schedule`.
     """
@@ -64,6 +66,8 @@ class Options:
     components: int = 192
     views: int = 7
     epochs: int = 130
+    contrast: bool = True
+    mirror: bool = True
     members: int = 2
     batch: int = 256
     rate: float = 1e-3
@@ -135,8 +139,11 @@ def distil(
         fold(train_on(examples, member, len(rows), checkpoint, resume, device, on_step).average, basis)
         for member, checkpoint in zip(members, checkpoints, strict=True)
     ]
+    outputs = examples.targets.shape[1]
+    shape = PatchShape(PATCHES * options.members, options.widths, outputs, 1.0, options.contrast)
     weights = joined(trained)
-    shape = PatchShape(PATCHES * options.members, options.widths, examples.targets.shape[1], 1.0)
+    if options.mirror:
+        shape, weights = mirrored(weights, shape)
     weights = stored(rescaled(weights, peak_values(weights, shape, chips.small[rows])))
     everyone = np.concatenate([rows, held_out])
     embeddings = embed_all(chips, everyone, shape, weights)
@@ -211,7 +218,7 @@ def _learned_from(
     unit = float(np.linalg.norm(clean[0] - mean, axis=1).mean())
     faces: NDArray[np.uint8] = chips.small[rows]
     chosen = np.random.default_rng(options.seed).permutation(len(faces))[:BASIS_ROWS]
-    basis = fit_basis(faces[np.sort(chosen)], PATCHES, options.components)
+    basis = fit_basis(faces[np.sort(chosen)], PATCHES, options.components, options.contrast)
     coefficients = [basis.coefficients(faces), basis.coefficients(faces[:, :, ::-1])]
     answers = [clean.mean(0)] * 2  # a face and its mirror image are one person's
     for number in range(options.views):

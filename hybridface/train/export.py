@@ -4,16 +4,17 @@ Basis, batch norm and the map between them fold in float64. Rows of a map are th
 square peaks at `RANGE` on the training faces: what a square multiplies, the next map divides.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hybridface.models.patchnet import PatchShape, PatchWeights, cut
+from hybridface.models.patchnet import CHIP_SIZE, PatchShape, PatchWeights, cut
 from hybridface.train.student import RANGE, Basis, PatchStudent
 
-__all__ = ["fold", "joined", "peak_values", "rescaled"]
+__all__ = ["fold", "joined", "mirrored", "peak_values", "rescaled"]
 
 _ROWS = 1024
 
@@ -48,11 +49,28 @@ def joined(members: list[PatchWeights]) -> PatchWeights:
     return PatchWeights(maps, (join, np.mean([member.join[1] for member in members], 0)))
 
 
+def mirrored(weights: PatchWeights, shape: PatchShape) -> tuple[PatchShape, PatchWeights]:
+    """Return a network whose embedding is the mean of those of a face and of its mirror image.
+
+    It has twice the patches, and sees the face alone: what a patch sees of the mirror image is the mirror image of
+    what another one sees of the face, and its map is turned round instead.
+
+    Raises:
+        ModelError: a patch's mirror image is not averaged over the same squares.
+    """
+    turned = tuple((top, CHIP_SIZE - side - left, side, pool) for top, left, side, pool in shape.patches)
+    (weight, bias), *others = weights.maps
+    side = round((shape.inputs // 3) ** 0.5)
+    flipped = weight.reshape(*weight.shape[:2], 3, side, side)[..., ::-1].reshape(weight.shape)
+    both = joined([weights, PatchWeights(((flipped, bias), *others), weights.join)])
+    return replace(shape, patches=shape.patches + turned), both
+
+
 def peak_values(weights: PatchWeights, shape: PatchShape, chips: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
     """Return the largest magnitude (P, width) before every square, over chips (n, 64, 64, 3) uint8."""
     peaks = [np.zeros(bias.shape) for _, bias in weights.maps]
     for start in range(0, len(chips), _ROWS):
-        values = cut(torch.from_numpy(np.array(chips[start : start + _ROWS])), shape.patches).double()
+        values = cut(torch.from_numpy(np.array(chips[start : start + _ROWS])), shape.patches, shape.contrast).double()
         for peak, (weight, bias) in zip(peaks, weights.maps, strict=True):
             values = torch.einsum("npi,phi->nph", values, torch.from_numpy(weight)) + torch.from_numpy(bias)
             np.maximum(peak, values.abs().amax(0).numpy(), out=peak)

@@ -24,7 +24,8 @@ def embed_all(chips: Chips, rows: NDArray[np.int64], shape: PatchShape, weights:
     embeddings = [np.empty((0, shape.outputs))]
     with torch.inference_mode():
         for start in range(0, len(rows), _ROWS):
-            patches = cut(torch.from_numpy(np.array(chips.small[rows[start : start + _ROWS]])), shape.patches).double()
+            some = torch.from_numpy(np.array(chips.small[rows[start : start + _ROWS]]))
+            patches = cut(some, shape.patches, shape.contrast).double()
             embeddings.append(module(patches.reshape(len(patches), -1, 1, 1)).numpy())
     return np.concatenate(embeddings)
 

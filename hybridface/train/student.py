@@ -34,11 +34,13 @@ class Basis:
         patches: as in `PatchShape`.
         directions: float32 tensor (P, inputs, components).
         offset: float32 tensor (P, components).
+        contrast: as in `PatchShape`.
     """
 
     patches: Patches
     directions: Any
     offset: Any
+    contrast: bool
 
     def coefficients(self, chips: NDArray[np.uint8]) -> Any:
         """Return a bfloat16 tensor (n, P, components) for chips (n, 64, 64, 3) uint8."""
@@ -46,14 +48,14 @@ class Basis:
         result = torch.empty(len(chips), count, components, dtype=torch.bfloat16)
         for start in range(0, len(chips), _ROWS):
             rows = slice(start, start + _ROWS)
-            values = cut(torch.from_numpy(np.array(chips[rows])), self.patches)
+            values = cut(torch.from_numpy(np.array(chips[rows])), self.patches, self.contrast)
             result[rows] = torch.einsum("npi,pic->npc", values, self.directions) + self.offset
         return result
 
 
-def fit_basis(chips: NDArray[np.uint8], patches: Patches, components: int) -> Basis:
+def fit_basis(chips: NDArray[np.uint8], patches: Patches, components: int, contrast: bool = True) -> Basis:
     """Return the strongest components of every patch in the given chips (n, 64, 64, 3) uint8."""
-    values = cut(torch.from_numpy(np.array(chips)), patches).transpose(0, 1)
+    values = cut(torch.from_numpy(np.array(chips)), patches, contrast).transpose(0, 1)
     mean = values.mean(1, keepdim=True)
     centred = values - mean
     variances, vectors = torch.linalg.eigh(centred.transpose(1, 2) @ centred / values.shape[1])
@@ -63,7 +65,7 @@ def fit_basis(chips: NDArray[np.uint8], patches: Patches, components: int) -> Ba
     scale = deviations**-_WHITENING
     scale = scale / (scale * deviations).square().mean(1, keepdim=True).sqrt()
     directions = vectors * scale[:, None]
-    return Basis(patches, directions.contiguous(), -(mean @ directions)[:, 0])
+    return Basis(patches, directions.contiguous(), -(mean @ directions)[:, 0], contrast)
 
 
 class PatchStudent(torch.nn.Module):  # type: ignore[misc]

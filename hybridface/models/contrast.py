@@ -1,0 +1,45 @@
+"""Local contrast normalisation: what the light does to a face is taken out before anything else looks at it.
+
+Brightness is replaced by how far a pixel is from the mean of its surroundings, in deviations of these surroundings;
+colours, by their differences to green, less their mean over the face. A fixed and public function of a single photo:
+nothing in it is learned. Source: Jarrett, Kavukcuoglu, Ranzato, LeCun, What is the best multi-stage architecture for
+object recognition?, ICCV 2009.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own convention)
+
+__all__ = ["normalised_contrast"]
+
+_SIGMA = 8.0
+_FLOOR, _GAIN, _COLOUR = 0.05, 0.5, 2.0
+_MARGIN = 8
+
+
+def normalised_contrast(images: Any) -> Any:
+    """Return brightness, red - green and blue - green, normalised, for RGB images.
+
+    Args:
+        images: float32 tensor (N, 3, height, width) with values in [-1, 1]; more than 24 pixels either way.
+
+    Returns:
+        a tensor of the same shape, in about [-2, 2].
+    """
+    brightness = images.mean(1, keepdim=True)
+    detail = brightness - _blurred(brightness)
+    deviation = _blurred(detail.square()).sqrt()
+    colours = torch.stack([images[:, 0] - images[:, 1], images[:, 2] - images[:, 1]], 1)
+    middle = colours[:, :, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN].mean((2, 3), keepdim=True)
+    return torch.cat([_GAIN * detail / (deviation + _FLOOR), _COLOUR * (colours - middle)], 1)
+
+
+def _blurred(images: Any) -> Any:
+    """Convolve images (N, 1, height, width) with a Gaussian, mirrored at the edges."""
+    radius = int(3 * _SIGMA)
+    steps = torch.arange(-radius, radius + 1, dtype=images.dtype)
+    kernel = torch.exp(-steps.square() / (2 * _SIGMA**2))
+    kernel = kernel / kernel.sum()
+    padded = F.pad(images, (radius,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
