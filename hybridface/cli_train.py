@@ -36,9 +36,9 @@ def train(
         float, typer.Option("--held-out-fraction", min=0.0, max=0.9, help="Without pairs: photos not trained on.")
     ] = 0.1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint, if there is one.")] = False,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the number of photos.")] = 130,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the number of photos.")] = 100,
     views: Annotated[int, typer.Option("--views", min=0, help="Changed copies of every face.")] = 7,
-    members: Annotated[int, typer.Option("--members", min=1, help="Students whose mean is the result.")] = 2,
+    members: Annotated[int, typer.Option("--members", min=1, help="Students whose mean is the result.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, views and draws.")] = 0,
     teacher: Annotated[str, typer.Option("--teacher", help="The network to learn from.")] = "dlib-resnet29",
     device: Annotated[str, typer.Option("--device", help="cpu, or cuda for an NVIDIA GPU.")] = "cpu",

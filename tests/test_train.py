@@ -20,7 +20,18 @@ from hybridface import cli
 from hybridface.errors import ImageError, ModelError
 from hybridface.lfw import alignment
 from hybridface.models import load_model
-from hybridface.models.patchnet import PatchNet, PatchShape, PatchWeights, cut, read_patchnet, read_ranges
+from hybridface.models.patchnet import (
+    PatchNet,
+    PatchShape,
+    PatchWeights,
+    cut,
+    mirrored,
+    read_patchnet,
+    read_ranges,
+    read_shape,
+    stored,
+    write_patchnet,
+)
 from hybridface.photos import photo_path
 from hybridface.train import accuracy, agreement, budget, distil, export, loop, losses, student, views
 
@@ -85,7 +96,7 @@ def test_export_is_the_student(examples: loop.Examples, contrast: bool) -> None:
     basis = student.fit_basis(faces(200), GRID, COMPONENTS, contrast)
     weights = export.fold(run.average, basis)
     values = cut(torch.from_numpy(images), GRID, contrast).double()
-    coefficients = torch.einsum("npi,pic->npc", values, basis.directions.double()) + basis.offset.double()
+    coefficients = torch.einsum("npi,ic->npc", values, basis.directions.double()) + basis.offset.double()
     with torch.no_grad():
         expected, before_squares = run.average.double()(coefficients)
     assert float((embed(shape, weights, images) - expected).abs().max()) < 1e-6
@@ -106,15 +117,21 @@ def test_joined_students_give_their_mean(basis: student.Basis) -> None:
 
 
 @pytest.mark.parametrize("contrast", [False, True])
-def test_a_mirrored_network_gives_the_mean_of_face_and_mirror_image(basis: student.Basis, contrast: bool) -> None:
+def test_a_mirrored_network_gives_the_mean_of_face_and_mirror_image(
+    basis: student.Basis, contrast: bool, tmp_path: Path
+) -> None:
     images, patches = faces(5), ((0, 0, 32, 2), (16, 10, 32, 2), (32, 32, 32, 2), (0, 0, 32, 2))
     shape = PatchShape(patches, WIDTHS, OUTPUTS, 1.0, contrast)
     weights = export.fold(trainer(seed=2).average, basis)
     mean = (embed(shape, weights, images) + embed(shape, weights, images[:, :, ::-1])) / 2
     assert float((embed(shape, weights, images) - mean).abs().max()) > 1e-2
-    assert float((embed(*export.mirrored(weights, shape), images) - mean).abs().max()) < 1e-5
+    assert float((embed(*mirrored(shape, weights), images) - mean).abs().max()) < 1e-5
+    write_patchnet(tmp_path / "net.npz", shape, weights, mirror=True)
+    read = read_patchnet(tmp_path / "net.npz")
+    assert len(read[0].patches) == len(read_shape(tmp_path / "net.npz").patches) == 2 * len(patches)
+    assert float((embed(*read, images) - embed(*mirrored(shape, stored(weights)), images)).abs().max()) < 1e-9
     with pytest.raises(ModelError, match="expected patches within"):
-        export.mirrored(weights, PatchShape(((0, 0, 48, 3), *((0, 15, 48, 3),) * 3), WIDTHS, OUTPUTS, 1.0))
+        mirrored(PatchShape(((0, 0, 48, 3), *((0, 15, 48, 3),) * 3), WIDTHS, OUTPUTS, 1.0), weights)
 
 
 def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(examples: loop.Examples, tmp_path: Path) -> None:
@@ -266,6 +283,18 @@ def test_views_are_faces_and_depend_on_the_seed_alone() -> None:
     assert 0 <= float(first.min()) < float(first.max()) <= 255
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_threshold_lies_between_what_it_tells_apart() -> None:
+    distances, same = np.array([0.1, 0.2, 0.9, 0.3]), np.array([True, True, False, True])
+    assert accuracy.soft_threshold(distances, same) == pytest.approx(0.6, abs=0.01)
+    assert accuracy.soft_threshold(7 * distances, same) == pytest.approx(4.2, abs=0.07)
+
+
+def test_threshold_is_where_two_normal_distributions_cross() -> None:
+    random = np.random.default_rng(6)
+    distances = np.concatenate([random.normal(1.0, 0.2, 4000), random.normal(1.6, 0.2, 4000)])
+    assert accuracy.soft_threshold(distances, np.arange(8000) < 4000) == pytest.approx(1.3, abs=0.02)
 
 
 def test_folds(tmp_path: Path) -> None:

@@ -36,10 +36,15 @@ def normalised_contrast(images: Any) -> Any:
 
 
 def _blurred(images: Any) -> Any:
-    """Convolve images (N, 1, height, width) with a Gaussian, mirrored at the edges."""
+    """Convolve images (N, 1, height, width) with a Gaussian, mirrored at the edges; by two products with matrices."""
+    height, width = images.shape[2:]
+    return _gaussian(height, images.dtype) @ images @ _gaussian(width, images.dtype).T
+
+
+def _gaussian(size: int, dtype: Any) -> Any:
+    """Return the matrix (size, size) that blurs a line of pixels."""
     radius = int(3 * _SIGMA)
-    steps = torch.arange(-radius, radius + 1, dtype=images.dtype)
+    steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-steps.square() / (2 * _SIGMA**2))
-    kernel = kernel / kernel.sum()
-    padded = F.pad(images, (radius,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    lines = F.pad(torch.eye(size, dtype=torch.float64)[None], (radius, radius), mode="reflect")[0]
+    return F.conv1d(lines[:, None], (kernel / kernel.sum())[None, None])[:, 0].T.to(dtype)

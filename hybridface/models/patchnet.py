@@ -13,7 +13,7 @@ distance of two embeddings. The idea is CryptoFace's (https://arxiv.org/abs/2509
 import contextlib
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "PatchWeights",
     "Ranges",
     "cut",
+    "mirrored",
     "read_patchnet",
     "read_ranges",
     "read_shape",
@@ -149,6 +150,28 @@ def cut(chips: Any, patches: tuple[tuple[int, int, int, int], ...], contrast: bo
     return torch.stack(cuts, 1)
 
 
+def mirrored(shape: PatchShape, weights: PatchWeights) -> tuple[PatchShape, PatchWeights]:
+    """Return a network whose embedding is the mean of those of a face and of its mirror image.
+
+    It has twice the patches, and sees the face alone: what a patch sees of the mirror image is the mirror image of
+    what another one sees of the face, and its map is turned round instead.
+
+    Raises:
+        ModelError: a patch's mirror image is not averaged over the same squares.
+    """
+    (weight, bias), *others = weights.maps
+    side = round((shape.inputs // 3) ** 0.5)
+    turned = weight.reshape(*weight.shape[:2], 3, side, side)[..., ::-1].reshape(weight.shape)
+    first = np.concatenate([weight, turned]), np.concatenate([bias, bias])
+    maps = (first, *((np.concatenate([w, w]), np.concatenate([b, b])) for w, b in others))
+    join = np.concatenate([weights.join[0]] * 2, 1) / 2
+    return replace(shape, patches=_with_mirror(shape.patches)), PatchWeights(maps, (join, weights.join[1]))
+
+
+def _with_mirror(patches: tuple[tuple[int, int, int, int], ...]) -> tuple[tuple[int, int, int, int], ...]:
+    return patches + tuple((top, CHIP_SIZE - side - left, side, pool) for top, left, side, pool in patches)
+
+
 class PatchNet(torch.nn.Module):  # type: ignore[misc]
     """The network in layers that the layer graph knows: per-patch maps are grouped convolutions of a 1x1 image.
 
@@ -193,12 +216,18 @@ def read_shape(path: str | Path = PATCHNET_PATH) -> PatchShape:
     Raises:
         ModelError: the file is missing or no patch network.
     """
+    shape = _stored_shape(path)
+    return replace(shape, patches=_with_mirror(shape.patches)) if _flag(path, "mirror") else shape
+
+
+def _stored_shape(path: str | Path) -> PatchShape:
+    """Return the shape of the weights in a file: of a mirrored network, the first half of its patches."""
     patches, widths, outputs, threshold = _read(path, ("patches", "widths", "outputs", "threshold"))
-    contrast = _optional(path, "contrast")
+    contrast = _flag(path, "contrast")
     try:
         rows = tuple((int(t), int(left), int(side), int(pool)) for t, left, side, pool in patches)
         sizes = tuple(int(width) for width in widths), int(outputs)
-        return PatchShape(rows, *sizes, float(threshold), contrast is not None and bool(contrast))
+        return PatchShape(rows, *sizes, float(threshold), contrast)
     except (TypeError, ValueError) as error:
         raise ModelError(f"cannot use model file {path}: {error}") from error
 
@@ -209,7 +238,7 @@ def read_patchnet(path: str | Path = PATCHNET_PATH) -> tuple[PatchShape, PatchWe
     Raises:
         ModelError: the file is missing, no patch network, or its weights do not fit its shape.
     """
-    shape = read_shape(path)
+    shape = _stored_shape(path)
     count, before, maps = len(shape.patches), shape.inputs, []
     for number, width in enumerate(shape.widths, 1):
         weight, bias = _read(path, (f"W{number}", f"b{number}"))
@@ -217,7 +246,8 @@ def read_patchnet(path: str | Path = PATCHNET_PATH) -> tuple[PatchShape, PatchWe
         before = width
     join, offset = _read(path, ("J", "c"))
     sum_over_patches = _checked(path, join, (shape.outputs, count * before)), _checked(path, offset, (shape.outputs,))
-    return shape, PatchWeights(tuple(maps), sum_over_patches)
+    weights = PatchWeights(tuple(maps), sum_over_patches)
+    return mirrored(shape, weights) if _flag(path, "mirror") else (shape, weights)
 
 
 def stored(weights: PatchWeights) -> PatchWeights:
@@ -241,9 +271,20 @@ def read_ranges(path: str | Path = PATCHNET_PATH) -> Ranges | None:
 
 
 def write_patchnet(
-    path: str | Path, shape: PatchShape, weights: PatchWeights, ranges: Ranges | None = None, **notes: str
+    path: str | Path,
+    shape: PatchShape,
+    weights: PatchWeights,
+    ranges: Ranges | None = None,
+    mirror: bool = False,
+    **notes: str,
 ) -> None:
-    """Write a file, weights as `stored` leaves them; `notes` are strings kept with it. Never leaves half a file."""
+    """Write a file, weights as `stored` leaves them. Never leaves half a file.
+
+    Args:
+        ranges: of the network that the file describes.
+        mirror: whether that is the `mirrored` network of these weights; read back, it has twice the patches.
+        notes: strings kept with it.
+    """
     weights = stored(weights)
     arrays: dict[str, Any] = {name: np.array(note) for name, note in notes.items()}
     arrays |= {
@@ -253,6 +294,7 @@ def write_patchnet(
         "threshold": np.float64(shape.threshold),
         "normalisation": np.array([_MEAN, _SCALE]),
         "contrast": np.bool_(shape.contrast),
+        "mirror": np.bool_(mirror),
         "J": weights.join[0].astype(np.float32),
         "c": weights.join[1].astype(np.float32),
     }
@@ -280,6 +322,11 @@ def _read(path: str | Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
         raise _NotThereError(f"cannot use model file {path}: expected a patch network, found no {error}") from error
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f"cannot read model file {path}: {error}") from error
+
+
+def _flag(path: str | Path, name: str) -> bool:
+    value = _optional(path, name)
+    return value is not None and bool(value.all())
 
 
 def _optional(path: str | Path, name: str) -> NDArray[Any] | None:

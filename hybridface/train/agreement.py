@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
-from hybridface.lfw.statistics import best_threshold
+from hybridface.train.accuracy import soft_threshold
 
 __all__ = ["Agreement", "agree", "held_out_photos"]
 
@@ -72,7 +72,7 @@ def agree(
     picked = [random.choice(np.flatnonzero(kind), count, replace=False) for kind in (same, ~same)]
     rows = np.concatenate(picked)
     distances = _squared(embeddings[chosen], first[rows], second[rows])
-    threshold = best_threshold(distances, same[rows])
+    threshold = soft_threshold(distances, same[rows])
     return Agreement(threshold, len(rows), float(np.mean((distances < threshold) == same[rows])))
 
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
 from hybridface.models import load_model
-from hybridface.models.patchnet import PatchShape, stored, write_patchnet
+from hybridface.models.patchnet import PatchShape, PatchWeights, mirrored, stored, write_patchnet
 from hybridface.train.accuracy import Accuracy, Split, read_split
 from hybridface.train.agreement import Agreement, held_out_photos
 from hybridface.train.budget import LevelBudget, check_budget
 from hybridface.train.chips import Chips, load_chips
-from hybridface.train.export import fold, joined, mirrored, peak_values, rescaled
+from hybridface.train.export import fold, joined, peak_values, rescaled
 from hybridface.train.judge import agreement_with, embed_all, pair_accuracy, ranges_over
 from hybridface.train.loop import Examples, OnStep, Schedule, Trainer
 from hybridface.train.student import Basis, Patches, PatchStudent, fit_basis
@@ -38,7 +38,7 @@ def patch_grid(side: int, pool: int, starts: tuple[int, ...]) -> Patches:
 
 
 PATCHES = patch_grid(32, 2, (0, 10, 22, 32))
-"""Sixteen overlapping patches of half the face's side, at half resolution: 16x16 values of three colours each."""
+"""Sixteen overlapping patches of half the face's side, at half resolution: 16x16 values of three channels each."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Options:
     widths: tuple[int, ...] = (64, 64, 64)
     components: int = 192
     views: int = 7
-    epochs: int = 130
+    epochs: int = 100
     contrast: bool = True
     mirror: bool = True
-    members: int = 2
+    members: int = 4
     batch: int = 256
     rate: float = 1e-3
     decay: float = 0.05
@@ -142,9 +142,9 @@ def distil(
     outputs = examples.targets.shape[1]
     shape = PatchShape(PATCHES * options.members, options.widths, outputs, 1.0, options.contrast)
     weights = joined(trained)
+    weights = kept = stored(rescaled(weights, _peaks(weights, shape, chips.small[rows], options.mirror)))
     if options.mirror:
-        shape, weights = mirrored(weights, shape)
-    weights = stored(rescaled(weights, peak_values(weights, shape, chips.small[rows])))
+        shape, weights = mirrored(shape, kept)
     everyone = np.concatenate([rows, held_out])
     embeddings = embed_all(chips, everyone, shape, weights)
     accuracy, agreement = None, None
@@ -156,13 +156,22 @@ def distil(
         threshold = agreement.threshold
     ranges = ranges_over(chips, everyone, shape, weights, embeddings)
     budget = check_budget(ranges)
-    shape = replace(shape, threshold=threshold)
-    write_patchnet(output, shape, weights, ranges, options=json.dumps(asdict(options)))
+    count = len(kept.maps[0][0])
+    file_shape = replace(shape, patches=shape.patches[:count], threshold=threshold)
+    write_patchnet(output, file_shape, kept, ranges, options.mirror, options=json.dumps(asdict(options)))
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
     peaks = tuple(float(peak.max()) for peak in peak_values(weights, shape, chips.small[held_out]))
     people = {chips.photos[row].split("/")[0] for row in rows}
     return Result(accuracy, agreement, peaks, budget, len(people), len(rows))
+
+
+def _peaks(
+    weights: PatchWeights, shape: PatchShape, chips: NDArray[np.uint8], mirror: bool
+) -> list[NDArray[np.float64]]:
+    """Return the largest magnitudes before squares on some chips, and on their mirror images if they are seen too."""
+    seen = [peak_values(weights, shape, some) for some in ([chips, chips[:, :, ::-1]] if mirror else [chips])]
+    return [np.maximum.reduce(peaks) for peaks in zip(*seen, strict=True)]
 
 
 def split_rows(chips: Chips, split: Split | None, options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -223,7 +232,7 @@ def _learned_from(
     answers = [clean.mean(0)] * 2  # a face and its mirror image are one person's
     for number in range(options.views):
         view, answer = load_view(chips, rows, teacher, options.seed, number, shown)
-        coefficients.append(basis.coefficients(view))
-        answers.append(answer)
+        coefficients += [basis.coefficients(view), basis.coefficients(view[:, :, ::-1])]
+        answers += [answer, answer]
     targets = torch.from_numpy((np.concatenate(answers) - mean) / unit)
     return basis, Examples(torch.cat(coefficients), targets), unit

@@ -4,17 +4,16 @@ Basis, batch norm and the map between them fold in float64. Rows of a map are th
 square peaks at `RANGE` on the training faces: what a square multiplies, the next map divides.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hybridface.models.patchnet import CHIP_SIZE, PatchShape, PatchWeights, cut
+from hybridface.models.patchnet import PatchShape, PatchWeights, cut
 from hybridface.train.student import RANGE, Basis, PatchStudent
 
-__all__ = ["fold", "joined", "mirrored", "peak_values", "rescaled"]
+__all__ = ["fold", "joined", "peak_values", "rescaled"]
 
 _ROWS = 1024
 
@@ -24,7 +23,7 @@ Map = tuple[NDArray[np.float64], NDArray[np.float64]]
 def fold(student: PatchStudent, basis: Basis) -> PatchWeights:
     """Return the weights of the network that the student is in evaluation mode."""
     directions, offset = _array(basis.directions), _array(basis.offset)
-    before: Map = directions.transpose(0, 2, 1), offset  # (P, components, inputs)
+    before: Map = directions.T, offset  # (components, inputs), (P, components)
     maps: list[Map] = []
     for layer, norm in zip(student.maps, student.norms, strict=True):
         weight = _array(layer).transpose(0, 2, 1)  # (P, width, before)
@@ -47,23 +46,6 @@ def joined(members: list[PatchWeights]) -> PatchWeights:
     )
     join = np.concatenate([member.join[0] for member in members], 1) / len(members)
     return PatchWeights(maps, (join, np.mean([member.join[1] for member in members], 0)))
-
-
-def mirrored(weights: PatchWeights, shape: PatchShape) -> tuple[PatchShape, PatchWeights]:
-    """Return a network whose embedding is the mean of those of a face and of its mirror image.
-
-    It has twice the patches, and sees the face alone: what a patch sees of the mirror image is the mirror image of
-    what another one sees of the face, and its map is turned round instead.
-
-    Raises:
-        ModelError: a patch's mirror image is not averaged over the same squares.
-    """
-    turned = tuple((top, CHIP_SIZE - side - left, side, pool) for top, left, side, pool in shape.patches)
-    (weight, bias), *others = weights.maps
-    side = round((shape.inputs // 3) ** 0.5)
-    flipped = weight.reshape(*weight.shape[:2], 3, side, side)[..., ::-1].reshape(weight.shape)
-    both = joined([weights, PatchWeights(((flipped, bias), *others), weights.join)])
-    return replace(shape, patches=shape.patches + turned), both
 
 
 def peak_values(weights: PatchWeights, shape: PatchShape, chips: NDArray[np.uint8]) -> list[NDArray[np.float64]]:

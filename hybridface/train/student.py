@@ -1,8 +1,11 @@
 """The patch network while it learns: well-conditioned inputs, batch norm before every square, one map per patch.
 
-Each patch's values are first expressed in that patch's own principal components, scaled towards equal variance. That
+Each patch's values are first expressed in the principal components of patches, scaled towards equal variance. That
 is a fixed affine map, and so is batch norm once training ends: `export` folds both into the maps around them. What
 remains of batch norm's bias and the square after it is a trained activation a x^2 + b x + c.
+
+A patch's map is the sum of its own and of one that all patches share. The sum is what counts in the end, but it learns
+better: what an edge looks like is the same everywhere, and every patch's examples teach it.
 """
 
 from dataclasses import dataclass
@@ -32,7 +35,7 @@ class Basis:
 
     Args:
         patches: as in `PatchShape`.
-        directions: float32 tensor (P, inputs, components).
+        directions: float32 tensor (inputs, components), the same for all patches.
         offset: float32 tensor (P, components).
         contrast: as in `PatchShape`.
     """
@@ -44,32 +47,32 @@ class Basis:
 
     def coefficients(self, chips: NDArray[np.uint8]) -> Any:
         """Return a bfloat16 tensor (n, P, components) for chips (n, 64, 64, 3) uint8."""
-        count, _, components = self.directions.shape
+        count, components = self.offset.shape
         result = torch.empty(len(chips), count, components, dtype=torch.bfloat16)
         for start in range(0, len(chips), _ROWS):
             rows = slice(start, start + _ROWS)
             values = cut(torch.from_numpy(np.array(chips[rows])), self.patches, self.contrast)
-            result[rows] = torch.einsum("npi,pic->npc", values, self.directions) + self.offset
+            result[rows] = torch.einsum("npi,ic->npc", values, self.directions) + self.offset
         return result
 
 
 def fit_basis(chips: NDArray[np.uint8], patches: Patches, components: int, contrast: bool = True) -> Basis:
-    """Return the strongest components of every patch in the given chips (n, 64, 64, 3) uint8."""
-    values = cut(torch.from_numpy(np.array(chips)), patches, contrast).transpose(0, 1)
-    mean = values.mean(1, keepdim=True)
-    centred = values - mean
-    variances, vectors = torch.linalg.eigh(centred.transpose(1, 2) @ centred / values.shape[1])
-    components = min(components, values.shape[2])
-    vectors = vectors.flip(2)[:, :, :components]
-    deviations = variances.flip(1)[:, :components].clamp(min=1e-6).sqrt()
+    """Return the strongest components of all patches together, in the given chips (n, 64, 64, 3) uint8."""
+    values = cut(torch.from_numpy(np.array(chips)), patches, contrast)
+    mean = values.mean(0)
+    centred = (values - mean).flatten(0, 1)
+    variances, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+    vectors = vectors.flip(1)[:, :components]
+    deviations = variances.flip(0)[:components].clamp(min=1e-6).sqrt()
     scale = deviations**-_WHITENING
-    scale = scale / (scale * deviations).square().mean(1, keepdim=True).sqrt()
-    directions = vectors * scale[:, None]
-    return Basis(patches, directions.contiguous(), -(mean @ directions)[:, 0], contrast)
+    directions = vectors * (scale / (scale * deviations).square().mean().sqrt())
+    return Basis(patches, directions.contiguous(), -(mean @ directions), contrast)
 
 
 class PatchStudent(torch.nn.Module):  # type: ignore[misc]
     """Per-patch maps of coefficients, each followed by batch norm and a square, and their sum over patches.
+
+    Every map is the sum of one of the patch's own, in `own`, and one of all patches, in `shared`.
 
     Args:
         patches, components: inputs are (batch, patches, components).
@@ -86,11 +89,14 @@ class PatchStudent(torch.nn.Module):  # type: ignore[misc]
             return torch.nn.Parameter(torch.randn(shape, generator=generator) * deviation)
 
         befores = (components, *widths[:-1])
-        self.maps = torch.nn.ParameterList(
-            [
-                normal(patches, before, width, deviation=before**-0.5)
-                for before, width in zip(befores, widths, strict=True)
-            ]
+        self.own, self.shared = (
+            torch.nn.ParameterList(
+                [
+                    normal(count, before, width, deviation=(2 * before) ** -0.5)
+                    for before, width in zip(befores, widths, strict=True)
+                ]
+            )
+            for count in (patches, 1)
         )
         self.norms = torch.nn.ModuleList([torch.nn.BatchNorm1d(patches * width) for width in widths])
         for norm in self.norms:
@@ -100,6 +106,11 @@ class PatchStudent(torch.nn.Module):  # type: ignore[misc]
         self.last_norm = torch.nn.BatchNorm1d(last, affine=False)
         self.join = normal(outputs, last, deviation=0.3 * (outputs * last) ** -0.5)
         self.offset = torch.nn.Parameter(torch.zeros(outputs))
+
+    @property
+    def maps(self) -> list[Any]:
+        """The maps (P, values before, width), one a square."""
+        return [own + shared for own, shared in zip(self.own, self.shared, strict=True)]
 
     def forward(self, coefficients: Any) -> tuple[Any, list[Any]]:
         """Map (batch, P, components) to embeddings (batch, outputs) and the values before every square."""
@@ -114,6 +125,6 @@ class PatchStudent(torch.nn.Module):  # type: ignore[misc]
 
     def groups(self, decay: float) -> list[dict[str, Any]]:
         """Return the parameters for an optimiser: weight decay for maps, none for norms and biases."""
-        maps = [*self.maps, self.join]
+        maps = [*self.own, *self.shared, self.join]
         others = [value for norm in self.norms for value in norm.parameters()]
         return [{"params": maps, "weight_decay": decay}, {"params": [*others, self.offset], "weight_decay": 0.0}]
