@@ -22,7 +22,7 @@ from hybridface.train.agreement import Agreement, held_out_photos
 from hybridface.train.budget import LevelBudget, check_budget
 from hybridface.train.chips import Chips, load_chips
 from hybridface.train.export import fold, joined, peak_values, rescaled
-from hybridface.train.judge import agreement_with, embed_all, pair_accuracy, ranges_over
+from hybridface.train.judge import agreement_with, look, pair_accuracy, ranges_of
 from hybridface.train.loop import Examples, OnStep, Schedule, Trainer
 from hybridface.train.student import Basis, Patches, PatchStudent, fit_basis
 from hybridface.train.views import Teacher, clean_answers, load_view
@@ -139,39 +139,39 @@ def distil(
         fold(train_on(examples, member, len(rows), checkpoint, resume, device, on_step).average, basis)
         for member, checkpoint in zip(members, checkpoints, strict=True)
     ]
-    outputs = examples.targets.shape[1]
-    shape = PatchShape(PATCHES * options.members, options.widths, outputs, 1.0, options.contrast)
-    weights = joined(trained)
-    weights = kept = stored(rescaled(weights, _peaks(weights, shape, chips.small[rows], options.mirror)))
-    if options.mirror:
-        shape, weights = mirrored(shape, kept)
-    everyone = np.concatenate([rows, held_out])
-    embeddings = embed_all(chips, everyone, shape, weights)
+    half, kept = _put_together(trained, options, chips.small[rows])
+    shape, weights = mirrored(half, kept) if options.mirror else (half, kept)
+    trained_on, unseen = (look(chips, some, shape, weights) for some in (rows, held_out))
+    ranges = ranges_of(trained_on, unseen)
+    budget = check_budget(ranges)
     accuracy, agreement = None, None
     if split:
-        accuracy = pair_accuracy(chips, split, shape, weights)
+        accuracy = pair_accuracy(chips, split, shape, weights, (trained_on, unseen))
         threshold = accuracy.threshold
     else:
-        agreement = agreement_with(teacher, chips, held_out, embeddings[len(rows) :], unit, options.seed)
+        agreement = agreement_with(teacher, chips, unseen, unit, options.seed)
         threshold = agreement.threshold
-    ranges = ranges_over(chips, everyone, shape, weights, embeddings)
-    budget = check_budget(ranges)
-    count = len(kept.maps[0][0])
-    file_shape = replace(shape, patches=shape.patches[:count], threshold=threshold)
-    write_patchnet(output, file_shape, kept, ranges, options.mirror, options=json.dumps(asdict(options)))
+    half = replace(half, threshold=threshold)
+    write_patchnet(output, half, kept, ranges, options.mirror, options=json.dumps(asdict(options)))
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
-    peaks = tuple(float(peak.max()) for peak in peak_values(weights, shape, chips.small[held_out]))
     people = {chips.photos[row].split("/")[0] for row in rows}
-    return Result(accuracy, agreement, peaks, budget, len(people), len(rows))
+    return Result(accuracy, agreement, unseen.peaks, budget, len(people), len(rows))
 
 
-def _peaks(
-    weights: PatchWeights, shape: PatchShape, chips: NDArray[np.uint8], mirror: bool
-) -> list[NDArray[np.float64]]:
-    """Return the largest magnitudes before squares on some chips, and on their mirror images if they are seen too."""
-    seen = [peak_values(weights, shape, some) for some in ([chips, chips[:, :, ::-1]] if mirror else [chips])]
-    return [np.maximum.reduce(peaks) for peaks in zip(*seen, strict=True)]
+def _put_together(
+    trained: list[PatchWeights], options: Options, chips: NDArray[np.uint8]
+) -> tuple[PatchShape, PatchWeights]:
+    """Return the mean of the students, as the file keeps it, with values in range on some chips.
+
+    Args:
+        chips: that were trained on; their mirror images count too if they will be seen.
+    """
+    outputs, weights = len(trained[0].join[1]), joined(trained)
+    shape = PatchShape(PATCHES * len(trained), options.widths, outputs, 1.0, options.contrast)
+    seen = [chips, chips[:, :, ::-1]] if options.mirror else [chips]
+    peaks = zip(*(peak_values(weights, shape, some) for some in seen), strict=True)
+    return shape, stored(rescaled(weights, [np.maximum.reduce(values) for values in peaks]))
 
 
 def split_rows(chips: Chips, split: Split | None, options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,65 +1,85 @@
 """The network that a file holds, rounded weights and all, on photos: embeddings, ranges, accuracy, agreement."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hybridface.models.patchnet import PatchNet, PatchShape, PatchWeights, Ranges, cut
+from hybridface.models.patchnet import PatchShape, PatchWeights, Ranges, cut
 from hybridface.train.accuracy import Accuracy, Split, measure
 from hybridface.train.agreement import Agreement, agree
 from hybridface.train.chips import Chips
-from hybridface.train.export import peak_values
 from hybridface.train.views import Teacher, clean_answers
 
-__all__ = ["agreement_with", "embed_all", "pair_accuracy", "ranges_over"]
+__all__ = ["Seen", "agreement_with", "look", "pair_accuracy", "ranges_of"]
 
-_ROWS = 64
-
-
-def embed_all(chips: Chips, rows: NDArray[np.int64], shape: PatchShape, weights: PatchWeights) -> NDArray[np.float64]:
-    """Return the embeddings (n, d) of some photos."""
-    module: Any = PatchNet.from_weights(shape, weights)
-    embeddings = [np.empty((0, shape.outputs))]
-    with torch.inference_mode():
-        for start in range(0, len(rows), _ROWS):
-            some = torch.from_numpy(np.array(chips.small[rows[start : start + _ROWS]]))
-            patches = cut(some, shape.patches, shape.contrast).double()
-            embeddings.append(module(patches.reshape(len(patches), -1, 1, 1)).numpy())
-    return np.concatenate(embeddings)
+_ROWS = 256
 
 
-def pair_accuracy(chips: Chips, split: Split, shape: PatchShape, weights: PatchWeights) -> Accuracy:
-    """Measure on every pair; photos without a face count with their central crop."""
+@dataclass(frozen=True)
+class Seen:
+    """What a network makes of some photos.
+
+    Args:
+        rows: (n,) of the photos.
+        embeddings: float64 (n, d).
+        peaks: largest magnitude before every square, over all of them; 0 where there is none.
+    """
+
+    rows: NDArray[np.int64]
+    embeddings: NDArray[np.float64]
+    peaks: tuple[float, ...]
+
+
+def look(chips: Chips, rows: NDArray[np.int64], shape: PatchShape, weights: PatchWeights) -> Seen:
+    """Run a network on some photos, in float64."""
+    maps = [
+        (torch.from_numpy(weight).transpose(1, 2), torch.from_numpy(bias)[:, None]) for weight, bias in weights.maps
+    ]
+    join, offset = (torch.from_numpy(value) for value in weights.join)
+    embeddings, peaks = [np.empty((0, shape.outputs))], [0.0] * len(maps)
+    for start in range(0, len(rows), _ROWS):
+        some = torch.from_numpy(np.array(chips.small[rows[start : start + _ROWS]]))
+        values = cut(some, shape.patches, shape.contrast).double().transpose(0, 1)
+        for number, (weight, bias) in enumerate(maps):
+            values = torch.baddbmm(bias, values, weight)
+            peaks[number] = max(peaks[number], float(values.abs().max()))
+            values = values.square()
+        embeddings.append((values.transpose(0, 1).flatten(1) @ join.T + offset).numpy())
+    return Seen(rows, np.concatenate(embeddings), tuple(peaks))
+
+
+def ranges_of(*seen: Seen) -> Ranges:
+    """Return the largest magnitudes over all photos seen."""
+    embeddings = np.concatenate([some.embeddings for some in seen])
+    peaks = tuple(max(values) for values in zip(*(some.peaks for some in seen), strict=True))
+    difference = (embeddings.max(0) - embeddings.min(0)).max()
+    return Ranges(peaks, float(np.abs(embeddings).max()), float(difference))
+
+
+def pair_accuracy(
+    chips: Chips, split: Split, shape: PatchShape, weights: PatchWeights, seen: tuple[Seen, ...]
+) -> Accuracy:
+    """Measure on every pair; photos without a face, which nobody has seen yet, count with their central crop."""
     used = {photo for pair in (*split.training, *split.held_out) for photo in pair[:2]}
-    rows = np.array([row for row, photo in enumerate(chips.photos) if photo in used], dtype=np.int64)
-    embeddings = embed_all(chips, rows, shape, weights)
-    return measure({chips.photos[row]: value for row, value in zip(rows, embeddings, strict=True)}, split)
+    known = {row for some in seen for row in some.rows.tolist()}
+    others = [row for row, photo in enumerate(chips.photos) if photo in used and row not in known]
+    everyone = (*seen, look(chips, np.array(others, dtype=np.int64), shape, weights))
+    embeddings = {
+        chips.photos[row]: value
+        for some in everyone
+        for row, value in zip(some.rows.tolist(), some.embeddings, strict=True)
+    }
+    return measure({photo: value for photo, value in embeddings.items() if photo in used}, split)
 
 
-def agreement_with(
-    teacher: Teacher,
-    chips: Chips,
-    rows: NDArray[np.int64],
-    embeddings: NDArray[np.float64],
-    unit: float,
-    seed: int,
-) -> Agreement:
+def agreement_with(teacher: Teacher, chips: Chips, held_out: Seen, unit: float, seed: int) -> Agreement:
     """Choose the threshold with which the student decides as the teacher does on held-out photos.
 
     Args:
-        embeddings: the student's, of the rows.
+        held_out: what the student makes of them.
         unit: by which the teacher's distances were divided for training.
     """
-    answers = clean_answers(chips, teacher, shown=False)[0, rows].astype(np.float64)
-    return agree(embeddings, answers, teacher.model.threshold, unit, seed)
-
-
-def ranges_over(
-    chips: Chips, rows: NDArray[np.int64], shape: PatchShape, weights: PatchWeights, embeddings: NDArray[np.float64]
-) -> Ranges:
-    """Return the largest magnitudes over some photos, whose embeddings are given."""
-    peaks = peak_values(weights, shape, chips.small[rows])
-    difference = (embeddings.max(0) - embeddings.min(0)).max()
-    return Ranges(tuple(float(peak.max()) for peak in peaks), float(np.abs(embeddings).max()), float(difference))
+    answers = clean_answers(chips, teacher, shown=False)[0, held_out.rows].astype(np.float64)
+    return agree(held_out.embeddings, answers, teacher.model.threshold, unit, seed)
