@@ -85,6 +85,12 @@ def test_files_from_before_contrast_and_ranges(tmp_path: Path) -> None:
         check_file(tmp_path / "bad.npz")
 
 
+def test_the_shipped_ranges_leave_room() -> None:
+    levels = check_file()
+    assert levels is not None
+    assert min(level.headroom_bits for level in levels) > 8
+
+
 def test_shape_fits_one_ciphertext(model: Model) -> None:
     shape = read_shape()
     assert shape.inputs <= 1024
@@ -92,7 +98,7 @@ def test_shape_fits_one_ciphertext(model: Model) -> None:
     assert model.threshold == pytest.approx(shape.threshold**0.5)
     kinds = [type(node) for node in model.graph.nodes]
     assert kinds == [Conv2d, Square] * len(shape.widths) + [Flatten, Conv2d]
-    assert PATCHNET_PATH.stat().st_size < 5_000_000
+    assert PATCHNET_PATH.stat().st_size < 12_000_000
 
 
 def test_the_client_learns_the_graph_without_weights(model: Model) -> None:
