@@ -12,7 +12,7 @@ from hybridface.models import Model
 from hybridface.options import width
 from hybridface.party_hybrid import photos_of, resident_bytes
 from hybridface.party_options import PartyOptions
-from hybridface.pure_he import inputs_of, terms_of
+from hybridface.pure_he import inputs_of, terms_of, weights_of
 from hybridface.report import cost_table, decision_text, pure_he_document, score_text
 from parties.pure_he import PureHeClientSession, PureHeResult, PureHeServerSession
 from parties.roles import Role
@@ -56,10 +56,8 @@ def run_client(server: Channel, options: PartyOptions, events: Events) -> int:
 def run_server(client: Channel, options: PartyOptions, events: Events) -> int:
     """Serve one client to the end of its session; the server learns nothing, so the exit status is 0."""
     model = options.model()
-    if model.patch_weights is None:
-        raise ParameterError(f"expected a patch network with weights, got {model.name} without")
     terms = terms_of(model, options.max_answers)
-    session = PureHeServerSession(client, terms, model.patch_weights, events.on_progress)
+    session = PureHeServerSession(client, terms, weights_of(model), events.on_progress)
     session.serve(lambda: events.say("resident", role=Role.SERVER.value, bytes=resident_bytes()))
     return EXIT_SAME
 

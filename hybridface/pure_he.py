@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from hybridface.errors import ModelError
 from hybridface.local_parties import LocalParties
 from hybridface.models import Model
+from hybridface.models.budget import check_budget
 from hybridface.photo_input import Photo, load_images
 from parties.local import PartyThread, local_channels
 from parties.progress import OnProgress
 from parties.pure_he import EncryptedTemplate, PureHeClientSession, PureHeResult, PureHeServerSession, PureHeTerms
 from protocols.network_profile import NONE, NetworkProfile, network_named
-from protocols.pure_he import PureHeParameters
+from protocols.pure_he import PatchNetWeights, PureHeParameters
 
-__all__ = ["LocalPureHeSession", "inputs_of", "terms_of"]
+__all__ = ["LocalPureHeSession", "inputs_of", "terms_of", "weights_of"]
 
 
 def terms_of(model: Model, max_answers: int = 50, parameters: PureHeParameters | None = None) -> PureHeTerms:
@@ -36,6 +37,19 @@ def terms_of(model: Model, max_answers: int = 50, parameters: PureHeParameters |
     if model.patch_shape is None:
         raise ModelError(f"expected a patch network (patchnet) for pure-HE mode, got {model.name}")
     return PureHeTerms(model.patch_shape, model.threshold, parameters, max_answers)
+
+
+def weights_of(model: Model) -> PatchNetWeights:
+    """Return a model's weights for the server, if its values fit the encryption.
+
+    Raises:
+        ModelError: it is no patch network with weights, or one whose largest values need more room (`models.budget`).
+    """
+    if model.patch_weights is None:
+        raise ModelError(f"expected a patch network with weights, got {model.name} without")
+    if model.patch_ranges:
+        check_budget(model.patch_ranges)
+    return model.patch_weights
 
 
 def inputs_of(model: Model, image: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,9 +85,7 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
     ) -> None:
         super().__init__(timeout)
         self.model, self.terms = model, terms_of(model, max_answers, parameters)
-        if model.patch_weights is None:
-            raise ModelError(f"expected a model with weights, got {model.name} without")
-        self._weights, self._on_progress = model.patch_weights, on_progress
+        self._weights, self._on_progress = weights_of(model), on_progress
         self._network = network_named(network) if isinstance(network, str) else network
 
     def __enter__(self) -> "LocalPureHeSession":

@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 from hybridface.errors import ModelError
 from hybridface.images import face_chip
 from hybridface.models import Model, load_model
+from hybridface.models.budget import check_file
 from hybridface.models.contrast import normalised_contrast
 from hybridface.models.patchnet import (
     PATCHNET_PATH,
@@ -20,7 +21,6 @@ from hybridface.models.patchnet import (
     write_patchnet,
 )
 from hybridface.photos import photo_path
-from hybridface.train.budget import check_file
 from protocols.emulator import Emulator
 from protocols.graph import Conv2d, Flatten, Square
 from protocols.ring import decode

@@ -11,6 +11,7 @@ import torch
 
 from hybridface.errors import ModelError, RunError
 from hybridface.models import Model, load_model
+from hybridface.models.patchnet import Ranges
 from hybridface.pure_he import LocalPureHeSession, inputs_of, terms_of
 from hybridface.pure_he_bench import bench_pure_he, load_subject, pure_he_table
 from hybridface.session import LocalSession, local_session
@@ -136,6 +137,8 @@ def test_modes_of_a_local_session() -> None:
         local_session(TINY, "pure-he")
     with pytest.raises(ModelError, match="weights, got patches without"):
         local_session(model(patch_weights=None), "pure-he")
+    with pytest.raises(ModelError, match="expected 4 bits of headroom at every level, got"):
+        local_session(model(patch_ranges=Ranges((4.0,), 1.0, 200.0)), "pure-he")
     with pytest.raises(ModelError, match="for pure-HE mode"):
         inputs_of(TINY, np.zeros((3, 16, 16)))
 

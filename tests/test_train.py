@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hybridface import cli
 from hybridface.errors import ImageError, ModelError
 from hybridface.lfw import alignment
-from hybridface.models import load_model
+from hybridface.models import budget, load_model
 from hybridface.models.patchnet import (
     PatchNet,
     PatchShape,
@@ -33,7 +33,7 @@ from hybridface.models.patchnet import (
     write_patchnet,
 )
 from hybridface.photos import photo_path
-from hybridface.train import accuracy, agreement, budget, distil, export, loop, losses, student, views
+from hybridface.train import accuracy, agreement, distil, export, loop, losses, student, views
 
 GRID = distil.patch_grid(32, 2, (0, 32))
 WIDTHS = (6, 4)

@@ -17,7 +17,15 @@ from hybridface.models.dlib_resnet import CHIP_SIZE, DlibResNet, ResidualBlock
 from hybridface.models.dlib_resnet import normalise as dlib_normalise
 from hybridface.models.from_torch import graph_from_torch
 from hybridface.models.patchnet import CHIP_SIZE as PATCHNET_CHIP_SIZE
-from hybridface.models.patchnet import PATCHNET_PATH, PatchNet, PatchWeights, read_patchnet, read_shape
+from hybridface.models.patchnet import (
+    PATCHNET_PATH,
+    PatchNet,
+    PatchWeights,
+    Ranges,
+    read_patchnet,
+    read_ranges,
+    read_shape,
+)
 from protocols.graph import Graph, LinearWeights
 from protocols.pure_he import PatchNetShape, PatchNetWeights
 
@@ -45,6 +53,7 @@ class Model:
         patch_shape: the public shape of a network that can run under encryption from end to end; None of others. Its
             input is the graph's, as (P, inputs).
         patch_weights: the weights of that network, for the server; None without.
+        patch_ranges: the largest magnitudes that it was seen to have; None if its file does not say.
     """
 
     name: str
@@ -56,6 +65,7 @@ class Model:
     module: torch.nn.Module | None = None
     patch_shape: PatchNetShape | None = None
     patch_weights: PatchNetWeights | None = field(default=None, repr=False)
+    patch_ranges: Ranges | None = None
 
 
 def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Path | None = None) -> Model:
@@ -98,7 +108,9 @@ def _patchnet(weights: bool, path: str | Path) -> Model:
     size, threshold = PATCHNET_CHIP_SIZE, float(np.sqrt(shape.threshold))
     public = "patchnet", graph, by_node if weights else None, threshold, size, shape.normalise
     patches = PatchNetShape(len(shape.patches), shape.inputs, shape.widths, shape.outputs)
-    return Model(*public, module if weights else None, patches, _patch_weights(values) if weights else None)
+    return Model(
+        *public, module if weights else None, patches, _patch_weights(values) if weights else None, read_ranges(path)
+    )
 
 
 def _patch_weights(weights: PatchWeights) -> PatchNetWeights:

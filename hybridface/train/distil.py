@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
 from hybridface.models import load_model
+from hybridface.models.budget import LevelBudget, check_budget
 from hybridface.models.patchnet import PatchShape, PatchWeights, mirrored, stored, write_patchnet
 from hybridface.train.accuracy import Accuracy, Split, read_split
 from hybridface.train.agreement import Agreement, held_out_photos
-from hybridface.train.budget import LevelBudget, check_budget
 from hybridface.train.chips import Chips, load_chips
 from hybridface.train.export import fold, joined, peak_values, rescaled
 from hybridface.train.judge import agreement_with, look, pair_accuracy, ranges_of
