@@ -1,9 +1,6 @@
 """`hybridface eval`: how often the network, its arithmetic, and the protocols are right."""
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +8,8 @@ import typer
 
 from hybridface.images import FaceChoice
 from hybridface.lfw.evaluation import EvalMode
-from hybridface.options import CONTEXT, JsonOption, ModelOption, QuietOption, cache_path, show
+from hybridface.models import load_model
+from hybridface.options import CONTEXT, FacesCacheOption, JsonOption, ModelOption, QuietOption, faces_cache, show
 from protocols.errors import ParameterError
 
 __all__ = ["evaluation"]
@@ -44,14 +42,7 @@ def eval_lfw(
         Path | None,
         typer.Option("--output", help="Folder for results and plot.", show_default="lfw-MODEL-MODE"),
     ] = None,
-    cache: Annotated[
-        str,
-        typer.Option(
-            "--cache",
-            help="Folder for aligned faces and embeddings (biometric data, unencrypted); 'none' to keep nothing.",
-            show_default="~/.cache/hybridface",
-        ),
-    ] = "",
+    cache: FacesCacheOption = "",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -64,10 +55,11 @@ def eval_lfw(
     from hybridface.lfw.report import accuracy_table, write_results
 
     chosen = folds_from_text(folds) if folds else ()
+    load_model(model, weights=False)  # refuses a name that is none before it becomes part of a folder's
     folder = output or Path(f"lfw-{model}-{mode}")
     _make_output(folder)
     shown = not quiet and not as_json
-    with _cache(cache) as kept:
+    with faces_cache(cache, "lfw") as kept:
         options = Options(images, pairs, kept, mode, model, limit, chosen, seed, face, workers, shown)
         result = evaluate(options)
     write_results(folder, result)
@@ -82,13 +74,3 @@ def _make_output(folder: Path) -> None:
         raise ParameterError(f"expected a folder to write to, got {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise ParameterError(f"expected a folder to write to, got {folder}")
-
-
-@contextmanager
-def _cache(cache: str) -> Iterator[Path]:
-    folder = cache_path(cache)
-    if folder is not None:
-        yield folder / "lfw"
-        return
-    with tempfile.TemporaryDirectory(prefix="hybridface-") as temporary:
-        yield Path(temporary)

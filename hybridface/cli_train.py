@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hybridface.options import CacheOption, JsonOption, QuietOption, cache_path, show
-from parties.weight_cache import cache_directory
+from hybridface.options import FacesCacheOption, JsonOption, QuietOption, faces_cache, show
 from protocols.errors import ParameterError
 
 __all__ = ["train"]
@@ -43,7 +42,7 @@ def train(
     teacher: Annotated[str, typer.Option("--teacher", help="The network to learn from.")] = "dlib-resnet29",
     device: Annotated[str, typer.Option("--device", help="cpu, or cuda for an NVIDIA GPU.")] = "cpu",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align faces.")] = 2,
-    cache: CacheOption = "",
+    cache: FacesCacheOption = "",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -55,7 +54,6 @@ def train(
     from hybridface.train.distil import Options, distil
     from hybridface.train.losses import Losses
 
-    folder = cache_path(cache) or cache_directory()
     options = Options(
         held_out=folds_from_text(held_out_folds),
         fraction=held_out_fraction,
@@ -66,7 +64,7 @@ def train(
         seed=seed,
     )
     _check_device(device)
-    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+    if output.is_dir() or not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise ParameterError(f"expected a file to write to in a folder that exists, got {output}")
     shown = not quiet and not as_json
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[losses]}"), TimeRemainingColumn()
@@ -85,7 +83,8 @@ def train(
             progress.update(task, completed=step, total=steps, losses=text)
 
     try:
-        result = distil(images, pairs, output, options, folder / "train", resume, device, workers, shown, on_step)
+        with faces_cache(cache, "train") as kept:
+            result = distil(images, pairs, output, options, kept, resume, device, workers, shown, on_step)
     finally:
         progress.stop()
     document = {"output": str(output), **asdict(result)}

@@ -2,7 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,7 @@ __all__ = [
     "AlignedOption",
     "CacheOption",
     "EnrolledOption",
+    "FacesCacheOption",
     "JsonOption",
     "LayersOption",
     "ModeModelOption",
@@ -36,6 +39,7 @@ __all__ = [
     "cache_options",
     "cache_path",
     "check_writable",
+    "faces_cache",
     "show",
     "width",
 ]
@@ -85,6 +89,14 @@ CacheOption = Annotated[
         show_default="~/.cache/hybridface",
     ),
 ]
+FacesCacheOption = Annotated[
+    str,
+    typer.Option(
+        "--cache",
+        help="Folder for aligned faces and embeddings (biometric data, unencrypted); 'none' to keep nothing.",
+        show_default="~/.cache/hybridface",
+    ),
+]
 PoolOption = Annotated[
     int, typer.Option("--pool", min=0, max=16, help="Verifications to keep prepared in the background.")
 ]
@@ -103,6 +115,17 @@ def cache_path(cache: str) -> Path | None:
     if cache == "none":
         return None
     return Path(cache).expanduser() if cache else cache_directory()
+
+
+@contextmanager
+def faces_cache(cache: str, name: str) -> Iterator[Path]:
+    """Give the folder `name` of the cache that `--cache` names; for "none" one that is gone afterwards."""
+    folder = cache_path(cache)
+    if folder is not None:
+        yield folder / name
+        return
+    with tempfile.TemporaryDirectory(prefix="hybridface-") as temporary:
+        yield Path(temporary)
 
 
 def check_writable(path: Path) -> None:

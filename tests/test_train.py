@@ -401,6 +401,21 @@ def test_a_run_without_labels(
     assert "least headroom, bits" in out
 
 
+def test_no_cache_keeps_no_faces(
+    call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distil, "PATCHES", GRID)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    options = ["--images", data / "faces.tar", "--pairs", data / "pairs.txt", "--held-out-folds", "2"]
+    options += ["--teacher", "tiny-test", "--epochs", 2500, "--views", 1, "--members", 1, "--workers", 1]
+    status, _, errors = call(*options, "--cache", "none", "--output", tmp_path / "net.npz", "--quiet")
+    assert (status, errors) == (0, "")
+    assert not (tmp_path / "user").exists()
+    assert not list(tmp_path.rglob("*.npy"))
+    assert not list(tmp_path.glob("hybridface-*"))
+
+
 def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path) -> None:
     given = {"--images": data / "faces.tar", "--pairs": data / "pairs.txt", "--output": tmp_path / "net.npz"}
     given |= {"--held-out-folds": "2", "--cache": tmp_path / "cache"}
@@ -416,6 +431,7 @@ def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path:
     assert "expected a model named" in error(teacher="nobody")
     assert "expected a tar file or folder" in error(images=tmp_path / "none.tar")
     assert "expected a file to write to" in error(output=tmp_path / "none" / "net.npz")
+    assert "expected a file to write to" in error(output=tmp_path)
     assert "expected pairs in LFW's format" in error(pairs=tmp_path / "none.txt")
     assert "expected --device cpu or cuda, got 'tpu'" in error(device="tpu")
     if not torch.cuda.is_available():
