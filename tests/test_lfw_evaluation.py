@@ -198,6 +198,8 @@ def test_wrong_decisions_are_counted_and_named(
 class FakeSession:
     """Answers from the network in the clear, with an error in the score; counts what it is asked."""
 
+    ERROR = 1.23456e-3
+
     def __init__(self, model: Model, mode: Mode, log: list[str], wrong: int | None = None) -> None:
         self.network, self.mode, self.log, self.wrong = Network(model), mode, log, wrong
         self.asked = 0
@@ -218,7 +220,7 @@ class FakeSession:
         self.log.append("verify")
         if len(self.log) == 4 and self.wrong == -1:
             raise ConnectionError("the session broke off")
-        squared = float(np.square(self.network.plain(first) - second.embedding).sum()) * 1.001
+        squared = float(np.square(self.network.plain(first) - second.embedding).sum()) * (1 + self.ERROR)
         match = (squared < self.network.model.threshold**2) != (self.asked == self.wrong)
         self.asked += 1
         return SimpleNamespace(match=match, squared_distance=squared)
@@ -241,12 +243,14 @@ def test_pure_he_is_compared_with_the_network_in_the_clear(
     assert log == ["open", "verify", "verify", "verify", "closed", "open", "verify", "closed"]
     assert result.document["differing_decisions"] == 1
     assert result.document["differing"][0]["first"] == result.decisions[1].first
-    assert result.document["largest_relative_distance_error"] == pytest.approx(1e-3)
+    assert result.document["largest_relative_distance_error"] == 1.2e-3
     assert (result.document["accuracy"], result.document["reference"]) == (None, "plain")
     write_results(tmp_path, result)
     assert not (tmp_path / "roc.png").exists()
     rows = list(csv.DictReader((tmp_path / "pairs.csv").open()))
-    assert [row["error"] for row in rows] == ["0.001"] * 4, "no digit of a decrypted score beyond the second"
+    assert [row["error"] for row in rows] == ["0.0012"] * 4, "no digit of a decrypted score beyond the second"
+    (kept,) = options.cache.rglob("*-pure-he/error.npy")
+    assert np.load(kept).tolist() == [1.2e-3] * 4, "nor on this disk"
     assert [row["decision"] != row["reference_decision"] for row in rows] == [False, True, False, False]
 
 
@@ -364,7 +368,8 @@ def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path:
     assert "expected folds like 7,8, got 'last'" in error(folds="last")
     assert "expected some of the folds 1 to 2" in error(folds="3")
     assert "expected a model named" in error(model="nobody")
-    assert "expected a tar file or folder" in error(images=tmp_path / "none.tar")
+    assert "expected a tar file or folder of photos, got No such file" in error(images=tmp_path / "none.tar")
+    assert "expected a tar file or folder of photos, got file could not" in error(images=data / "pairs.txt")
     assert "expected pairs in LFW's format" in error(pairs=tmp_path / "none.txt")
     assert "expected a patch network" in error(mode="pure-he")
     (tmp_path / "file").write_text("")
@@ -372,4 +377,7 @@ def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path:
     assert "expected a folder to write to" in error(cache=tmp_path / "file")
     (tmp_path / "pairs.txt").write_text(PAIRS.replace("Cay", "Nobody"))
     assert "found no Nobody/Nobody_0001.jpg" in error(pairs=tmp_path / "pairs.txt")
+    del given["--output"]
+    assert "expected a model named" in error(model=f"{tmp_path}/made")
+    assert not list(tmp_path.glob("made*"))
     assert call("--mode", "guess")[0] == 2

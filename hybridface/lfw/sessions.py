@@ -67,7 +67,7 @@ def run_pairs(
     Args:
         on_result: called after each with its place and a row of `match`, whether the protocol says that it is one
             person, and `error`: in the hybrid the largest difference of an element of the enrolled embedding, in
-            pure HE the relative error of the squared distance.
+            pure HE the relative error of the squared distance, to two digits.
     """
     for start in range(0, len(pairs), ANSWERS):
         with opener(model, mode) as session:
@@ -81,7 +81,8 @@ def run_pairs(
 def _error(pair: SessionPair, session: FaceSession, template: Any, result: Any) -> float:
     score = getattr(result, "squared_distance", None)
     if score is not None:
-        return abs(float(score) / pair.squared_distance - 1.0) if pair.squared_distance else abs(float(score))
+        error = abs(float(score) / pair.squared_distance - 1.0) if pair.squared_distance else abs(float(score))
+        return float(f"{error:.1e}")  # not even on this disk: a decryption's last digits say something of the key
     if isinstance(session, LocalSession):
         opened = decode(template.share + session.server.template_share(template.name))[0]
         return float(np.abs(opened - pair.embedding).max())

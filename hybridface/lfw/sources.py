@@ -5,6 +5,7 @@ Photos are named by their paths, NAME/NAME_0001.jpg in LFW; folders around all o
 
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,5 +92,6 @@ def _name(member: str) -> str:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise ImageError(f"{path}: expected a tar file or folder of photos, got {error}") from error
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition(":\n")[0]  # tarfile lists what it tried
+        raise ImageError(f"{path}: expected a tar file or folder of photos, got {reason}") from error

@@ -78,7 +78,7 @@ def clean_answers(chips: Chips, teacher: Teacher, shown: bool = True) -> NDArray
             faces = _images(middle[rows])
             pieces.append(np.stack([teacher.answers(faces), teacher.answers(faces.flip(3))]))
         _save(path, np.concatenate(pieces, 1))
-    return np.asarray(np.load(path), dtype=np.float32)
+    return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
 
 
 def load_view(chips: Chips, rows: NDArray[np.int64], teacher: Teacher, seed: int, number: int, shown: bool) -> View:
@@ -98,7 +98,8 @@ def load_view(chips: Chips, rows: NDArray[np.int64], teacher: Teacher, seed: int
             small[batch] = shrunk.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         _save(paths[0], small)
         _save(paths[1], np.concatenate(answers))  # last: it says that the other is complete
-    return np.load(paths[0], mmap_mode="r"), np.load(paths[1])
+    faces_path, answers_path = paths
+    return np.load(faces_path, mmap_mode="r", allow_pickle=False), np.load(answers_path, allow_pickle=False)
 
 
 def random_faces(wide: Any, partners: Any, generator: torch.Generator) -> Any:
