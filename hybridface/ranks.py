@@ -33,8 +33,10 @@ def run_ranks(module: str, programs: Sequence[Sequence[str]], timeout: float) ->
             timeout=timeout,
             check=False,
         )
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        raise RunError(f"expected the ranks to end: {error}") from error
+    except FileNotFoundError as error:
+        raise RunError(str(error)) from error
+    except subprocess.TimeoutExpired as error:  # whose own text is the whole command line, paths and all
+        raise RunError(f"expected the ranks to end within {timeout:g} s, they did not") from error
     if done.returncode:
         raise RunError(f"a rank failed with exit status {done.returncode}: {_reason(done.stderr)}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

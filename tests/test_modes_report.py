@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from modes_measurements import KNOWN, document, measurements, settings
 
 from hybridface import cli, modes_report
 from hybridface.errors import RunError
+from hybridface.lfw import measured_accuracy
 from hybridface.memory import peak_bytes
 from hybridface.models import load_model
 from hybridface.modes_report import Settings, measure_modes, modes_document, modes_table, report_paths, write_report
@@ -127,7 +129,8 @@ class Fake:
         self.started.append((way.name, network.name))
         if self._fail(way, network):
             raise RunError("server: it broke")
-        return session(float(len(self.started)), Traffic(8, 8, 0, 1))
+        setup = Setup(float(len(self.started)), 10, 20) if way == HYBRID else None
+        return replace(session(float(len(self.started)), Traffic(8, 8, 0, 1)), setup=setup)
 
 
 @pytest.fixture
@@ -137,7 +140,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fake]:
         monkeypatch.setattr(measure_module, "start_session", found)
         monkeypatch.setattr(measure_module, "make_task", lambda model, photos: None)
         monkeypatch.setattr(measure_module, "load_model", lambda name: name)
-        monkeypatch.setattr(measure_module, "hybrid_setup", lambda task, network, timeout: Setup(1.5, 10, 20))
         return found
 
     return install
@@ -152,7 +154,8 @@ def test_rounds_are_interleaved_and_what_cannot_simulate_runs_once_a_round(fake:
     rows = {(m.way.mode, m.network.name): m for m in found}
     assert [m.status for m in found] == ["measured", "measured", "measured", "computed"]
     assert [len(m.sessions) for m in found] == [2] * 4
-    assert rows[ReportMode.HYBRID, "wan"].setups == [Setup(1.5, 10, 20)], "asked for once"
+    assert rows[ReportMode.HYBRID, "wan"].setups == [Setup(3.0, 10, 20), Setup(6.0, 10, 20)], "one a round"
+    assert rows[ReportMode.PURE_MPC, "wan"].setups == []
     near, far = (rows[ReportMode.PURE_MPC, name].sessions[0].samples[0].seconds("online") for name in ("none", "wan"))
     assert far == pytest.approx(near + WAN.transfer_seconds(8, 1))
 
@@ -247,14 +250,10 @@ def test_other_files_are_refused_on_one_line(tmp_path: Path, text: str) -> None:
         read_accuracy([tmp_path / "missing.json"])
 
 
-def test_shipped_results_are_used_if_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "hybridface.lfw", None)
-    assert shipped_accuracy() == []
-    lfw = type(sys)("hybridface.lfw")
-    monkeypatch.setitem(sys.modules, "hybridface.lfw", lfw)
-    assert shipped_accuracy() == []
-    lfw.measured_accuracy = lambda: [result()]  # type: ignore[attr-defined]
-    assert shipped_accuracy() == [Accuracy("plain", "patchnet", 1200, 0.889, 0.009)]
+def test_shipped_results_are_those_of_the_evaluation() -> None:
+    shipped = [(d["mode"], d["model"], d["pairs"], d["accuracy"]) for d in measured_accuracy()]
+    assert shipped
+    assert [(a.mode, a.model, a.pairs, a.accuracy) for a in shipped_accuracy()] == shipped
 
 
 def test_the_hybrids_accuracy_is_the_emulators_and_the_others_that_of_the_network() -> None:

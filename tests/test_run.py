@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hybridface import run
+from hybridface import ranks, run
 from hybridface.errors import RunError
 from hybridface.run import Outcome, ProgressBars, run_parties
 
@@ -66,6 +66,12 @@ def test_an_mpiexec_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(run, "_END_SECONDS", 0.2)
     with pytest.raises(RunError):
         outcome_of(monkeypatch, say(RESULT, then="sys.stdout.flush(); os.close(1); time.sleep(60)"))
+
+
+def test_a_benchmarks_ranks_that_do_not_end_name_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ranks, "mpiexec_command", lambda *_: ["sleep", "60"])
+    with pytest.raises(RunError, match=r"^expected the ranks to end within 0\.1 s, they did not$"):
+        ranks.run_ranks("hybridface.nothing", [[str(tmp_path)]], 0.1)
 
 
 def test_the_ranks_leave_standard_input_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,17 +67,7 @@ def time_chart(rows: Sequence[Row], network: str) -> Chart:
             axes.set_xlabel("seconds")
             label_rows(axes, rows, wide, axes is both[0])
         used = {stage["kind"] for row in rows for stage in row["stages"]}
-        patches = [
-            Patch(
-                facecolor=KIND_COLOURS[kind],
-                hatch=_hatch(kind),
-                edgecolor=MUTED if _hatch(kind) else "none",
-                label=kind,
-            )
-            for kind in Kind
-            if kind in used
-        ]
-        legend(figure, patches, wide)
+        legend(figure, [_patch(kind) for kind in Kind if kind in used], wide)
         return figure
 
     facts = "; ".join(f"{name_of(row)}: {_phase_words(row)}" for row in rows)

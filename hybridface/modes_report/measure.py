@@ -7,8 +7,8 @@ from pathlib import Path
 from hybridface.models import load_model
 from hybridface.modes_report.computed import over_network
 from hybridface.modes_report.samples import Session, Setup
-from hybridface.modes_report.sessions import hybrid_setup, start_session
-from hybridface.modes_report.ways import WAYS, ReportMode, Way
+from hybridface.modes_report.sessions import start_session
+from hybridface.modes_report.ways import WAYS, Way
 from hybridface.peers import Task, make_task
 from protocols.errors import HybridFaceError, ParameterError
 from protocols.network_profile import NONE, NetworkProfile
@@ -57,7 +57,7 @@ class Measurement:
     Args:
         status: "measured"; "computed" from a measurement without a network; "failed".
         sessions: one for each round.
-        setup: by round; once for the hybrid, whose sessions do not tell it.
+        setups: by round; none where there are no keys.
         reason: why it failed, on one line.
     """
 
@@ -76,7 +76,6 @@ class _Step:
     way: Way
     network: NetworkProfile
     results: tuple[Measurement, ...]
-    is_first: bool
 
     @property
     def name(self) -> str:
@@ -104,25 +103,22 @@ def measure_modes(settings: Settings, on_step: OnStep | None = None, ways: Seque
 def _plan(settings: Settings, measurements: Sequence[Measurement]) -> list[_Step]:
     """Return the steps of all rounds. A way that cannot simulate networks is started once a round, for all of them."""
     steps = []
-    for index in range(settings.rounds):
+    for _ in range(settings.rounds):
         seen: set[Way] = set()
         for measurement in measurements:
             way, network = measurement.way, measurement.network
             if way.simulated:
-                steps.append(_Step(way, network, (measurement,), index == 0))
+                steps.append(_Step(way, network, (measurement,)))
             elif way not in seen:
                 seen.add(way)
                 results = tuple(other for other in measurements if other.way == way)
-                steps.append(_Step(way, NONE, results, index == 0))
+                steps.append(_Step(way, NONE, results))
     return steps
 
 
 def _run(step: _Step, task: Task, settings: Settings) -> None:
     try:
         session = start_session(step.way, task, settings.verifications, step.network, settings.timeout)
-        setups = [] if session.setup is None else [session.setup]
-        if step.way.mode is ReportMode.HYBRID and session.setup is None and step.is_first:
-            setups = [hybrid_setup(task, step.network, settings.timeout)]
     except HybridFaceError as error:
         for result in step.results:
             result.status, result.reason = FAILED, str(error)
@@ -131,4 +127,4 @@ def _run(step: _Step, task: Task, settings: Settings) -> None:
         computed = result.network.shapes and not step.way.simulated
         result.status = COMPUTED if computed else MEASURED
         result.sessions.append(over_network(session, result.network) if computed else session)
-        result.setups += setups
+        result.setups += [] if session.setup is None else [session.setup]

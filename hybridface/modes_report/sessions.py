@@ -35,10 +35,10 @@ from hybridface.run import Outcome, run_parties
 from parties.cost import ONLINE
 from protocols.network_profile import NetworkProfile
 
-__all__ = ["Start", "hybrid_setup", "start_session"]
+__all__ = ["Start", "start_session"]
 
 Start = Callable[[Task, int, NetworkProfile, float], Session]
-_CORRELATIONS, _KEYS_AND_WEIGHTS = "correlations", "keys and weights"
+_CORRELATIONS = "correlations"
 
 
 def start_session(way: Way, task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
@@ -58,21 +58,6 @@ def start_session(way: Way, task: Task, verifications: int, network: NetworkProf
     if any(sample.match != task.match for sample in session.samples):
         raise RunError(f"{way.name}: expected the decision of the network in the clear, got the opposite")
     return session
-
-
-def hybrid_setup(task: Task, network: NetworkProfile, timeout: float) -> Setup:
-    """Return what the keys of a hybrid session cost: the first of its results that is no enrolment's tells it.
-
-    It includes that the server opens its encoded weights.
-
-    Raises:
-        RunError: a process failed.
-    """
-    outcome = _run(task, [], network, timeout)
-    for stage in outcome.results[0]["cost"]["stages"]:
-        if stage["stage"] == _KEYS_AND_WEIGHTS:
-            return _setup(stage)
-    raise RunError(f"expected the cost of {_KEYS_AND_WEIGHTS} in a session's first result, found none")
 
 
 def _plain(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
