@@ -126,7 +126,12 @@ def party(
     reveal: RevealOption = Reveal.CLIENT,
     aligned: AlignedOption = False,
     enrolled: EnrolledOption = False,
-    weights: Annotated[Path | None, typer.Option("--weights", help="The server's weight file.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", help="The server's weight file; of a patch network's the client reads the public arrays."
+        ),
+    ] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Verify so many times.")] = 1,
     events: Annotated[bool, typer.Option("--events", help="Write JSON lines for a program to read.")] = False,
     timeout: TimeoutOption = 300.0,

@@ -107,16 +107,21 @@ def bench_pure_he_command(
     weights: Annotated[
         str, typer.Option("--weights", help="A file of `hybridface train`, or random; else the shipped network.")
     ] = "",
-    widths: Annotated[str, typer.Option("--widths", help="Of a random network, one a square.")] = "64,64,64",
+    widths: Annotated[
+        str, typer.Option("--widths", help="Of a random network, one a square.", show_default="64,64,64")
+    ] = "",
     runs: Annotated[int, typer.Option("--runs", min=1, help="Verifications in one session.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
     """One input against an enrolled template, computed by the server under encryption from end to end."""
-    from hybridface.pure_he_bench import bench_pure_he, pure_he_table
+    from hybridface.pure_he_bench import RANDOM, bench_pure_he, pure_he_table
 
-    if not all(item.isdecimal() for item in widths.split(",")):
+    if widths and weights != RANDOM:
+        raise ParameterError(f"expected --widths with --weights random alone, got {widths!r}")
+    sizes = (widths or "64,64,64").split(",")
+    if not all(item.isdecimal() for item in sizes):
         raise ParameterError(f"expected widths like 64,64, got {widths!r}")
-    document = bench_pure_he(weights, [int(item) for item in widths.split(",")], runs)
+    document = bench_pure_he(weights, [int(item) for item in sizes], runs)
     show(document, pure_he_table, as_json)
 
 

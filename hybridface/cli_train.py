@@ -48,7 +48,7 @@ def train(
 ) -> None:
     """Train a patch network, which has squares for activations, by distillation from another network; no labels needed.
 
-    Aligned faces and the teacher's answers are kept in the cache folder, unencrypted.
+    Aligned faces and the teacher's answers are kept in the cache folder (`--cache`), unencrypted.
     """
     from hybridface.lfw.pairs import folds_from_text
     from hybridface.train.distil import Options, distil

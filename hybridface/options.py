@@ -63,7 +63,10 @@ ModeModelOption = Annotated[
     ),
 ]
 ModelOption = Annotated[str, typer.Option("--model", help=f"The network: {', '.join(MODELS)}.")]
-RevealOption = Annotated[Reveal, typer.Option("--reveal", help="Who learns the decision. Nobody learns the score.")]
+RevealOption = Annotated[
+    Reveal,
+    typer.Option("--reveal", help="Who learns the decision. Nobody learns the score, but in pure-he mode the client."),
+]
 AlignedOption = Annotated[
     bool, typer.Option("--aligned", "--embedding", help="The photos are aligned crops of the network's input size.")
 ]

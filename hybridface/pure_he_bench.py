@@ -27,9 +27,12 @@ from hybridface.ranks import run_ranks
 from protocols.errors import HybridFaceError
 from protocols.pure_he import PatchNetShape, PatchNetWeights
 
-__all__ = ["Subject", "bench_pure_he", "load_subject", "pure_he_table"]
+__all__ = ["RANDOM", "Subject", "bench_pure_he", "load_subject", "pure_he_table"]
 
-_CLIENT, _SERVER, _RANDOM = "client", "server", "random"
+RANDOM = "random"
+"""Instead of a file: random weights."""
+
+_CLIENT, _SERVER = "client", "server"
 _ROLES = (_CLIENT, _SERVER)
 _TIMEOUT_SECONDS = 1800.0
 _THRESHOLD = 1.0
@@ -60,7 +63,7 @@ def load_subject(path: str, widths: Sequence[int] = (64, 64, 64)) -> Subject:
     Raises:
         ModelError: the file has no patch network.
     """
-    if path == _RANDOM:
+    if path == RANDOM:
         shape = PatchNetShape(16, 768, tuple(widths), 128)
         inputs = np.random.default_rng(0).uniform(-1, 1, (_RANDOM_INPUTS, shape.patches, shape.inputs))
         return Subject(PatchNetWeights.random(shape), _THRESHOLD, inputs)
