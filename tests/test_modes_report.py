@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +265,19 @@ def test_the_hybrids_accuracy_is_the_emulators_and_the_others_that_of_the_networ
     assert values["hybrid, patchnet"] == (0.889, False), "no emulator's result: that of the network in the clear"
     assert values["pure HE, patchnet"] == (0.889, False)
     assert accuracy_of("hybrid", "other", known) is None
+
+
+def test_people_that_a_network_was_trained_on_do_not_make_its_accuracy() -> None:
+    held_out, every = (7, 8), tuple(range(1, 9))
+    results = [("plain", 4800, 0.92, every), ("plain", 1200, 0.89, held_out), ("plain", 60, 0.95, held_out)]
+    known = [asdict(Accuracy(mode, "patchnet", n, value, folds=folds)) for mode, n, value, folds in results]
+    for some in (known, known[::-1]):
+        found = accuracy_of("pure HE", "patchnet", some)
+        assert found is not None
+        assert (found[0]["accuracy"], found[0]["pairs"]) == (0.89, 1200)
+    shipped = accuracy_of("pure HE", "patchnet", [asdict(entry) for entry in shipped_accuracy()])
+    assert shipped is not None
+    assert shipped[0]["folds"] == held_out
 
 
 def test_output_goes_to_a_new_folder_or_a_file(tmp_path: Path) -> None:

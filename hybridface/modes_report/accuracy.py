@@ -29,6 +29,7 @@ class Accuracy:
         accuracy: mean over folds, 0 to 1; None where too few pairs were run for one.
         standard_error: of it.
         differing: decisions that differ from the reference's, where there is one.
+        folds: that were measured; none where the result does not say.
     """
 
     mode: str
@@ -37,6 +38,7 @@ class Accuracy:
     accuracy: float | None
     standard_error: float | None = None
     differing: int | None = None
+    folds: tuple[int, ...] = ()
 
 
 def read_accuracy(paths: Sequence[Path]) -> list[Accuracy]:
@@ -57,6 +59,8 @@ def accuracy_of(mode: str, model: str, known: Sequence[Mapping[str, Any]]) -> tu
     """Return the accuracy that holds for a mode's decisions, and whether it is of this mode's own arithmetic.
 
     The hybrid's is the emulator's, which computes the same integers; the others' is that of the network in the clear.
+    Of several results the one on the fewest folds counts, then that of most pairs: folds are chosen (`--folds`) where a
+    network was trained on the people of the others, who would make it look better than it is.
 
     Args:
         known: `Accuracy` as dictionaries.
@@ -66,7 +70,7 @@ def accuracy_of(mode: str, model: str, known: Sequence[Mapping[str, Any]]) -> tu
         found = [row for row in known if (row["mode"], row["model"]) == (source, model) and row["accuracy"] is not None]
         if found:
             own = source == _EMULATED or mode == ReportMode.PLAIN
-            return max(found, key=lambda row: row["pairs"]), own
+            return min(found, key=lambda row: (len(row["folds"]) or math.inf, -row["pairs"])), own
     return None
 
 
@@ -89,7 +93,8 @@ def _parsed(document: Any) -> Accuracy:
     accuracy, error = (_fraction(document.get(key)) for key in ("accuracy", "accuracy_se"))
     differing = document.get("differing_decisions")
     names = printable(document["mode"]), printable(document["model"])
-    return Accuracy(*names, int(document["pairs"]), accuracy, error, None if differing is None else int(differing))
+    decided, differing = int(document["pairs"]), None if differing is None else int(differing)
+    return Accuracy(*names, decided, accuracy, error, differing, tuple(int(fold) for fold in document.get("folds", ())))
 
 
 def _fraction(value: Any) -> float | None:
