@@ -32,6 +32,10 @@ def check_options(options: PartyOptions, workers: Sequence[Channel]) -> None:
     for name, value, usual in (("workers", len(workers), 0), ("pool", options.pool, 0), ("batch", options.batch, 1)):
         if value != usual:
             raise ParameterError(f"pure-HE mode has no --{name}, expected none, got {value}")
+    if options.repeat > options.max_answers:
+        raise ParameterError(
+            f"expected at most {options.max_answers} verifications (--max-answers), got {options.repeat}"
+        )
 
 
 def run_client(server: Channel, options: PartyOptions, events: Events) -> int:

@@ -110,7 +110,7 @@ class PureHeResult:
 
     Args:
         match: whether it is the same person: 0 <= squared distance < threshold^2, up to the blur below 0.
-        squared_distance: as decrypted, blurred by the server.
+        squared_distance: as decrypted, blurred by the server, in steps of the blur.
         cost: of the verification.
     """
 
@@ -162,7 +162,8 @@ class PureHeClientSession:
         with self._recorder.recording(ONLINE, _DISTANCE):
             distance = self._client.receive_distance(self._channel)
         match = -2 * self.terms.blur <= distance < self.terms.threshold**2
-        return PureHeResult(match, distance, self._finish())
+        kept = round(distance / self.terms.blur) * self.terms.blur  # what lies below the blur is noise, and the key's
+        return PureHeResult(match, kept, self._finish())
 
     def end(self) -> None:
         """End the session."""

@@ -19,6 +19,7 @@ from hybridface.models.patchnet import (
     read_ranges,
     read_shape,
     write_patchnet,
+    write_public,
 )
 from hybridface.photos import photo_path
 from protocols.emulator import Emulator
@@ -36,6 +37,18 @@ def inputs(model: Model) -> np.ndarray:
     """Three real faces, as the network's input."""
     names = ("person_b_1.jpg", "person_b_2.jpg", "impostor_1.jpg")
     return np.stack([model.normalise(face_chip(photo_path(name), model.chip_size)) for name in names])
+
+
+def test_a_public_file_is_all_that_a_client_needs(tmp_path: Path) -> None:
+    path = tmp_path / "public.npz"
+    write_public(path, PATCHNET_PATH)
+    assert read_shape(path) == read_shape(PATCHNET_PATH)
+    with np.load(path) as archive:
+        assert not {"W1", "b1", "J", "c", "ranges"} & set(archive)
+    graphs = [load_model("patchnet", weights=False, path=file).graph.digest() for file in (path, None)]
+    assert graphs[0] == graphs[1]
+    with pytest.raises(ModelError, match="found no"):
+        load_model("patchnet", path=path)
 
 
 def test_normalise_cuts_and_averages() -> None:

@@ -99,6 +99,10 @@ class Rows:
                 self._save()
                 self._open("r")
 
+    def forget(self) -> None:
+        """Begin again the next time: what these rows come from may have changed by then."""
+        self._path(_DONE).unlink(missing_ok=True)
+
     def _open(self, mode: Any) -> None:
         """Map the arrays; to write, make new ones unless these can be used."""
         try:

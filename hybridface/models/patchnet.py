@@ -38,6 +38,7 @@ __all__ = [
     "read_shape",
     "stored",
     "write_patchnet",
+    "write_public",
 ]
 
 CHIP_SIZE = 64
@@ -303,8 +304,20 @@ def write_patchnet(
         arrays |= {f"W{number}": weight.astype(kept), f"b{number}": bias.astype(np.float32)}
     if ranges is not None:
         arrays["ranges"] = np.array([*ranges.before_squares, ranges.element, ranges.difference])
-    temporary = Path(path).with_name(f"{Path(path).name}.part")
-    with temporary.open("wb") as file:
+    _write(Path(path), arrays)
+
+
+def write_public(path: str | Path, source: str | Path) -> None:
+    """Write the public arrays of a file alone: all that a client needs, and no weight."""
+    names = ("patches", "widths", "outputs", "threshold", "normalisation", "contrast", "mirror")
+    arrays = {name: _optional(source, name) for name in names}
+    _write(Path(path), {name: array for name, array in arrays.items() if array is not None}, 0o644)
+
+
+def _write(path: Path, arrays: dict[str, Any], mode: int = 0o600) -> None:
+    """Write arrays under a name, all of them or none; weights are for their owner alone."""
+    temporary = path.with_name(f"{path.name}.part")
+    with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "wb") as file:
         np.savez_compressed(file, **arrays)
     os.replace(temporary, path)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hybridface.errors import ImageError
 from hybridface.models import load_model
 from hybridface.models.budget import LevelBudget, check_budget
-from hybridface.models.patchnet import PatchShape, PatchWeights, mirrored, stored, write_patchnet
+from hybridface.models.patchnet import PatchShape, PatchWeights, mirrored, stored, write_patchnet, write_public
 from hybridface.train.accuracy import Accuracy, Split, read_split
 from hybridface.train.agreement import Agreement, held_out_photos
 from hybridface.train.chips import Chips, load_chips
@@ -111,7 +111,9 @@ def distil(
     shown: bool = True,
     on_step: OnStep | None = None,
 ) -> Result:
-    """Train a student and write it to `output`; its checkpoint lies beside it until then.
+    """Train a student and write it to `output`, and its public part, for clients, to OUTPUT.public.npz.
+
+    Checkpoints lie beside it until then.
 
     Args:
         images: a folder or a tar file; for pairs with NAME/PHOTO.jpg, one NAME per person, else of any form.
@@ -153,6 +155,7 @@ def distil(
         threshold = agreement.threshold
     half = replace(half, threshold=threshold)
     write_patchnet(output, half, kept, ranges, options.mirror, options=json.dumps(asdict(options)))
+    write_public(output.with_suffix(".public.npz"), output)
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
     people = {chips.photos[row].split("/")[0] for row in rows}

@@ -101,7 +101,7 @@ class Trainer:
         for prefix, values in self._state().items():
             arrays |= {f"{prefix}/{name}": value.detach().cpu().numpy() for name, value in values.items()}
         temporary = path.with_name(f"{path.name}.part")
-        with temporary.open("wb") as file:
+        with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
             np.savez(file, **arrays)
         os.replace(temporary, path)
 
