@@ -52,9 +52,9 @@ def sign_requests(count: int, bits: int = COMPARISON_BITS, select: bool = False)
     return [ComparisonMask(count, bits, select), *borrow_requests(bits // GROUP, plane_words(count))]
 
 
-def relu_requests(count: int) -> list[Request]:
+def relu_requests(count: int, bits: int = COMPARISON_BITS) -> list[Request]:
     """Return the correlations that one ReLU of `count` elements uses up."""
-    return sign_requests(count, select=True)
+    return sign_requests(count, bits, select=True)
 
 
 def is_nonnegative(party: MpcParty, share: RingArray, bits: int = COMPARISON_BITS) -> BinarySharedTensor:
@@ -100,12 +100,12 @@ def interval_requests(count: int) -> list[Request]:
     return [mask, *borrow_requests(mask.bits // GROUP, 2 * plane_words(count))]
 
 
-def relu(party: MpcParty, share: RingArray) -> RingArray:
-    """Return this party's share of max(x, 0), exactly, for |x| < 2^31; any shape, same scale."""
+def relu(party: MpcParty, share: RingArray, bits: int = COMPARISON_BITS) -> RingArray:
+    """Return this party's share of max(x, 0), exactly, for |x| < 2^(bits - 1); any shape, same scale."""
     if not share.size:
         return share
     flat = share.reshape(-1)
-    mask, b, *planes, b_value, mask_b = party.correlations.take(ComparisonMask(flat.size, COMPARISON_BITS))
+    mask, b, *planes, b_value, mask_b = party.correlations.take(ComparisonMask(flat.size, bits))
     c = _open(party, flat + mask)
     choice = _sign_plane(party, c, *planes) ^ b
     choice ^= party.channel.exchange("comparison/choice", choice)
