@@ -25,6 +25,7 @@ __all__ = [
     "lift_signed",
     "multiply",
     "multiply_accumulate",
+    "multiply_rows",
     "shift_right",
     "subtract",
     "to_short_wire",
@@ -311,3 +312,13 @@ def from_short_wire(low, high, primes, scales_low, scales_high, limit_high, limi
             upper = np.uint64(high[i, j])
             valid &= upper < limit_high or (upper == limit_high and low[i, j] <= limit_low)
     return valid
+
+
+@compiled
+def multiply_rows(matrix, vector, out):  # type: ignore[no-untyped-def]
+    """Add matrix (n, d) times vector (d,) to out (n,), modulo 2^64."""
+    for i in range(matrix.shape[0]):
+        total = np.uint64(0)
+        for j in range(matrix.shape[1]):
+            total += matrix[i, j] * vector[j]
+        out[i] += total

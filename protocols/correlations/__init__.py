@@ -2,6 +2,7 @@
 
 from protocols.correlations.comparison import BorrowJoin, ComparisonMask
 from protocols.correlations.dealer import Dealer, DealerClient, DealerServer
+from protocols.correlations.fixed_mask import FixedMask, FixedNorms, FixedProduct
 from protocols.correlations.request import Request
 from protocols.correlations.source import CorrelationSource
 from protocols.correlations.types import (
@@ -22,6 +23,9 @@ __all__ = [
     "Dealer",
     "DealerClient",
     "DealerServer",
+    "FixedMask",
+    "FixedNorms",
+    "FixedProduct",
     "Request",
     "SharedBit",
     "SquarePair",

@@ -6,6 +6,9 @@ used, hence the network's shape, and nothing else: it receives nothing that depe
 correction is masked by the client's stream, so each party sees only pseudorandom values (AES-256). The dealer must
 collude with neither party: with one of them it could open every value.
 
+A fixed mask (`fixed_mask`) outlives a session: each party keeps its seed of it, and tells the dealer, which then knows
+the mask, and not what it hides.
+
 Each request has an index, counted from 0 on all three sides, that selects the stream; nothing is ever expanded twice.
 """
 
@@ -14,16 +17,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from protocols.channel import IDLE_SECONDS, Channel
+from protocols.channel import IDLE_SECONDS, Channel, printable
+from protocols.correlations.fixed_mask import FixedMask, FixedRequest
 from protocols.correlations.prg import SEED_BYTES, Stream, new_seed
 from protocols.correlations.request import Field, Request
 from protocols.correlations.types import request_from_document
-from protocols.errors import ProtocolError
+from protocols.errors import ParameterError, ProtocolError
 from protocols.ring import RingArray
 
 __all__ = ["Dealer", "DealerClient", "DealerServer"]
 
-_MAX_REQUESTS = 100_000
+_MAX_REQUESTS, _MAX_DIMENSION = 100_000, 1 << 12
+_MASK_SEED = "seed of the fixed mask"
 
 
 class Dealer:
@@ -36,6 +41,7 @@ class Dealer:
     def __init__(self, client: Channel, server: Channel) -> None:
         self._client, self._server = client, server
         self._seeds = new_seed(), new_seed()
+        self._mask: FixedMask | None = None
         self._index = 0
 
     def serve(self) -> None:
@@ -52,17 +58,37 @@ class Dealer:
                 self._index += 1
 
     def _next_requests(self) -> list[Request]:
-        documents = self._client.receive_document("requests", IDLE_SECONDS).get("requests")
+        while dimension := (document := self._client.receive_document("requests", IDLE_SECONDS)).get("fixed mask"):
+            self._receive_mask(dimension)
+        documents = document.get("requests")
         if not isinstance(documents, list) or len(documents) > _MAX_REQUESTS:
             raise ProtocolError(
                 f"expected a list of at most {_MAX_REQUESTS} correlation requests from {self._client.peer}"
             )
         return [request_from_document(document) for document in documents]
 
+    def _receive_mask(self, dimension: object) -> None:
+        parties = self._client, self._server
+        seeds = tuple(party.receive(_MASK_SEED, np.uint8, (SEED_BYTES,)).tobytes() for party in parties)
+        if not isinstance(dimension, int) or not 2 <= dimension <= _MAX_DIMENSION:
+            raise ProtocolError(f"expected a dimension of 2 to {_MAX_DIMENSION}, got {printable(dimension)}")
+        try:
+            self._mask = FixedMask(seeds, dimension)
+        except ParameterError as error:
+            raise ProtocolError(str(error)) from error
+
+    def _values(self, request: Request, first: list[RingArray], second: list[RingArray]) -> list[RingArray]:
+        if not isinstance(request, FixedRequest):
+            return request.derive(first, second)
+        if self._mask is None or self._mask.dimension != request.dimension:
+            raise ProtocolError(f"expected a fixed mask of dimension {request.dimension} before {request}")
+        uniform = [f.combine(a, b) for f, a, b in zip(request.uniform, first, second, strict=True)]
+        return request.derive_with(self._mask, uniform)
+
     def _correction(self, request: Request) -> RingArray:
         streams = [Stream(seed, self._index) for seed in self._seeds]
         first, second = (_draw(stream, request.uniform) for stream in streams)
-        values = request.derive(first, second)
+        values = self._values(request, first, second)
         words = np.empty(sum(value.size for value in values), dtype=np.uint64)
         start = 0
         for field, value in zip(request.derived, values, strict=True):  # in place: new memory costs more than the sums
@@ -87,6 +113,11 @@ class _DealerParty:
             self._announce(requests)
         for request in requests:
             self._pool.setdefault(request, deque()).append(self._make(request))
+
+    def tell_mask(self, mask: FixedMask) -> None:
+        """Tell the dealer this party's share of the fixed mask, for the rest of the session; both parties do."""
+        (seed,) = mask.seeds
+        self._channel.send(_MASK_SEED, np.frombuffer(seed, dtype=np.uint8))
 
     def take(self, request: Request) -> list[RingArray]:
         """Return this party's shares of a correlation: prepared ones first, else made now."""
@@ -117,6 +148,11 @@ class DealerClient(_DealerParty):
 
     def _announce(self, requests: Sequence[Request]) -> None:
         self._channel.send_document("requests", {"requests": [request.document() for request in requests]})
+
+    def tell_mask(self, mask: FixedMask) -> None:
+        """Tell the dealer, which asks the server for its share then."""
+        self._channel.send_document("requests", {"fixed mask": mask.dimension})
+        super().tell_mask(mask)
 
     def _derived(self, request: Request, stream: Stream) -> list[RingArray]:
         return _draw(stream, request.derived)

@@ -10,6 +10,7 @@ import torch
 
 from protocols.channel import printable
 from protocols.correlations.comparison import BorrowJoin, ComparisonMask
+from protocols.correlations.fixed_mask import FixedNorms, FixedProduct
 from protocols.correlations.request import Field, Request, Shape
 from protocols.errors import ParameterError, ProtocolError
 from protocols.ring import RingArray
@@ -180,6 +181,8 @@ _KINDS: dict[str, type[Request]] = {
         TruncationMask,
         SharedBit,
         WrapCount,
+        FixedNorms,
+        FixedProduct,
     )
 }
 

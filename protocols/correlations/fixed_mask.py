@@ -1,0 +1,126 @@
+"""Correlations about a fixed mask: a matrix B that hides many templates for good, and its products with fresh vectors.
+
+B = B_0 + B_1 modulo 2^64, each expanded from a seed that one party keeps and tells the dealer at the start of a
+session (AES-256 in counter mode; row j begins at block j d / 2, so any row can be expanded alone). A row number is used
+for one template ever, so no row of B hides two. The dealer knows B and never sees what it hides.
+
+- `FixedNorms`: the squared norms of rows of B, once, when templates are indexed.
+- `FixedProduct`: a fresh uniform vector a, and B a: once a query.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from protocols.correlations.request import Field, Request
+from protocols.errors import ParameterError
+from protocols.kernels import multiply_rows
+from protocols.randomness import KEY_BYTES, keystream
+from protocols.ring import RingArray
+
+__all__ = ["FixedMask", "FixedNorms", "FixedProduct", "FixedRequest"]
+
+_RUN = 1 << 11
+"""Rows at a time: they stay in cache."""
+
+MAX_ROWS = 1 << 27
+
+
+@dataclass(frozen=True)
+class FixedMask:
+    """B, or a party's share of it.
+
+    Args:
+        seeds: 32 bytes each; one, or for the dealer both parties'.
+        dimension: d, even.
+    """
+
+    seeds: tuple[bytes, ...] = field(repr=False)
+    dimension: int
+
+    def __post_init__(self) -> None:
+        if self.dimension < 2 or self.dimension % 2 or any(len(seed) != KEY_BYTES for seed in self.seeds):
+            raise ParameterError(f"expected seeds of {KEY_BYTES} bytes and an even dimension, got {self.dimension}")
+
+    def rows(self, first: int, count: int) -> RingArray:
+        """Return rows `first`, ..., uint64 (count, d)."""
+        counter = (first * self.dimension // 2).to_bytes(16, "big")
+        total = np.zeros(count * self.dimension, dtype=np.uint64)
+        for seed in self.seeds:
+            total += keystream(seed, counter, count * self.dimension)
+        return total.reshape(count, self.dimension)
+
+    def runs(self, first: int, count: int) -> Iterator[tuple[slice, RingArray]]:
+        """Yield some rows at a time, with their place among the `count`."""
+        for start in range(0, count, _RUN):
+            run = min(_RUN, count - start)
+            yield slice(start, start + run), self.rows(first + start, run)
+
+    def product(self, vector: RingArray, first: int, count: int) -> RingArray:
+        """Return the product of rows with a vector (d,), uint64 (count,)."""
+        result = np.zeros(count, dtype=np.uint64)
+        for place, rows in self.runs(first, count):
+            multiply_rows(rows, vector, result[place])
+        return result
+
+    def norms(self, first: int, count: int) -> RingArray:
+        """Return the squared norms of rows, modulo 2^64."""
+        return np.concatenate([(rows * rows).sum(axis=1, dtype=np.uint64) for _, rows in self.runs(first, count)])
+
+
+@dataclass(frozen=True)
+class FixedRequest(Request):
+    """A correlation that the dealer makes with the mask that both parties told it.
+
+    Args:
+        first: row.
+        rows: how many.
+        dimension: d.
+    """
+
+    first: int
+    rows: int
+    dimension: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.first + self.rows <= MAX_ROWS or self.rows < 1:
+            raise ParameterError(f"expected 1 or more rows below {MAX_ROWS}, got {self.rows} from {self.first}")
+
+    @property
+    def derived(self) -> tuple[Field, ...]:
+        return (Field((self.rows,)),)
+
+    def derive_with(self, mask: FixedMask, values: Sequence[RingArray]) -> list[RingArray]:
+        """Return the values of the derived fields from the mask and the values of the uniform fields."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FixedNorms(FixedRequest):
+    """The squared norm of every row."""
+
+    kind: ClassVar[str] = "fixed-norms"
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        return ()
+
+    def derive_with(self, mask: FixedMask, values: Sequence[RingArray]) -> list[RingArray]:
+        return [mask.norms(self.first, self.rows)]
+
+
+@dataclass(frozen=True)
+class FixedProduct(FixedRequest):
+    """A uniform vector a (d,), and the rows' products with it (rows,)."""
+
+    kind: ClassVar[str] = "fixed-product"
+
+    @property
+    def uniform(self) -> tuple[Field, ...]:
+        return (Field((self.dimension,)),)
+
+    def derive_with(self, mask: FixedMask, values: Sequence[RingArray]) -> list[RingArray]:
+        (a,) = values
+        return [mask.product(a, self.first, self.rows)]

@@ -1,0 +1,100 @@
+"""Distances to private templates: exact modulo 2^64, in any number of indexings; D and e are uniform."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_uniform_bytes, on_shares, pool_is_empty, record
+
+from parties.local import run_locally
+from protocols.correlations import FixedMask, FixedNorms, FixedProduct
+from protocols.errors import HybridFaceError, ParameterError
+from protocols.identification.private_templates import (
+    TemplateIndex,
+    distance_requests,
+    distances,
+    index_requests,
+    index_templates,
+)
+from protocols.ring import encode
+
+SEEDS = bytes(32), bytes(range(32))
+DIMENSION = 16
+
+
+def mask_of(rank: int) -> FixedMask:
+    return FixedMask((SEEDS[rank],), DIMENSION)
+
+
+def indexed(party: Any, templates: Any, parts: list[int]) -> TemplateIndex:
+    """Index templates some at a time."""
+    mask = mask_of(party.rank)
+    party.correlations.tell_mask(mask)
+    done = []
+    for first, last in zip([0, *parts], [*parts, len(templates)], strict=True):
+        party.correlations.prepare(index_requests(first, last - first, DIMENSION))
+        done.append(index_templates(party, mask, templates[first:last], first))
+    return TemplateIndex(mask, *(np.concatenate(arrays) for arrays in zip(*done, strict=True)))
+
+
+@pytest.mark.parametrize(("count", "parts"), [(1, []), (5, [2, 3]), (5000, [1, 2100])])
+def test_distances_are_exact(count: int, parts: list[int]) -> None:
+    random = np.random.default_rng(count)
+    templates = encode(random.normal(0, 0.3, (count, DIMENSION)))
+    probes = encode(random.normal(0, 0.3, (2, DIMENSION)))
+
+    def side(party: Any, templates: Any, probes: Any) -> Any:
+        index = indexed(party, templates, parts)
+        party.correlations.prepare(distance_requests(count, DIMENSION) * 2)
+        result = [distances(party, index, probe) for probe in probes]
+        assert pool_is_empty(party)
+        return index.opened, np.stack(result)
+
+    (opened, first), (same, second) = on_shares(side, templates, probes)
+    assert np.array_equal(opened, same)
+    expected = ((probes[:, None] - templates) ** 2).sum(axis=-1)
+    assert np.array_equal(first + second, expected)
+
+
+def test_rows_of_the_mask_do_not_depend_on_where_one_begins() -> None:
+    mask = mask_of(1)
+    assert np.array_equal(mask.rows(0, 9)[4:], mask.rows(4, 5))
+    both = FixedMask(SEEDS, DIMENSION)
+    assert np.array_equal(both.rows(3, 2), mask_of(0).rows(3, 2) + mask.rows(3, 2))
+    a = both.rows(77, 1)[0]
+    assert np.array_equal(both.product(a, 5, 3000), (both.rows(5, 3000) * a).sum(axis=1))
+    assert_uniform_bytes(mask.rows(0, 4000))
+
+
+def test_what_is_opened_is_uniform() -> None:
+    frames: list[Any] = []
+
+    def side(party: Any, templates: Any, probe: Any) -> None:
+        sent = record(party.channel)
+        index = indexed(party, templates, [])
+        for _ in range(300):
+            distances(party, index, probe)
+        frames.append([np.frombuffer(f[-(len(f) // 8 * 8 - 64) :], dtype=np.uint64) for f in sent if len(f) > 120])
+
+    on_shares(side, np.zeros((3000, DIMENSION), dtype=np.uint64), np.zeros(DIMENSION, dtype=np.uint64))
+    for sent in frames:
+        assert_uniform_bytes(np.concatenate(sent[1:]))
+        openings = np.stack([words for words in sent if words.size == sent[-1].size])
+        assert len(np.unique(openings)) == openings.size, "a mask was used twice"
+
+
+def test_what_is_refused() -> None:
+    for options in ((b"short",), 16), (SEEDS, 15), (SEEDS, 0):
+        with pytest.raises(ParameterError, match="even dimension"):
+            FixedMask(*options)  # type: ignore[arg-type]
+    for first, rows in ((0, 0), (-1, 3), (2**27, 1)):
+        with pytest.raises(ParameterError, match="rows"):
+            FixedNorms(first, rows, DIMENSION)
+
+    def side(party: Any) -> None:
+        with pytest.raises(ParameterError, match="templates of dimension 16"):
+            index_templates(party, mask_of(0), np.zeros((2, 8), dtype=np.uint64), 0)
+
+    run_locally(side, side)
+    with pytest.raises(HybridFaceError, match="fixed mask of dimension 16 before"):
+        run_locally(*[lambda party: party.correlations.take(FixedProduct(0, 3, DIMENSION))] * 2)
