@@ -46,17 +46,22 @@ _SHARE_OFFSET = -(1 << 64)
 
 
 class SharesToCiphertextsClient:
-    """The client's side of shares to ciphertexts."""
+    """The client's side of shares to ciphertexts.
 
-    def __init__(self, keys: ClientKeys) -> None:
+    Args:
+        extra_bits: guard bits beyond those of the parameters.
+    """
+
+    def __init__(self, keys: ClientKeys, extra_bits: int = 0) -> None:
         self._keys = keys
+        self._guard_bits = keys.context.parameters.guard_bits + extra_bits
 
     def run(self, channel: Channel, label: str, share: RingArray) -> None:
         """Send the client's share, or any values of its own in [0, 2^64): polynomials (items, groups, N)."""
         context = self._keys.context
         items, groups, degree = share.shape
         by_group = share.swapaxes(0, 1).reshape(-1, degree)
-        seed, bodies = self._keys.encrypt(context.modulus.lift(by_group, context.parameters.guard_bits))
+        seed, bodies = self._keys.encrypt(context.modulus.lift(by_group, self._guard_bits))
         channel.send(f"{label}/seed", np.frombuffer(seed, dtype=np.uint8))
         channel.send(label, context.modulus.to_wire(bodies).reshape(groups, items, 2, degree, RESIDUE_BYTES))
 

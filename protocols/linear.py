@@ -39,7 +39,7 @@ from protocols.errors import ParameterError
 from protocols.packing import ConvPlan, ConvShape
 from protocols.plain_convolution import PlainConvolution, quantise
 from protocols.planner import plan_convolution
-from protocols.ring import RingArray, encode, random_ring
+from protocols.ring import FRACTION_BITS, RingArray, encode, random_ring
 
 __all__ = [
     "MaskedProducts",
@@ -48,6 +48,9 @@ __all__ = [
     "encode_weights",
     "fully_connected_shape",
 ]
+
+_MAX_EXTRA_BITS = 12
+"""They are guard bits as well, so that noise stays where it was against the last bit; |m| grows by as many."""
 
 Multiply = Callable[[Upload], Callable[[], MaskedCiphertexts]]
 """Takes the client's encryptions of r; what it returns gives the masked encryptions of conv(r, w) when it is called,
@@ -65,13 +68,14 @@ class PrivateConvolutionClient:
     Args:
         label: names the layer in messages and errors; the same on both sides.
         shape: the convolution, or a plan for it.
+        extra_bits: fractional bits of the output beyond 16, the same on both sides; at most 12.
     """
 
-    def __init__(self, label: str, shape: ConvShape | ConvPlan, keys: ClientKeys) -> None:
+    def __init__(self, label: str, shape: ConvShape | ConvPlan, keys: ClientKeys, extra_bits: int = 0) -> None:
         self.label = label
         self.plan = _plan(shape, keys.context.degree)
         self._shift = keys.context.parameters.guard_bits + keys.context.parameters.weight_bits
-        self._upload = SharesToCiphertextsClient(keys)
+        self._upload = SharesToCiphertextsClient(keys, _checked(extra_bits))
         self._download = CiphertextsToSharesClient(keys)
         self._offered: deque[RingArray] = deque()
         self._pool: dict[int, deque[tuple[RingArray, RingArray]]] = {}
@@ -189,6 +193,7 @@ class PrivateConvolutionServer:
         weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits).
         bias: (M,), or None.
         multiply: does the homomorphic part elsewhere; by default here, with weights encoded now.
+        extra_bits: as the client's.
     """
 
     def __init__(
@@ -199,6 +204,7 @@ class PrivateConvolutionServer:
         weight: NDArray[np.float64],
         bias: NDArray[np.float64] | None = None,
         multiply: Multiply | None = None,
+        extra_bits: int = 0,
     ) -> None:
         context = public_key.context
         parameters = context.parameters
@@ -206,9 +212,11 @@ class PrivateConvolutionServer:
         self.plan = _plan(shape, context.degree)
         self._shift = parameters.guard_bits + parameters.weight_bits
         self._context = context
-        self._bias = None if bias is None else encode(bias)
+        self._bias = None if bias is None else encode(bias, FRACTION_BITS + extra_bits)
         integers = quantise(weight, parameters.weight_bits)
-        self._plain = PlainConvolution(self.plan.shape, integers, context.modulus, parameters.guard_bits)
+        self._plain = PlainConvolution(
+            self.plan.shape, integers, context.modulus, parameters.guard_bits + _checked(extra_bits)
+        )
         if multiply is None:
             polynomials = encode_weights(context, self.plan, weight)
             multiply = MaskedProducts(self.plan, public_key, lambda: polynomials).begin
@@ -258,6 +266,12 @@ class PrivateConvolutionServer:
         result = server_share(self._context.modulus, total, self._shift)
         result = result.reshape(*result.shape[:2], shape.height_out, shape.width_out)
         return result if self._bias is None else result + self._bias[:, None, None]
+
+
+def _checked(extra_bits: int) -> int:
+    if not 0 <= extra_bits <= _MAX_EXTRA_BITS:
+        raise ParameterError(f"expected to keep at most {_MAX_EXTRA_BITS} fractional bits more, got {extra_bits}")
+    return extra_bits
 
 
 def _check_images(plan: ConvPlan, images: RingArray) -> None:

@@ -1,0 +1,93 @@
+"""Distances of one shared probe to a list of templates that the server knows: one private fully connected layer.
+
+With weights 2 t_j and bias -|t_j|^2 the layer puts out y_j = 2 t_j q - |t_j|^2; the squared distance is |q|^2 - y_j.
+The client learns nothing of the list but its length, the server nothing of the probe: see `linear`. All homomorphic
+work is done before the probe exists; its packing puts one input scalar in a ciphertext and 4096 templates in a product.
+
+Precision: templates are rounded to 18 fractional bits, the probe to 16; y keeps 28, so what ring-LWE's noise adds lies
+far below what rounding does. Failure: |m| / Q per template, m = y at full scale, about 2^-38.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.channel import Channel
+from protocols.ckks import ClientKeys, PublicKey
+from protocols.correlations import Request, SquarePair
+from protocols.errors import ParameterError
+from protocols.linear import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
+from protocols.mpc import MpcParty, arithmetic, to_ring
+from protocols.ring import FRACTION_BITS, RingArray
+from protocols.truncation import truncate, truncation_requests
+
+__all__ = ["LIST_FRACTION_BITS", "ServerListClient", "ServerListServer", "list_requests"]
+
+LIST_FRACTION_BITS = 28
+"""Of the distances."""
+
+_EXTRA_BITS = LIST_FRACTION_BITS - FRACTION_BITS
+_DROPPED_BITS = 2 * FRACTION_BITS - LIST_FRACTION_BITS
+_LABEL = "list"
+
+
+def list_requests(dimension: int) -> list[Request]:
+    """Return the correlations that one query uses up."""
+    return [SquarePair((dimension,)), *truncation_requests((1,), _DROPPED_BITS)]
+
+
+class ServerListClient:
+    """The client's side.
+
+    Args:
+        count: n, templates of the list. dimension: d.
+    """
+
+    def __init__(self, keys: ClientKeys, count: int, dimension: int) -> None:
+        shape = fully_connected_shape(dimension, count)
+        self._layer = PrivateConvolutionClient(_LABEL, shape, keys, _EXTRA_BITS)
+
+    def prepare(self, channel: Channel) -> None:
+        """Do the offline work of one query."""
+        self._layer.prepare(channel)
+
+    def distances(self, party: MpcParty, probe: RingArray) -> RingArray:
+        """Return the client's shares of the squared distances, uint64 (n,), at 28 fractional bits.
+
+        Args:
+            probe: uint64 (d,), share at 16 fractional bits.
+        """
+        return _distances(party, probe, self._layer.run(party.channel, probe.reshape(1, -1, 1, 1)))
+
+
+class ServerListServer:
+    """The server's side.
+
+    Args:
+        templates: float64 (n, d), the list.
+    """
+
+    def __init__(self, public_key: PublicKey, templates: NDArray[np.float64]) -> None:
+        if templates.ndim != 2 or not len(templates):
+            raise ParameterError(f"expected templates (n, d), got {templates.shape}")
+        count, dimension = templates.shape
+        self._layer = PrivateConvolutionServer(
+            _LABEL,
+            fully_connected_shape(dimension, count),
+            public_key,
+            2.0 * templates.reshape(count, dimension, 1, 1),
+            -np.square(templates).sum(axis=1),
+            extra_bits=_EXTRA_BITS,
+        )
+
+    def prepare(self, channel: Channel) -> None:
+        """Do the offline work of one query."""
+        self._layer.prepare(channel)
+
+    def distances(self, party: MpcParty, probe: RingArray) -> RingArray:
+        """Return the server's shares, as `ServerListClient.distances`."""
+        return _distances(party, probe, self._layer.run(party.channel, probe.reshape(1, -1, 1, 1)))
+
+
+def _distances(party: MpcParty, probe: RingArray, output: RingArray) -> RingArray:
+    norm = to_ring(arithmetic(probe).square().share).sum(keepdims=True, dtype=np.uint64)
+    return truncate(party, norm, _DROPPED_BITS) - output.reshape(-1)
