@@ -32,8 +32,9 @@ def indexed(party: Any, templates: Any, parts: list[int]) -> TemplateIndex:
     party.correlations.tell_mask(mask)
     done = []
     for first, last in zip([0, *parts], [*parts, len(templates)], strict=True):
-        party.correlations.prepare(index_requests(first, last - first, DIMENSION))
-        done.append(index_templates(party, mask, templates[first:last], first))
+        rows = np.arange(first, last)
+        party.correlations.prepare(index_requests(rows, DIMENSION))
+        done.append(index_templates(party, mask, templates[first:last], rows))
     return TemplateIndex(mask, *(np.concatenate(arrays) for arrays in zip(*done, strict=True)))
 
 
@@ -54,6 +55,25 @@ def test_distances_are_exact(count: int, parts: list[int]) -> None:
     assert np.array_equal(opened, same)
     expected = ((probes[:, None] - templates) ** 2).sum(axis=-1)
     assert np.array_equal(first + second, expected)
+
+
+def test_rows_between_are_not_opened() -> None:
+    rows = np.array([2, 3, 9])
+    templates = encode(np.random.default_rng(0).normal(0, 0.3, (3, DIMENSION)))
+    probe = templates[1]
+
+    def side(party: Any, templates: Any, probe: Any) -> Any:
+        mask = mask_of(party.rank)
+        party.correlations.tell_mask(mask)
+        sent = record(party.channel)
+        opened, norms = index_templates(party, mask, templates, rows)
+        assert sum(map(len, sent)) < 8 * DIMENSION * len(rows) + 100
+        index = TemplateIndex(mask, np.zeros((10, DIMENSION), dtype=np.uint64), np.zeros(10, dtype=np.uint64))
+        index.opened[rows], index.norms[rows] = opened, norms
+        return distances(party, index, probe)[rows]
+
+    first, second = on_shares(side, templates, probe)
+    assert np.array_equal(first + second, ((probe - templates) ** 2).sum(axis=-1))
 
 
 def test_rows_of_the_mask_do_not_depend_on_where_one_begins() -> None:
@@ -92,8 +112,10 @@ def test_what_is_refused() -> None:
             FixedNorms(first, rows, DIMENSION)
 
     def side(party: Any) -> None:
-        with pytest.raises(ParameterError, match="templates of dimension 16"):
-            index_templates(party, mask_of(0), np.zeros((2, 8), dtype=np.uint64), 0)
+        with pytest.raises(ParameterError, match=r"templates \(2, 16\)"):
+            index_templates(party, mask_of(0), np.zeros((2, 8), dtype=np.uint64), np.arange(2))
+        with pytest.raises(ParameterError, match="ascending"):
+            index_templates(party, mask_of(0), np.zeros((2, 16), dtype=np.uint64), np.array([3, 3]))
 
     run_locally(side, side)
     with pytest.raises(HybridFaceError, match="fixed mask of dimension 16 before"):

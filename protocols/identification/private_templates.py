@@ -23,6 +23,7 @@ multiplication (CRYPTO 1991) with one factor's mask kept, as SecureML does for t
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.correlations import FixedMask, FixedNorms, FixedProduct, Request, SquarePair
 from protocols.errors import ParameterError
@@ -39,7 +40,8 @@ class TemplateIndex:
 
     Args:
         mask: its share of B.
-        opened: D, uint64 (n, d), the same on both sides; it may be mapped from a file.
+        opened: D by rows of B, uint64 (n, d), the same on both sides; it may be mapped from a file. Rows that hide
+            nothing hold anything that is the same on both sides, as zeros; their distances mean nothing.
         norms: its shares of the squared norms, uint64 (n,), 32 fractional bits.
     """
 
@@ -48,28 +50,40 @@ class TemplateIndex:
     norms: RingArray
 
 
-def index_requests(first: int, rows: int, dimension: int) -> list[Request]:
-    """Return the correlations that indexing some templates uses up."""
-    return [FixedNorms(first, rows, dimension)]
+def index_requests(rows: NDArray[np.int64], dimension: int) -> list[Request]:
+    """Return the correlations that indexing templates of some rows uses up."""
+    return [_norms_request(rows, dimension)]
 
 
-def index_templates(party: MpcParty, mask: FixedMask, templates: RingArray, first: int) -> tuple[RingArray, RingArray]:
-    """Index templates of rows `first`, ...; return D (n, d) and this party's shares of their squared norms (n,).
+def index_templates(
+    party: MpcParty, mask: FixedMask, templates: RingArray, rows: NDArray[np.int64]
+) -> tuple[RingArray, RingArray]:
+    """Index templates; return D (n, d) and this party's shares of their squared norms (n,).
 
     Args:
         mask: this party's share of B.
         templates: uint64 (n, d), shares at 16 fractional bits.
+        rows: int64 (n,), ascending, the row of B that hides each: never one that has hidden another template. What
+            lies between them is not opened, and its rows of B stay unknown to both.
     """
-    if templates.ndim != 2 or templates.shape[1] != mask.dimension or not len(templates):
-        raise ParameterError(f"expected templates of dimension {mask.dimension}, got {templates.shape}")
-    (mask_norms,) = party.correlations.take(FixedNorms(first, *templates.shape))
-    own = mask.rows(first, len(templates))
+    expected = len(rows), mask.dimension
+    if templates.shape != expected or not len(rows) or np.any(np.diff(rows) < 1):
+        raise ParameterError(f"expected templates {expected} of ascending rows, got {templates.shape}")
+    request = _norms_request(rows, mask.dimension)
+    (mask_norms,) = party.correlations.take(request)
+    places = rows - request.first
+    own = mask.rows(request.first, request.rows)[places]
     opened = templates - own
     opened += party.channel.exchange("identification/index", opened)
-    norms = mask_norms + np.uint64(2) * (opened * own).sum(axis=1, dtype=np.uint64)
+    norms: RingArray = mask_norms[places] + np.uint64(2) * (opened * own).sum(axis=1, dtype=np.uint64)
     if party.rank == CLIENT:
         norms += (opened * opened).sum(axis=1, dtype=np.uint64)
     return opened, norms
+
+
+def _norms_request(rows: NDArray[np.int64], dimension: int) -> FixedNorms:
+    first = int(rows[0])
+    return FixedNorms(first, int(rows[-1]) - first + 1, dimension)
 
 
 def distance_requests(rows: int, dimension: int) -> list[Request]:
