@@ -1,0 +1,31 @@
+"""Errors of galleries at rest. Each message is one line: what was expected, and what came."""
+
+from protocols.errors import HybridFaceError
+
+__all__ = ["KeyFileError", "KeyFileWarning", "QueryLimitError", "StoreError"]
+
+
+class StoreError(HybridFaceError):
+    """A store's file is missing, damaged, another store's, in use, or does not hold what was asked for."""
+
+
+class QueryLimitError(HybridFaceError):
+    """A client has asked too often about an identity.
+
+    Args:
+        retry_after_seconds: until the next query would be allowed.
+    """
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__(
+            f"expected fewer queries, got one too many: the next is allowed in {retry_after_seconds:.0f} s"
+        )
+        self.retry_after_seconds = retry_after_seconds
+
+
+class KeyFileError(HybridFaceError):
+    """A key file is missing, exists already, or holds no key."""
+
+
+class KeyFileWarning(UserWarning):
+    """A key file can be read by other users."""

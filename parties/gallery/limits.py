@@ -1,0 +1,236 @@
+"""Limits on queries: the answer "same" or "not the same" alone rebuilds a template, given enough of them.
+
+arXiv 2601.17620 reconstructs templates from binary decisions; Frontiers in Imaging (2025), doi
+10.3389/fimag.2025.1476377, from some dozens of scores, which are never opened here. So a server answers a client
+about an identity only so often: a bucket holds `capacity` queries, and fills at `per_hour`. Identification asks about
+everyone at once, and has one bucket for each client, under EVERYONE.
+
+The defaults let a person retry at a door, and make an attack slow: about one identity 20 queries at once and 4 an hour
+(116 on the first day, 1,000 take ten days), and 20 identifications at once and 20 an hour. They are a choice, not a
+bound from a proof; a gallery of high value wants less, and an eye on the log.
+
+Buckets and the log are in the store's file: they survive a restart, and hold between all processes that use it. Time is
+the system's clock; if it is set back, buckets wait until it has caught up. A client is whom the caller has
+authenticated: somebody who can pose as many clients has the queries of as many.
+
+The log has the time, the client, the operation, and whether it was allowed; never the outcome. Neither has an identity
+in clear: it stands there as a hash keyed by the store's own salt, which bounds its size. Removing an identity removes
+its hashes too.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from parties.gallery.database import TIMEOUT_SECONDS, Database
+from parties.gallery.errors import QueryLimitError, StoreError
+from parties.gallery.records import MAX_IDENTITY
+from parties.gallery.schema import VERSION
+from parties.gallery.tables import identity_tag
+from protocols.errors import ParameterError
+
+__all__ = ["EVERYONE", "IDENTIFY", "VERIFY", "Query", "QueryLimits", "Rate"]
+
+EVERYONE = None
+"""In place of an identity: a query about the whole gallery."""
+
+_MAX_NAME = 256
+_MAX_BUCKETS = 10_000
+_KEPT = 100_000
+_SECONDS = 3600.0
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often something may be asked.
+
+    Args:
+        capacity: queries at once, at least 1.
+        per_hour: how many more an hour later, above 0.
+    """
+
+    capacity: float
+    per_hour: float
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.capacity < 1e9 and 0 < self.per_hour < 1e9):
+            raise ParameterError(
+                f"expected 1 query or more, and a rate above 0, got {self.capacity} and {self.per_hour}"
+            )
+
+
+VERIFY = Rate(20, 4)
+"""Of a client about one identity, by default."""
+
+IDENTIFY = Rate(20, 20)
+"""Of a client about the whole gallery, by default."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One line of the log.
+
+    Args:
+        time: seconds since 1970.
+        client, operation: as they were logged.
+        tag: 16 bytes, the hash of the identity (see `QueryLimits.tag`); None for EVERYONE, or if it was removed.
+        allowed: whether the query was answered.
+    """
+
+    time: float
+    client: str
+    operation: str
+    tag: bytes | None
+    allowed: bool
+
+
+class QueryLimits:
+    """The limits of a store's queries; a context manager. It needs no access to the gallery's content.
+
+    Args:
+        path: of a store that exists.
+        verify, identify: how often a client may ask about an identity, and about everyone; None for no limit.
+        clock: seconds since 1970.
+        kept: lines of the log to keep, at most; the oldest go first.
+        timeout: seconds to wait for other processes, at most.
+
+    Raises:
+        StoreError: there is no store, or of another version.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        verify: Rate | None = VERIFY,
+        identify: Rate | None = IDENTIFY,
+        clock: Callable[[], float] = time.time,
+        kept: int = _KEPT,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        if kept < 0:
+            raise ParameterError(f"expected to keep 0 lines or more, got {kept}")
+        self.verify, self.identify = verify, identify
+        self._clock, self._kept = clock, kept
+        self._database = Database(path, timeout)
+        if self._database.version != VERSION:
+            self._database.close()
+            raise StoreError(f"{path.name}: expected a store of version {VERSION}, got {self._database.version}")
+        self._salt = cast(bytes, self._database.rows("SELECT salt FROM state")[0][0])
+
+    def admit(self, client: str, operation: str, identity: str | None) -> None:
+        """Take a query from the bucket and log it, also if it is refused: what a server calls before every answer.
+
+        Args:
+            client: whom the caller has authenticated, 1 to 256 characters.
+            operation: what is asked, 1 to 256 characters.
+            identity: about whom; EVERYONE for an identification. It need not be enrolled.
+
+        Raises:
+            QueryLimitError: it must not be answered now.
+        """
+        _check(client, operation)
+        tag = self.tag(identity)
+        refused = None
+        with self._database.writing():
+            try:
+                self._take(client, tag)
+            except QueryLimitError as error:
+                refused = error
+            self._log(client, operation, tag, refused is None)
+        if refused:
+            raise refused
+
+    def take(self, client: str, identity: str | None) -> None:
+        """Take a query from the bucket, without a line in the log: see `admit`.
+
+        Raises:
+            QueryLimitError: it must not be answered now.
+        """
+        _check(client)
+        with self._database.writing():
+            self._take(client, self.tag(identity))
+
+    def log(self, client: str, operation: str, identity: str | None, allowed: bool) -> None:
+        """Add a line to the log; beyond `kept` lines, the oldest goes."""
+        _check(client, operation)
+        with self._database.writing():
+            self._log(client, operation, self.tag(identity), allowed)
+
+    def queries(self, identity: str | None = None, last: int = 100) -> list[Query]:
+        """Return the log's last lines, oldest first; with an identity, only those about it."""
+        tag = self.tag(identity)
+        condition, values = ("WHERE tag = ?", (tag,)) if tag else ("", ())
+        found = self._database.rows(
+            f"SELECT time, client, operation, tag, allowed FROM query {condition} ORDER BY number DESC LIMIT ?",  # noqa: S608
+            (*values, last),
+        )
+        rows = cast(list[tuple[float, str, str, bytes | None, int]], found)
+        return [Query(*row[:4], bool(row[4])) for row in reversed(rows)]
+
+    def prune(self, before: float) -> int:
+        """Remove the log's lines before a time, seconds since 1970; return how many."""
+        with self._database.writing():
+            return self._database.execute("DELETE FROM query WHERE time < ?", (before,))
+
+    def reset(self, client: str, identity: str | None) -> None:
+        """Fill a bucket: for the operator, after a wrong clock or a mistake."""
+        with self._database.writing():
+            self._database.execute(
+                "DELETE FROM bucket WHERE client = ? AND tag = ?", (client, self.tag(identity) or b"")
+            )
+
+    def tag(self, identity: str | None) -> bytes | None:
+        """Return what stands for an identity in the log: 16 bytes; None for EVERYONE."""
+        if identity is EVERYONE:
+            return None
+        if not 0 < len(identity) <= MAX_IDENTITY:
+            raise ParameterError(f"expected an identity of 1 to {MAX_IDENTITY} characters, got {len(identity)}")
+        return identity_tag(self._salt, identity.encode(errors="surrogatepass"))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> "QueryLimits":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take(self, client: str, tag: bytes | None) -> None:
+        rate = self.verify if tag else self.identify
+        if rate is None:
+            return
+        now, per_second = self._clock(), rate.per_hour / _SECONDS
+        self._database.execute("DELETE FROM bucket WHERE full <= ?", (now,))  # a full bucket needs no row
+        key = (client, tag or b"")
+        found = self._database.rows("SELECT tokens, time FROM bucket WHERE client = ? AND tag = ?", key)
+        if not found and self._buckets(client) >= _MAX_BUCKETS:
+            oldest = cast(float, self._database.rows("SELECT min(full) FROM bucket WHERE client = ?", (client,))[0][0])
+            raise QueryLimitError(oldest - now)
+        tokens, last = cast(tuple[float, float], found[0]) if found else (rate.capacity, now)
+        tokens = min(rate.capacity, tokens + max(0.0, now - last) * per_second)
+        now = max(now, last)  # a clock that was set back must not count the same hour twice
+        if tokens < 1 - _ROUNDING:
+            raise QueryLimitError((1 - tokens) / per_second + now - self._clock())
+        full = now + (rate.capacity - tokens + 1) / per_second
+        self._database.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?, ?, ?)", (*key, tokens - 1, now, full))
+
+    def _buckets(self, client: str) -> int:
+        return self._database.number("SELECT count(*) FROM bucket WHERE client = ?", (client,))
+
+    def _log(self, client: str, operation: str, tag: bytes | None, allowed: bool) -> None:
+        number = self._database.insert(
+            "INSERT INTO query (time, client, operation, tag, allowed) VALUES (?, ?, ?, ?, ?)",
+            (self._clock(), client, operation, tag, int(allowed)),
+        )
+        self._database.execute("DELETE FROM query WHERE number <= ?", (number - self._kept,))
+
+
+def _check(*names: str) -> None:
+    for name in names:
+        if not 0 < len(name) <= _MAX_NAME or not name.isprintable():
+            raise ParameterError(f"expected 1 to {_MAX_NAME} printable characters, got {name[:40]!r}")

@@ -1,0 +1,126 @@
+"""What a store holds: entries, their shares as bytes, and the rules for identities.
+
+An identity is any Unicode string of 1 to 10,000 characters, compared character by character: nothing is folded,
+trimmed or normalised, since the client's key stream depends on the exact string, so "e" with a combining accent and the
+accented letter are two identities. Bring strings that people type to one form (NFC) before. It is held as UTF-8
+bytes, not as SQLite's text, whose comparisons are undefined after a NUL character.
+"""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.errors import StoreError
+from protocols.errors import ParameterError
+from protocols.ring import RingArray
+
+__all__ = [
+    "MAX_IDENTITY",
+    "Changes",
+    "Entry",
+    "Kind",
+    "checksum",
+    "identity_bytes",
+    "identity_text",
+    "share_array",
+    "share_bytes",
+]
+
+MAX_IDENTITY = 10_000
+"""Characters of an identity, at most."""
+
+
+class Kind(StrEnum):
+    """What a share is: the server's part of a template, or all of it."""
+
+    PRIVATE = "private"
+    LIST = "list"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One photo's place in a store.
+
+    Args:
+        row: its number in the store, from 1; never used again, also not after its removal.
+        identity: whose photo it is.
+        photo: its number among this identity's photos, from 1, not always consecutive; never used again.
+        generation: of the client's key, under which its share is made.
+    """
+
+    row: int
+    identity: str
+    photo: int
+    generation: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What has changed in a store since a point of its history.
+
+    Args:
+        number: of the last change; pass it the next time.
+        added: int64 (n,), rows that are new and still there, ascending.
+        removed: int64 (m,), rows that were there at that point and are not any more, ascending.
+        generation: of the key, now.
+    """
+
+    number: int
+    added: NDArray[np.int64]
+    removed: NDArray[np.int64]
+    generation: int
+
+
+def identity_bytes(identity: str) -> bytes:
+    """Return an identity as UTF-8.
+
+    Raises:
+        ParameterError: it is empty, too long, or has a lone surrogate, which is no character.
+    """
+    if not isinstance(identity, str) or not 0 < len(identity) <= MAX_IDENTITY:
+        got = f"{len(identity)}" if isinstance(identity, str) else type(identity).__name__
+        raise ParameterError(f"expected an identity of 1 to {MAX_IDENTITY} characters, got {got}")
+    try:
+        return identity.encode()
+    except UnicodeEncodeError as error:
+        raise ParameterError("expected an identity of Unicode characters, got one with a lone surrogate") from error
+
+
+def identity_text(raw: object) -> str:
+    """Return an identity from the bytes in a store.
+
+    Raises:
+        StoreError: they are damaged.
+    """
+    try:
+        if not isinstance(raw, bytes):
+            raise ValueError("not bytes")
+        return raw.decode()
+    except ValueError as error:
+        raise StoreError("expected an identity in UTF-8, got other bytes: the store is damaged") from error
+
+
+def share_bytes(share: RingArray, dimension: int) -> bytes:
+    """Return a share, uint64 (d,), as 8 d bytes, little endian.
+
+    Raises:
+        ParameterError: another type or shape.
+    """
+    if not isinstance(share, np.ndarray) or share.dtype != np.uint64 or share.shape != (dimension,):
+        got = f"{share.dtype} {share.shape}" if isinstance(share, np.ndarray) else type(share).__name__
+        raise ParameterError(f"expected a share of uint64 ({dimension},), got {got}")
+    return share.astype("<u8", copy=False).tobytes()
+
+
+def share_array(parts: Iterable[bytes], dimension: int) -> RingArray:
+    """Return shares as uint64 (n, d), a writeable copy of the bytes."""
+    return np.frombuffer(bytearray().join(parts), dtype="<u8").astype(np.uint64, copy=False).reshape(-1, dimension)
+
+
+def checksum(row: int, identity: bytes, photo: int, generation: int, share: bytes) -> int:
+    """Return the CRC-32 of an entry and its share: it finds damage, not malice."""
+    return zlib.crc32(share, zlib.crc32(identity, zlib.crc32(b"%d %d %d " % (row, photo, generation))))

@@ -1,0 +1,112 @@
+"""The store's tables, and how a file of an older version becomes one of this version.
+
+A file's version is SQLite's `user_version`; what it is, its `application_id`. MIGRATIONS[n] makes version n + 1 from
+version n, in one transaction with all others; version 0 is an empty database.
+
+- state: one row. What the store is for, and its counters.
+- entry: a row for every photo, also for a photo whose enrolment has only begun; those are in `reservation` too.
+- share_0, share_1: the shares of the key's even and of its odd generations. One of them is current; the other is
+  empty, or being filled by a rotation of the key, or being emptied after one.
+- change: the rows that were added and removed, in order, for whoever keeps an index.
+- bucket, query: the limits on queries (see `limits`).
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Callable
+
+from parties.gallery.errors import StoreError
+
+__all__ = ["APPLICATION_ID", "VERSION", "migrate", "version_of"]
+
+APPLICATION_ID = 0x68664731
+"""The four bytes "hfG1" in the file's header."""
+
+
+def _galleries(connection: sqlite3.Connection) -> None:
+    for statement in (
+        """CREATE TABLE state (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            model TEXT NOT NULL,
+            dimension INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            scope BLOB NOT NULL,
+            lineage BLOB NOT NULL,
+            generation INTEGER NOT NULL,
+            photo_floor INTEGER NOT NULL,
+            rotation BLOB,
+            erasing INTEGER NOT NULL)""",
+        """CREATE TABLE entry (
+            row INTEGER PRIMARY KEY AUTOINCREMENT,
+            identity BLOB NOT NULL,
+            photo INTEGER NOT NULL,
+            UNIQUE (identity, photo))""",
+        """CREATE TABLE reservation (
+            row INTEGER PRIMARY KEY REFERENCES entry ON DELETE CASCADE,
+            generation INTEGER NOT NULL)""",
+        """CREATE TABLE share_0 (
+            row INTEGER PRIMARY KEY REFERENCES entry ON DELETE CASCADE,
+            share BLOB NOT NULL,
+            crc INTEGER NOT NULL)""",
+        """CREATE TABLE share_1 (
+            row INTEGER PRIMARY KEY REFERENCES entry ON DELETE CASCADE,
+            share BLOB NOT NULL,
+            crc INTEGER NOT NULL)""",
+        """CREATE TABLE change (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            row INTEGER NOT NULL,
+            added INTEGER NOT NULL)""",
+    ):
+        connection.execute(statement)
+
+
+def _query_limits(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE state ADD COLUMN salt BLOB")
+    connection.execute("UPDATE state SET salt = ?", (secrets.token_bytes(32),))
+    connection.execute(
+        """CREATE TABLE bucket (
+            client TEXT NOT NULL,
+            tag BLOB NOT NULL,
+            tokens REAL NOT NULL,
+            time REAL NOT NULL,
+            full REAL NOT NULL,
+            PRIMARY KEY (client, tag))"""
+    )
+    connection.execute("CREATE INDEX bucket_full ON bucket (full)")
+    connection.execute(
+        """CREATE TABLE query (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            time REAL NOT NULL,
+            client TEXT NOT NULL,
+            operation TEXT NOT NULL,
+            tag BLOB,
+            allowed INTEGER NOT NULL)"""
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_galleries, _query_limits)
+VERSION = len(MIGRATIONS)
+
+
+def version_of(connection: sqlite3.Connection, name: str) -> int:
+    """Return the version of an open database.
+
+    Raises:
+        StoreError: it is no store, or a newer version's.
+        sqlite3.Error: it is no database, or damaged.
+    """
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if application != APPLICATION_ID or version < 1:
+        raise StoreError(f"{name}: expected a gallery store, got another kind of file")
+    if version > VERSION:
+        raise StoreError(f"{name}: expected a store of version {VERSION} or older, got version {version}")
+    return version
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a database from a version to this one; the caller has begun a transaction."""
+    for step in MIGRATIONS[version:]:
+        step(connection)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
