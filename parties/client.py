@@ -81,6 +81,9 @@ class ClientSession:
         ProtocolError: the server has other terms. PeerLostError: a peer is gone.
     """
 
+    _kept = Kind(1, 1)
+    """What the background keeps prepared."""
+
     def __init__(
         self,
         server: Channel,
@@ -108,7 +111,7 @@ class ClientSession:
             server.receive("ready", np.uint8, (1,))
         self._layer_names = list(plans)
         self._pool, self._turns = Pool(self._prepare_part), Turns()
-        self._refill = BackgroundRefill(self._pool, self._turns, Kind(1, 1), pool) if pool else None
+        self._refill = BackgroundRefill(self._pool, self._turns, self._kept, pool) if pool else None
         if self._refill:
             self._refill.__enter__()
 
@@ -223,14 +226,26 @@ class ClientSession:
         """Run the network; return the client's share of the embeddings (B, d), and whether it was prepared."""
         self._check_refill()
         kind = Kind(len(images), decisions)
-        expected = (kind.images, *self.terms.graph.input_shape)
-        if images.shape != expected:
-            raise ParameterError(f"expected images of shape {expected}, got {images.shape}")
-        value = encode(images)
+        value = self._encoded(images)
         if self._refill and not self._pool.ready(kind):
             self._report(OFFLINE, "the pool is empty, preparing now", 0, 1)
         ready = self._pool.take(kind)
         self._command(command)
+        return self._run_network(value), ready
+
+    def _encoded(self, images: NDArray[np.float64]) -> RingArray:
+        """Return images (B, C, H, W) as fixed point.
+
+        Raises:
+            ParameterError: another shape, or values out of range.
+        """
+        expected = (len(images), *self.terms.graph.input_shape)
+        if images.shape != expected:
+            raise ParameterError(f"expected images of shape {expected}, got {images.shape}")
+        return encode(images)
+
+    def _run_network(self, value: RingArray) -> RingArray:
+        """Run the network on encoded images with what was taken out of the pool; return shares (B, d)."""
         names = [node.name for node in self.terms.graph.nodes]
 
         def on_layer(name: str) -> None:
@@ -238,9 +253,9 @@ class ClientSession:
             self._report(ONLINE, name, names.index(name), len(names))
 
         with MpcParty(CLIENT, self._channel, self._source) as party:
-            share = self._network.run(party, value, kind.images, on_layer)
+            share = self._network.run(party, value, len(value), on_layer)
         self._recorder.finish()
-        return share, ready
+        return share
 
     def _decide(self, first: RingArray, second: RingArray, ready: bool) -> MatchResult:
         with (

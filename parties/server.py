@@ -116,21 +116,27 @@ class ServerSession:
                 case {"operation": "prepare", "images": int(images), "decisions": int(decisions), "part": int(part)}:
                     self._prepare(_checked(images, decisions), part)
                     continue
-                case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= MAX_NAME:
-                    self._enroll(name)
-                case {"operation": "verify", "images": 2, "templates": None}:
-                    embeddings = self._extract(Kind(2, 1))
-                    self._decide(embeddings[:1], embeddings[1:])
-                case {"operation": "verify", "images": int(images), "templates": [*names]} if images == len(names):
-                    kind = _checked(images, images)
-                    templates = [self.template_share(name) for name in names]
-                    self._decide(self._extract(kind), np.concatenate(templates))
                 case _:
-                    raise ProtocolError(f"expected a command, got {printable(command)}")
+                    self._obey(command)
             if on_done:
                 on_done()
         if self._workers:
             self._workers.end()
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        """Do what a command says, but for "prepare" and "end"."""
+        match command:
+            case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= MAX_NAME:
+                self._enroll(name)
+            case {"operation": "verify", "images": 2, "templates": None}:
+                embeddings = self._extract(Kind(2, 1))
+                self._decide(embeddings[:1], embeddings[1:])
+            case {"operation": "verify", "images": int(images), "templates": [*names]} if images == len(names):
+                kind = _checked(images, images)
+                templates = [self.template_share(name) for name in names]
+                self._decide(self._extract(kind), np.concatenate(templates))
+            case _:
+                raise ProtocolError(f"expected a command, got {printable(command)}")
 
     def _enroll(self, name: str) -> None:
         if name in self._templates:

@@ -2,7 +2,7 @@
 
 from protocols.errors import HybridFaceError
 
-__all__ = ["KeyFileError", "KeyFileWarning", "QueryLimitError", "StoreError"]
+__all__ = ["KeyFileError", "KeyFileWarning", "QueryLimitError", "QueryRefusedError", "StoreError"]
 
 
 class StoreError(HybridFaceError):
@@ -29,3 +29,16 @@ class KeyFileError(HybridFaceError):
 
 class KeyFileWarning(UserWarning):
     """A key file can be read by other users."""
+
+
+class QueryRefusedError(HybridFaceError):
+    """The server has refused a request; the session goes on.
+
+    Args:
+        reason: in its words.
+        retry_after_seconds: until it would be answered, if that is why.
+    """
+
+    def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(f"the server refuses: {reason}")
+        self.retry_after_seconds = retry_after_seconds

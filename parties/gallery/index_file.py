@@ -1,0 +1,100 @@
+"""What a party keeps of an index of private templates: opened differences and shares of norms, on disk, mapped.
+
+Everything here can be made again from templates and masks; losing it costs time. D is uniform noise, and so are shares
+of norms. Rows are written and reach the disk before the list of indexed rows names them, so a crash leaves rows that
+are indexed again, with the same result.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.correlations import FixedMask
+from protocols.errors import ParameterError
+from protocols.identification.private_templates import TemplateIndex
+from protocols.ring import RingArray
+
+__all__ = ["IndexFile"]
+
+Rows = NDArray[np.int64]
+
+
+class IndexFile:
+    """The index of one gallery, as one party keeps it.
+
+    Args:
+        folder: made if there is none, for its owner alone; each (gallery, mask) has files of its own in it.
+        lineage: of the gallery's store; rows of another one are other templates.
+        mask: this party's share of the fixed mask.
+    """
+
+    def __init__(self, folder: Path, lineage: bytes, mask: FixedMask) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.mask, self._lineage = mask, lineage
+        name = hashlib.sha256(b"hybridface index" + lineage + b"".join(mask.seeds)).hexdigest()[:24]
+        self._opened, self._norms, self._list = (folder / f"{name}.{what}" for what in ("opened", "norms", "rows.npy"))
+        self.indexed: Rows = self._read_list()
+        """The rows that are indexed, ascending."""
+
+    @property
+    def digest(self) -> str:
+        """Of what is indexed: equal on both sides, or both begin again."""
+        return hashlib.sha256(self._lineage + self.indexed.tobytes()).hexdigest()
+
+    def clear(self) -> None:
+        """Begin again."""
+        self._write_list(np.empty(0, dtype=np.int64))
+
+    def write(self, rows: Rows, opened: RingArray, norms: RingArray) -> None:
+        """Add rows: D (n, d) and norms (n,)."""
+        size = int(rows[-1]) + 1
+        for path, values in ((self._opened, opened), (self._norms, norms[:, None])):
+            self._write_rows(path, rows, values, size)
+        self._write_list(np.union1d(self.indexed, rows))
+
+    def read(self) -> TemplateIndex:
+        """Return the index, mapped from the files.
+
+        Raises:
+            ParameterError: nothing is indexed.
+        """
+        if not self.indexed.size:
+            raise ParameterError("expected indexed templates, got none")
+        rows = int(self.indexed[-1]) + 1
+        opened = np.memmap(self._opened, np.uint64, "r", shape=(rows, self.mask.dimension))
+        norms = np.memmap(self._norms, np.uint64, "r", shape=(rows,))
+        return TemplateIndex(self.mask, opened, norms)
+
+    def _write_rows(self, path: Path, rows: Rows, values: RingArray, size: int) -> None:
+        width = 8 * values.shape[1]
+        with open(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+b") as file:
+            if os.fstat(file.fileno()).st_size < width * size:
+                file.truncate(width * size)
+            mapped = np.memmap(file, np.uint64, "r+", shape=(size, values.shape[1]))
+            mapped[rows] = values
+            mapped.flush()
+            os.fsync(file.fileno())
+
+    def _read_list(self) -> Rows:
+        """Return the indexed rows; none if the files do not hold them."""
+        try:
+            rows = np.load(self._list, allow_pickle=False)
+            size = int(rows[-1]) + 1 if rows.size else 0
+            whole = self._opened.stat().st_size >= 8 * self.mask.dimension * size
+            if rows.dtype == np.int64 and rows.ndim == 1 and whole and self._norms.stat().st_size >= 8 * size:
+                return np.asarray(rows)
+        except (OSError, ValueError, EOFError):
+            pass
+        return np.empty(0, dtype=np.int64)
+
+    def _write_list(self, rows: Rows) -> None:
+        temporary = self._list.with_suffix(".part")
+        with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            np.save(file, rows)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._list)
+        self.indexed = rows

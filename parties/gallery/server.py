@@ -1,0 +1,252 @@
+"""A gallery's session, the server's side: it holds the store, sets the limits, and never sees a template.
+
+Enrolment: the server reserves the numbers of a photo; both extract, which leaves shares c + s of the embedding t; the
+client sends c - PRF_k(numbers), uniform to the server, and the server stores s plus that: t - PRF_k. Verification: the
+client recomputes its share from the key, the server reads its own. Identification: see `protocols.identification`.
+
+A query over a limit, or about nobody, is refused with a document that says so, before anything is computed; the
+session goes on.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parties.cost import OFFLINE, ONLINE
+from parties.gallery.errors import QueryLimitError, StoreError
+from parties.gallery.index_file import IndexFile
+from parties.gallery.layout import Layout, layout_of
+from parties.gallery.limits import EVERYONE, QueryLimits
+from parties.gallery.queries import (
+    CHUNK_ROWS,
+    TOP_MAX,
+    decide,
+    decide_requests,
+    extend_index,
+    find_requests,
+    nearest,
+    private_distances,
+    selection_requests,
+)
+from parties.gallery.records import Entry, Kind
+from parties.gallery.store import GalleryStore
+from parties.gallery.wire import send_entries
+from parties.pool import Kind as Run
+from parties.server import ServerSession
+from protocols.correlations import FixedMask
+from protocols.errors import ParameterError, ProtocolError
+from protocols.mpc import SERVER, MpcParty
+from protocols.randomness import KEY_BYTES
+
+__all__ = ["GalleryServerSession"]
+
+_PROBE = Run(1, 0)
+
+
+class GalleryServerSession(ServerSession):
+    """The server's side of a session about a private gallery.
+
+    Args:
+        store: of the gallery.
+        limits: on the client's queries; None for none.
+        client_name: whom the limits count, as the caller has authenticated them.
+        index_folder: where the index is kept.
+        others: as for `ServerSession`.
+    """
+
+    def __init__(
+        self,
+        *others: Any,
+        store: GalleryStore,
+        limits: QueryLimits | None,
+        client_name: str,
+        index_folder: Path,
+        **options: Any,
+    ) -> None:
+        super().__init__(*others, **options)
+        if store.kind is not Kind.PRIVATE:
+            raise ParameterError(f"expected a private gallery, got a {store.kind.value}")
+        self._store, self._limits, self._client_name = store, limits, client_name
+        self._index_folder = index_folder
+        self._index: IndexFile | None = None
+        self._layout: Layout | None = None
+        self._channel.send_document(
+            "gallery", {"kind": store.kind.value, "scope": store.scope.hex(), "lineage": store.lineage.hex()}
+        )
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        match command:
+            case {"operation": "gallery-enroll", "identity": str(identity)}:
+                self._answer(lambda: self._enroll_in_gallery(identity))
+            case {"operation": "gallery-verify", "identity": str(identity)}:
+                self._answer(lambda: self._verify_identity(identity))
+            case {"operation": "gallery-identify", "top": int(top)} if 0 < top <= TOP_MAX:
+                self._answer(lambda: self._identify(top))
+            case {"operation": "gallery-index", "indexed": str(digest)}:
+                self._answer(lambda: self._extend(digest))
+            case {"operation": "gallery-list"}:
+                self._answer(self._send_list)
+            case {"operation": "gallery-remove", "identities": [*identities]}:
+                self._answer(lambda: self._remove(identities))
+            case {"operation": "gallery-rotate"}:
+                self._answer(self._rotate)
+            case _:
+                super()._obey(command)
+
+    def _answer(self, work: Callable[[], None]) -> None:
+        """Do it, or refuse it if it must not be done; a refusal comes before the first message of the work."""
+        try:
+            work()
+        except QueryLimitError as error:
+            self._refuse(str(error), error.retry_after_seconds)
+        except (StoreError, ParameterError) as error:
+            self._refuse(str(error), None)
+        self._report()
+
+    def _refuse(self, reason: str, retry_after: float | None) -> None:
+        self._channel.send_document("answer", {"refused": reason, "retry after": retry_after})
+
+    def _accept(self, **fields: Any) -> None:
+        self._channel.send_document("answer", {"refused": None, **fields})
+
+    def _admit(self, operation: str, identity: str | None) -> None:
+        if self._limits:
+            self._limits.admit(self._client_name, operation, identity)
+
+    def _enroll_in_gallery(self, identity: str) -> None:
+        entry = self._store.reserve(identity)
+        self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
+        share = self._extract(_PROBE)
+        correction = self._channel.receive("gallery/share", np.uint64, share.shape)
+        self._store.commit(entry, (share + correction)[0])
+        self._channel.send_document("stored", {})
+
+    def _verify_identity(self, identity: str) -> None:
+        self._admit("verify", identity)
+        found = self._store.get(identity)
+        if not found:
+            raise StoreError("expected an enrolled identity, found none of that name")
+        self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])
+        templates = np.stack([share for _, share in found])
+        self._prepare_now(decide_requests(*templates.shape))
+        probe = self._extract(_PROBE)
+        with self._party("distance and threshold") as party:
+            decision = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
+        self.last_decisions = (decision,)
+        self.decisions.append(decision)
+
+    def _extend(self, digest: str) -> None:
+        """Bring the index up to date; begin again if the client's is another."""
+        entries = [entry for entry, _ in self._store.entries()]
+        if not entries:
+            raise StoreError("expected enrolled identities, found none")
+        if self._index is None:
+            mask = FixedMask((self._mask_seed(),), self._store.dimension)
+            self._index = IndexFile(self._index_folder, self._store.lineage, mask)
+            self._accept(first=True)
+            self._source.tell_mask(mask)
+        else:
+            self._accept(first=False)
+        if self._index.digest != digest:
+            self._index.clear()
+        self._channel.send_document("indexed", {"digest": self._index.digest})
+        send_entries(self._channel, entries)
+        self._layout = layout_of(entries)
+        for rows in new_rows(entries, self._index):
+            with self._party("index", OFFLINE) as party:
+                extend_index(party, self._index, self._store.shares(rows), rows)
+
+    def _identify(self, top: int) -> None:
+        layout, index = self._layout, self._index
+        if layout is None or index is None:
+            raise StoreError("expected the index first")
+        if top > len(layout.sizes):
+            raise StoreError(f"expected to ask for at most {len(layout.sizes)} identities, got {top}")
+        self._admit("identify", EVERYONE)
+        self._accept()
+        rows = int(index.indexed[-1]) + 1
+        requests = find_requests(layout, rows, self._store.dimension) + selection_requests(len(layout.sizes), top)
+        self._prepare_now(requests)
+        probe = self._extract(_PROBE)
+        with self._party("distances") as party:
+            found = private_distances(party, index, layout, probe[0])
+        with self._party("nearest and threshold") as party:
+            nearest(party, found, self.terms.threshold, top, self.terms.reveal)
+
+    def _send_list(self) -> None:
+        self._accept()
+        send_entries(self._channel, [entry for entry, _ in self._store.entries()])
+
+    def _remove(self, identities: Sequence[Any]) -> None:
+        count = self._store.remove_many([str(identity) for identity in identities])
+        self._layout = None
+        self._accept(removed=count)
+
+    def _rotate(self) -> None:
+        """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones."""
+        entries = [entry for entry, _ in self._store.entries()]
+        self._accept(generation=self._store.generation)
+        send_entries(self._channel, entries)
+        generation = self._store.replace_shares(self._rotated(entries))
+        self._channel.send_document("rotated", {"generation": generation})
+
+    def _rotated(self, entries: Sequence[Entry]) -> Any:
+        for start in range(0, len(entries), CHUNK_ROWS):
+            part = entries[start : start + CHUNK_ROWS]
+            rows = [entry.row for entry in part]
+            change = self._channel.receive("gallery/rotation", np.uint64, (len(part), self._store.dimension))
+            yield from zip(rows, self._store.shares(rows) + change, strict=True)
+
+    def _mask_seed(self) -> bytes:
+        """Return the server's seed of the fixed mask: drawn once, kept beside the index."""
+        path = self._index_folder / f"{self._store.lineage.hex()}.mask"
+        self._index_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return read_or_draw(path)
+
+    def _prepare_now(self, requests: Sequence[Any]) -> None:
+        with self._recorder.recording(OFFLINE, "correlations"):
+            self._source.prepare(list(requests))
+
+    def _party(self, stage: str, phase: str = ONLINE) -> "_Recorded":
+        return _Recorded(self, phase, stage)
+
+
+class _Recorded:
+    """A party whose work is recorded as one stage."""
+
+    def __init__(self, session: Any, phase: str, stage: str) -> None:
+        self._recording = session._recorder.recording(phase, stage)
+        self._party = MpcParty(SERVER, session._channel, session._source)
+
+    def __enter__(self) -> MpcParty:
+        self._recording.__enter__()
+        return self._party.__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        self._party.__exit__(*exception)
+        self._recording.__exit__(*exception)
+
+
+def new_rows(entries: Sequence[Entry], index: IndexFile) -> list[list[int]]:
+    """Return the rows that are not indexed yet, ascending, some at a time; the same on both sides."""
+    known = set(index.indexed.tolist())
+    rows = sorted(entry.row for entry in entries if entry.row not in known)
+    return [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
+
+
+def read_or_draw(path: Path) -> bytes:
+    """Return a secret of 32 bytes from a file, which is made, for its owner alone, if there is none."""
+    try:
+        secret = path.read_bytes()
+    except FileNotFoundError:
+        secret = secrets.token_bytes(KEY_BYTES)
+        temporary = path.with_suffix(".part")
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(secret)
+        temporary.replace(path)
+    if len(secret) != KEY_BYTES:
+        raise ProtocolError(f"{path.name}: expected {KEY_BYTES} bytes, got {len(secret)}")
+    return secret

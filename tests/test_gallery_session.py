@@ -1,0 +1,185 @@
+"""A private gallery from end to end in this process: the verbs, limits, refusals, a stolen file, a new key."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_uniform_bytes
+
+from hybridface.models import Model, load_model
+from parties.gallery.client import GalleryClientSession
+from parties.gallery.errors import QueryRefusedError
+from parties.gallery.key import GalleryKey
+from parties.gallery.limits import QueryLimits, Rate
+from parties.gallery.records import Kind
+from parties.gallery.server import GalleryServerSession
+from parties.gallery.store import GalleryStore
+from parties.local import PartyThread, local_channels
+from parties.terms import Terms
+from protocols.correlations import Dealer
+from protocols.errors import ParameterError
+
+KEY = GalleryKey(bytes(range(32)))
+MODEL = load_model("tiny-test")
+
+
+@pytest.fixture(scope="module")
+def images() -> Any:
+    """Random inputs, in pairs of near ones."""
+    random = np.random.default_rng(5)
+    base = random.uniform(-1, 1, (6, 3, 16, 16))
+    return np.stack([base, base + random.normal(0, 0.005, base.shape)], axis=1)
+
+
+def embeddings(images: Any, model: Model = MODEL) -> Any:
+    assert model.module is not None
+    with torch.inference_mode():
+        return model.module(torch.from_numpy(images)).numpy()
+
+
+@contextmanager
+def session(
+    folder: Path, key: GalleryKey = KEY, limits: tuple[Rate | None, Rate | None] = (None, None), threshold: float = 0.6
+) -> Iterator[GalleryClientSession]:
+    terms = Terms(MODEL.graph, threshold)
+    to_server, to_client = local_channels("client", "server")
+    client_dealer, dealer_client = local_channels("client", "dealer")
+    server_dealer, dealer_server = local_channels("server", "dealer")
+
+    def serve() -> None:
+        path = folder / "gallery.db"
+        with (
+            GalleryStore(path, MODEL.graph.digest(), 8, Kind.PRIVATE) as store,
+            QueryLimits(path, *limits) as limited,
+        ):
+            GalleryServerSession(
+                to_client,
+                server_dealer,
+                terms,
+                MODEL.weights,
+                store=store,
+                limits=limited,
+                client_name="tests",
+                index_folder=folder / "server",
+            ).serve()
+
+    threads = [
+        PartyThread("server", serve, (to_client, server_dealer)),
+        PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server)),
+    ]
+    for thread in threads:
+        thread.start()
+    with GalleryClientSession(to_server, client_dealer, terms, key=key, index_folder=folder / "client") as client:
+        yield client
+    for thread in threads:
+        thread.join()
+
+
+def test_the_verbs(tmp_path: Path, images: Any) -> None:
+    known, probes = embeddings(images[:, 0]), embeddings(images[:, 1])
+    distances = np.linalg.norm(known[:5, None] - probes[None], axis=-1)
+    threshold = float(np.sqrt(np.diag(distances).max() * np.sort(distances.ravel())[5]))
+    names = ["Ann", "two words", "名前", "x" * 300, "Ann "]
+    with session(tmp_path, threshold=threshold) as client:
+        for name, image in zip(names, images[:5, 0], strict=True):
+            client.enroll_identity(name, image[None])
+        assert client.list_identities() == dict.fromkeys(names, 1)
+        for i, name in enumerate(names):
+            assert client.verify_identity(name, images[i, 1][None]).match is True
+            assert client.verify_identity(name, images[(i + 1) % 5, 1][None]).match is bool(
+                distances[i, (i + 1) % 5] < threshold
+            )
+    with session(tmp_path, threshold=threshold) as client:  # nothing but the key was kept
+        for i, name in enumerate(names):
+            assert client.identify(images[i, 1][None]).identity == name
+        client.enroll_identity("Ann", images[5, 0][None])  # a second photo of hers
+        assert client.list_identities()["Ann"] == 2
+        assert client.identify(images[5, 1][None]).identity == "Ann"
+        assert client.verify_identity("Ann", images[5, 1][None]).match is True
+        order = np.argsort(np.minimum(distances, np.inf)[:, 2])
+        expected = [names[i] if distances[i, 2] < threshold else None for i in order]
+        found = client.identify(images[2, 1][None], top=5).identities
+        assert found[0] == names[2]
+        assert set(found) >= {name for name in expected if name not in (None, "Ann")}
+    with session(tmp_path, threshold=threshold) as client:
+        assert client.remove_identities(["two words", "nobody"]) == 1
+        assert client.identify(images[1, 1][None]).identity != "two words"
+        with pytest.raises(QueryRefusedError, match="found none of that name"):
+            client.verify_identity("two words", images[1, 1][None])
+        assert client.verify_identity("Ann", images[0, 1][None]).match is True, "a refusal ends nothing"
+
+
+def test_identification_is_the_plaintext_ranking(tmp_path: Path) -> None:
+    random = np.random.default_rng(8)
+    images = random.uniform(-1, 1, (24, 3, 16, 16))
+    known = embeddings(images[:14])
+    with session(tmp_path, threshold=1e3) as client:
+        for i, image in enumerate(images[:14]):
+            client.enroll_identity(f"p{i // 2}", image[None])
+        for image in images[14:]:
+            distances = np.linalg.norm(known - embeddings(image[None]), axis=1).reshape(7, 2).min(axis=1)
+            expected = tuple(f"p{i}" for i in np.argsort(distances)[:3])
+            assert client.identify(image[None], top=3).identities == expected
+
+
+def test_a_new_key(tmp_path: Path, images: Any) -> None:
+    new = GalleryKey(bytes(32)[::-1].replace(b"\0", b"\7"))
+    with session(tmp_path) as client:
+        client.enroll_identity("Ann", images[0, 0][None])
+        assert client.identify(images[0, 0][None]).identity == "Ann"
+        assert client.rotate_key(new) == 2
+        assert client.verify_identity("Ann", images[0, 0][None]).match is True
+        client.enroll_identity("Bob", images[1, 0][None])
+    with session(tmp_path, key=new) as client:
+        assert client.verify_identity("Ann", images[0, 0][None]).match is True
+        assert client.identify(images[0, 0][None]).identity == "Ann"
+        assert client.identify(images[1, 0][None]).identity == "Bob"
+    with session(tmp_path, key=KEY) as client:
+        assert client.verify_identity("Ann", images[0, 0][None]).match is False
+
+
+def test_limits(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path, limits=(Rate(2, 1), Rate(1, 1))) as client:
+        client.enroll_identity("Ann", images[0, 0][None])
+        client.enroll_identity("Bob", images[1, 0][None])
+        for _ in range(2):
+            client.verify_identity("Ann", images[0, 0][None])
+        with pytest.raises(QueryRefusedError, match="next is allowed in") as caught:
+            client.verify_identity("Ann", images[0, 0][None])
+        assert 3000 < (caught.value.retry_after_seconds or 0) <= 3600
+        assert client.verify_identity("Bob", images[1, 0][None]).match is True
+        client.identify(images[0, 0][None])
+        with pytest.raises(QueryRefusedError, match="next is allowed in"):
+            client.identify(images[0, 0][None])
+    with session(tmp_path, limits=(Rate(2, 1), Rate(1, 1))) as client:
+        with pytest.raises(QueryRefusedError):
+            client.verify_identity("Ann", images[0, 0][None])
+
+
+def test_the_stored_shares_are_uniform(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path) as client:
+        for i in range(60):
+            client.enroll_identity(f"person {i}", images[0, 0][None])
+    with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, Kind.PRIVATE) as store:
+        shares = np.stack([share for _, share in store.entries()])
+    assert_uniform_bytes(shares)
+    assert len(np.unique(shares)) == shares.size, "one photo enrolled sixty times must not show"
+
+
+def test_what_is_refused(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path) as client:
+        with pytest.raises(QueryRefusedError, match="expected enrolled identities, found none"):
+            client.identify(images[0, 0][None])
+        for name in ("", "x" * 10_001):
+            with pytest.raises(ParameterError, match="1 to 10000 characters"):
+                client.enroll_identity(name, images[0, 0][None])
+        client.enroll_identity("Ann", images[0, 0][None])
+        with pytest.raises(QueryRefusedError, match="at most 1 identities, got 2"):
+            client.identify(images[0, 0][None], top=2)
+        with pytest.raises(ParameterError, match="1 to 64"):
+            client.identify(images[0, 0][None], top=65)
+        assert client.identify(images[0, 0][None]).identity == "Ann"
