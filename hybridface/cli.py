@@ -15,6 +15,7 @@ from rich.console import Console
 
 from hybridface.cli_bench import bench
 from hybridface.cli_eval import evaluation
+from hybridface.cli_gallery import register, verify_identity
 from hybridface.cli_plan import calibrate_machine, plan
 from hybridface.cli_train import train
 from hybridface.errors import ImageError
@@ -26,8 +27,12 @@ from hybridface.options import (
     AlignedOption,
     CacheOption,
     EnrolledOption,
+    GalleryOption,
+    IdentityOption,
     JsonOption,
+    KeyOption,
     LayersOption,
+    LimitsOption,
     ModeModelOption,
     ModeOption,
     NetworkOption,
@@ -46,7 +51,7 @@ from hybridface.report import cost_table, decision_text, score_text
 from hybridface.run import Outcome, ProgressBars, run_parties
 from parties.cost import CostReport, StageCost
 from parties.roles import Role
-from protocols.errors import HybridFaceError
+from protocols.errors import HybridFaceError, ParameterError
 from protocols.matching import Reveal
 from protocols.network_profile import network_named
 
@@ -65,12 +70,16 @@ app.add_typer(evaluation, name="eval")
 app.command("calibrate")(calibrate_machine)
 app.command("plan")(plan)
 app.command("train")(train)
+register(app)
 
 
 @app.command()
 def verify(
     first: Annotated[Path, typer.Argument(help="A photo with one face (JPEG, PNG, WebP, TIFF, BMP).")],
-    second: Annotated[Path, typer.Argument(help="The photo to compare it with.")],
+    second: Annotated[Path | None, typer.Argument(help="The photo to compare it with; none with --id.")] = None,
+    identity: IdentityOption = None,
+    gallery: GalleryOption = None,
+    key: KeyOption = None,
     mode: ModeOption = Mode.HYBRID,
     model: ModeModelOption = "",
     reveal: RevealOption = Reveal.CLIENT,
@@ -88,9 +97,16 @@ def verify(
 
     Exit status: 0 same person, 1 different people, 2 error.
     """
-    for photo in (first, second):
+    if (second is None) == (identity is None):
+        raise ParameterError("expected a second photo, or the --id of somebody in the gallery")
+    for photo in filter(None, (first, second)):
         if not photo.is_file():
             raise ImageError(f"{photo}: expected a photo, found no such file")
+    if second is None or identity is not None:
+        if mode is not Mode.HYBRID:
+            raise ParameterError("expected --mode hybrid for a gallery")
+        verify_identity(first, identity or "", gallery, key, model, aligned, cache, timeout, as_json, quiet)
+        return
     name = model or mode.default_model
     profile, loaded = network_named(network), load_model(name, weights=False)
     if mode is Mode.PURE_HE:
@@ -143,6 +159,13 @@ def party(
     max_answers: Annotated[
         int, typer.Option("--max-answers", min=1, help="Scores that a session gives in pure-HE mode, on both sides.")
     ] = 50,
+    tasks: Annotated[Path | None, typer.Option("--tasks", help="The client's tasks for a gallery, JSON lines.")] = None,
+    key: KeyOption = None,
+    gallery: GalleryOption = None,
+    client_name: Annotated[
+        str, typer.Option("--client-name", help="Whom the server's limits count: the client, as you know it.")
+    ] = "client",
+    limits: LimitsOption = True,
 ) -> None:
     """Be one rank of a computation between machines; start three with mpiexec (see launch/), or more with workers.
 
@@ -172,6 +195,11 @@ def party(
         cache_path(cache),
         mode,
         max_answers,
+        tasks,
+        key,
+        gallery,
+        client_name,
+        limits,
     )
     raise typer.Exit(run_party(role, options))
 

@@ -25,8 +25,12 @@ __all__ = [
     "CacheOption",
     "EnrolledOption",
     "FacesCacheOption",
+    "GalleryOption",
+    "IdentityOption",
     "JsonOption",
+    "KeyOption",
     "LayersOption",
+    "LimitsOption",
     "ModeModelOption",
     "ModeOption",
     "ModelOption",
@@ -61,6 +65,22 @@ ModeModelOption = Annotated[
         help=f"The network: {', '.join(MODELS)}.",
         show_default=", ".join(f"{mode.default_model} in {mode.value} mode" for mode in Mode),
     ),
+]
+GalleryOption = Annotated[
+    Path | None,
+    typer.Option("--gallery", help="The server's file of enrolled people.", show_default="~/.local/share/hybridface"),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="The client's key file, 32 bytes; without it nobody can use what is enrolled.",
+        show_default="~/.config/hybridface",
+    ),
+]
+IdentityOption = Annotated[str | None, typer.Option("--id", help="Who it is in the gallery.")]
+LimitsOption = Annotated[
+    bool, typer.Option("--limits/--no-limits", help="Whether the server limits queries (docs/SECURITY.md).")
 ]
 ModelOption = Annotated[str, typer.Option("--model", help=f"The network: {', '.join(MODELS)}.")]
 RevealOption = Annotated[

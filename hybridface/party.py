@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from hybridface import party_hybrid, party_pure_he
+from hybridface import party_gallery, party_hybrid, party_pure_he
 from hybridface.events import Events
 from hybridface.exit_status import EXIT_ERROR, EXIT_SAME
 from hybridface.modes import Mode
@@ -72,6 +72,10 @@ def _work(channels: dict[Role, Channel], workers: list[Channel], options: PartyO
     role = events.role
     if role in (Role.CLIENT, Role.SERVER) and options.mode is Mode.PURE_HE:
         party_pure_he.check_options(options, workers)
+    if options.tasks and role is Role.CLIENT:
+        return party_gallery.run_client(channels, options, events)
+    if options.gallery and role is Role.SERVER:
+        return party_gallery.run_server(channels, options, events)
     match role, options.mode:
         case Role.CLIENT, Mode.HYBRID:
             return party_hybrid.run_client(channels, options, events)

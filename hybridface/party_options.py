@@ -32,6 +32,11 @@ class PartyOptions:
         cache: where server and workers keep encoded weights; None to encode them anew.
         mode: how it is computed; the same for all ranks.
         max_answers: scores that a session gives in pure-HE mode; the same on both sides.
+        tasks: the client's, for a gallery (see `gallery_tasks`); instead of photos.
+        key: the client's key file for a gallery.
+        gallery: the server's store.
+        client_name: whom the server's limits count.
+        limits: whether the server limits queries.
     """
 
     model: Callable[[], Model]
@@ -49,3 +54,8 @@ class PartyOptions:
     cache: Path | None = None
     mode: Mode = Mode.HYBRID
     max_answers: int = 50
+    tasks: Path | None = None
+    key: Path | None = None
+    gallery: Path | None = None
+    client_name: str = "client"
+    limits: bool = True

@@ -17,7 +17,7 @@ from hybridface.errors import RunError
 from hybridface.modes import Mode
 from launch.mpiexec import find_mpiexec, mpiexec_command
 
-__all__ = ["Outcome", "ProgressBars", "run_parties"]
+__all__ = ["Outcome", "ProgressBars", "run_gallery", "run_parties"]
 
 Event = dict[str, Any]
 _KEPT_LINES = 20
@@ -33,6 +33,7 @@ class Outcome:
         decision: what was revealed to the server, if anything.
         memory: peak bytes of each role (of workers, the largest).
         resident: bytes of client and server after every operation.
+        answers: of a gallery's client, one a task.
         setup: what the session's keys cost, as a stage's cost; in hybrid mode only of a session that enrols.
     """
 
@@ -40,6 +41,7 @@ class Outcome:
     decision: bool | None = None
     memory: dict[str, int] = field(default_factory=dict)
     resident: dict[str, list[int]] = field(default_factory=dict)
+    answers: list[Event] = field(default_factory=list)
     setup: Event | None = None
 
     @property
@@ -86,6 +88,36 @@ def run_parties(
     return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
 
 
+def run_gallery(
+    tasks: Path,
+    key: Path,
+    gallery: Path,
+    client_options: Sequence[str] = (),
+    shared_options: Sequence[str] = (),
+    server_options: Sequence[str] = (),
+    timeout: float = 300.0,
+    on_event: Callable[[Event], None] | None = None,
+) -> Outcome:
+    """Run client, server and dealer on this machine for some tasks about a gallery, and return its outcome.
+
+    Args:
+        tasks: a file that `gallery_tasks` wrote.
+        key, gallery: files of the client and of the server.
+        others: as for `run_parties`.
+
+    Raises:
+        RunError: a rank failed; says why, on one line.
+    """
+    everybody = ["--events", "--timeout", str(timeout)]
+    both = [*everybody, *shared_options]
+    programs = [
+        ["client", *both, *client_options, "--tasks", str(tasks), "--key", str(key)],
+        ["server", *both, *server_options, "--gallery", str(gallery)],
+        ["dealer", *everybody],
+    ]
+    return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
+
+
 def _mpiexec(programs: Sequence[Sequence[str]]) -> list[str]:
     """Return the command line that starts a rank of `hybridface party` for each list of arguments."""
     base = [sys.executable, "-m", "hybridface", "party"]
@@ -115,7 +147,7 @@ def _follow(command: list[str], silence: float, on_event: Callable[[Event], None
             process.kill()
     if errors:
         raise RunError(_first_cause(errors))
-    if status not in (0, 1) or not outcome.results:
+    if status not in (0, 1) or not (outcome.results or outcome.answers):
         last = f": {noise[-1]}" if noise else ""
         raise RunError(f"a party ended unexpectedly (mpiexec's exit status {status}){last}")
     return outcome
@@ -155,6 +187,8 @@ def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:
     match event["event"]:
         case "result":
             outcome.results.append({key: value for key, value in event.items() if key != "event"})
+        case "answer":
+            outcome.answers.append({key: value for key, value in event.items() if key != "event"})
         case "setup":
             outcome.setup = {key: value for key, value in event.items() if key != "event"}
         case "decision":

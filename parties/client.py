@@ -7,7 +7,7 @@ holds a weight, nor the server's shares.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,7 +175,7 @@ class ClientSession:
         for channel in (self._channel, self._dealer):
             channel.send_error(reason_for_peers(error))
 
-    def __enter__(self) -> "ClientSession":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,0 +1,68 @@
+"""What a client does with a gallery, as data: tasks go to its rank in a file, one JSON object a line.
+
+A file rather than a command line, since other users of a machine see command lines, and identities may be long.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from protocols.errors import ParameterError
+
+__all__ = ["Task", "Verb", "read_tasks", "write_tasks"]
+
+
+class Verb(StrEnum):
+    """What to do."""
+
+    ENROLL = "enroll"
+    VERIFY = "verify"
+    IDENTIFY = "identify"
+    LIST = "list"
+    REMOVE = "remove"
+    ROTATE = "rotate"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One request to a gallery.
+
+    Args:
+        verb: what to do.
+        identity: whom to enrol, verify or remove.
+        photo: to enrol, verify or identify.
+        top: identities that an identification asks for.
+        key: file of the key to change to.
+        optional: a photo that cannot be used is told, and ends nothing: for whole folders.
+    """
+
+    verb: Verb
+    identity: str | None = None
+    photo: str | None = None
+    top: int = 1
+    key: str | None = None
+    optional: bool = False
+
+
+def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
+    """Write tasks to a file."""
+    with path.open("w") as file:
+        for task in tasks:
+            file.write(json.dumps(asdict(task)) + "\n")
+
+
+def read_tasks(path: Path) -> Iterator[Task]:
+    """Yield the tasks of a file.
+
+    Raises:
+        ParameterError: the file cannot be read, or a line is no task.
+    """
+    try:
+        with path.open() as file:
+            for line in file:
+                fields = json.loads(line)
+                yield Task(**{**fields, "verb": Verb(fields["verb"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ParameterError(f"expected tasks for a gallery in {path.name}, got {type(error).__name__}") from error
