@@ -150,7 +150,10 @@ class Database:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StoreError(f"{name}: another process held the store for {self._timeout:g} s") from error
-            raise StoreError(f"{name}: expected an undamaged store that can be written, got: {error}") from error
+            told = " ".join(str(error).split())
+            raise StoreError(f"{name}: expected an undamaged store that can be written, got: {told}") from error
+        except UnicodeDecodeError as error:  # SQLite's message quotes what is damaged
+            raise StoreError(f"{name}: expected an undamaged store, got one whose tables have no names") from error
         except OSError as error:
             raise StoreError(f"{name}: cannot use the store: {error.strerror}") from error
 

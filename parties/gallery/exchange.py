@@ -16,6 +16,7 @@ import binascii
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ _FORMAT, _VERSION = "hybridface gallery", 1
 _JUMP = 1 << 32, 1 << 52
 _LAST_NUMBER = (1 << 63) - 1
 _HEADER_CHARACTERS = 4096
+_SCOPE = re.compile("[0-9a-f]{32}")
 _HEADER_TYPES = {
     "format": str,
     "version": int,
@@ -83,7 +85,7 @@ def import_(tables: Tables, path: Path) -> int:
             "UPDATE state SET scope = ?, lineage = ?, generation = ?",
             (bytes.fromhex(header["scope"]), secrets.token_bytes(16), header["generation"]),
         )
-        limit = 6 * MAX_IDENTITY + 12 * tables.dimension + _HEADER_CHARACTERS
+        limit = 12 * MAX_IDENTITY + 12 * tables.dimension + _HEADER_CHARACTERS
         last_row = last_photo = 0
         for _ in range(header["photos"]):
             line = file.readline(limit)
@@ -137,7 +139,11 @@ def _header(file: IO[bytes], name: str, tables: Tables) -> "tuple[dict[str, Any]
         raise StoreError(f"{name}: expected an exported gallery of version {_VERSION}, got another file or version")
     typed = {key: type(value) for key, value in header.items()} == _HEADER_TYPES
     counters = ("generation", "photos", "last_row", "photo_floor")
-    if not typed or not all(0 <= header[key] <= _LAST_NUMBER for key in counters) or len(header["scope"]) != 32:
+    if (
+        not typed
+        or not all(0 <= header[key] <= _LAST_NUMBER for key in counters)
+        or not _SCOPE.fullmatch(header["scope"])
+    ):
         raise StoreError(f"{name}: expected an exported gallery's header, got one that is damaged")
     expected = tables.database.rows("SELECT model, dimension, kind FROM state")[0]
     if (header["model"], header["dimension"], header["kind"]) != expected:

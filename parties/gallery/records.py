@@ -121,6 +121,7 @@ def share_array(parts: Iterable[bytes], dimension: int) -> RingArray:
     return np.frombuffer(bytearray().join(parts), dtype="<u8").astype(np.uint64, copy=False).reshape(-1, dimension)
 
 
-def checksum(row: int, identity: bytes, photo: int, generation: int, share: bytes) -> int:
-    """Return the CRC-32 of an entry and its share: it finds damage, not malice."""
-    return zlib.crc32(share, zlib.crc32(identity, zlib.crc32(b"%d %d %d " % (row, photo, generation))))
+def checksum(scope: bytes, entry: Entry, identity: bytes, share: bytes) -> int:
+    """Return the CRC-32 of an entry in its gallery, and its share: it finds damage, not malice."""
+    numbers = b"%d %d %d " % (entry.row, entry.photo, entry.generation)
+    return zlib.crc32(share, zlib.crc32(scope + numbers + identity))

@@ -11,6 +11,7 @@ version n, in one transaction with all others; version 0 is an empty database.
 - bucket, query: the limits on queries (see `limits`).
 """
 
+import contextlib
 import secrets
 import sqlite3
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def version_of(connection: sqlite3.Connection, name: str) -> int:
     """Return the version of an open database.
 
     Raises:
-        StoreError: it is no store, or a newer version's.
+        StoreError: it is no store, or a newer version's, or its tables are not those of its version.
         sqlite3.Error: it is no database, or damaged.
     """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -101,12 +102,20 @@ def version_of(connection: sqlite3.Connection, name: str) -> int:
         raise StoreError(f"{name}: expected a gallery store, got another kind of file")
     if version > VERSION:
         raise StoreError(f"{name}: expected a store of version {VERSION} or older, got version {version}")
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as expected:
+        migrate(expected, 0, version)
+        if _definitions(connection) != _definitions(expected):
+            raise StoreError(f"{name}: expected the tables of version {version}, got others: the store is damaged")
     return version
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring a database from a version to this one; the caller has begun a transaction."""
-    for step in MIGRATIONS[version:]:
+def migrate(connection: sqlite3.Connection, version: int, target: int = VERSION) -> None:
+    """Bring a database from a version to this one, or another; the caller has begun a transaction."""
+    for step in MIGRATIONS[version:target]:
         step(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(f"PRAGMA user_version = {target}")
+
+
+def _definitions(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+    return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name").fetchall()

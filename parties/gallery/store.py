@@ -97,6 +97,8 @@ class GalleryStore:
                 )
             self._database.migrate()
         self._tables.expect(model, self.kind)
+        if check:
+            self._tables.check()
         if self._lock and self._lock.is_alone:
             self._tables.forget_reservations()
             rotation.clean(self._tables)
@@ -238,11 +240,8 @@ class GalleryStore:
     def remove_many(self, identities: Iterable[str]) -> int:
         """Remove several identities at once, which costs hardly more than one; return how many photos.
 
-        The file is rewritten, so this takes as long as copying it.
-
-        Raises:
-            StoreError: they are removed, but a process is reading the old bytes; they go with the next `erase`, or
-                when the store is next opened for writing alone.
+        Rewrites the file. StoreError if they are removed, but a process is reading the old bytes: those go with the
+        next `erase`, or when the store is next opened for writing alone.
         """
         checked = [identity_bytes(identity) for identity in identities]
         with self._database.writing():
@@ -253,11 +252,7 @@ class GalleryStore:
         return removed
 
     def erase(self) -> None:
-        """Rewrite the file without the traces of what was removed or cancelled, and empty its log.
-
-        Raises:
-            StoreError: a process is reading the old bytes, or writes meanwhile.
-        """
+        """Rewrite the file without the traces of what was removed or cancelled; StoreError: see `remove_many`."""
         if not self._tables.erase():
             raise StoreError(f"{self.path.name}: removed, but a reader still holds the old bytes; call erase again")
 
@@ -280,7 +275,7 @@ class GalleryStore:
         return rotation.replace_shares(self._tables, pairs)
 
     def export(self, path: Path) -> int:
-        """Write all photos as they are at rest to a new file (see `exchange`); return how many."""
+        """Write all photos, as they are at rest, to a new file (see `exchange`); return how many."""
         return exchange.export(self._tables, path)
 
     def import_(self, path: Path) -> int:

@@ -14,7 +14,7 @@ __all__ = ["Tables", "batch_rows", "identity_tag"]
 
 _BATCH_BYTES = 1 << 22
 _ENTRY_BYTES = 128
-_Row = tuple[int, bytes, int, bytes, int]
+_TYPES = [int, bytes, int, bytes, int]
 
 
 def batch_rows(dimension: int) -> int:
@@ -51,6 +51,20 @@ class Tables:
                 f"{self.database.path.name}: expected a gallery of (model, dimension, kind)"
                 f" {model[:20]} {self.dimension} {kind}, got {got}"
             )
+
+    def check(self) -> None:
+        """Check that every photo has a share.
+
+        Raises:
+            StoreError: one has none.
+        """
+        with self.database.reading():
+            missing = self.database.rows(
+                "SELECT row FROM entry WHERE row NOT IN (SELECT row FROM reservation)"  # noqa: S608
+                f" AND row NOT IN (SELECT row FROM share_{self.generation() % 2}) LIMIT 1"
+            )
+        if missing:
+            raise StoreError(f"{self.database.path.name}: expected a share of row {missing[0][0]}, it is damaged")
 
     def generation(self) -> int:
         """Return the key's generation."""
@@ -105,7 +119,7 @@ class Tables:
 
     def put_share(self, entry: Entry, raw: bytes, share: bytes) -> None:
         """Store a share with its checksum among those of its generation."""
-        crc = checksum(entry.row, raw, entry.photo, entry.generation, share)
+        crc = checksum(self.identifier("scope"), entry, raw, share)
         table = f"share_{entry.generation % 2}"
         self.database.insert(f"INSERT INTO {table} VALUES (?, ?, ?)", (entry.row, share, crc))  # noqa: S608
 
@@ -118,17 +132,22 @@ class Tables:
     def select(self, condition: str, parameters: tuple[object, ...]) -> list[tuple[Entry, RingArray]]:
         """Return the entries and shares, uint64 (d,), of the current generation under a condition."""
         with self.database.reading():
-            generation = self.generation()
+            generation, scope = self.generation(), self.identifier("scope")
             query = (
                 "SELECT e.row, e.identity, e.photo, s.share, s.crc"  # noqa: S608
                 f" FROM entry e JOIN share_{generation % 2} s ON s.row = e.row WHERE {condition}"
             )
-            found = cast(list[_Row], self.database.rows(query, parameters))
+            found = self.database.rows(query, parameters)
+        entries, parts = [], []
         for row, raw, photo, share, crc in found:
-            if len(share) != 8 * self.dimension or checksum(row, raw, photo, generation, share) != crc:
-                raise StoreError(f"{self.database.path.name}: expected row {row} as it was stored, it is damaged")
-        entries = (Entry(row, identity_text(raw), photo, generation) for row, raw, photo, *_ in found)
-        return list(zip(entries, share_array((row[3] for row in found), self.dimension), strict=True))
+            entry = Entry(cast(int, row), identity_text(raw), cast(int, photo), generation)
+            types = [type(value) for value in (row, raw, photo, share, crc)]
+            whole = types == _TYPES and len(cast(bytes, share)) == 8 * self.dimension
+            if not whole or checksum(scope, entry, cast(bytes, raw), cast(bytes, share)) != crc:
+                raise StoreError(f"{self.database.path.name}: expected row {entry.row} as it was stored, it is damaged")
+            entries.append(entry)
+            parts.append(cast(bytes, share))
+        return list(zip(entries, share_array(parts, self.dimension), strict=True))
 
     def remove(self, raw: bytes) -> int:
         """Remove an identity's photos and reservations, and what stands for it among the queries."""
