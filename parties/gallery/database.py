@@ -224,7 +224,7 @@ def create_database(path: Path, model: str, dimension: int, kind: Kind) -> None:
             connection.execute("BEGIN")
             migrate(connection, 0)
             connection.execute(
-                "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, 1, 0, NULL, 0, ?)",
+                "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, 1, 0, NULL, 0, ?, 0)",
                 (model, dimension, str(kind), *(secrets.token_bytes(size) for size in (16, 16, 32))),
             )
             connection.execute("COMMIT")

@@ -10,8 +10,8 @@ The defaults let a person retry at a door, and make an attack slow: about one id
 bound from a proof; a gallery of high value wants less, and an eye on the log.
 
 Buckets and the log are in the store's file: they survive a restart, and hold between all processes that use it. Time is
-the system's clock; if it is set back, buckets wait until it has caught up. A client is whom the caller has
-authenticated: somebody who can pose as many clients has the queries of as many.
+the system's clock, or the latest time that was seen: if the clock is set back, all buckets wait until it has caught up.
+A client is whom the caller has authenticated: somebody who can pose as many clients has the queries of as many.
 
 The log has the time, the client, the operation, and whether it was allowed; never the outcome. Neither has an identity
 in clear: it stands there as a hash keyed by the store's own salt, which bounds its size. Removing an identity removes
@@ -176,8 +176,10 @@ class QueryLimits:
             return self._database.execute("DELETE FROM query WHERE time < ?", (before,))
 
     def reset(self, client: str, identity: str | None) -> None:
-        """Fill a bucket: for the operator, after a wrong clock or a mistake."""
+        """Fill a bucket, and believe the clock again if it was once ahead: for the operator, after a mistake."""
         with self._database.writing():
+            self._database.execute("UPDATE bucket SET time = min(time, ?)", (self._clock(),))
+            self._database.execute("UPDATE state SET query_time = min(query_time, ?)", (self._clock(),))
             self._database.execute(
                 "DELETE FROM bucket WHERE client = ? AND tag = ?", (client, self.tag(identity) or b"")
             )
@@ -204,18 +206,20 @@ class QueryLimits:
         rate = self.verify if tag else self.identify
         if rate is None:
             return
-        now, per_second = self._clock(), rate.per_hour / _SECONDS
+        clock, per_second = self._clock(), rate.per_hour / _SECONDS
+        latest = cast(float, self._database.rows("SELECT query_time FROM state")[0][0])
+        now = max(clock, latest)  # a clock that was set back must not count the same hour twice
+        self._database.execute("UPDATE state SET query_time = ?", (now,))
         self._database.execute("DELETE FROM bucket WHERE full <= ?", (now,))  # a full bucket needs no row
         key = (client, tag or b"")
         found = self._database.rows("SELECT tokens, time FROM bucket WHERE client = ? AND tag = ?", key)
         if not found and self._buckets(client) >= _MAX_BUCKETS:
             oldest = cast(float, self._database.rows("SELECT min(full) FROM bucket WHERE client = ?", (client,))[0][0])
-            raise QueryLimitError(oldest - now)
+            raise QueryLimitError(oldest - clock)
         tokens, last = cast(tuple[float, float], found[0]) if found else (rate.capacity, now)
-        tokens = min(rate.capacity, tokens + max(0.0, now - last) * per_second)
-        now = max(now, last)  # a clock that was set back must not count the same hour twice
+        tokens = min(rate.capacity, tokens + (now - last) * per_second)
         if tokens < 1 - _ROUNDING:
-            raise QueryLimitError((1 - tokens) / per_second + now - self._clock())
+            raise QueryLimitError((1 - tokens) / per_second + now - clock)
         full = now + (rate.capacity - tokens + 1) / per_second
         self._database.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?, ?, ?)", (*key, tokens - 1, now, full))
 

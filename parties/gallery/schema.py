@@ -63,6 +63,7 @@ def _galleries(connection: sqlite3.Connection) -> None:
 
 def _query_limits(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE state ADD COLUMN salt BLOB")
+    connection.execute("ALTER TABLE state ADD COLUMN query_time REAL NOT NULL DEFAULT 0")
     connection.execute("UPDATE state SET salt = ?", (secrets.token_bytes(32),))
     connection.execute(
         """CREATE TABLE bucket (
