@@ -13,12 +13,12 @@ database file itself has no such protection: never go on with an old copy after 
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -58,7 +58,10 @@ def export(tables: Tables, path: Path) -> int:
     with tables.database.errors():
         if path.exists():
             raise StoreError(f"{path.name}: expected a new file to export to, got one that exists")
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".export-")  # of mode 0600
+        temporary = f"{path}-new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # of a process that was killed here
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
             with open(descriptor, "wb") as file, tables.database.reading():
                 digest, photos = hashlib.sha256(), tables.count()
