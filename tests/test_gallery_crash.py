@@ -28,6 +28,12 @@ Shares = dict[str, list[list[int]]]
 MOST_STEPS = 200
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here pulls the plug; a killed process loses nothing that it has handed to the system."""
+    monkeypatch.setattr(database, "_SETTINGS", ("foreign_keys = ON", "secure_delete = ON", "synchronous = OFF"))
+
+
 def value(seed: int) -> RingArray:
     return np.random.default_rng(seed).integers(0, 2**64, DIMENSION, dtype=np.uint64)
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from parties.gallery import rotation, store, tables
+from parties.gallery import database, rotation, store, tables
 from parties.gallery.errors import StoreError
 from parties.gallery.key import GalleryKey
 from parties.gallery.records import Entry, Kind
@@ -64,6 +64,12 @@ CREATE TABLE change (
 PRAGMA application_id = 1751533361;
 PRAGMA user_version = 1;
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here pulls the plug; a killed process loses nothing that it has handed to the system."""
+    monkeypatch.setattr(database, "_SETTINGS", ("foreign_keys = ON", "secure_delete = ON", "synchronous = OFF"))
 
 
 def random_share() -> RingArray:
@@ -121,6 +127,15 @@ def test_photos_come_back_by_identity_row_and_order(begin: Open) -> None:
         assert one.get("Bob") == []
     with pytest.raises(StoreError, match="expected a row of an enrolled photo, got 5"):
         gallery.shares([1, 5])
+
+
+def test_the_settings_of_every_connection(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for read_only in (False, True):
+        with GalleryStore(path, MODEL, DIMENSION, Kind.PRIVATE, read_only) as gallery:
+            expected = {"synchronous": 2, "secure_delete": 1, "foreign_keys": 1, "busy_timeout": 30_000}
+            assert {name: gallery._database.number(f"PRAGMA {name}") for name in expected} == expected
+            assert gallery._database.rows("PRAGMA journal_mode") == [("wal",)]
 
 
 def test_batches_smaller_than_what_is_enrolled(begin: Open, monkeypatch: pytest.MonkeyPatch) -> None:

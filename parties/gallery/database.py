@@ -24,6 +24,7 @@ TIMEOUT_SECONDS = 30.0
 _PAGE_BYTES = 8192
 _POLL_SECONDS = 0.01
 _MODE = 0o600
+_SETTINGS = ("foreign_keys = ON", "secure_delete = ON", "synchronous = FULL")
 
 
 class Database:
@@ -53,7 +54,7 @@ class Database:
                     os.chmod(path, _MODE)
                 self.version = version_of(self._connection, path.name)
                 self._connection.execute("PRAGMA journal_mode = WAL")
-                for setting in ("foreign_keys = ON", "secure_delete = ON", "synchronous = FULL"):
+                for setting in _SETTINGS:
                     self._connection.execute(f"PRAGMA {setting}")
                 if read_only:
                     self._connection.execute("PRAGMA query_only = ON")
