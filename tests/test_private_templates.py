@@ -20,6 +20,7 @@ from protocols.ring import encode
 
 SEEDS = bytes(32), bytes(range(32))
 DIMENSION = 16
+FIRST = 2**52 - 3
 
 
 def mask_of(rank: int) -> FixedMask:
@@ -32,10 +33,10 @@ def indexed(party: Any, templates: Any, parts: list[int]) -> TemplateIndex:
     party.correlations.tell_mask(mask)
     done = []
     for first, last in zip([0, *parts], [*parts, len(templates)], strict=True):
-        rows = np.arange(first, last)
+        rows = np.arange(FIRST + first, FIRST + last)
         party.correlations.prepare(index_requests(rows, DIMENSION))
         done.append(index_templates(party, mask, templates[first:last], rows))
-    return TemplateIndex(mask, *(np.concatenate(arrays) for arrays in zip(*done, strict=True)))
+    return TemplateIndex(mask, FIRST, *(np.concatenate(arrays) for arrays in zip(*done, strict=True)))
 
 
 @pytest.mark.parametrize(("count", "parts"), [(1, []), (5, [2, 3]), (5000, [1, 2100])])
@@ -46,7 +47,7 @@ def test_distances_are_exact(count: int, parts: list[int]) -> None:
 
     def side(party: Any, templates: Any, probes: Any) -> Any:
         index = indexed(party, templates, parts)
-        party.correlations.prepare(distance_requests(count, DIMENSION) * 2)
+        party.correlations.prepare(distance_requests(FIRST, count, DIMENSION) * 2)
         result = [distances(party, index, probe) for probe in probes]
         assert pool_is_empty(party)
         return index.opened, np.stack(result)
@@ -68,7 +69,7 @@ def test_rows_between_are_not_opened() -> None:
         sent = record(party.channel)
         opened, norms = index_templates(party, mask, templates, rows)
         assert sum(map(len, sent)) < 8 * DIMENSION * len(rows) + 100
-        index = TemplateIndex(mask, np.zeros((10, DIMENSION), dtype=np.uint64), np.zeros(10, dtype=np.uint64))
+        index = TemplateIndex(mask, 0, np.zeros((10, DIMENSION), dtype=np.uint64), np.zeros(10, dtype=np.uint64))
         index.opened[rows], index.norms[rows] = opened, norms
         return distances(party, index, probe)[rows]
 
@@ -107,7 +108,7 @@ def test_what_is_refused() -> None:
     for options in ((b"short",), 16), (SEEDS, 15), (SEEDS, 0):
         with pytest.raises(ParameterError, match="even dimension"):
             FixedMask(*options)  # type: ignore[arg-type]
-    for first, rows in ((0, 0), (-1, 3), (2**27, 1)):
+    for first, rows in ((0, 0), (-1, 3), (0, 2**27 + 1), (2**56, 1)):
         with pytest.raises(ParameterError, match="rows"):
             FixedNorms(first, rows, DIMENSION)
 

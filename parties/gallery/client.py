@@ -163,9 +163,7 @@ class GalleryClientSession(ClientSession):
             value = self._encoded(image)
             self._prepare_probe()
             self._ask({"operation": "gallery-identify", "top": top})
-            rows = int(index.indexed[-1]) + 1
-            requests = find_requests(layout, rows, self._dimension)
-            self._prepare_now(requests + selection_requests(len(layout.sizes), top))
+            self._prepare_now(find_requests(layout, index) + selection_requests(len(layout.sizes), top))
             probe = self._embed(value)
             with self._recorder.recording(ONLINE, "distances"), self._party() as party:
                 found = private_distances(party, index, layout, probe[0])

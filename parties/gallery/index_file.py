@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.correlations import FixedMask
+from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ParameterError
 from protocols.identification.private_templates import TemplateIndex
 from protocols.ring import RingArray
@@ -37,12 +38,17 @@ class IndexFile:
         name = hashlib.sha256(b"hybridface index" + lineage + b"".join(mask.seeds)).hexdigest()[:24]
         self._opened, self._norms, self._list = (folder / f"{name}.{what}" for what in ("opened", "norms", "rows.npy"))
         self.indexed: Rows = self._read_list()
-        """The rows that are indexed, ascending."""
+        """The rows that are indexed, ascending. The files begin at the first."""
 
     @property
     def digest(self) -> str:
         """Of what is indexed: equal on both sides, or both begin again."""
         return hashlib.sha256(self._lineage + self.indexed.tobytes()).hexdigest()
+
+    @property
+    def span(self) -> int:
+        """From the first indexed row to the last."""
+        return int(self.indexed[-1] - self.indexed[0]) + 1 if self.indexed.size else 0
 
     def clear(self) -> None:
         """Begin again."""
@@ -50,9 +56,12 @@ class IndexFile:
 
     def write(self, rows: Rows, opened: RingArray, norms: RingArray) -> None:
         """Add rows: D (n, d) and norms (n,)."""
-        size = int(rows[-1]) + 1
+        first = int(self.indexed[0]) if self.indexed.size else int(rows[0])
+        size = int(max(rows[-1], self.indexed[-1] if self.indexed.size else 0)) - first + 1
+        if rows[0] < first or size > MAX_ROWS:
+            raise ParameterError(f"expected rows from {first}, at most {MAX_ROWS}, got {rows[0]} to {rows[-1]}")
         for path, values in ((self._opened, opened), (self._norms, norms[:, None])):
-            self._write_rows(path, rows, values, size)
+            self._write_rows(path, rows - first, values, size)
         self._write_list(np.union1d(self.indexed, rows))
 
     def read(self) -> TemplateIndex:
@@ -63,10 +72,10 @@ class IndexFile:
         """
         if not self.indexed.size:
             raise ParameterError("expected indexed templates, got none")
-        rows = int(self.indexed[-1]) + 1
+        first, rows = int(self.indexed[0]), self.span
         opened = np.memmap(self._opened, np.uint64, "r", shape=(rows, self.mask.dimension))
         norms = np.memmap(self._norms, np.uint64, "r", shape=(rows,))
-        return TemplateIndex(self.mask, opened, norms)
+        return TemplateIndex(self.mask, first, opened, norms)
 
     def _write_rows(self, path: Path, rows: Rows, values: RingArray, size: int) -> None:
         width = 8 * values.shape[1]
@@ -82,7 +91,7 @@ class IndexFile:
         """Return the indexed rows; none if the files do not hold them."""
         try:
             rows = np.load(self._list, allow_pickle=False)
-            size = int(rows[-1]) + 1 if rows.size else 0
+            size = int(rows[-1] - rows[0]) + 1 if rows.size else 0
             whole = self._opened.stat().st_size >= 8 * self.mask.dimension * size
             if rows.dtype == np.int64 and rows.ndim == 1 and whole and self._norms.stat().st_size >= 8 * size:
                 return np.asarray(rows)

@@ -61,14 +61,15 @@ def extend_index(party: MpcParty, index: IndexFile, templates: RingArray, rows: 
     index.write(places, *index_templates(party, index.mask, templates, places))
 
 
-def find_requests(layout: Layout, rows: int, dimension: int) -> list[Request]:
-    """Return the correlations that `private_distances` of an index of so many rows uses up."""
-    return [*distance_requests(rows, dimension), *group_requests(layout.sizes.tolist())]
+def find_requests(layout: Layout, index: IndexFile) -> list[Request]:
+    """Return the correlations that `private_distances` uses up."""
+    products = distance_requests(int(index.indexed[0]), index.span, index.mask.dimension)
+    return [*products, *group_requests(layout.sizes.tolist())]
 
 
 def private_distances(party: MpcParty, index: IndexFile, layout: Layout, probe: RingArray) -> RingArray:
     """Return shares of the squared distance of a probe (d,) to each identity's nearest template, 32 fractional bits."""
-    found = distances(party, index.read(), probe)[layout.rows]
+    found = distances(party, index.read(), probe)[layout.rows - index.indexed[0]]
     return smallest_of_groups(party, found, layout.sizes.tolist())
 
 

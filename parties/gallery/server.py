@@ -167,8 +167,7 @@ class GalleryServerSession(ServerSession):
             raise StoreError(f"expected to ask for at most {len(layout.sizes)} identities, got {top}")
         self._admit("identify", EVERYONE)
         self._accept()
-        rows = int(index.indexed[-1]) + 1
-        requests = find_requests(layout, rows, self._store.dimension) + selection_requests(len(layout.sizes), top)
+        requests = find_requests(layout, index) + selection_requests(len(layout.sizes), top)
         self._prepare_now(requests)
         probe = self._extract(_PROBE)
         with self._party("distances") as party:
@@ -231,7 +230,12 @@ class _Recorded:
 
 
 def new_rows(entries: Sequence[Entry], index: IndexFile) -> list[list[int]]:
-    """Return the rows that are not indexed yet, ascending, some at a time; the same on both sides."""
+    """Return the rows that are not indexed yet, ascending, some at a time; the same on both sides.
+
+    A row below the first that is indexed (its photo was long on its way) makes both begin again.
+    """
+    if index.indexed.size and min(entry.row for entry in entries) < index.indexed[0]:
+        index.clear()
     known = set(index.indexed.tolist())
     rows = sorted(entry.row for entry in entries if entry.row not in known)
     return [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]

@@ -26,6 +26,10 @@ _RUN = 1 << 11
 """Rows at a time: they stay in cache."""
 
 MAX_ROWS = 1 << 27
+"""Of one request."""
+
+ROW_BITS = 56
+"""Of a row's number: they are never used again, so they may be far from zero."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ class FixedRequest(Request):
     dimension: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first <= self.first + self.rows <= MAX_ROWS or self.rows < 1:
-            raise ParameterError(f"expected 1 or more rows below {MAX_ROWS}, got {self.rows} from {self.first}")
+        if not (0 <= self.first < 1 << ROW_BITS and 0 < self.rows <= MAX_ROWS):
+            raise ParameterError(f"expected 1 to {MAX_ROWS} rows of {ROW_BITS} bits, got {self.rows} from {self.first}")
 
     @property
     def derived(self) -> tuple[Field, ...]:

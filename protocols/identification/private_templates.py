@@ -40,12 +40,14 @@ class TemplateIndex:
 
     Args:
         mask: its share of B.
+        first: the row of B that hides the first of the following.
         opened: D by rows of B, uint64 (n, d), the same on both sides; it may be mapped from a file. Rows that hide
             nothing hold anything that is the same on both sides, as zeros; their distances mean nothing.
         norms: its shares of the squared norms, uint64 (n,), 32 fractional bits.
     """
 
     mask: FixedMask
+    first: int
     opened: RingArray
     norms: RingArray
 
@@ -86,9 +88,9 @@ def _norms_request(rows: NDArray[np.int64], dimension: int) -> FixedNorms:
     return FixedNorms(first, int(rows[-1]) - first + 1, dimension)
 
 
-def distance_requests(rows: int, dimension: int) -> list[Request]:
-    """Return the correlations that one query uses up."""
-    return [FixedProduct(0, rows, dimension), SquarePair((dimension,))]
+def distance_requests(first: int, rows: int, dimension: int) -> list[Request]:
+    """Return the correlations that one query of so many rows uses up."""
+    return [FixedProduct(first, rows, dimension), SquarePair((dimension,))]
 
 
 def distances(party: MpcParty, index: TemplateIndex, probe: RingArray) -> RingArray:
@@ -100,12 +102,12 @@ def distances(party: MpcParty, index: TemplateIndex, probe: RingArray) -> RingAr
     rows, dimension = index.opened.shape
     if probe.shape != (dimension,):
         raise ParameterError(f"expected a probe of dimension {dimension}, got {probe.shape}")
-    a, inner = party.correlations.take(FixedProduct(0, rows, dimension))
+    a, inner = party.correlations.take(FixedProduct(index.first, rows, dimension))
     e = probe - a
     e += party.channel.exchange("identification/probe", e)
     factor = a + e if party.rank == CLIENT else a
     inner = inner.copy()
-    for place, own in index.mask.runs(0, rows):
+    for place, own in index.mask.runs(index.first, rows):
         multiply_rows(np.ascontiguousarray(index.opened[place]), factor, inner[place])
         multiply_rows(own, e, inner[place])
     norm = to_ring(arithmetic(probe).square().share).sum(dtype=np.uint64)
