@@ -77,7 +77,7 @@ class ServerSession:
         with self._recorder.recording(OFFLINE, "keys and weights"):
             agree(client, terms)
             key = client.receive("public key", np.uint64, (2, 2, context.degree))
-            public_key = PublicKey(context, key)
+            self._public_key = public_key = PublicKey(context, key)
             plans = plan_network(terms.graph, context.degree, cost)
             client.send_document("plans", plans_document(plans))
             self._source = DealerServer(dealer)

@@ -49,21 +49,24 @@ def distances_of(templates: Any, probes: Any) -> Any:
 @pytest.mark.parametrize("count", [1, 300])
 def test_distances(count: int) -> None:
     random = np.random.default_rng(count)
-    templates = random.normal(0, 1.4 / np.sqrt(DIMENSION), (count, DIMENSION))
-    probes = np.stack([templates[0], templates[count // 2] + random.normal(0, 0.03, DIMENSION)])
+    templates = encode(random.normal(0, 1.4 / np.sqrt(DIMENSION), (count, DIMENSION)))
+    reals = decode(templates)
+    probes = np.stack([reals[0], reals[count // 2] + random.normal(0, 0.03, DIMENSION)])
     rounded = decode(encode(probes))
-    found = distances_of(templates, probes)
-    expected = np.square(rounded[:, None] - templates).sum(axis=-1)
-    assert np.abs(found - expected).max() < 1e-5
+    found = distances_of(templates.view(np.int64).astype(np.int32), probes)
+    expected = np.square(rounded[:, None] - reals).sum(axis=-1)
+    assert np.abs(found - expected).max() < 1e-7
     assert found.argmin(axis=1).tolist() == [0, count // 2]
 
 
 def test_what_is_refused() -> None:
     keys = ClientKeys(CONTEXT)
     key = PublicKey(CONTEXT, keys.public_key())
-    for templates in (np.zeros((0, 4)), np.zeros(4)):
-        with pytest.raises(ParameterError, match=r"templates \(n, d\)"):
+    for templates in (np.zeros((0, 4), np.int32), np.zeros(4, np.int32), np.zeros((2, 4))):
+        with pytest.raises(ParameterError, match=r"templates int32 \(n, d\)"):
             ServerListServer(key, templates)
+    with pytest.raises(ParameterError, match="numbers below 64"):
+        ServerListServer(key, np.full((1, 4), -(64 << 16), np.int32))
     for bits in (-1, 13):
         with pytest.raises(ParameterError, match="at most 12 fractional bits more"):
             PrivateConvolutionClient("layer", fully_connected_shape(4, 4), keys, bits)

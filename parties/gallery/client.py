@@ -1,22 +1,19 @@
 """A gallery's session, the client's side: one key, from which it computes its share of every template again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.client import ClientSession, MatchResult
+from parties.client import MatchResult
 from parties.cost import OFFLINE, ONLINE, CostReport
-from parties.gallery.errors import QueryRefusedError
 from parties.gallery.index_file import IndexFile
 from parties.gallery.key import GalleryKey
 from parties.gallery.layout import Layout, layout_of
 from parties.gallery.queries import (
     CHUNK_ROWS,
-    TOP_MAX,
     decide,
     decide_requests,
     extend_index,
@@ -25,40 +22,18 @@ from parties.gallery.queries import (
     private_distances,
     selection_requests,
 )
+from parties.gallery.query_client import Identification, QueryClientSession, check_top
 from parties.gallery.records import Entry, Kind, identity_bytes
 from parties.gallery.server import new_rows
 from parties.gallery.wire import receive_entries
-from parties.pool import Kind as Run
 from protocols.channel import printable
 from protocols.correlations import FixedMask
-from protocols.errors import ParameterError, ProtocolError
-from protocols.mpc import CLIENT, MpcParty
-from protocols.ring import RingArray
+from protocols.errors import ProtocolError
 
 __all__ = ["GalleryClientSession", "Identification"]
 
-_PROBE = Run(1, 0)
 
-
-@dataclass(frozen=True)
-class Identification:
-    """The outcome of an identification.
-
-    Args:
-        identities: the nearest ones under the threshold, nearest first; None in place of those above it.
-        cost: of the query.
-    """
-
-    identities: tuple[str | None, ...]
-    cost: CostReport = field(repr=False)
-
-    @property
-    def identity(self) -> str | None:
-        """The nearest identity, or None for "unknown"."""
-        return self.identities[0]
-
-
-class GalleryClientSession(ClientSession):
+class GalleryClientSession(QueryClientSession):
     """The client's side of a session about a private gallery.
 
     Args:
@@ -66,8 +41,6 @@ class GalleryClientSession(ClientSession):
         index_folder: where the index is kept; it holds uniform numbers and can be made again.
         others: as for `ClientSession`.
     """
-
-    _kept = _PROBE
 
     def __init__(self, *others: Any, key: GalleryKey, index_folder: Path, **options: Any) -> None:
         super().__init__(*others, **options)
@@ -152,8 +125,7 @@ class GalleryClientSession(ClientSession):
         Raises:
             QueryRefusedError: the server has answered too often, or nobody is enrolled.
         """
-        if not 0 < top <= TOP_MAX:
-            raise ParameterError(f"expected to ask for 1 to {TOP_MAX} identities, got {top}")
+        check_top(top)
         if self._layout is None:
             self.update_index()
         layout, index = self._layout, self._index
@@ -208,36 +180,6 @@ class GalleryClientSession(ClientSession):
             self._key, self._index, self._layout = key, None, None
             self._finish()
             return new
-
-    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Send a command, and return the server's answer."""
-        self._command(command)
-        answer = self._channel.receive_document("answer")
-        if (reason := answer.get("refused")) is not None:
-            self._finish()
-            retry = answer.get("retry after")
-            raise QueryRefusedError(printable(reason, 200), float(retry) if isinstance(retry, int | float) else None)
-        return answer
-
-    def _prepare_probe(self) -> bool:
-        """Have a run of one photo prepared, and return whether it was."""
-        self._check_refill()
-        ready = self._pool.ready(_PROBE) > 0
-        if not ready:
-            self._pool.prepare(_PROBE)
-        return ready
-
-    def _embed(self, value: RingArray) -> RingArray:
-        """Run the network on one photo, after the server has accepted to."""
-        self._pool.take(_PROBE)
-        return self._run_network(value)
-
-    def _prepare_now(self, requests: Sequence[Any]) -> None:
-        with self._recorder.recording(OFFLINE, "correlations"):
-            self._source.prepare(list(requests))
-
-    def _party(self) -> MpcParty:
-        return MpcParty(CLIENT, self._channel, self._source)
 
 
 def _identifier(text: str) -> bytes:

@@ -3,25 +3,23 @@
 Enrolment: the server reserves the numbers of a photo; both extract, which leaves shares c + s of the embedding t; the
 client sends c - PRF_k(numbers), uniform to the server, and the server stores s plus that: t - PRF_k. Verification: the
 client recomputes its share from the key, the server reads its own. Identification: see `protocols.identification`.
-
-A query over a limit, or about nobody, is refused with a document that says so, before anything is computed; the
-session goes on.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parties.cost import OFFLINE, ONLINE
-from parties.gallery.errors import QueryLimitError, StoreError
+from parties.cost import OFFLINE
+from parties.gallery.errors import StoreError
 from parties.gallery.index_file import IndexFile
 from parties.gallery.layout import Layout, layout_of
 from parties.gallery.limits import EVERYONE, QueryLimits
 from parties.gallery.queries import (
     CHUNK_ROWS,
+    PROBE,
     TOP_MAX,
     decide,
     decide_requests,
@@ -31,22 +29,18 @@ from parties.gallery.queries import (
     private_distances,
     selection_requests,
 )
+from parties.gallery.query_server import QueryServerSession
 from parties.gallery.records import Entry, Kind
 from parties.gallery.store import GalleryStore
 from parties.gallery.wire import send_entries
-from parties.pool import Kind as Run
-from parties.server import ServerSession
 from protocols.correlations import FixedMask
-from protocols.errors import ParameterError, ProtocolError
-from protocols.mpc import SERVER, MpcParty
+from protocols.errors import ProtocolError
 from protocols.randomness import KEY_BYTES
 
 __all__ = ["GalleryServerSession"]
 
-_PROBE = Run(1, 0)
 
-
-class GalleryServerSession(ServerSession):
+class GalleryServerSession(QueryServerSession):
     """The server's side of a session about a private gallery.
 
     Args:
@@ -66,10 +60,7 @@ class GalleryServerSession(ServerSession):
         index_folder: Path,
         **options: Any,
     ) -> None:
-        super().__init__(*others, **options)
-        if store.kind is not Kind.PRIVATE:
-            raise ParameterError(f"expected a private gallery, got a {store.kind.value}")
-        self._store, self._limits, self._client_name = store, limits, client_name
+        super().__init__(*others, store=store, kind=Kind.PRIVATE, limits=limits, client_name=client_name, **options)
         self._index_folder = index_folder
         self._index: IndexFile | None = None
         self._layout: Layout | None = None
@@ -96,30 +87,10 @@ class GalleryServerSession(ServerSession):
             case _:
                 super()._obey(command)
 
-    def _answer(self, work: Callable[[], None]) -> None:
-        """Do it, or refuse it if it must not be done; a refusal comes before the first message of the work."""
-        try:
-            work()
-        except QueryLimitError as error:
-            self._refuse(str(error), error.retry_after_seconds)
-        except (StoreError, ParameterError) as error:
-            self._refuse(str(error), None)
-        self._report()
-
-    def _refuse(self, reason: str, retry_after: float | None) -> None:
-        self._channel.send_document("answer", {"refused": reason, "retry after": retry_after})
-
-    def _accept(self, **fields: Any) -> None:
-        self._channel.send_document("answer", {"refused": None, **fields})
-
-    def _admit(self, operation: str, identity: str | None) -> None:
-        if self._limits:
-            self._limits.admit(self._client_name, operation, identity)
-
     def _enroll_in_gallery(self, identity: str) -> None:
         entry = self._store.reserve(identity)
         self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
-        share = self._extract(_PROBE)
+        share = self._extract(PROBE)
         correction = self._channel.receive("gallery/share", np.uint64, share.shape)
         self._store.commit(entry, (share + correction)[0])
         self._channel.send_document("stored", {})
@@ -132,7 +103,7 @@ class GalleryServerSession(ServerSession):
         self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])
         templates = np.stack([share for _, share in found])
         self._prepare_now(decide_requests(*templates.shape))
-        probe = self._extract(_PROBE)
+        probe = self._extract(PROBE)
         with self._party("distance and threshold") as party:
             decision = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
         self.last_decisions = (decision,)
@@ -169,11 +140,12 @@ class GalleryServerSession(ServerSession):
         self._accept()
         requests = find_requests(layout, index) + selection_requests(len(layout.sizes), top)
         self._prepare_now(requests)
-        probe = self._extract(_PROBE)
+        probe = self._extract(PROBE)
         with self._party("distances") as party:
             found = private_distances(party, index, layout, probe[0])
         with self._party("nearest and threshold") as party:
-            nearest(party, found, self.terms.threshold, top, self.terms.reveal)
+            indices = nearest(party, found, self.terms.threshold, top, self.terms.reveal)
+        self.last_identities = tuple(None if i is None else layout.identities[i] for i in indices)
 
     def _send_list(self) -> None:
         self._accept()
@@ -204,29 +176,6 @@ class GalleryServerSession(ServerSession):
         path = self._index_folder / f"{self._store.lineage.hex()}.mask"
         self._index_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return read_or_draw(path)
-
-    def _prepare_now(self, requests: Sequence[Any]) -> None:
-        with self._recorder.recording(OFFLINE, "correlations"):
-            self._source.prepare(list(requests))
-
-    def _party(self, stage: str, phase: str = ONLINE) -> "_Recorded":
-        return _Recorded(self, phase, stage)
-
-
-class _Recorded:
-    """A party whose work is recorded as one stage."""
-
-    def __init__(self, session: Any, phase: str, stage: str) -> None:
-        self._recording = session._recorder.recording(phase, stage)
-        self._party = MpcParty(SERVER, session._channel, session._source)
-
-    def __enter__(self) -> MpcParty:
-        self._recording.__enter__()
-        return self._party.__enter__()
-
-    def __exit__(self, *exception: Any) -> None:
-        self._party.__exit__(*exception)
-        self._recording.__exit__(*exception)
 
 
 def new_rows(entries: Sequence[Entry], index: IndexFile) -> list[list[int]]:

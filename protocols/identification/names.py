@@ -6,6 +6,8 @@ one-hot as a matrix product on shares (Beaver, CRYPTO 1991), opened to the clien
 client sees K_i, uniform, and opens one name; the others stay sealed. Names are padded to one length, a power of two.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -29,10 +31,10 @@ SealedNames = NDArray[np.uint8]
 """(n, bytes): padded names with their tags."""
 
 
-def seal_names(names: list[str]) -> tuple[SealedNames, RingArray]:
+def seal_names(names: Sequence[str]) -> tuple[SealedNames, RingArray]:
     """Return the sealed names, and their keys, uint64 (n, 2): the server's secret."""
     encoded = [name.encode() for name in names]
-    longest = max(map(len, encoded))
+    longest = max(map(len, encoded), default=0)
     if longest + 1 > _MAX_BYTES:
         raise ParameterError(f"expected names of at most {_MAX_BYTES - 1} bytes, got {longest}")
     size = 1 << longest.bit_length()
@@ -57,25 +59,33 @@ def open_name(sealed: SealedNames, index: int, key: RingArray) -> str:
         raise ProtocolError(f"expected the sealed name of index {index}, got something else") from error
 
 
-def lookup_requests(count: int) -> list[Request]:
-    """Return the correlations that one lookup among so many names uses up."""
-    return [ArithmeticTriple("matmul", (_WORDS, count), (count, 1))]
+def lookup_requests(count: int, lookups: int = 1) -> list[Request]:
+    """Return the correlations that so many lookups among so many names use up."""
+    return [ArithmeticTriple("matmul", (_WORDS, count), (count, lookups))]
 
 
-def look_up(party: MpcParty, count: int, index: int | None = None, keys: RingArray | None = None) -> RingArray | None:
-    """Open the key of an index to the client: uint64 (2,), zeros if there is no index; None to the server.
+def look_up(
+    party: MpcParty,
+    count: int,
+    lookups: int = 1,
+    indices: Sequence[int | None] | None = None,
+    keys: RingArray | None = None,
+) -> RingArray | None:
+    """Open the keys of some indices to the client: uint64 (lookups, 2), zeros for no index; None to the server.
 
     Args:
-        index: the client's; None if nobody was found.
-        keys: the server's, (n, 2).
+        count: of names. lookups: how many indices.
+        indices: the client's; None in place of one if nobody was found.
+        keys: the server's, (count, 2).
     """
-    matrix, vector = np.zeros((_WORDS, count), dtype=np.uint64), np.zeros((count, 1), dtype=np.uint64)
+    matrix, vectors = np.zeros((_WORDS, count), dtype=np.uint64), np.zeros((count, lookups), dtype=np.uint64)
     if keys is not None:
         matrix[:] = keys.T
-    if index is not None:
-        vector[index] = 1
-    share = to_ring((arithmetic(matrix).matmul(arithmetic(vector))).share).reshape(-1)
-    return _open_to_client(party.channel, party.rank, share)
+    for lookup, index in enumerate(indices or ()):
+        if index is not None:
+            vectors[index, lookup] = 1
+    share = to_ring(arithmetic(matrix).matmul(arithmetic(vectors)).share)
+    return _open_to_client(party.channel, party.rank, np.ascontiguousarray(share.T))
 
 
 def _open_to_client(channel: Channel, rank: int, share: RingArray) -> RingArray | None:

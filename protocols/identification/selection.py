@@ -12,6 +12,7 @@ sequence, which log2 k more steps sort (Batcher, 1968). What each party sees: th
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.comparison import relu, relu_requests
 from protocols.correlations import Request
@@ -20,6 +21,8 @@ from protocols.mpc import CLIENT, MpcParty
 from protocols.ring import RingArray
 
 __all__ = ["group_requests", "smallest", "smallest_of_groups", "smallest_requests", "with_indices"]
+
+Sizes = Sequence[int] | NDArray[np.int64]
 
 _BITS = 64
 _LARGEST = np.uint64(2**62 - 1)
@@ -68,7 +71,7 @@ def smallest_requests(size: int, count: int = 1) -> list[Request]:
     return requests
 
 
-def smallest_of_groups(party: MpcParty, keys: RingArray, sizes: Sequence[int]) -> RingArray:
+def smallest_of_groups(party: MpcParty, keys: RingArray, sizes: Sizes) -> RingArray:
     """Return shares of the smallest key of each group of neighbours.
 
     Args:
@@ -88,7 +91,7 @@ def smallest_of_groups(party: MpcParty, keys: RingArray, sizes: Sequence[int]) -
     return keys
 
 
-def group_requests(sizes: Sequence[int]) -> list[Request]:
+def group_requests(sizes: Sizes) -> list[Request]:
     """Return the correlations that `smallest_of_groups` uses up."""
     counts = np.array(sizes, dtype=np.int64)
     requests: list[Request] = []
@@ -98,7 +101,7 @@ def group_requests(sizes: Sequence[int]) -> list[Request]:
     return requests
 
 
-def _left_of_pairs(counts: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _left_of_pairs(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the positions of the first of each pair, groups lying one after the other."""
     starts = np.cumsum(counts) - counts
     pairs = counts // 2

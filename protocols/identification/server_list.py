@@ -4,8 +4,8 @@ With weights 2 t_j and bias -|t_j|^2 the layer puts out y_j = 2 t_j q - |t_j|^2;
 The client learns nothing of the list but its length, the server nothing of the probe: see `linear`. All homomorphic
 work is done before the probe exists; its packing puts one input scalar in a ciphertext and 4096 templates in a product.
 
-Precision: templates are rounded to 18 fractional bits, the probe to 16; y keeps 28, so what ring-LWE's noise adds lies
-far below what rounding does. Failure: |m| / Q per template, m = y at full scale, about 2^-38.
+Precision: templates and probe have 16 fractional bits; y keeps 28, so what ring-LWE's noise and truncation add lies far
+below what that rounding does. Failure: |m| / Q per template, m = y at full scale, about 2^-38.
 """
 
 import numpy as np
@@ -20,13 +20,17 @@ from protocols.mpc import MpcParty, arithmetic, to_ring
 from protocols.ring import FRACTION_BITS, RingArray
 from protocols.truncation import truncate, truncation_requests
 
-__all__ = ["LIST_FRACTION_BITS", "ServerListClient", "ServerListServer", "list_requests"]
+__all__ = ["LIST_FRACTION_BITS", "ListTemplates", "ServerListClient", "ServerListServer", "list_requests"]
 
 LIST_FRACTION_BITS = 28
 """Of the distances."""
 
+ListTemplates = NDArray[np.int32]
+"""(n, d), at 16 fractional bits."""
+
 _EXTRA_BITS = LIST_FRACTION_BITS - FRACTION_BITS
 _DROPPED_BITS = 2 * FRACTION_BITS - LIST_FRACTION_BITS
+_LARGEST = 1 << (6 + FRACTION_BITS)
 _LABEL = "list"
 
 
@@ -63,19 +67,25 @@ class ServerListServer:
     """The server's side.
 
     Args:
-        templates: float64 (n, d), the list.
+        templates: int32 (n, d), the list, at 16 fractional bits.
+
+    Raises:
+        ParameterError: another shape, or a number of 64 or more.
     """
 
-    def __init__(self, public_key: PublicKey, templates: NDArray[np.float64]) -> None:
-        if templates.ndim != 2 or not len(templates):
-            raise ParameterError(f"expected templates (n, d), got {templates.shape}")
+    def __init__(self, public_key: PublicKey, templates: ListTemplates) -> None:
+        if templates.ndim != 2 or not len(templates) or templates.dtype != np.int32:
+            raise ParameterError(f"expected templates int32 (n, d), got {templates.dtype} {templates.shape}")
+        if max(-int(templates.min()), int(templates.max())) >= _LARGEST:
+            raise ParameterError(f"expected numbers below {_LARGEST >> FRACTION_BITS}, got a larger one")
         count, dimension = templates.shape
+        norms = np.einsum("ij,ij->i", templates, templates, dtype=np.int64)
         self._layer = PrivateConvolutionServer(
             _LABEL,
             fully_connected_shape(dimension, count),
             public_key,
-            2.0 * templates.reshape(count, dimension, 1, 1),
-            -np.square(templates).sum(axis=1),
+            2.0 ** (1 - FRACTION_BITS) * templates.reshape(count, dimension, 1, 1),
+            np.asarray(-norms * 2.0 ** (-2 * FRACTION_BITS), dtype=np.float64),
             extra_bits=_EXTRA_BITS,
         )
 

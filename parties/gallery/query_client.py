@@ -1,0 +1,88 @@
+"""What the client's sides of sessions about galleries share: commands that may be refused, and the probe's network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from parties.client import ClientSession
+from parties.cost import OFFLINE, CostReport
+from parties.gallery.errors import QueryRefusedError
+from parties.gallery.queries import PROBE, TOP_MAX
+from protocols.channel import printable
+from protocols.correlations import Request
+from protocols.errors import ParameterError
+from protocols.mpc import CLIENT, MpcParty
+from protocols.ring import RingArray
+
+__all__ = ["Identification", "QueryClientSession", "check_top"]
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The outcome of an identification.
+
+    Args:
+        identities: the nearest ones under the threshold, nearest first; None in place of those above it, and of all if
+            the outcome was opened to the server alone.
+        cost: of the query, with the offline work since the last result.
+        was_prepared: whether all of the offline work had been done before; if not, it was done while it waited.
+    """
+
+    identities: tuple[str | None, ...]
+    cost: CostReport = field(repr=False)
+    was_prepared: bool = False
+
+    @property
+    def identity(self) -> str | None:
+        """The nearest identity, or None for "unknown"."""
+        return self.identities[0]
+
+
+class QueryClientSession(ClientSession):
+    """The client's side of a session about a gallery of either kind. The arguments are those of `ClientSession`."""
+
+    _kept = PROBE
+
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Send a command, and return the server's answer.
+
+        Raises:
+            QueryRefusedError: the server does not do it; the session goes on.
+        """
+        self._command(command)
+        answer = self._channel.receive_document("answer")
+        if (reason := answer.get("refused")) is not None:
+            self._finish()
+            retry = answer.get("retry after")
+            raise QueryRefusedError(printable(reason, 200), float(retry) if isinstance(retry, int | float) else None)
+        return answer
+
+    def _prepare_probe(self) -> bool:
+        """Have a run of one photo prepared, and return whether it was."""
+        self._check_refill()
+        ready = self._pool.ready(PROBE) > 0
+        if not ready:
+            self._pool.prepare(PROBE)
+        return ready
+
+    def _embed(self, value: RingArray) -> RingArray:
+        """Run the network on one photo, after the server has accepted to."""
+        self._pool.take(PROBE)
+        return self._run_network(value)
+
+    def _prepare_now(self, requests: Sequence[Request]) -> None:
+        with self._recorder.recording(OFFLINE, "correlations"):
+            self._source.prepare(list(requests))
+
+    def _party(self) -> MpcParty:
+        return MpcParty(CLIENT, self._channel, self._source)
+
+
+def check_top(top: int) -> None:
+    """Check how many identities a query asks for.
+
+    Raises:
+        ParameterError: none, or too many.
+    """
+    if not 0 < top <= TOP_MAX:
+        raise ParameterError(f"expected to ask for 1 to {TOP_MAX} identities, got {top}")

@@ -1,0 +1,79 @@
+"""What the server's sides of sessions about galleries share: limits, refusals, and who was found, if it may know.
+
+A query over a limit, or about nobody, is refused with a document that says so, before anything is computed; the
+session goes on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from parties.cost import OFFLINE, ONLINE
+from parties.gallery.errors import QueryLimitError, StoreError
+from parties.gallery.limits import QueryLimits
+from parties.gallery.records import Kind
+from parties.gallery.store import GalleryStore
+from parties.server import ServerSession
+from protocols.correlations import Request
+from protocols.errors import ParameterError
+from protocols.mpc import SERVER, MpcParty
+
+__all__ = ["QueryServerSession"]
+
+
+class QueryServerSession(ServerSession):
+    """The server's side of a session about a gallery of either kind.
+
+    Args:
+        store: of the gallery.
+        kind: what it must be.
+        limits: on the client's queries; None for none.
+        client_name: whom the limits count, as the caller has authenticated them.
+        others: as for `ServerSession`.
+    """
+
+    def __init__(
+        self,
+        *others: Any,
+        store: GalleryStore,
+        kind: Kind,
+        limits: QueryLimits | None,
+        client_name: str,
+        **options: Any,
+    ) -> None:
+        if store.kind is not kind:
+            raise ParameterError(f"expected a gallery of kind {kind.value}, got {store.kind.value}")
+        super().__init__(*others, **options)
+        self._store, self._limits, self._client_name = store, limits, client_name
+        self.last_identities: tuple[str | None, ...] = ()
+        """Whom the last identification has found, if it was revealed to the server; else Nones."""
+
+    def _answer(self, work: Callable[[], None]) -> None:
+        """Do it, or refuse it if it must not be done; a refusal comes before the first message of the work."""
+        try:
+            work()
+        except QueryLimitError as error:
+            self._refuse(str(error), error.retry_after_seconds)
+        except (StoreError, ParameterError) as error:
+            self._refuse(str(error), None)
+        self._report()
+
+    def _refuse(self, reason: str, retry_after: float | None) -> None:
+        self._channel.send_document("answer", {"refused": reason, "retry after": retry_after})
+
+    def _accept(self, **fields: Any) -> None:
+        self._channel.send_document("answer", {"refused": None, **fields})
+
+    def _admit(self, operation: str, identity: str | None) -> None:
+        if self._limits:
+            self._limits.admit(self._client_name, operation, identity)
+
+    def _prepare_now(self, requests: Sequence[Request]) -> None:
+        with self._recorder.recording(OFFLINE, "correlations"):
+            self._source.prepare(list(requests))
+
+    @contextmanager
+    def _party(self, stage: str, phase: str = ONLINE) -> Iterator[MpcParty]:
+        """Enter a party whose work is recorded as one stage."""
+        with self._recorder.recording(phase, stage), MpcParty(SERVER, self._channel, self._source) as party:
+            yield party
