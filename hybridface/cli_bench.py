@@ -2,6 +2,7 @@
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,20 @@ from protocols.errors import ParameterError
 from protocols.network_profile import network_named
 
 __all__ = ["bench"]
+
+
+class GalleryKinds(StrEnum):
+    """The kinds of gallery to measure."""
+
+    PRIVATE = "private"
+    LIST = "list"
+    BOTH = "both"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Those that are meant."""
+        return ("private", "list") if self is GalleryKinds.BOTH else (self.value,)
+
 
 bench = typer.Typer(no_args_is_help=True, context_settings=CONTEXT, help="Measure speed, bytes, rounds and memory.")
 bench.command("modes")(bench_modes)
@@ -123,6 +138,30 @@ def bench_pure_he_command(
         raise ParameterError(f"expected widths like 64,64, got {widths!r}")
     document = bench_pure_he(weights, [int(item) for item in sizes], runs)
     show(document, pure_he_table, as_json)
+
+
+@bench.command("identify")
+def bench_identify_command(
+    sizes: Annotated[str, typer.Option("--sizes", help="Templates in the gallery.")] = "1000,10000,100000",
+    kind: Annotated[GalleryKinds, typer.Option("--kind", help="Which kind of gallery.")] = GalleryKinds.BOTH,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Identifications in each gallery.")] = 5,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Who of a gallery is nearest to a probe, after its embedding: cost by the gallery's size, and how it grows."""
+    from hybridface.identify_bench import bench_identify, identify_table
+
+    counts = [int(item) for item in sizes.split(",") if item.isdecimal()]
+    if len(counts) != len(sizes.split(",")) or min(counts) < 8:
+        raise ParameterError(f"expected sizes of 8 or more like 1000,10000, got {sizes!r}")
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
+        task = progress.add_task("galleries", total=len(counts) * len(kind.kinds))
+
+        def on_size(of_kind: str, size: int, done: int) -> None:
+            progress.update(task, description=f"{of_kind}, {size:,}", completed=done)
+
+        document = bench_identify(counts, kind.kinds, runs, on_size)
+    show(document, identify_table, as_json)
 
 
 @bench.command("peers")

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from hybridface.models import MODELS
 from hybridface.modes import Mode
@@ -159,7 +158,9 @@ def check_writable(path: Path) -> None:
         raise ParameterError(f"expected a file to write to, got {path}: {error.strerror}") from error
 
 
-def show(document: dict[str, Any], table: Callable[[dict[str, Any]], Table], as_json: bool, columns: int = 110) -> None:
+def show(
+    document: dict[str, Any], table: Callable[[dict[str, Any]], RenderableType], as_json: bool, columns: int = 110
+) -> None:
     """Print a result: as one JSON object, or as a table as wide as the terminal (in a pipe, `columns`)."""
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")

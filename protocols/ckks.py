@@ -83,7 +83,7 @@ class CkksContext:
 
     def encode(self, polynomials: NDArray[np.int64]) -> RingArray:
         """Encode signed integer polynomials (count, N) as residues (count, 2, N) in NTT form."""
-        return self.transform.forward(self.modulus.lift_signed(polynomials))
+        return self.transform.forward(self.modulus.lift_signed(polynomials), in_place=True)
 
     def expand(self, seed: bytes, count: int, out: RingArray | None = None) -> RingArray:
         """Return the random components c1 of a seed: residues (count, 2, N) in NTT form, written to `out` if given."""

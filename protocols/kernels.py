@@ -25,6 +25,7 @@ __all__ = [
     "lift_signed",
     "multiply",
     "multiply_accumulate",
+    "multiply_limbs",
     "multiply_rows",
     "shift_right",
     "subtract",
@@ -322,3 +323,15 @@ def multiply_rows(matrix, vector, out):  # type: ignore[no-untyped-def]
         for j in range(matrix.shape[1]):
             total += matrix[i, j] * vector[j]
         out[i] += total
+
+
+@compiled
+def multiply_limbs(matrix, low, high, out):  # type: ignore[no-untyped-def]
+    """out[0], out[1] = matrix int32 (n, d) times low and high int64 (d,), in one pass; sums stay below 2^63."""
+    for i in range(matrix.shape[0]):
+        lower, upper = np.int64(0), np.int64(0)
+        for j in range(matrix.shape[1]):
+            weight = np.int64(matrix[i, j])
+            lower += weight * low[j]
+            upper += weight * high[j]
+        out[0, i], out[1, i] = lower, upper

@@ -20,7 +20,8 @@ convolutions of usual networks. Failure: (|x| + 1) / 2^64 per input and |m| / Q 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ from protocols.conversion import (
 )
 from protocols.errors import ParameterError
 from protocols.packing import ConvPlan, ConvShape
-from protocols.plain_convolution import PlainConvolution, quantise
+from protocols.plain_convolution import Integers, Reals, plain_convolution, quantise
 from protocols.planner import plan_convolution
 from protocols.ring import FRACTION_BITS, RingArray, encode, random_ring
 
@@ -48,6 +49,9 @@ __all__ = [
     "encode_weights",
     "fully_connected_shape",
 ]
+
+_PRODUCTS_AT_ONCE = 1 << 7
+"""So that they stay in cache."""
 
 _MAX_EXTRA_BITS = 12
 """They are guard bits as well, so that noise stays where it was against the last bit; |m| grows by as many."""
@@ -120,16 +124,31 @@ class PrivateConvolutionClient:
         return output
 
 
-def encode_weights(context: CkksContext, plan: ConvPlan, weight: NDArray[np.float64]) -> RingArray:
+def encode_weights(context: CkksContext, plan: ConvPlan, weight: Reals | Integers) -> RingArray:
     """Return the weight polynomials of a layer in NTT form, in the order of `plan.blocks()`.
 
     Residues (2, N / block, products, block): see `CrtModulus.in_blocks`.
 
     Args:
-        weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits).
+        weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits), or integers: see `quantise`.
     """
-    polynomials = plan.pack_weights(quantise(weight, context.parameters.weight_bits))
-    return context.modulus.in_blocks(context.encode(polynomials))
+    modulus, bits = context.modulus, context.parameters.weight_bits
+    products = len(plan.blocks())
+    polynomials, start = np.empty(modulus.blocks_shape(products, context.degree), dtype=np.uint64), 0
+    for part, channels in _parts(plan):
+        packed = modulus.in_blocks(context.encode(part.pack_weights(quantise(weight[channels], bits))))
+        polynomials[:, :, start : start + packed.shape[2]] = packed
+        start += packed.shape[2]
+    return polynomials
+
+
+def _parts(plan: ConvPlan) -> Iterator[tuple[ConvPlan, slice]]:
+    """Cut a layer without channel groups by its outputs, so that what is worked on at once stays small."""
+    shape = plan.shape
+    step = max(1, _PRODUCTS_AT_ONCE // plan.groups_in) * plan.block_out if shape.groups == 1 else shape.channels_out
+    for start in range(0, shape.channels_out, step):
+        channels = slice(start, min(start + step, shape.channels_out))
+        yield replace(plan, shape=replace(shape, channels_out=channels.stop - start)), channels
 
 
 class MaskedProducts:
@@ -190,7 +209,7 @@ class PrivateConvolutionServer:
 
     Args:
         label, shape: as the client's.
-        weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits).
+        weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits), or integers: see `quantise`.
         bias: (M,), or None.
         multiply: does the homomorphic part elsewhere; by default here, with weights encoded now.
         extra_bits: as the client's.
@@ -201,7 +220,7 @@ class PrivateConvolutionServer:
         label: str,
         shape: ConvShape | ConvPlan,
         public_key: PublicKey,
-        weight: NDArray[np.float64],
+        weight: Reals | Integers,
         bias: NDArray[np.float64] | None = None,
         multiply: Multiply | None = None,
         extra_bits: int = 0,
@@ -214,11 +233,11 @@ class PrivateConvolutionServer:
         self._context = context
         self._bias = None if bias is None else encode(bias, FRACTION_BITS + extra_bits)
         integers = quantise(weight, parameters.weight_bits)
-        self._plain = PlainConvolution(
+        self._plain = plain_convolution(
             self.plan.shape, integers, context.modulus, parameters.guard_bits + _checked(extra_bits)
         )
         if multiply is None:
-            polynomials = encode_weights(context, self.plan, weight)
+            polynomials = encode_weights(context, self.plan, integers)
             multiply = MaskedProducts(self.plan, public_key, lambda: polynomials).begin
         self._multiply = multiply
         self._download = CiphertextsToSharesServer(public_key)

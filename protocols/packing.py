@@ -191,7 +191,7 @@ class ConvPlan:
         split = padded.reshape(*images.shape[:2], height, sh, width, sw)[:, :, :, :ph, :, :pw]
         return split.transpose(0, 1, 3, 5, 2, 4).reshape(images.shape[0], -1, height, width)
 
-    def pack_weights(self, weight: NDArray[np.int64]) -> NDArray[np.int64]:
+    def pack_weights(self, weight: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int64]:
         """Place integer weights (M, C / groups, kh, kw) in polynomials (products, N), in the order of `blocks()`."""
         dense = self._phase_weights(weight)
         width = self.tile_in[1]
@@ -210,7 +210,7 @@ class ConvPlan:
             polynomial[index[: block.shape[0], : block.shape[1]]] = block
         return polynomials
 
-    def _phase_weights(self, weight: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _phase_weights(self, weight: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int64]:
         """Return weights as (M, C * phases, phase kernel rows, columns), zero across channel groups."""
         shape = self.shape
         group_in, group_out = shape.channels // shape.groups, shape.channels_out // shape.groups

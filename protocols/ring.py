@@ -123,9 +123,15 @@ class CrtModulus:
         Returns:
             Residues (2, n / block, any, block), contiguous; block is 512, or n if that is less or no multiple.
         """
-        n = polynomials.shape[-1]
+        _, blocks, count, block = self.blocks_shape(
+            polynomials.size // (2 * polynomials.shape[-1]), polynomials.shape[-1]
+        )
+        return np.ascontiguousarray(polynomials.reshape(count, 2, blocks, block).transpose(1, 2, 0, 3))
+
+    def blocks_shape(self, count: int, n: int) -> tuple[int, int, int, int]:
+        """Return the shape of what `in_blocks` returns for so many polynomials of n coefficients."""
         block = kernels.BLOCK if n % kernels.BLOCK == 0 else n
-        return np.ascontiguousarray(polynomials.reshape(-1, 2, n // block, block).transpose(1, 2, 0, 3))
+        return 2, n // block, count, block
 
     def multiply_accumulate(
         self, weights: RingArray, groups: NDArray[np.int64], bounds: NDArray[np.int64], inputs: RingArray

@@ -115,3 +115,14 @@ def test_a_verification_with_workers(chip: str) -> None:
     document = command("verify", chip, chip, "--model", "tiny-test", "--aligned", "--workers", "1")
     assert document["match"] is True
     assert set(document["peak_bytes"]) == {"client", "server", "dealer", "worker"}
+
+
+def test_a_benchmark_of_identification() -> None:
+    document = command("bench", "identify", "--sizes", "64", "--runs", "4", "--kind", "list")
+    assert list(document["kinds"]) == ["list"]
+    row = document["kinds"]["list"]["sizes"]["64"]
+    assert (row["right"], row["found"]) == ([5, 5], 3), "a near one, two real ones; one real and one far are not"
+    assert row["online seconds"]["min"] <= row["online seconds"]["median"] <= row["online seconds"]["max"]
+    assert all(row["peak MiB"][role] > 0 for role in ("client", "server", "dealer"))
+    assert row["online rounds"] > 4 * 6, "four for every level of the tournament"
+    assert "fit" not in document["kinds"]["list"], "one size shows no growth"

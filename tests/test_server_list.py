@@ -65,8 +65,8 @@ def test_what_is_refused() -> None:
     for templates in (np.zeros((0, 4), np.int32), np.zeros(4, np.int32), np.zeros((2, 4))):
         with pytest.raises(ParameterError, match=r"templates int32 \(n, d\)"):
             ServerListServer(key, templates)
-    with pytest.raises(ParameterError, match="numbers below 64"):
-        ServerListServer(key, np.full((1, 4), -(64 << 16), np.int32))
+    with pytest.raises(ParameterError, match="numbers below 16"):
+        ServerListServer(key, np.full((1, 4), -(16 << 16), np.int32))
     for bits in (-1, 13):
         with pytest.raises(ParameterError, match="at most 12 fractional bits more"):
             PrivateConvolutionClient("layer", fully_connected_shape(4, 4), keys, bits)

@@ -57,12 +57,12 @@ class IndexFile:
     def write(self, rows: Rows, opened: RingArray, norms: RingArray) -> None:
         """Add rows: D (n, d) and norms (n,)."""
         first = int(self.indexed[0]) if self.indexed.size else int(rows[0])
-        size = int(max(rows[-1], self.indexed[-1] if self.indexed.size else 0)) - first + 1
-        if rows[0] < first or size > MAX_ROWS:
+        last = int(self.indexed[-1]) if self.indexed.size else first - 1
+        if rows[0] < first or max(int(rows[-1]), last) - first >= MAX_ROWS:
             raise ParameterError(f"expected rows from {first}, at most {MAX_ROWS}, got {rows[0]} to {rows[-1]}")
         for path, values in ((self._opened, opened), (self._norms, norms[:, None])):
-            self._write_rows(path, rows - first, values, size)
-        self._write_list(np.union1d(self.indexed, rows))
+            self._write_rows(path, rows - first, values)
+        self._write_list(np.concatenate([self.indexed, rows]) if rows[0] > last else np.union1d(self.indexed, rows))
 
     def read(self) -> TemplateIndex:
         """Return the index, mapped from the files.
@@ -77,33 +77,48 @@ class IndexFile:
         norms = np.memmap(self._norms, np.uint64, "r", shape=(rows,))
         return TemplateIndex(self.mask, first, opened, norms)
 
-    def _write_rows(self, path: Path, rows: Rows, values: RingArray, size: int) -> None:
-        width = 8 * values.shape[1]
+    def _write_rows(self, path: Path, rows: Rows, values: RingArray) -> None:
+        """Write rows (n, any) to their places; the file grows, and holds zeros where nothing was written."""
         with open(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+b") as file:
-            if os.fstat(file.fileno()).st_size < width * size:
-                file.truncate(width * size)
-            mapped = np.memmap(file, np.uint64, "r+", shape=(size, values.shape[1]))
-            mapped[rows] = values
-            mapped.flush()
+            start = 0
+            for first, end in _runs_of(rows).tolist():
+                file.seek(8 * values.shape[1] * first)
+                file.write(np.ascontiguousarray(values[start : start + end - first]).data.cast("B"))
+                start += end - first
+            file.flush()
             os.fsync(file.fileno())
 
     def _read_list(self) -> Rows:
         """Return the indexed rows; none if the files do not hold them."""
         try:
-            rows = np.load(self._list, allow_pickle=False)
-            size = int(rows[-1] - rows[0]) + 1 if rows.size else 0
+            runs = np.load(self._list, allow_pickle=False)
+            sound = runs.dtype == np.int64 and runs.ndim == 2 and not np.any(np.diff(runs.reshape(-1), prepend=-1) < 1)
+            size = int(runs[-1, 1] - runs[0, 0]) if runs.size else 0
             whole = self._opened.stat().st_size >= 8 * self.mask.dimension * size
-            if rows.dtype == np.int64 and rows.ndim == 1 and whole and self._norms.stat().st_size >= 8 * size:
-                return np.asarray(rows)
-        except (OSError, ValueError, EOFError):
+            if sound and whole and self._norms.stat().st_size >= 8 * size:
+                return _rows_of(runs)
+        except (OSError, ValueError, IndexError, EOFError):
             pass
         return np.empty(0, dtype=np.int64)
 
     def _write_list(self, rows: Rows) -> None:
         temporary = self._list.with_suffix(".part")
         with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            np.save(file, rows)
+            np.save(file, _runs_of(rows))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._list)
         self.indexed = rows
+
+
+def _runs_of(rows: Rows) -> Rows:
+    """Return ascending rows as runs (k, 2): the first row of each, and the first one after it."""
+    gaps = np.flatnonzero(np.diff(rows) != 1) + 1
+    firsts, lasts = np.concatenate([[0], gaps]), np.concatenate([gaps, [len(rows)]]) - 1
+    return np.stack([rows[firsts], rows[lasts] + 1], axis=1) if rows.size else np.empty((0, 2), dtype=np.int64)
+
+
+def _rows_of(runs: Rows) -> Rows:
+    """Return the rows of runs."""
+    sizes = runs[:, 1] - runs[:, 0]
+    return np.asarray(np.arange(sizes.sum()) + np.repeat(runs[:, 0] - (np.cumsum(sizes) - sizes), sizes))

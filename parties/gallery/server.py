@@ -183,10 +183,10 @@ def new_rows(entries: Sequence[Entry], index: IndexFile) -> list[list[int]]:
 
     A row below the first that is indexed (its photo was long on its way) makes both begin again.
     """
-    if index.indexed.size and min(entry.row for entry in entries) < index.indexed[0]:
+    listed = np.array([entry.row for entry in entries], dtype=np.int64)
+    if index.indexed.size and listed.min() < index.indexed[0]:
         index.clear()
-    known = set(index.indexed.tolist())
-    rows = sorted(entry.row for entry in entries if entry.row not in known)
+    rows = np.setdiff1d(listed, index.indexed).tolist()
     return [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
 
 

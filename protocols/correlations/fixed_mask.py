@@ -22,7 +22,7 @@ from protocols.ring import RingArray
 
 __all__ = ["FixedMask", "FixedNorms", "FixedProduct", "FixedRequest"]
 
-_RUN = 1 << 11
+_RUN = 1 << 9
 """Rows at a time: they stay in cache."""
 
 MAX_ROWS = 1 << 27
@@ -51,8 +51,8 @@ class FixedMask:
     def rows(self, first: int, count: int) -> RingArray:
         """Return rows `first`, ..., uint64 (count, d)."""
         counter = (first * self.dimension // 2).to_bytes(16, "big")
-        total = np.zeros(count * self.dimension, dtype=np.uint64)
-        for seed in self.seeds:
+        total = keystream(self.seeds[0], counter, count * self.dimension)
+        for seed in self.seeds[1:]:
             total += keystream(seed, counter, count * self.dimension)
         return total.reshape(count, self.dimension)
 

@@ -30,7 +30,7 @@ ListTemplates = NDArray[np.int32]
 
 _EXTRA_BITS = LIST_FRACTION_BITS - FRACTION_BITS
 _DROPPED_BITS = 2 * FRACTION_BITS - LIST_FRACTION_BITS
-_LARGEST = 1 << (6 + FRACTION_BITS)
+_LARGEST = 1 << (4 + FRACTION_BITS)
 _LABEL = "list"
 
 
@@ -70,7 +70,7 @@ class ServerListServer:
         templates: int32 (n, d), the list, at 16 fractional bits.
 
     Raises:
-        ParameterError: another shape, or a number of 64 or more.
+        ParameterError: another shape, or a number of 16 or more.
     """
 
     def __init__(self, public_key: PublicKey, templates: ListTemplates) -> None:
@@ -79,12 +79,13 @@ class ServerListServer:
         if max(-int(templates.min()), int(templates.max())) >= _LARGEST:
             raise ParameterError(f"expected numbers below {_LARGEST >> FRACTION_BITS}, got a larger one")
         count, dimension = templates.shape
+        weight_bits = public_key.context.parameters.weight_bits
         norms = np.einsum("ij,ij->i", templates, templates, dtype=np.int64)
         self._layer = PrivateConvolutionServer(
             _LABEL,
             fully_connected_shape(dimension, count),
             public_key,
-            2.0 ** (1 - FRACTION_BITS) * templates.reshape(count, dimension, 1, 1),
+            (templates << (weight_bits + 1 - FRACTION_BITS)).reshape(count, dimension, 1, 1),
             np.asarray(-norms * 2.0 ** (-2 * FRACTION_BITS), dtype=np.float64),
             extra_bits=_EXTRA_BITS,
         )
