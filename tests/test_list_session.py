@@ -98,8 +98,8 @@ def test_identification_is_the_plaintext_ranking(filled: Path) -> None:
             order = np.argsort(distances_to(image))
             assert client.identify(image[None], top=3).identities == tuple(NAMES[i] for i in order[:3])
         assert sides[0].last_identities == (None,) * 3, "the outcome is the client's"
-    assert sorted(sides[0]._list.identities) == sorted(NAMES)
-    assert sides[0]._list.sizes.tolist() == [2, 2, 2, 2, 1]
+    assert sorted(sides[0]._identities) == sorted(NAMES)
+    assert sides[0]._sizes.tolist() == [2, 2, 2, 2, 1]
 
 
 def test_unknown_and_prepared(filled: Path) -> None:

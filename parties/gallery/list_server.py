@@ -66,13 +66,14 @@ class ListServerSession(QueryServerSession):
         super().__init__(*others, store=store, kind=Kind.LIST, limits=limits, client_name=client_name, **options)
         self._queries: Counter[int] = Counter()
         with self._recorder.recording(OFFLINE, "list"):
-            self._list = _read_list(store)
-            sizes = self._list.sizes
-            names, self._name_keys = seal_names(self._list.identities)
+            listed = _read_list(store)
+            self._identities, self._sizes = listed.identities, listed.sizes
+            sizes = self._sizes
+            names, self._name_keys = seal_names(self._identities)
             counts = [[int(size), int(np.count_nonzero(sizes == size))] for size in np.unique(sizes)[::-1]]
             self._channel.send_document("gallery", {"kind": Kind.LIST.value, "sizes": counts, "bytes": names.shape[1]})
             self._channel.send("list/names", names)
-            self._layer = ServerListServer(self._public_key, self._list.templates) if len(sizes) else None
+            self._layer = ServerListServer(self._public_key, listed.templates) if len(sizes) else None
             self._channel.send("list/ready", np.ones(1, dtype=np.uint8))
 
     def _obey(self, command: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ class ListServerSession(QueryServerSession):
 
     def _layer_for(self, top: int) -> ServerListServer:
         """Return the layer, if so many identities can be asked for."""
-        count = len(self._list.sizes)
+        count = len(self._sizes)
         if self._layer is None:
             raise StoreError("expected enrolled identities, found none")
         if top > count:
@@ -101,7 +102,7 @@ class ListServerSession(QueryServerSession):
         self._accept()
         with self._recorder.recording(OFFLINE, "list"):
             layer.prepare(self._channel)
-        self._prepare_now(list_query_requests(self._list.sizes, self._store.dimension, top, self.terms.reveal))
+        self._prepare_now(list_query_requests(self._sizes, self._store.dimension, top, self.terms.reveal))
 
     def _identify(self, top: int) -> None:
         layer = self._layer_for(top)
@@ -110,13 +111,13 @@ class ListServerSession(QueryServerSession):
         self._admit("identify", EVERYONE)
         self._queries[top] -= 1
         self._accept()
-        sizes, reveal = self._list.sizes, self.terms.reveal
+        sizes, reveal = self._sizes, self.terms.reveal
         probe = self._extract(PROBE)
         with self._party("distances") as party:
             found = list_distances(party, layer, sizes, probe[0])
         with self._party("nearest and threshold") as party:
             indices = nearest_in_list(party, found, self.terms.threshold, top, reveal)
-        self.last_identities = tuple(None if i is None else self._list.identities[i] for i in indices)
+        self.last_identities = tuple(None if i is None else self._identities[i] for i in indices)
         if reveal is not Reveal.SERVER:
             with self._party("names") as party:
                 look_up(party, len(sizes), top, keys=self._name_keys)
