@@ -14,6 +14,7 @@ phases (stride^2 as many channels, smaller kernel), so that no output is compute
 polynomial are cut into tiles with a halo; all tiles share the weight polynomials.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -193,9 +194,12 @@ class ConvPlan:
 
     def pack_weights(self, weight: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int64]:
         """Place integer weights (M, C / groups, kh, kw) in polynomials (products, N), in the order of `blocks()`."""
-        dense = self._phase_weights(weight)
+        shape = self.shape
+        expected = shape.channels_out, shape.channels // shape.groups, *shape.kernel
+        if weight.shape != expected:
+            raise ParameterError(f"expected weights {expected}, got {weight.shape}")
         width = self.tile_in[1]
-        kh, kw = self.shape.phase_kernel
+        kh, kw = shape.phase_kernel
         m = np.arange(self.block_out)[:, None, None, None] * (self.block_in * self.area)
         c = np.arange(self.block_in)[None, :, None, None] * self.area
         a, b = np.arange(kh)[None, None, :, None] * width, np.arange(kw)[None, None, None, :]
@@ -203,29 +207,38 @@ class ConvPlan:
         blocks = self.blocks()
         polynomials = np.zeros((len(blocks), self.degree), dtype=np.int64)
         for polynomial, (g_out, g_in) in zip(polynomials, blocks, strict=True):
-            block = dense[
-                g_out * self.block_out : (g_out + 1) * self.block_out,
-                g_in * self.block_in : (g_in + 1) * self.block_in,
-            ]
+            block = self._phase_weights(
+                weight,
+                range(g_out * self.block_out, min((g_out + 1) * self.block_out, shape.channels_out)),
+                range(g_in * self.block_in, min((g_in + 1) * self.block_in, shape.channels * math.prod(shape.phases))),
+            )
             polynomial[index[: block.shape[0], : block.shape[1]]] = block
         return polynomials
 
-    def _phase_weights(self, weight: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int64]:
-        """Return weights as (M, C * phases, phase kernel rows, columns), zero across channel groups."""
+    def _phase_weights(
+        self, weight: NDArray[np.int64] | NDArray[np.int32], outputs: range, inputs: range
+    ) -> NDArray[np.int64]:
+        """Return weights of some outputs and phases (M, C * phases, phase kernel rows, columns), as a slice of all.
+
+        They are zero across channel groups. A slice at a time: all of a layer with many groups would be large.
+        """
         shape = self.shape
-        group_in, group_out = shape.channels // shape.groups, shape.channels_out // shape.groups
-        if weight.shape != (shape.channels_out, group_in, *shape.kernel):
-            expected = (shape.channels_out, group_in, *shape.kernel)
-            raise ParameterError(f"expected weights {expected}, got {weight.shape}")
-        dense = np.zeros((shape.channels_out, shape.channels, *shape.kernel), dtype=np.int64)
-        for g in range(shape.groups):
-            rows = slice(g * group_out, (g + 1) * group_out)
-            dense[rows, g * group_in : (g + 1) * group_in] = weight[rows]
         (ph, pw), (sh, sw), (kh, kw) = shape.phases, shape.stride, shape.phase_kernel
-        full = np.zeros((*dense.shape[:2], kh * sh, kw * sw), dtype=np.int64)
-        full[:, :, : shape.kernel[0], : shape.kernel[1]] = dense
-        split = full.reshape(*dense.shape[:2], kh, sh, kw, sw)[:, :, :, :ph, :, :pw]
-        return split.transpose(0, 1, 3, 5, 2, 4).reshape(dense.shape[0], -1, kh, kw)
+        group_in, group_out = shape.channels // shape.groups, shape.channels_out // shape.groups
+        first, last = inputs.start // (ph * pw), -(-inputs.stop // (ph * pw))
+        full = np.zeros((len(outputs), last - first, kh * sh, kw * sw), dtype=np.int64)
+        for g in range(outputs.start // group_out, -(-outputs.stop // group_out)):
+            rows = range(max(outputs.start, g * group_out), min(outputs.stop, (g + 1) * group_out))
+            channels = range(max(first, g * group_in), min(last, (g + 1) * group_in))
+            if len(channels):
+                place = full[rows.start - outputs.start :, channels.start - first :]
+                own = slice(channels.start - g * group_in, channels.stop - g * group_in)
+                place[: len(rows), : len(channels), : shape.kernel[0], : shape.kernel[1]] = weight[
+                    rows.start : rows.stop, own
+                ]
+        split = full.reshape(len(outputs), last - first, kh, sh, kw, sw)[:, :, :, :ph, :, :pw]
+        phases = split.transpose(0, 1, 3, 5, 2, 4).reshape(len(outputs), -1, kh, kw)
+        return phases[:, inputs.start - first * ph * pw :][:, : len(inputs)]
 
     def unpack_outputs(self, values: RingArray) -> RingArray:
         """Assemble outputs (B * tiles, groups_out, len(output_indices)) to images (B, M, height_out, width_out)."""
