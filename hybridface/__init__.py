@@ -7,6 +7,7 @@ with hf.local_session(model) as session:
 """
 
 from hybridface.errors import ImageError, ModelError
+from hybridface.gallery import Gallery
 from hybridface.images import face_chip, read_chip
 from hybridface.models import Model, load_model
 from hybridface.modes import Mode
@@ -20,6 +21,7 @@ from protocols.matching import Reveal
 __all__ = [
     "CostReport",
     "EncryptedTemplate",
+    "Gallery",
     "HybridFaceError",
     "ImageError",
     "LocalPureHeSession",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hybridface.errors import ImageError
 from hybridface.events import Events
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.gallery import index_folder
 from hybridface.gallery_tasks import Task, Verb, read_tasks
 from hybridface.models import Model
 from hybridface.party_options import PartyOptions
@@ -77,11 +78,6 @@ def run_server(channels: dict[Role, Channel], options: PartyOptions, events: Eve
         )
         session.serve()
     return EXIT_SAME
-
-
-def index_folder(path: Path) -> Path:
-    """Return where the index beside a gallery's or a key's file is kept."""
-    return path.with_name(f"{path.name}.index")
 
 
 def _do(session: GalleryClientSession, task: Task, model: Model, aligned: bool) -> Answer:
