@@ -101,7 +101,7 @@ def test_no_arguments_show_the_help(call: Callable[..., Done]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("verify", "a.jpg"),
+        ("verify",),
         ("verify", "a.jpg", "b.jpg", "--reveal", "everybody"),
         ("verify", "a.jpg", "b.jpg", "--timeout", "0"),
         ("party", "spectator"),

@@ -20,7 +20,8 @@ TINY = ["--model", "tiny-test", "--aligned"]
 
 Options = namedtuple(
     "Options",
-    "model photos aligned enrolled repeat reveal events timeout network batch pool pause cache mode max_answers",
+    "model photos aligned enrolled repeat reveal events timeout network batch pool pause cache mode max_answers "
+    "tasks key gallery client_name limits",
 )
 STOPPED = "not started"
 
@@ -63,7 +64,7 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
     options = ranks("verify", a, b, *TINY, "--quiet", "--reveal", "both", "--enrolled", "--timeout", "7")
     assert list(options) == ["client", "server", "dealer"]
     client, server, dealer = options.values()
-    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 50)
+    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 50, None, None, None, "client", True)
     assert client[1:] == ((Path(a), Path(b)), True, True, 1, Reveal.BOTH, True, 7.0, NONE, *run)
     assert (server.photos, server.reveal, server.events, server.timeout) == ((), Reveal.BOTH, True, 7.0)
     assert (dealer.photos, dealer.events) == ((), True)
@@ -76,7 +77,7 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
 def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, Options]]) -> None:
     client = ranks("bench", "verify", "--quiet", "--runs", "3", "--model", "tiny-test")["client"]
     portraits = tuple(photo_path(f"person_b_{i}.jpg") for i in (1, 2))
-    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3)
+    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3, None, None, None, "client", True)
     assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE, *run)
 
 
