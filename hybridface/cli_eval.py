@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from hybridface.images import FaceChoice
 from hybridface.lfw.evaluation import EvalMode
@@ -74,3 +75,36 @@ def _make_output(folder: Path) -> None:
         raise ParameterError(f"expected a folder to write to, got {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise ParameterError(f"expected a folder to write to, got {folder}")
+
+
+@evaluation.command("rank")
+def eval_rank(
+    images: Annotated[Path, typer.Option("--images", help="LFW: a tar file or a folder, NAME/NAME_0001.jpg.")],
+    pairs: Annotated[Path, typer.Option("--pairs", help="Pairs in LFW's format; their photos are used.")],
+    model: ModelOption = "dlib-resnet29",
+    probes: Annotated[
+        int, typer.Option("--probes", min=0, help="People to look for; 0 for all with two photos.")
+    ] = 500,
+    protocol: Annotated[int, typer.Option("--protocol", min=0, help="Of these, in the real protocol.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the drawn people.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align and embed.")] = 2,
+    cache: FacesCacheOption = "",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Identification: is the nearest person in fixed point, and in the protocol, the nearest in float64?"""
+    from hybridface.lfw.ranking import RankOptions, rank
+
+    load_model(model, weights=False)
+    with faces_cache(cache, "lfw") as kept:
+        document = rank(
+            RankOptions(images, pairs, kept, model, probes, protocol, seed, workers, not quiet and not as_json)
+        )
+
+    def table(document: dict[str, Any]) -> Table:
+        lines = Table(box=None, show_header=False, title="Identification")
+        for name, value in document.items():
+            lines.add_row(name, f"{value:.2%}" if isinstance(value, float) else str(value))
+        return lines
+
+    show(document, table, as_json)
