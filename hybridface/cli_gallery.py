@@ -6,6 +6,7 @@ server's, the key's file the client's.
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from hybridface.errors import ImageError
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
+from hybridface.gallery import index_folder
 from hybridface.gallery_tasks import Task, Verb, write_tasks
 from hybridface.models import load_model
 from hybridface.options import (
@@ -121,7 +124,7 @@ def identify(
     task = Task(Verb.IDENTIFY, None, str(photo), top)
     answers = _run([task], gallery, key, model, aligned, cache, timeout, as_json, quiet, limits=limits)
     found = [name for name in answers[-1].get("identities", []) if name is not None]
-    _say(answers, as_json, "\n".join(found) or "unknown")
+    _say(answers, as_json, "\n".join(map(_shown, found)) or "unknown")
     raise typer.Exit(EXIT_SAME if found else EXIT_DIFFERENT)
 
 
@@ -138,7 +141,7 @@ def list_people(
     def table(document: dict[str, Any]) -> Table:
         lines = Table("identity", "photos", box=None, title=f"{len(people)} enrolled")
         for name, photos in document["enrolled"].items():
-            lines.add_row(name, str(photos))
+            lines.add_row(Text(_shown(name)), str(photos))
         return lines
 
     show({"enrolled": people}, table, as_json)
@@ -154,6 +157,8 @@ def remove(
     with _store(gallery, model) as store:
         known = store.identities()
         count = store.remove_many([name for name in identities if name in known])
+        if count:
+            shutil.rmtree(index_folder(store.path), ignore_errors=True)  # what was opened of them goes too
     missing = [name for name in identities if name not in known]
     text = f"removed {count} photos" + "".join(f"\nnot enrolled: {name!r}" for name in missing)
     if as_json:
@@ -231,6 +236,11 @@ def _people(folder: Path) -> list[tuple[str, Path]]:
     return [(path.stem if path.parent == folder else path.relative_to(folder).parts[0], path) for path in found]
 
 
+def _shown(name: str) -> str:
+    """Return a name as it may be written to a terminal."""
+    return name if name.isprintable() else repr(name)
+
+
 def _check_photos(photos: Sequence[Path]) -> None:
     for photo in photos:
         if not photo.is_file():
@@ -273,6 +283,9 @@ def _run(
     _store(gallery, model, new).close()  # refuses another model's gallery before anything starts
     gallery, key = _gallery_path(gallery), _key_path(key)
     if new and not key.exists():
+        with _store(gallery, model) as store:
+            if store.count:
+                raise ParameterError(f"expected the key of {gallery}, found no {key}: with a new one nobody is found")
         key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_key(key)
         sys.stderr.write(f"hybridface: made a new key, {key}: keep a copy, nothing can be read without it\n")

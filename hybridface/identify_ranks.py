@@ -35,7 +35,7 @@ from parties.gallery.queries import (
 from parties.gallery.records import Entry, Kind
 from protocols.channel import Channel
 from protocols.ckks import CkksContext, ClientKeys, PublicKey
-from protocols.correlations import Dealer, DealerClient, DealerServer, FixedMask
+from protocols.correlations import Dealer, DealerClient, DealerServer
 from protocols.errors import HybridFaceError
 from protocols.identification.names import SealedNames, look_up, open_name, seal_names
 from protocols.identification.server_list import ServerListClient, ServerListServer
@@ -199,9 +199,10 @@ class _Private(_Side):
     def build(self) -> None:
         """Index some templates at a time, the last one alone."""
         task = self.task
-        mask = FixedMask((_MASK_SEEDS[self.party.rank],), task.dimension)
-        self.party.correlations.tell_mask(mask)  # type: ignore[attr-defined]
-        self.index = IndexFile(task.folder / f"rank {self.party.rank}", _LINEAGE, mask)
+        folder = task.folder / f"rank {self.party.rank}"
+        self.index = IndexFile(folder, _LINEAGE, _MASK_SEEDS[self.party.rank], task.dimension)
+        self.index.clear(_LINEAGE)
+        self.party.correlations.tell_mask(self.index.mask)  # type: ignore[attr-defined]
         spent: list[dict[str, float]] = []
         share_seconds = 0.0
         for first, templates in task.chunks():

@@ -21,7 +21,7 @@ from parties.gallery.store import GalleryStore
 from parties.local import PartyThread, local_channels
 from parties.terms import Terms
 from protocols.correlations import Dealer
-from protocols.errors import ParameterError
+from protocols.errors import ParameterError, PeerLostError
 
 KEY = GalleryKey(bytes(range(32)))
 MODEL = load_model("tiny-test")
@@ -134,12 +134,44 @@ def test_a_new_key(tmp_path: Path, images: Any) -> None:
         assert client.rotate_key(new) == 2
         assert client.verify_identity("Ann", images[0, 0][None]).match is True
         client.enroll_identity("Bob", images[1, 0][None])
+        client.update_index()
+        assert client.identify(images[1, 0][None]).identity == "Bob", "in the session that has changed the key"
     with session(tmp_path, key=new) as client:
         assert client.verify_identity("Ann", images[0, 0][None]).match is True
         assert client.identify(images[0, 0][None]).identity == "Ann"
         assert client.identify(images[1, 0][None]).identity == "Bob"
-    with session(tmp_path, key=KEY) as client:
-        assert client.verify_identity("Ann", images[0, 0][None]).match is False
+    with pytest.raises(PeerLostError, match="expected the gallery's key"), session(tmp_path, key=KEY) as client:
+        client.verify_identity("Ann", images[0, 0][None])
+    with session(tmp_path, key=new) as client:
+        assert client.identify(images[1, 0][None]).identity == "Bob", "a wrong key has harmed nothing"
+
+
+def test_two_machines_of_one_client(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path) as client:
+        for i, name in enumerate(("Ann", "Bob")):
+            client.enroll_identity(name, images[i, 0][None])
+        assert client.identify(images[0, 0][None]).identity == "Ann"
+    for folder in ("other", "client", "other"):
+        (tmp_path / "client").rename(tmp_path / "kept")
+        if (tmp_path / "elsewhere").exists():
+            (tmp_path / "elsewhere").rename(tmp_path / "client")
+        (tmp_path / "kept").rename(tmp_path / "elsewhere")
+        with session(tmp_path) as client:
+            for i, name in enumerate(("Ann", "Bob")):
+                assert client.identify(images[i, 0][None]).identity == name, folder
+
+
+def test_a_change_between_index_and_query(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path) as client:
+        client.enroll_identity("Ann", images[0, 0][None])
+        client.enroll_identity("Bob", images[1, 0][None])
+        client.update_index()
+        with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, Kind.PRIVATE) as store:
+            store.remove("Ann")
+        with pytest.raises(QueryRefusedError, match="it has changed: index it again"):
+            client.identify(images[0, 0][None])
+        client.update_index()
+        assert client.identify(images[0, 0][None]).identity != "Ann"
 
 
 def test_limits(tmp_path: Path, images: Any) -> None:

@@ -19,15 +19,14 @@ from parties.gallery.queries import (
     extend_index,
     find_requests,
     nearest,
+    new_rows,
     private_distances,
     selection_requests,
 )
 from parties.gallery.query_client import Identification, QueryClientSession, check_top
 from parties.gallery.records import Entry, Kind, identity_bytes
-from parties.gallery.server import new_rows
 from parties.gallery.wire import receive_entries
 from protocols.channel import printable
-from protocols.correlations import FixedMask
 from protocols.errors import ProtocolError
 
 __all__ = ["GalleryClientSession", "Identification"]
@@ -54,6 +53,9 @@ class GalleryClientSession(QueryClientSession):
         self._dimension = self.terms.graph.output_shape[0]
         self._index: IndexFile | None = None
         self._layout: Layout | None = None
+        self._told = b""
+        self._generation = _number(document.get("generation"))
+        self._channel.send_document("key", {"check": key.check(self._scope, self._generation)})
 
     def enroll_identity(self, identity: str, image: NDArray[np.float64]) -> CostReport:
         """Add a photo (1, C, H, W) of an identity to the gallery.
@@ -100,13 +102,14 @@ class GalleryClientSession(QueryClientSession):
     def update_index(self) -> CostReport:
         """Index what was enrolled since; the first time, everything."""
         with self._turns.request():
-            mask = FixedMask((self._key.mask_seed(self._scope),), self._dimension)
-            index = self._index or IndexFile(self._index_folder, self._lineage, mask)
-            answer = self._ask({"operation": "gallery-index", "indexed": index.digest})
-            if answer.get("first") is True:
-                self._source.tell_mask(mask)
-            if self._channel.receive_document("indexed").get("digest") != index.digest:
-                index.clear()
+            seed = self._key.mask_seed(self._scope)
+            index = self._index or IndexFile(self._index_folder, self._lineage, seed, self._dimension)
+            self._ask({"operation": "gallery-index", "indexed": index.digest})
+            if (build := self._channel.receive_document("indexed").get("build")) is not None:
+                index.clear(_identifier(str(build)))
+            if self._told != index.build:
+                self._source.tell_mask(index.mask)
+                self._told = index.build
             entries = receive_entries(self._channel)
             by_row = {entry.row: entry for entry in entries}
             for rows in new_rows(entries, index):
@@ -160,7 +163,7 @@ class GalleryClientSession(QueryClientSession):
             answer = self._ask({"operation": "gallery-remove", "identities": list(identities)})
             self._layout = None
             self._finish()
-            return int(answer["removed"])
+            return _number(answer.get("removed"))
 
     def rotate_key(self, key: GalleryKey) -> int:
         """Put the whole gallery under a new key, without enrolling again; return its new generation.
@@ -169,17 +172,28 @@ class GalleryClientSession(QueryClientSession):
         returns: a crash leaves the gallery under one of the two (`generation` says which).
         """
         with self._turns.request():
-            generation = int(self._ask({"operation": "gallery-rotate"})["generation"])
+            if self._index:
+                self._index.delete()
+            check = key.check(self._scope, self._generation + 1)
+            generation = _number(self._ask({"operation": "gallery-rotate", "check": check}).get("generation"))
+            if generation != self._generation:
+                raise ProtocolError("expected the gallery's generation as it was, but its key has changed")
             entries = receive_entries(self._channel)
             for start in range(0, len(entries), CHUNK_ROWS):
                 part = entries[start : start + CHUNK_ROWS]
                 renewed = [Entry(e.row, e.identity, e.photo, generation + 1) for e in part]
                 old = self._key.shares_of(self._scope, part, self._dimension)
                 self._channel.send("gallery/rotation", old - key.shares_of(self._scope, renewed, self._dimension))
-            new = int(self._channel.receive_document("rotated")["generation"])
-            self._key, self._index, self._layout = key, None, None
+            new = _number(self._channel.receive_document("rotated").get("generation"))
+            self._key, self._index, self._layout, self._generation = key, None, None, new
             self._finish()
             return new
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ProtocolError(f"expected a number, got {printable(value)}")
+    return value
 
 
 def _identifier(text: str) -> bytes:

@@ -1,12 +1,18 @@
 """What a party keeps of an index of private templates: opened differences and shares of norms, on disk, mapped.
 
-Everything here can be made again from templates and masks; losing it costs time. D is uniform noise, and so are shares
-of norms. Rows are written and reach the disk before the list of indexed rows names them, so a crash leaves rows that
-are indexed again, with the same result.
+An index is built with a mask of its own: B is expanded from the party's seed and from the build's public random
+number, which the server draws whenever an index begins. So no row of B, however often an index is built anew, hides
+two templates, and parties whose indexes are of different builds see it. A template's place is its row of B: the order
+in which it was indexed, whatever its row in the store.
+
+Everything here can be made again; losing it costs time. Rows reach the disk before the list names them. A removed
+template's place is overwritten, and not used again.
 """
 
 import hashlib
+import hmac
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +24,9 @@ from protocols.errors import ParameterError
 from protocols.identification.private_templates import TemplateIndex
 from protocols.ring import RingArray
 
-__all__ = ["IndexFile"]
+__all__ = ["BUILD_BYTES", "IndexFile"]
+
+BUILD_BYTES = 16
 
 Rows = NDArray[np.int64]
 
@@ -27,42 +35,83 @@ class IndexFile:
     """The index of one gallery, as one party keeps it.
 
     Args:
-        folder: made if there is none, for its owner alone; each (gallery, mask) has files of its own in it.
+        folder: made if there is none, for its owner alone; each (gallery, seed) has files of its own in it.
         lineage: of the gallery's store; rows of another one are other templates.
-        mask: this party's share of the fixed mask.
+        seed: this party's, 32 bytes: of its share of the mask of every build.
+        dimension: of the templates.
     """
 
-    def __init__(self, folder: Path, lineage: bytes, mask: FixedMask) -> None:
+    def __init__(self, folder: Path, lineage: bytes, seed: bytes, dimension: int) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.mask, self._lineage = mask, lineage
-        name = hashlib.sha256(b"hybridface index" + lineage + b"".join(mask.seeds)).hexdigest()[:24]
-        self._opened, self._norms, self._list = (folder / f"{name}.{what}" for what in ("opened", "norms", "rows.npy"))
-        self.indexed: Rows = self._read_list()
-        """The rows that are indexed, ascending. The files begin at the first."""
+        self.dimension, self._seed, self._lineage = dimension, seed, lineage
+        name = hashlib.sha256(b"hybridface index" + lineage + seed).hexdigest()[:24]
+        self._opened, self._norms, self._list = (folder / f"{name}.{what}" for what in ("opened", "norms", "rows.npz"))
+        self.build, self.indexed = self._read_list()
+        """The build's number, and the store's row at each place; 0 where a template was removed."""
+
+    @property
+    def mask(self) -> FixedMask:
+        """This party's share of the build's mask."""
+        derived = hmac.digest(self._seed, b"hybridface build 1\n" + self.build, "sha256")
+        return FixedMask((derived,), self.dimension)
 
     @property
     def digest(self) -> str:
         """Of what is indexed: equal on both sides, or both begin again."""
-        return hashlib.sha256(self._lineage + self.indexed.tobytes()).hexdigest()
+        return hashlib.sha256(self._lineage + self.build + self.indexed.tobytes()).hexdigest()
 
-    @property
-    def span(self) -> int:
-        """From the first indexed row to the last."""
-        return int(self.indexed[-1] - self.indexed[0]) + 1 if self.indexed.size else 0
-
-    def clear(self) -> None:
-        """Begin again."""
+    def clear(self, build: bytes) -> None:
+        """Begin again, with a new build."""
+        if len(build) != BUILD_BYTES:
+            raise ParameterError(f"expected a build's number of {BUILD_BYTES} bytes, got {len(build)}")
+        self.delete()
+        self.build = build
         self._write_list(np.empty(0, dtype=np.int64))
 
+    def delete(self) -> None:
+        """Remove the files."""
+        for path in (self._list, self._opened, self._norms):
+            path.unlink(missing_ok=True)
+        self.build, self.indexed = b"", np.empty(0, dtype=np.int64)
+
+    def places_of(self, rows: Rows) -> Rows:
+        """Return the places of the store's rows.
+
+        Raises:
+            ParameterError: one is not indexed.
+        """
+        order = np.argsort(self.indexed, kind="stable")
+        found = np.searchsorted(self.indexed[order], rows)
+        places = order[np.minimum(found, max(len(order) - 1, 0))] if len(order) else found
+        if not len(order) or np.any(self.indexed[places] != rows):
+            raise ParameterError("expected indexed rows, got others")
+        return np.asarray(places)
+
+    def next_places(self, count: int) -> Rows:
+        """Return the places of so many templates that are indexed next."""
+        start = len(self.indexed)
+        if start + count > MAX_ROWS:
+            raise ParameterError(f"expected at most {MAX_ROWS} places, got {start + count}")
+        return np.arange(start, start + count)
+
     def write(self, rows: Rows, opened: RingArray, norms: RingArray) -> None:
-        """Add rows: D (n, d) and norms (n,)."""
-        first = int(self.indexed[0]) if self.indexed.size else int(rows[0])
-        last = int(self.indexed[-1]) if self.indexed.size else first - 1
-        if rows[0] < first or max(int(rows[-1]), last) - first >= MAX_ROWS:
-            raise ParameterError(f"expected rows from {first}, at most {MAX_ROWS}, got {rows[0]} to {rows[-1]}")
-        for path, values in ((self._opened, opened), (self._norms, norms[:, None])):
-            self._write_rows(path, rows - first, values)
-        self._write_list(np.concatenate([self.indexed, rows]) if rows[0] > last else np.union1d(self.indexed, rows))
+        """Add templates at the next places: their rows in the store, D (n, d) and norms (n,)."""
+        start = len(self.indexed)
+        self._write_at(self._opened, start, opened)
+        self._write_at(self._norms, start, norms[:, None])
+        self._write_list(np.concatenate([self.indexed, rows]))
+
+    def forget(self, rows: Rows) -> None:
+        """Overwrite templates that are no longer in the store."""
+        if not len(rows):
+            return
+        places = self.places_of(rows)
+        for place in places.tolist():
+            self._write_at(self._opened, place, np.zeros((1, self.dimension), dtype=np.uint64))
+            self._write_at(self._norms, place, np.zeros((1, 1), dtype=np.uint64))
+        indexed = self.indexed.copy()
+        indexed[places] = 0
+        self._write_list(indexed)
 
     def read(self) -> TemplateIndex:
         """Return the index, mapped from the files.
@@ -70,55 +119,45 @@ class IndexFile:
         Raises:
             ParameterError: nothing is indexed.
         """
-        if not self.indexed.size:
+        count = len(self.indexed)
+        if not count:
             raise ParameterError("expected indexed templates, got none")
-        first, rows = int(self.indexed[0]), self.span
-        opened = np.memmap(self._opened, np.uint64, "r", shape=(rows, self.mask.dimension))
-        norms = np.memmap(self._norms, np.uint64, "r", shape=(rows,))
-        return TemplateIndex(self.mask, first, opened, norms)
+        opened = np.memmap(self._opened, np.uint64, "r", shape=(count, self.dimension))
+        norms = np.memmap(self._norms, np.uint64, "r", shape=(count,))
+        return TemplateIndex(self.mask, 0, opened, norms)
 
-    def _write_rows(self, path: Path, rows: Rows, values: RingArray) -> None:
-        """Write rows (n, any) to their places; the file grows, and holds zeros where nothing was written."""
+    def _write_at(self, path: Path, place: int, values: RingArray) -> None:
+        """Write rows (n, any) from a place on."""
         with open(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+b") as file:
-            start = 0
-            for first, end in _runs_of(rows).tolist():
-                file.seek(8 * values.shape[1] * first)
-                file.write(np.ascontiguousarray(values[start : start + end - first]).data.cast("B"))
-                start += end - first
+            file.seek(8 * values.shape[1] * place)
+            file.write(np.ascontiguousarray(values).data.cast("B"))
             file.flush()
             os.fsync(file.fileno())
 
-    def _read_list(self) -> Rows:
-        """Return the indexed rows; none if the files do not hold them."""
+    def _read_list(self) -> tuple[bytes, Rows]:
+        """Return the build and the rows; none if the files do not hold them."""
         try:
-            runs = np.load(self._list, allow_pickle=False)
-            sound = runs.dtype == np.int64 and runs.ndim == 2 and not np.any(np.diff(runs.reshape(-1), prepend=-1) < 1)
-            size = int(runs[-1, 1] - runs[0, 0]) if runs.size else 0
-            whole = self._opened.stat().st_size >= 8 * self.mask.dimension * size
-            if sound and whole and self._norms.stat().st_size >= 8 * size:
-                return _rows_of(runs)
-        except (OSError, ValueError, IndexError, EOFError):
+            with np.load(self._list, allow_pickle=False) as arrays:
+                build, rows = arrays["build"], arrays["rows"]
+            sound = build.dtype == np.uint8 and build.shape == (BUILD_BYTES,) and rows.dtype == np.int64
+            sound = sound and rows.ndim == 1 and not np.any(rows < 0)
+            whole = not len(rows) or self._opened.stat().st_size >= 8 * self.dimension * len(rows)
+            if sound and whole and (not len(rows) or self._norms.stat().st_size >= 8 * len(rows)):
+                return build.tobytes(), rows
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             pass
-        return np.empty(0, dtype=np.int64)
+        return b"", np.empty(0, dtype=np.int64)
 
     def _write_list(self, rows: Rows) -> None:
         temporary = self._list.with_suffix(".part")
         with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            np.save(file, _runs_of(rows))
+            np.savez(file, build=np.frombuffer(self.build, dtype=np.uint8), rows=rows)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._list)
+        folder = os.open(self._list.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         self.indexed = rows
-
-
-def _runs_of(rows: Rows) -> Rows:
-    """Return ascending rows as runs (k, 2): the first row of each, and the first one after it."""
-    gaps = np.flatnonzero(np.diff(rows) != 1) + 1
-    firsts, lasts = np.concatenate([[0], gaps]), np.concatenate([gaps, [len(rows)]]) - 1
-    return np.stack([rows[firsts], rows[lasts] + 1], axis=1) if rows.size else np.empty((0, 2), dtype=np.int64)
-
-
-def _rows_of(runs: Rows) -> Rows:
-    """Return the rows of runs."""
-    sizes = runs[:, 1] - runs[:, 0]
-    return np.asarray(np.arange(sizes.sum()) + np.repeat(runs[:, 0] - (np.cumsum(sizes) - sizes), sizes))

@@ -33,6 +33,7 @@ __all__ = ["GalleryKey", "create_key", "read_key"]
 
 SCOPE_BYTES = 16
 _SHARE, _MASK = b"hybridface gallery share 1\n", b"hybridface gallery mask 1\n"
+_CHECK = b"hybridface gallery check 1\n"
 _FIRST_COUNTER = bytes(16)
 _NUMBERS = 1 << 64
 
@@ -84,6 +85,17 @@ class GalleryKey:
         for share, entry in zip(shares, listed, strict=True):
             share[:] = self.share_of(scope, entry.identity, entry.photo, entry.generation, dimension)
         return shares
+
+    def check(self, scope: bytes, generation: int) -> str:
+        """Return 32 hexadecimal digits by which a server knows this key for the gallery's; nothing follows from them.
+
+        Args:
+            scope: of the gallery, 16 bytes.
+            generation: of the key.
+        """
+        if len(scope) != SCOPE_BYTES or not 0 <= generation < _NUMBERS:
+            raise ParameterError(f"expected a scope of {SCOPE_BYTES} bytes and a generation, got {len(scope)}")
+        return hmac.digest(self.secret, _CHECK + scope + generation.to_bytes(8, "little"), "sha256")[:16].hex()
 
     def mask_seed(self, scope: bytes) -> bytes:
         """Return 32 bytes for the masks of a gallery's rows, independent of all shares.

@@ -6,8 +6,8 @@ about an identity only so often: a bucket holds `capacity` queries, and fills at
 everyone at once, and has one bucket for each client, under EVERYONE.
 
 The defaults let a person retry at a door, and make an attack slow: about one identity 20 queries at once and 4 an hour
-(116 on the first day, 1,000 take ten days), and 20 identifications at once and 20 an hour. They are a choice, not a
-bound from a proof; a gallery of high value wants less, and an eye on the log.
+(116 on the first day, 1,000 take ten days), and as many identifications, each of which may name several people. They
+are a choice, not a bound from a proof; a gallery of high value wants less, and an eye on the log.
 
 Buckets and the log are in the store's file: they survive a restart, and hold between all processes that use it. Time is
 the system's clock, or the latest time that was seen: if the clock is set back, all buckets wait until it has caught up.
@@ -65,7 +65,7 @@ class Rate:
 VERIFY = Rate(20, 4)
 """Of a client about one identity, by default."""
 
-IDENTIFY = Rate(20, 20)
+IDENTIFY = Rate(20, 4)
 """Of a client about the whole gallery, by default."""
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from parties.gallery.index_file import IndexFile
 from parties.gallery.layout import Layout
+from parties.gallery.records import Entry
 from parties.pool import Kind as Run
 from protocols.comparison import interval_requests
 from protocols.correlations import Request, SquarePair
@@ -47,6 +48,7 @@ __all__ = [
     "list_find_requests",
     "nearest",
     "nearest_in_list",
+    "new_rows",
     "private_distances",
     "selection_requests",
 ]
@@ -75,21 +77,32 @@ def decide(party: MpcParty, probe: RingArray, templates: RingArray, threshold: f
 
 
 def extend_index(party: MpcParty, index: IndexFile, templates: RingArray, rows: Sequence[int]) -> None:
-    """Index templates (n, d) of some rows, ascending, and write them to this party's files."""
-    places = np.array(rows, dtype=np.int64)
+    """Index templates (n, d) of some rows of the store, and write them to this party's files."""
+    places = index.next_places(len(rows))
     party.correlations.prepare(index_requests(places, templates.shape[1]))
-    index.write(places, *index_templates(party, index.mask, templates, places))
+    index.write(np.array(rows, dtype=np.int64), *index_templates(party, index.mask, templates, places))
+
+
+def new_rows(entries: Sequence[Entry], index: IndexFile) -> list[list[int]]:
+    """Forget what is not enrolled any more; return the rows that are not indexed yet, some at a time.
+
+    The same on both sides.
+    """
+    listed = np.array([entry.row for entry in entries], dtype=np.int64)
+    index.forget(np.setdiff1d(index.indexed, np.append(listed, 0)))
+    rows = np.setdiff1d(listed, index.indexed).tolist()
+    return [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
 
 
 def find_requests(layout: Layout, index: IndexFile) -> list[Request]:
     """Return the correlations that `private_distances` uses up."""
-    products = distance_requests(int(index.indexed[0]), index.span, index.mask.dimension)
+    products = distance_requests(0, len(index.indexed), index.dimension)
     return [*products, *group_requests(layout.sizes)]
 
 
 def private_distances(party: MpcParty, index: IndexFile, layout: Layout, probe: RingArray) -> RingArray:
     """Return shares of the squared distance of a probe (d,) to each identity's nearest template, 32 fractional bits."""
-    found = distances(party, index.read(), probe)[layout.rows - index.indexed[0]]
+    found = distances(party, index.read(), probe)[index.places_of(layout.rows)]
     return smallest_of_groups(party, found, layout.sizes)
 
 

@@ -45,23 +45,26 @@ class QueryServerSession(ServerSession):
             raise ParameterError(f"expected a gallery of kind {kind.value}, got {store.kind.value}")
         super().__init__(*others, **options)
         self._store, self._limits, self._client_name = store, limits, client_name
+        self._accepted = False
         self.last_identities: tuple[str | None, ...] = ()
         """Whom the last identification has found, if it was revealed to the server; else Nones."""
 
     def _answer(self, work: Callable[[], None]) -> None:
-        """Do it, or refuse it if it must not be done; a refusal comes before the first message of the work."""
+        """Do it, or refuse it if it must not be done. What fails after it was accepted ends the session."""
+        self._accepted = False
         try:
             work()
-        except QueryLimitError as error:
-            self._refuse(str(error), error.retry_after_seconds)
-        except (StoreError, ParameterError) as error:
-            self._refuse(str(error), None)
+        except (QueryLimitError, StoreError, ParameterError) as error:
+            if self._accepted:
+                raise
+            self._refuse(str(error), error.retry_after_seconds if isinstance(error, QueryLimitError) else None)
         self._report()
 
     def _refuse(self, reason: str, retry_after: float | None) -> None:
         self._channel.send_document("answer", {"refused": reason, "retry after": retry_after})
 
     def _accept(self, **fields: Any) -> None:
+        self._accepted = True
         self._channel.send_document("answer", {"refused": None, **fields})
 
     def _admit(self, operation: str, identity: str | None) -> None:

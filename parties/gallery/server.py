@@ -14,7 +14,8 @@ import numpy as np
 
 from parties.cost import OFFLINE
 from parties.gallery.errors import StoreError
-from parties.gallery.index_file import IndexFile
+from parties.gallery.index_file import BUILD_BYTES, IndexFile
+from parties.gallery.key_check import KeyCheck
 from parties.gallery.layout import Layout, layout_of
 from parties.gallery.limits import EVERYONE, QueryLimits
 from parties.gallery.queries import (
@@ -26,6 +27,7 @@ from parties.gallery.queries import (
     extend_index,
     find_requests,
     nearest,
+    new_rows,
     private_distances,
     selection_requests,
 )
@@ -33,7 +35,6 @@ from parties.gallery.query_server import QueryServerSession
 from parties.gallery.records import Entry, Kind
 from parties.gallery.store import GalleryStore
 from parties.gallery.wire import send_entries
-from protocols.correlations import FixedMask
 from protocols.errors import ProtocolError
 from protocols.randomness import KEY_BYTES
 
@@ -64,9 +65,11 @@ class GalleryServerSession(QueryServerSession):
         self._index_folder = index_folder
         self._index: IndexFile | None = None
         self._layout: Layout | None = None
-        self._channel.send_document(
-            "gallery", {"kind": store.kind.value, "scope": store.scope.hex(), "lineage": store.lineage.hex()}
-        )
+        self._told, self._change = b"", 0
+        document = {"kind": store.kind.value, "scope": store.scope.hex(), "lineage": store.lineage.hex()}
+        self._channel.send_document("gallery", {**document, "generation": store.generation})
+        self._checks = KeyCheck(store)
+        self._checks.compare(self._channel.receive_document("key").get("check"))
 
     def _obey(self, command: dict[str, Any]) -> None:
         match command:
@@ -82,17 +85,22 @@ class GalleryServerSession(QueryServerSession):
                 self._answer(self._send_list)
             case {"operation": "gallery-remove", "identities": [*identities]}:
                 self._answer(lambda: self._remove(identities))
-            case {"operation": "gallery-rotate"}:
-                self._answer(self._rotate)
+            case {"operation": "gallery-rotate", "check": str(check)}:
+                self._answer(lambda: self._rotate(check))
             case _:
                 super()._obey(command)
 
     def _enroll_in_gallery(self, identity: str) -> None:
         entry = self._store.reserve(identity)
         self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
-        share = self._extract(PROBE)
-        correction = self._channel.receive("gallery/share", np.uint64, share.shape)
-        self._store.commit(entry, (share + correction)[0])
+        try:
+            share = self._extract(PROBE)
+            correction = self._channel.receive("gallery/share", np.uint64, share.shape)
+            self._store.commit(entry, (share + correction)[0])
+        except BaseException:
+            self._store.cancel(entry)
+            raise
+        self._checks.keep()
         self._channel.send_document("stored", {})
 
     def _verify_identity(self, identity: str) -> None:
@@ -114,16 +122,17 @@ class GalleryServerSession(QueryServerSession):
         entries = [entry for entry, _ in self._store.entries()]
         if not entries:
             raise StoreError("expected enrolled identities, found none")
+        self._change = self._store.changes_since(0).number
         if self._index is None:
-            mask = FixedMask((self._mask_seed(),), self._store.dimension)
-            self._index = IndexFile(self._index_folder, self._store.lineage, mask)
-            self._accept(first=True)
-            self._source.tell_mask(mask)
-        else:
-            self._accept(first=False)
-        if self._index.digest != digest:
-            self._index.clear()
-        self._channel.send_document("indexed", {"digest": self._index.digest})
+            self._index = IndexFile(self._index_folder, self._store.lineage, self._mask_seed(), self._store.dimension)
+        self._accept()
+        build = secrets.token_bytes(BUILD_BYTES) if self._index.digest != digest or not self._index.build else None
+        if build:
+            self._index.clear(build)
+        self._channel.send_document("indexed", {"build": build.hex() if build else None})
+        if self._told != self._index.build:
+            self._source.tell_mask(self._index.mask)
+            self._told = self._index.build
         send_entries(self._channel, entries)
         self._layout = layout_of(entries)
         for rows in new_rows(entries, self._index):
@@ -134,6 +143,8 @@ class GalleryServerSession(QueryServerSession):
         layout, index = self._layout, self._index
         if layout is None or index is None:
             raise StoreError("expected the index first")
+        if self._store.changes_since(0).number != self._change:
+            raise StoreError("expected the gallery as it was indexed, but it has changed: index it again")
         if top > len(layout.sizes):
             raise StoreError(f"expected to ask for at most {len(layout.sizes)} identities, got {top}")
         self._admit("identify", EVERYONE)
@@ -145,6 +156,8 @@ class GalleryServerSession(QueryServerSession):
             found = private_distances(party, index, layout, probe[0])
         with self._party("nearest and threshold") as party:
             indices = nearest(party, found, self.terms.threshold, top, self.terms.reveal)
+        if any(i is not None and i >= len(layout.identities) for i in indices):
+            raise ProtocolError("expected an index of the gallery, got a larger one")
         self.last_identities = tuple(None if i is None else layout.identities[i] for i in indices)
 
     def _send_list(self) -> None:
@@ -152,16 +165,17 @@ class GalleryServerSession(QueryServerSession):
         send_entries(self._channel, [entry for entry, _ in self._store.entries()])
 
     def _remove(self, identities: Sequence[Any]) -> None:
-        count = self._store.remove_many([str(identity) for identity in identities])
         self._layout = None
-        self._accept(removed=count)
+        self._accept(removed=self._store.remove_many([str(identity) for identity in identities]))
 
-    def _rotate(self) -> None:
+    def _rotate(self, check: str) -> None:
         """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones."""
         entries = [entry for entry, _ in self._store.entries()]
         self._accept(generation=self._store.generation)
         send_entries(self._channel, entries)
         generation = self._store.replace_shares(self._rotated(entries))
+        self._checks.replace(check)
+        self._forget_index()
         self._channel.send_document("rotated", {"generation": generation})
 
     def _rotated(self, entries: Sequence[Entry]) -> Any:
@@ -171,23 +185,20 @@ class GalleryServerSession(QueryServerSession):
             change = self._channel.receive("gallery/rotation", np.uint64, (len(part), self._store.dimension))
             yield from zip(rows, self._store.shares(rows) + change, strict=True)
 
+    def _forget_index(self) -> None:
+        """Remove the index and its seed: what was opened under the old key opens nothing any more."""
+        if self._index:
+            self._index.delete()
+        self._index = self._layout = None
+        self._mask_path().unlink(missing_ok=True)
+
+    def _mask_path(self) -> Path:
+        return self._index_folder / f"{self._store.lineage.hex()}.mask"
+
     def _mask_seed(self) -> bytes:
         """Return the server's seed of the fixed mask: drawn once, kept beside the index."""
-        path = self._index_folder / f"{self._store.lineage.hex()}.mask"
         self._index_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return read_or_draw(path)
-
-
-def new_rows(entries: Sequence[Entry], index: IndexFile) -> list[list[int]]:
-    """Return the rows that are not indexed yet, ascending, some at a time; the same on both sides.
-
-    A row below the first that is indexed (its photo was long on its way) makes both begin again.
-    """
-    listed = np.array([entry.row for entry in entries], dtype=np.int64)
-    if index.indexed.size and listed.min() < index.indexed[0]:
-        index.clear()
-    rows = np.setdiff1d(listed, index.indexed).tolist()
-    return [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
+        return read_or_draw(self._mask_path())
 
 
 def read_or_draw(path: Path) -> bytes:
