@@ -65,12 +65,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Is this the same face? Asked between two organisations that do not show each other their data.",
 )
-app.add_typer(bench, name="bench")
-app.add_typer(evaluation, name="eval")
-app.command("calibrate")(calibrate_machine)
-app.command("plan")(plan)
-app.command("train")(train)
-register(app)
 
 
 @app.command()
@@ -202,6 +196,14 @@ def party(
         limits,
     )
     raise typer.Exit(run_party(role, options))
+
+
+register(app)
+app.add_typer(bench, name="bench")
+app.add_typer(evaluation, name="eval")
+app.command("calibrate")(calibrate_machine)
+app.command("plan")(plan)
+app.command("train")(train)
 
 
 def main() -> None:
