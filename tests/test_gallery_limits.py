@@ -77,7 +77,7 @@ def test_limits_are_on_by_default(begin: Callable[..., QueryLimits], clock: Cloc
     assert allowed(limit, "c", EVERYONE, 30) == IDENTIFY.capacity == 20
     clock.now += 3600
     assert allowed(limit, "c", "alice", 30) == VERIFY.per_hour == 4
-    assert allowed(limit, "c", EVERYONE, 30) == IDENTIFY.per_hour == 20
+    assert allowed(limit, "c", EVERYONE, 30) == IDENTIFY.per_hour == 4
     clock.now += 365 * 24 * 3600
     assert allowed(limit, "c", "alice", 30) == 20
     off = begin(verify=None, identify=None)
