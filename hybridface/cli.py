@@ -172,28 +172,27 @@ def party(
     def load() -> Model:
         return load_model(model or mode.default_model, weights=role in (Role.SERVER, Role.WORKER), path=weights)
 
-    profile = network_named(network)
     options = PartyOptions(
-        load,
-        tuple(photos or ()),
-        aligned,
-        enrolled,
-        repeat,
-        reveal,
-        events,
-        timeout,
-        profile,
-        batch,
-        pool,
-        pause,
-        cache_path(cache),
-        mode,
-        max_answers,
-        tasks,
-        key,
-        gallery,
-        client_name,
-        limits,
+        model=load,
+        photos=tuple(photos or ()),
+        aligned=aligned,
+        enrolled=enrolled,
+        repeat=repeat,
+        reveal=reveal,
+        events=events,
+        timeout=timeout,
+        network=network_named(network),
+        batch=batch,
+        pool=pool,
+        pause=pause,
+        cache=cache_path(cache),
+        mode=mode,
+        max_answers=max_answers,
+        tasks=tasks,
+        key=key,
+        gallery=gallery,
+        client_name=client_name,
+        limits=limits,
     )
     raise typer.Exit(run_party(role, options))
 
