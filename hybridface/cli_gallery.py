@@ -179,6 +179,8 @@ def rotate_key(
     quiet: QuietOption = False,
 ) -> None:
     """Put the gallery under a new key, without enrolling anybody again; then the old key opens nothing any more."""
+    _store(gallery, model).close()
+    read_key(_key_path(key))  # both before a file is made that would lie in the way of the next try
     create_key(new_key)
     task = Task(Verb.ROTATE, key=str(new_key))
     answers = _run([task], gallery, key, model, False, cache, timeout, as_json, quiet)

@@ -112,6 +112,8 @@ class GalleryClientSession(QueryClientSession):
                 self._told = index.build
             entries = receive_entries(self._channel)
             by_row = {entry.row: entry for entry in entries}
+            if not entries or len(by_row) != len(entries):
+                raise ProtocolError("expected entries with a row each, got none or one row twice")
             for rows in new_rows(entries, index):
                 own = self._key.shares_of(self._scope, [by_row[row] for row in rows], self._dimension)
                 with self._recorder.recording(OFFLINE, "index"), self._party() as party:

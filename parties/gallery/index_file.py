@@ -106,9 +106,10 @@ class IndexFile:
         if not len(rows):
             return
         places = self.places_of(rows)
-        for place in places.tolist():
-            self._write_at(self._opened, place, np.zeros((1, self.dimension), dtype=np.uint64))
-            self._write_at(self._norms, place, np.zeros((1, 1), dtype=np.uint64))
+        for path, width in ((self._opened, self.dimension), (self._norms, 1)):
+            mapped = np.memmap(path, np.uint64, "r+", shape=(len(self.indexed), width))
+            mapped[places] = 0
+            mapped.flush()
         indexed = self.indexed.copy()
         indexed[places] = 0
         self._write_list(indexed)
