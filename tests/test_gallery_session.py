@@ -132,6 +132,8 @@ def test_a_new_key(tmp_path: Path, images: Any) -> None:
         client.enroll_identity("Ann", images[0, 0][None])
         assert client.identify(images[0, 0][None]).identity == "Ann"
         assert client.rotate_key(new) == 2
+        for side in ("server", "client"):
+            assert not [path for path in tmp_path.glob(f"{side}/*") if path.stat().st_size], "the old key's index"
         assert client.verify_identity("Ann", images[0, 0][None]).match is True
         client.enroll_identity("Bob", images[1, 0][None])
         client.update_index()

@@ -174,8 +174,7 @@ class GalleryClientSession(QueryClientSession):
         returns: a crash leaves the gallery under one of the two (`generation` says which).
         """
         with self._turns.request():
-            if self._index:
-                self._index.delete()
+            IndexFile(self._index_folder, self._lineage, self._key.mask_seed(self._scope), self._dimension).delete()
             check = key.check(self._scope, self._generation + 1)
             generation = _number(self._ask({"operation": "gallery-rotate", "check": check}).get("generation"))
             if generation != self._generation:

@@ -6,6 +6,7 @@ client recomputes its share from the key, the server reads its own. Identificati
 """
 
 import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class GalleryServerSession(QueryServerSession):
         store: of the gallery.
         limits: on the client's queries; None for none.
         client_name: whom the limits count, as the caller has authenticated them.
-        index_folder: where the index is kept.
+        index_folder: where the index is kept, and nothing else: a change of key removes it.
         others: as for `ServerSession`.
     """
 
@@ -187,10 +188,8 @@ class GalleryServerSession(QueryServerSession):
 
     def _forget_index(self) -> None:
         """Remove the index and its seed: what was opened under the old key opens nothing any more."""
-        if self._index:
-            self._index.delete()
         self._index = self._layout = None
-        self._mask_path().unlink(missing_ok=True)
+        shutil.rmtree(self._index_folder, ignore_errors=True)
 
     def _mask_path(self) -> Path:
         return self._index_folder / f"{self._store.lineage.hex()}.mask"
