@@ -33,6 +33,7 @@ from hybridface.options import (
     LimitsOption,
     ModelOption,
     QuietOption,
+    ShardsOption,
     TimeoutOption,
     cache_options,
     show,
@@ -113,6 +114,7 @@ def identify(
     cache: CacheOption = "",
     timeout: TimeoutOption = 300.0,
     limits: LimitsOption = True,
+    shards: ShardsOption = 1,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -122,7 +124,7 @@ def identify(
     """
     _check_photos([photo])
     task = Task(Verb.IDENTIFY, None, str(photo), top)
-    answers = _run([task], gallery, key, model, aligned, cache, timeout, as_json, quiet, limits=limits)
+    answers = _run([task], gallery, key, model, aligned, cache, timeout, as_json, quiet, limits=limits, shards=shards)
     found = [name for name in answers[-1].get("identities", []) if name is not None]
     _say(answers, as_json, "\n".join(map(_shown, found)) or "unknown")
     raise typer.Exit(EXIT_SAME if found else EXIT_DIFFERENT)
@@ -280,6 +282,7 @@ def _run(
     quiet: bool,
     new: bool = False,
     limits: bool = True,
+    shards: int = 1,
 ) -> list[dict[str, Any]]:
     """Have the ranks do the tasks; return the answers."""
     _store(gallery, model, new).close()  # refuses another model's gallery before anything starts
@@ -314,6 +317,7 @@ def _run(
             [*cache_options(cache), *([] if limits else ["--no-limits"])],
             timeout,
             on_event,
+            shards,
         )
     return outcome.answers
 

@@ -22,18 +22,21 @@ from parties.gallery.key import read_key
 from parties.gallery.limits import IDENTIFY, VERIFY, QueryLimits
 from parties.gallery.records import Kind
 from parties.gallery.server import GalleryServerSession
+from parties.gallery.shard_rank import ShardRank
 from parties.gallery.store import GalleryStore
 from parties.roles import Role
 from parties.terms import Terms
 from protocols.channel import Channel
+from protocols.correlations import Dealer
 from protocols.errors import ParameterError
+from protocols.mpc import CLIENT, SERVER
 
-__all__ = ["run_client", "run_server"]
+__all__ = ["run_client", "run_server", "run_shard"]
 
 Answer = dict[str, Any]
 
 
-def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Events) -> int:
+def run_client(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
     """Do the tasks in order, and say what came of each; return the exit status of the last."""
     if options.tasks is None or options.key is None:
         raise ParameterError("expected tasks and a key file for a gallery")
@@ -43,7 +46,7 @@ def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Eve
     folder = index_folder(options.key)
     status = EXIT_SAME
     with GalleryClientSession(
-        *peers, terms, events.on_progress, key=read_key(options.key), index_folder=folder
+        *peers, terms, events.on_progress, key=read_key(options.key), index_folder=folder, shards=shards
     ) as session:
         for task in read_tasks(options.tasks):
             answer = _do(session, task, model, options.aligned)
@@ -52,7 +55,7 @@ def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Eve
     return status
 
 
-def run_server(channels: dict[Role, Channel], options: PartyOptions, events: Events) -> int:
+def run_server(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
     """Serve one client's session about the gallery."""
     model = options.model()
     if model.weights is None or options.gallery is None:
@@ -75,8 +78,26 @@ def run_server(channels: dict[Role, Channel], options: PartyOptions, events: Eve
             limits=limits,
             client_name=options.client_name,
             index_folder=index_folder(path),
+            shards=shards,
         )
         session.serve()
+    return EXIT_SAME
+
+
+def run_shard(role: Role, channels: dict[Role, Channel], options: PartyOptions) -> int:
+    """Search one shard of the gallery for its party, or deal to those who do."""
+    if role is Role.DEALER_SHARD:
+        Dealer(channels[Role.CLIENT_SHARD], channels[Role.SERVER_SHARD]).serve()
+        return EXIT_SAME
+    file, peer = {
+        Role.CLIENT_SHARD: (options.key, Role.SERVER_SHARD),
+        Role.SERVER_SHARD: (options.gallery, Role.CLIENT_SHARD),
+    }[role]
+    if file is None:
+        raise ParameterError("expected the key's or the gallery's file, beside which the index is kept")
+    rank = CLIENT if role is Role.CLIENT_SHARD else SERVER
+    ranks = channels[role.party], channels[peer], channels[Role.DEALER_SHARD]
+    ShardRank(rank, *ranks, index_folder(file)).serve()
     return EXIT_SAME
 
 
