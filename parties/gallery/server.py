@@ -173,8 +173,10 @@ class GalleryServerSession(QueryServerSession):
         send_entries(self._channel, [entry for entry, _ in self._store.entries()])
 
     def _remove(self, identities: Sequence[Any]) -> None:
-        self._indexed = False
-        self._accept(removed=self._store.remove_many([str(identity) for identity in identities]))
+        removed = self._store.remove_many([str(identity) for identity in identities])
+        if removed:
+            self._forget_index()  # what was opened of them goes too
+        self._accept(removed=removed)
 
     def _rotate(self, check: str) -> None:
         """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones."""
