@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hybridface.errors import ImageError, ModelError
+from hybridface.hybrid_terms import hybrid_terms
 from hybridface.local_parties import LocalParties
 from hybridface.models import Model
 from hybridface.photo_input import Photo, load_images
@@ -22,7 +23,6 @@ from parties.gallery.server import GalleryServerSession
 from parties.gallery.store import GalleryStore
 from parties.local import PartyThread, local_channels
 from parties.progress import OnProgress
-from parties.terms import Terms
 from protocols.correlations import Dealer
 
 __all__ = ["Gallery", "index_folder"]
@@ -70,7 +70,7 @@ class Gallery(LocalParties[GalleryClientSession]):
     def __enter__(self) -> "Gallery":
         secret = read_key(self._key) if self._key.exists() else create_key(self._key)
         self._store().close()  # tells here, and not in a thread, what is wrong with the file
-        terms = Terms(self.model.graph, self.model.threshold)
+        terms = hybrid_terms(self.model)
         to_server, to_client = local_channels("client", "server", self._timeout)
         client_dealer, dealer_client = local_channels("client", "dealer", self._timeout)
         server_dealer, dealer_server = local_channels("server", "dealer", self._timeout)

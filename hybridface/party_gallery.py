@@ -13,6 +13,7 @@ from hybridface.events import Events
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.gallery import index_folder
 from hybridface.gallery_tasks import Task, Verb, read_tasks
+from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import Model
 from hybridface.party_options import PartyOptions
 from hybridface.photo_input import load_images
@@ -25,7 +26,6 @@ from parties.gallery.server import GalleryServerSession
 from parties.gallery.shard_rank import ShardRank
 from parties.gallery.store import GalleryStore
 from parties.roles import Role
-from parties.terms import Terms
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
@@ -41,7 +41,7 @@ def run_client(channels: dict[Role, Channel], shards: list[Channel], options: Pa
     if options.tasks is None or options.key is None:
         raise ParameterError("expected tasks and a key file for a gallery")
     model = options.model()
-    terms = Terms(model.graph, model.threshold, options.reveal)
+    terms = hybrid_terms(model, options.reveal)
     peers = channels[Role.SERVER], channels[Role.DEALER]
     folder = index_folder(options.key)
     status = EXIT_SAME
@@ -60,7 +60,7 @@ def run_server(channels: dict[Role, Channel], shards: list[Channel], options: Pa
     model = options.model()
     if model.weights is None or options.gallery is None:
         raise ParameterError("expected a model with weights and a gallery's file")
-    terms = Terms(model.graph, model.threshold, options.reveal)
+    terms = hybrid_terms(model, options.reveal)
     path, (dimension,) = options.gallery, model.graph.output_shape
     rates = (VERIFY, IDENTIFY) if options.limits else (None, None)
     with (
