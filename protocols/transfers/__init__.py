@@ -1,0 +1,1 @@
+"""Oblivious transfer between two semi-honest parties, without a dealer."""
