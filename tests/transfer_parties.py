@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from parties.local import PartyThread, local_channels
 from protocols.channel import Channel, tag_of
 from protocols.errors import PeerLostError
+from protocols.transfers.ferret import SilentParameters
+
+SMALL = SilentParameters(trees=60, log_secret=9, depth=6)
+"""Insecure and fast: 46 trees of 64 leaves given out in a round."""
 
 _FirstResult = TypeVar("_FirstResult")
 _SecondResult = TypeVar("_SecondResult")
