@@ -9,7 +9,7 @@ each side sees, and why it leaks nothing, is said in these modules; beyond their
 
 | kind | transfer | start |
 |---|---|---|
-| "silent" | less than a bit | base transfers, then 2.3 MB |
+| "silent" | less than a bit | base transfers, and k + t d of "iknp" (`ferret`): 2.3 MB for B11 |
 | "iknp" | 16 bytes | base transfers |
 
 Both sides make the same calls, with the same counts, in the same order; labels carry a count, so that a mismatch ends
