@@ -12,9 +12,10 @@ each side sees, and why it leaks nothing, is said in these modules; beyond their
 | "silent" | less than a bit | base transfers, and k + t d of "iknp" (`ferret`): 2.3 MB for B11 |
 | "iknp" | 16 bytes | base transfers |
 
-Both sides make the same calls, with the same counts, in the same order; labels carry a count, so that a mismatch ends
-both sides. Between two parties there may be any number of instances, in both directions, over one channel, each under
-a label of its own: what a party draws as sender the other draws as receiver at the same place.
+Both sides make the same calls, with the same counts, in the same order. Messages are numbered, so that a mismatch ends
+both sides once it changes what is sent; counts that differ within one batch of "silent" are not noticed, and then pads
+have nothing to do with each other. Between two parties there may be any number of instances, in both directions, over
+one channel, each under a label of its own: what a party draws as sender the other draws as receiver at the same place.
 
 Semi-honest: a peer that sends wrong corrections makes pads wrong, which is not noticed. Failure otherwise: none; pads
 that should differ are the same with probability 2^-128, or 2^-64 if only one word is drawn. Assumptions: computational
