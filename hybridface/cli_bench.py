@@ -33,6 +33,7 @@ from hybridface.options import (
 )
 from hybridface.photos import photo_path
 from hybridface.run import ProgressBars, run_parties
+from parties.correlations import Correlations
 from protocols.errors import ParameterError
 from protocols.network_profile import network_named
 
@@ -202,3 +203,29 @@ def bench_peers(
     if output is not None:
         output.write_text(json.dumps(document, indent=2) + "\n")
     show(document, peers.comparison_table, as_json, columns=150)
+
+
+@bench.command("correlations")
+def bench_correlations_command(
+    kinds: Annotated[
+        list[Correlations] | None,
+        typer.Option("--kind", help="Who makes them; may be given several times.", show_default="all"),
+    ] = None,
+    transfers: Annotated[int, typer.Option("--transfers", min=1, help="Random transfers in a run.")] = 4_000_000,
+    comparisons: Annotated[int, typer.Option("--comparisons", min=64, help="Comparisons in a run.")] = 200_000,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each, after one that does not count.")] = 5,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Random transfers, and what a comparison uses up: time and bytes, without a dealer (two ways) and with one."""
+    from hybridface.correlation_bench import bench_correlations, correlations_table
+
+    chosen = kinds or list(Correlations)
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
+        task = progress.add_task("starting", total=len(chosen))
+
+        def on_kind(kind: Correlations) -> None:
+            progress.update(task, description=kind.value, completed=chosen.index(kind))
+
+        document = bench_correlations(chosen, transfers, comparisons, runs, on_kind)
+    show(document, correlations_table, as_json)

@@ -1,14 +1,64 @@
 """What sessions with all parties in this process have in common: the parties' threads, and the client's session."""
 
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from hybridface.errors import ModelError
-from parties.local import PartyThread
+from parties.correlations import Correlations
+from parties.local import PartyThread, local_channels
+from protocols.channel import Channel
+from protocols.correlations import Dealer
+from protocols.errors import ParameterError
+from protocols.network_profile import NONE, NetworkProfile
 
-__all__ = ["LocalParties"]
+__all__ = ["LocalLinks", "LocalParties", "correlations_named"]
 
 Client = TypeVar("Client")
+
+
+@dataclass(frozen=True)
+class LocalLinks:
+    """The ends of the channels between parties in this process.
+
+    Args:
+        to_server, to_client: the client's end and the server's.
+        of_client, of_server: their channels to a dealer; None without one.
+        others: the dealer's thread, if there is one.
+    """
+
+    to_server: Channel
+    to_client: Channel
+    of_client: Channel | None
+    of_server: Channel | None
+    others: tuple[PartyThread, ...]
+
+    @classmethod
+    def make(cls, correlations: Correlations, timeout: float = 300.0, network: NetworkProfile = NONE) -> "LocalLinks":
+        """Return channels between client and server, and to a dealer if one is needed."""
+        peers = local_channels("client", "server", timeout, network)
+        if not correlations.needs_dealer:
+            return cls(*peers, None, None, ())
+        of_client, dealer_client = local_channels("client", "dealer", timeout, network)
+        of_server, dealer_server = local_channels("server", "dealer", timeout, network)
+        ends = dealer_client, dealer_server
+        return cls(*peers, of_client, of_server, (PartyThread("dealer", Dealer(*ends).serve, ends),))
+
+    @property
+    def server_ends(self) -> tuple[Channel, ...]:
+        """The server's ends, for its thread to close."""
+        return (self.to_client,) if self.of_server is None else (self.to_client, self.of_server)
+
+
+def correlations_named(name: Correlations | str) -> Correlations:
+    """Return who makes the correlations, by name.
+
+    Raises:
+        ParameterError: there is no such way.
+    """
+    if name not in list(Correlations):
+        raise ParameterError(f"expected correlations from {', '.join(Correlations)}, got {name!r}")
+    return Correlations(name)
 
 
 class LocalParties(Generic[Client]):

@@ -1,7 +1,7 @@
-"""A session with client, server and dealer in this process: for notebooks, examples and tests.
+"""A session with all parties in this process: for notebooks, examples and tests.
 
-All three share this process's memory, so it protects nothing from anybody who can read it; between organisations, run
-the three as MPI ranks (`hybridface party`, see launch/).
+They share this process's memory, so it protects nothing from anybody who can read it; between organisations, run them
+as MPI ranks (`hybridface party`, see launch/).
 """
 
 import secrets
@@ -12,16 +12,16 @@ from typing import Any
 
 from hybridface.errors import ModelError
 from hybridface.hybrid_terms import hybrid_terms
-from hybridface.local_parties import LocalParties
+from hybridface.local_parties import LocalLinks, LocalParties, correlations_named
 from hybridface.models import Model
 from hybridface.modes import Mode
 from hybridface.photo_input import Photo, load_images
 from hybridface.pure_he import LocalPureHeSession
 from parties.client import ClientSession, MatchResult, Template
-from parties.local import PartyThread, local_channels
+from parties.correlations import Correlations
+from parties.local import PartyThread
 from parties.progress import OnProgress
 from parties.server import ServerSession
-from protocols.correlations import Dealer
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
 from protocols.network_profile import NONE, NetworkProfile, network_named
@@ -30,7 +30,7 @@ __all__ = ["LocalSession", "local_session"]
 
 
 class LocalSession(LocalParties[ClientSession]):
-    """Client, server and dealer in one process. Use as a context manager.
+    """Client and server, and a dealer if there is one, in one process. Use as a context manager.
 
     Args:
         model: with weights.
@@ -39,7 +39,8 @@ class LocalSession(LocalParties[ClientSession]):
         timeout: seconds that a party waits for another.
         pool: verifications of one photo that are kept prepared, in the background, between requests.
         cache: a folder where the server keeps encoded weights for the next session; None to encode them anew.
-        network: simulated between the three, a profile or the name of one; "none" for no slowing down.
+        network: simulated between them, a profile or the name of one; "none" for no slowing down.
+        correlations: who makes them: "ot" (client and server), "ot-iknp", or "dealer".
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class LocalSession(LocalParties[ClientSession]):
         network: NetworkProfile | str = NONE,
         pool: int = 0,
         cache: str | Path | None = None,
+        correlations: Correlations | str = Correlations.OT,
     ) -> None:
         super().__init__(timeout)
         if model.weights is None:
@@ -58,7 +60,7 @@ class LocalSession(LocalParties[ClientSession]):
         self.model = model
         if reveal not in list(Reveal):
             raise ParameterError(f"expected to reveal to {', '.join(Reveal)}, got {reveal!r}")
-        self._terms = hybrid_terms(model, Reveal(reveal))
+        self._terms = hybrid_terms(model, Reveal(reveal), correlations_named(correlations))
         self._on_progress = on_progress
         self._pool, self._cache = pool, None if cache is None else Path(cache).expanduser()
         self._network = network_named(network) if isinstance(network, str) else network
@@ -66,22 +68,16 @@ class LocalSession(LocalParties[ClientSession]):
         self._server_is_open = threading.Event()
 
     def __enter__(self) -> "LocalSession":
-        how = self._timeout, self._network
-        to_server, to_client = local_channels("client", "server", *how)
-        client_dealer, dealer_client = local_channels("client", "dealer", *how)
-        server_dealer, dealer_server = local_channels("server", "dealer", *how)
+        links = LocalLinks.make(self._terms.correlations, self._timeout, self._network)
         weights = self.model.weights or {}
 
         def serve() -> None:
-            self._server = ServerSession(to_client, server_dealer, self._terms, weights, cache=self._cache)
+            self._server = ServerSession(links.to_client, links.of_server, self._terms, weights, cache=self._cache)
             self._server_is_open.set()
             self._server.serve()
 
-        self._start(
-            PartyThread("server", serve, (to_client, server_dealer)),
-            PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server)),
-        )
-        self._client = ClientSession(to_server, client_dealer, self._terms, self._on_progress, self._pool)
+        self._start(PartyThread("server", serve, links.server_ends), *links.others)
+        self._client = ClientSession(links.to_server, links.of_client, self._terms, self._on_progress, self._pool)
         return self
 
     @property
@@ -126,7 +122,7 @@ def local_session(model: Model, mode: Mode | str = Mode.HYBRID, **options: Any) 
     """Return a session with all parties in this process.
 
     Args:
-        mode: "hybrid", with a dealer, or "pure-he", without, in which the client sees a score.
+        mode: "hybrid", which opens one bit, or "pure-he", in which the client sees a score.
         options: as for `LocalSession`, or for `LocalPureHeSession`.
     """
     if mode not in list(Mode):

@@ -12,13 +12,25 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.correlations import open_source
 from parties.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
-from parties.pool import MAX_POOL, BackgroundRefill, Kind, Pool, PoolStatus, Turns, layers_of_part
+from parties.kept_runs import KeptRunsClient, Prepared
+from parties.pool import (
+    MAX_POOL,
+    BackgroundRefill,
+    Kind,
+    Pool,
+    PoolStatus,
+    Turns,
+    layers_of_part,
+    requests_of_part,
+)
+from parties.prepared import PreparedStore
 from parties.progress import OnProgress, Progress
-from parties.terms import MAX_NAME, Terms, agree, plans_from_document
+from parties.terms import MAX_NAME, Terms, agree, plans_document, plans_from_document
 from protocols.channel import Channel, printable
 from protocols.ckks import CkksContext, ClientKeys
-from protocols.correlations import DealerClient, Request
+from protocols.correlations import Request
 from protocols.errors import ParameterError, ProtocolError, reason_for_peers
 from protocols.matching import matching_requests, reveal_matches, squared_distance
 from protocols.mpc import CLIENT, MpcParty
@@ -72,10 +84,11 @@ class ClientSession:
     """The client's side of a session.
 
     Args:
-        server, dealer: channels to them.
+        server, dealer: channels to them; no dealer if the terms need none.
         terms: what the client expects to agree on.
         on_progress: called as steps begin.
         pool: verifications of one image to keep prepared, in the background, between requests; 0 for none, at most 16.
+        prepared: where runs are kept that were prepared by earlier sessions.
 
     Raises:
         ProtocolError: the server has other terms. PeerLostError: a peer is gone.
@@ -87,10 +100,11 @@ class ClientSession:
     def __init__(
         self,
         server: Channel,
-        dealer: Channel,
+        dealer: Channel | None,
         terms: Terms,
         on_progress: OnProgress | None = None,
         pool: int = 0,
+        prepared: PreparedStore | None = None,
     ) -> None:
         if not 0 <= pool <= MAX_POOL:
             raise ParameterError(f"expected to keep at most {MAX_POOL} runs prepared, got {pool}")
@@ -106,10 +120,13 @@ class ClientSession:
             keys = ClientKeys(CkksContext(terms.parameters))
             server.send("public key", keys.public_key())
             plans = plans_from_document(server.receive_document("plans"), terms.graph, terms.parameters.degree)
-            self._source = DealerClient(dealer)
+            self._source = open_source(CLIENT, terms.correlations, server, dealer)
             self._keys, self._network = keys, NetworkClient(terms.graph, keys, plans, terms.widths)
             server.receive("ready", np.uint8, (1,))
         self._layer_names = list(plans)
+        described = terms.document(), plans_document(plans)
+        own = Prepared(self._network, self._source, self._requests, described)
+        self._kept_runs = KeptRunsClient(prepared, own, self._ask_about_kept) if prepared else None
         self._pool, self._turns = Pool(self._prepare_part), Turns()
         self._refill = BackgroundRefill(self._pool, self._turns, self._kept, pool) if pool else None
         if self._refill:
@@ -126,6 +143,23 @@ class ClientSession:
         with self._turns.request():
             self._check_refill()
             self._pool.prepare(kind)
+
+    def keep(self, images: int = 1, decisions: int = 1) -> CostReport:
+        """Prepare one run and keep it on disk, on both sides, for a later session.
+
+        Raises:
+            ParameterError: the session has no place to keep it. ProtocolError: the server has none.
+        """
+        kind = Kind(images, decisions)
+        if self._kept_runs is None:
+            raise ParameterError("expected a folder to keep prepared runs in, got none")
+        with self._turns.request():
+            self._check_refill()
+            if not self._pool.ready(kind):
+                self._pool.prepare(kind)
+            self._pool.take(kind)
+            self._kept_runs.keep(kind)
+            return self._finish()
 
     def pool_status(self, images: int = 1, decisions: int = 1) -> PoolStatus:
         """Return how much is prepared for runs of a kind (see `prepare`)."""
@@ -172,7 +206,7 @@ class ClientSession:
     def fail(self, error: BaseException) -> None:
         """Tell both peers that this side ends."""
         self._stop_refill()
-        for channel in (self._channel, self._dealer):
+        for channel in filter(None, (self._channel, self._dealer)):
             channel.send_error(reason_for_peers(error))
 
     def __enter__(self) -> Self:
@@ -200,15 +234,13 @@ class ClientSession:
             raise self._refill.error
 
     def _prepare_part(self, kind: Kind, part: int) -> None:
-        """Do one part of a preparation; the correlations come with the first."""
+        """Do one part of a preparation: some correlations, and some layers."""
         self._command({"operation": "prepare", "images": kind.images, "decisions": kind.decisions, "part": part})
         total = len(self._layer_names) + 1
-        if part == 0:
-            self._report(OFFLINE, "correlations", 0, total)
-            with self._recorder.recording(OFFLINE, "correlations"):
-                self._source.prepare(self._requests(kind))
-
-        last = 0
+        last = self._layer_names.index(layers[0]) if (layers := layers_of_part(self._layer_names, part)) else 0
+        self._report(OFFLINE, "correlations", last, total)
+        with self._recorder.recording(OFFLINE, "correlations"):
+            self._source.prepare(requests_of_part(self._requests(kind), part))
 
         def on_layer(name: str) -> None:
             nonlocal last
@@ -218,7 +250,7 @@ class ClientSession:
                 self._report(OFFLINE, name, index, total)
             last = max(index, last)
 
-        self._network.prepare(self._channel, kind.images, on_layer, layers_of_part(self._layer_names, part))
+        self._network.prepare(self._channel, kind.images, on_layer, layers)
         self._recorder.finish()
         self._running = False
 
@@ -229,9 +261,23 @@ class ClientSession:
         value = self._encoded(images)
         if self._refill and not self._pool.ready(kind):
             self._report(OFFLINE, "the pool is empty, preparing now", 0, 1)
+        self._adopt_kept(kind)
         ready = self._pool.take(kind)
         self._command(command)
         return self._run_network(value), ready
+
+    def _adopt_kept(self, kind: Kind) -> None:
+        """Take up a run that an earlier session prepared, if there is need and there is one."""
+        kept = self._kept_runs
+        while kept and not self._pool.ready(kind) and kept.knows(kind):
+            if kept.adopt(kind):
+                self._pool.adopt(kind)
+
+    def _ask_about_kept(self, command: dict[str, Any], answer: str) -> dict[str, Any]:
+        self._command(command)
+        document = self._channel.receive_document(answer)
+        self._running = False
+        return document
 
     def _encoded(self, images: NDArray[np.float64]) -> RingArray:
         """Return images (B, C, H, W) as fixed point.

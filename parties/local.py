@@ -4,11 +4,13 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
+from parties.correlations import Correlations, open_source
 from parties.shaping import shaped
 from protocols.channel import Channel
-from protocols.correlations import Dealer, DealerClient, DealerServer
+from protocols.correlations import Dealer
 from protocols.errors import PeerLostError, ProtocolError, reason_for_peers
 from protocols.mpc import CLIENT, SERVER, MpcParty
 from protocols.network_profile import NONE, NetworkProfile
@@ -109,34 +111,41 @@ class PartyThread(threading.Thread):
 
 
 def run_locally(
-    client: Callable[[MpcParty], _ClientResult], server: Callable[[MpcParty], _ServerResult], timeout: float = 60.0
+    client: Callable[[MpcParty], _ClientResult],
+    server: Callable[[MpcParty], _ServerResult],
+    timeout: float = 60.0,
+    correlations: Correlations = Correlations.DEALER,
 ) -> tuple[_ClientResult, _ServerResult]:
-    """Run both parties' sides of a protocol in this process, with a dealer, and return what each returned.
+    """Run both parties' sides of a protocol in this process, and return what each returned.
 
     Each side is called with its party, entered in a thread of its own. Raises the first error of a side.
+
+    Args:
+        timeout: seconds that a party waits for the other.
+        correlations: who makes them; a dealer has a thread too.
     """
-    ends = {
-        pair: local_channels(*pair, timeout)
-        for pair in (("client", "server"), ("client", "dealer"), ("server", "dealer"))
-    }
-    (to_server, to_client), (client_dealer, dealer_client), (server_dealer, dealer_server) = ends.values()
+    to_server, to_client = local_channels("client", "server", timeout)
     results: dict[int, object] = {}
 
-    def client_side() -> None:
-        source = DealerClient(client_dealer)
-        with MpcParty(CLIENT, to_server, source) as party:
-            results[CLIENT] = client(party)
+    def be(rank: int, peer: Channel, dealer: Channel | None, work: Callable[[MpcParty], object]) -> None:
+        source = open_source(rank, correlations, peer, dealer)
+        with MpcParty(rank, peer, source) as party:
+            results[rank] = work(party)
         source.end()
 
-    def server_side() -> None:
-        with MpcParty(SERVER, to_client, DealerServer(server_dealer)) as party:
-            results[SERVER] = server(party)
-
-    threads = [
-        PartyThread("client", client_side, (to_server, client_dealer)),
-        PartyThread("server", server_side, (to_client, server_dealer)),
-        PartyThread("dealer", lambda: Dealer(dealer_client, dealer_server).serve(), (dealer_client, dealer_server)),
-    ]
+    of_client: tuple[Channel, ...] = ()
+    of_server: tuple[Channel, ...] = ()
+    threads = []
+    if correlations.needs_dealer:
+        client_dealer, dealer_client = local_channels("client", "dealer", timeout)
+        server_dealer, dealer_server = local_channels("server", "dealer", timeout)
+        of_client, of_server = (client_dealer,), (server_dealer,)
+        threads.append(
+            PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server))
+        )
+    for rank, peer, dealers, work in ((CLIENT, to_server, of_client, client), (SERVER, to_client, of_server, server)):
+        side = partial(be, rank, peer, dealers[0] if dealers else None, work)
+        threads.append(PartyThread(("client", "server")[rank], side, (peer, *dealers)))
     for thread in threads:
         thread.start()
     for thread in threads:

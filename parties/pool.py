@@ -1,11 +1,12 @@
 """What is prepared ahead of time: a pool of runs, filled in parts, in the background if so wished.
 
-A preparation is the offline work of one run: correlations from the dealer, and every linear layer's masks. It is done
-in parts, each a command of its own to the server, so that a request that is prepared waits for a part at most. A
-part that was begun is finished or the session ends; a run takes its preparation out of the pool before it begins, so
-nothing is used twice, also not after an error.
+A preparation is the offline work of one run: correlations, and every linear layer's masks. It is done in parts, each a
+command of its own to the server, so that a request that is prepared waits for a part at most. A part that was begun is
+finished or the session ends; a run takes its preparation out of the pool before it begins, so nothing is used twice,
+also not after an error.
 """
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from types import TracebackType
 
 import numpy as np
 
+from protocols.correlations import Request
 from protocols.errors import ParameterError
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "PoolStatus",
     "Turns",
     "layers_of_part",
+    "requests_of_part",
 ]
 
 PARTS = 4
@@ -77,6 +80,14 @@ class PoolStatus:
     begun: int
 
 
+def requests_of_part(requests: Sequence[Request], part: int) -> list[Request]:
+    """Return the correlations that a part makes, the same on both sides: about as many words in each part."""
+    sizes = np.cumsum([sum(math.prod(field.shape) for field in request.derived) for request in requests])
+    bounds = np.searchsorted(sizes, sizes[-1] * np.arange(PARTS + 1) / PARTS) if len(sizes) else [0] * (PARTS + 1)
+    stop = len(requests) if part == PARTS - 1 else bounds[part + 1]
+    return list(requests[bounds[part] : stop])
+
+
 def layers_of_part(names: Sequence[str], part: int) -> list[str]:
     """Return the layers that a part prepares, the same on both sides."""
     return [names[index] for index in np.array_split(np.arange(len(names)), PARTS)[part]]
@@ -108,6 +119,10 @@ class Pool:
         """Return how many parts of the next preparation of a kind are done."""
         begun = self._running or self._begun
         return begun[1] if begun and begun[0] == kind else 0
+
+    def adopt(self, kind: Kind) -> None:
+        """Count a run that was prepared elsewhere."""
+        self._ready[kind] += 1
 
     def step(self, kind: Kind) -> None:
         """Do one part: of the preparation that was begun, whatever its kind, else of a new one of this kind.

@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from parties.correlations import open_source
 from parties.cost import OFFLINE, ONLINE, Recorder, server_report
-from parties.pool import MAX_PREPARED_IMAGES, PARTS, Kind, layers_of_part
+from parties.kept_runs import KeptRunsServer, Prepared
+from parties.pool import MAX_PREPARED_IMAGES, PARTS, Kind, layers_of_part, requests_of_part
+from parties.prepared import PreparedStore
 from parties.progress import OnProgress, Progress
 from parties.terms import MAX_NAME, Terms, agree, plans_document
-from parties.weight_cache import layer_polynomials
+from parties.weight_cache import layer_polynomials, weights_key
 from parties.worker import WorkerPool
 from protocols.channel import IDLE_SECONDS, Channel, printable
 from protocols.ckks import CkksContext, PublicKey
-from protocols.correlations import DealerServer
+from protocols.correlations import Request
 from protocols.errors import ParameterError, ProtocolError
 from protocols.graph import Weights
 from protocols.linear import MaskedProducts
@@ -38,13 +41,14 @@ class ServerSession:
     """The server's side of a session.
 
     Args:
-        client, dealer: channels to them.
+        client, dealer: channels to them; no dealer if the terms need none.
         terms: what the server expects to agree on.
         weights: the network's.
         on_progress: called as the layers' weights are encoded, at the start.
         cache: where encoded weights are kept between sessions; None to hold them in memory.
         workers: channels to the server's own workers, which then share the products.
         cost: chooses the layers' plans.
+        prepared: where runs are kept that were prepared by earlier sessions; None to keep none.
 
     Raises:
         ProtocolError: the client has other terms. PeerLostError: a peer is gone.
@@ -53,13 +57,14 @@ class ServerSession:
     def __init__(
         self,
         client: Channel,
-        dealer: Channel,
+        dealer: Channel | None,
         terms: Terms,
         weights: Weights,
         on_progress: OnProgress | None = None,
         cache: Path | None = None,
         workers: Sequence[Channel] = (),
         cost: CostModel | None = None,
+        prepared: PreparedStore | None = None,
     ) -> None:
         if len(terms.graph.output_shape) != 1:
             raise ParameterError(f"expected a network that ends in an embedding, got {terms.graph.output_shape}")
@@ -80,7 +85,7 @@ class ServerSession:
             self._public_key = public_key = PublicKey(context, key)
             plans = plan_network(terms.graph, context.degree, cost)
             client.send_document("plans", plans_document(plans))
-            self._source = DealerServer(dealer)
+            self._source = open_source(SERVER, terms.correlations, client, dealer)
             on_layer = _layer_progress(terms, on_progress)
             self._workers = WorkerPool(workers, terms, plans, public_key) if workers else None
             source = layer_polynomials(cache, context, plans, weights, on_layer)
@@ -91,6 +96,9 @@ class ServerSession:
             self._network = NetworkServer(terms.graph, weights, public_key, plans, multiply, widths=terms.widths)
             client.send("ready", np.ones(1, dtype=np.uint8))
         self._layer_names = list(plans)
+        described = terms.document(), plans_document(plans), weights_key(context, plans, weights)
+        own = Prepared(self._network, self._source, self._requests, described)
+        self._kept_runs = KeptRunsServer(prepared, own, client)
 
     def template_share(self, name: object) -> RingArray:
         """Return the server's share of an enrolled template, uint64 (1, d), uniform.
@@ -116,6 +124,9 @@ class ServerSession:
                 case {"operation": "prepare", "images": int(images), "decisions": int(decisions), "part": int(part)}:
                     self._prepare(_checked(images, decisions), part)
                     continue
+                case {"pairing": str(pairing), "images": int(images), "decisions": int(decisions)}:
+                    self._obey_about_kept(command, _checked(images, decisions), pairing)
+                    continue
                 case _:
                     self._obey(command)
             if on_done:
@@ -123,8 +134,26 @@ class ServerSession:
         if self._workers:
             self._workers.end()
 
+    def _obey_about_kept(self, command: dict[str, Any], kind: Kind, pairing: str) -> None:
+        """Do what a command about kept runs says."""
+        try:
+            match command:
+                case {"operation": "keep", "number": str(number)}:
+                    self._use_prepared(kind)
+                    self._kept_runs.keep(kind, pairing, number)
+                    self._report()
+                case {"operation": "kept runs", "numbers": [*numbers]}:
+                    self._kept_runs.compare(kind, pairing, numbers)
+                case {"operation": "adopt", "number": str(number), "usable": bool(usable)}:
+                    self._check_room(kind)
+                    self._prepared[kind] += self._kept_runs.adopt(kind, pairing, number, usable)
+                case _:
+                    raise ProtocolError(f"expected a command about kept runs, got {printable(command)}")
+        except ParameterError as error:
+            raise ProtocolError(str(error)) from error
+
     def _obey(self, command: dict[str, Any]) -> None:
-        """Do what a command says, but for "prepare" and "end"."""
+        """Do what a command says, but for "prepare", "end", and kept runs."""
         match command:
             case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= MAX_NAME:
                 self._enroll(name)
@@ -151,24 +180,35 @@ class ServerSession:
         expected = self._begun or (kind, 0)
         if (kind, part) != expected:
             raise ProtocolError(f"expected part {expected[1]} of {expected[0]}, got part {part} of {kind}")
-        held = sum(entry.images * count for entry, count in self._prepared.items())
-        if part == 0 and held + kind.images > MAX_PREPARED_IMAGES:
-            raise ProtocolError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, got a request for more")
         if part == 0:
+            self._check_room(kind)
             self._prepared[kind] += 1
-            with self._recorder.recording(OFFLINE, "correlations"):
-                matching = matching_requests(self.terms.graph.output_shape[0], kind.decisions)
-                self._source.prepare([*self._network.requests(kind.images), *matching])
+        with self._recorder.recording(OFFLINE, "correlations"):
+            self._source.prepare(requests_of_part(self._requests(kind), part))
         layers = layers_of_part(self._layer_names, part)
         self._network.prepare(self._channel, kind.images, lambda name: self._recorder.stage(OFFLINE, name), layers)
         self._recorder.finish()
         self._begun = (kind, part + 1) if part + 1 < PARTS else None
 
-    def _extract(self, kind: Kind) -> RingArray:
+    def _check_room(self, kind: Kind) -> None:
+        held = sum(entry.images * count for entry, count in self._prepared.items())
+        if held + kind.images > MAX_PREPARED_IMAGES:
+            raise ProtocolError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, got a request for more")
+
+    def _requests(self, kind: Kind) -> list[Request]:
+        """Return the correlations that a run uses up, in the client's order."""
+        matching = matching_requests(self.terms.graph.output_shape[0], kind.decisions)
+        return self._network.requests(kind.images) + matching
+
+    def _use_prepared(self, kind: Kind) -> None:
+        """Count a prepared run as used."""
         unfinished = self._begun is not None and self._begun[0] == kind
         if self._prepared[kind] <= unfinished:
             raise ProtocolError(f"expected a preparation of {kind} before its run, got none")
         self._prepared[kind] -= 1
+
+    def _extract(self, kind: Kind) -> RingArray:
+        self._use_prepared(kind)
         with MpcParty(SERVER, self._channel, self._source) as party:
             share = self._network.run(party, None, kind.images, lambda name: self._recorder.stage(ONLINE, name))
         self._recorder.finish()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from parties.correlations import Correlations
 from protocols.channel import VERSION, Channel, printable
 from protocols.ckks import CkksParameters
 from protocols.comparison import COMPARISON_BITS
@@ -35,6 +36,7 @@ class Terms:
         reveal: who learns the decision.
         parameters: of the encryption.
         widths: bits of the network's comparisons, by layer.
+        correlations: who makes them.
     """
 
     graph: Graph
@@ -42,6 +44,7 @@ class Terms:
     reveal: Reveal = Reveal.CLIENT
     parameters: CkksParameters = field(default_factory=CkksParameters)
     widths: Widths = field(default_factory=dict)
+    correlations: Correlations = Correlations.DEALER
 
     def __post_init__(self) -> None:
         check_widths(self.widths, comparing_layers(self.graph))
@@ -57,6 +60,7 @@ class Terms:
             "model": self.graph.digest(),
             "threshold": self.threshold,
             "reveal": self.reveal.value,
+            "correlations": self.correlations.value,
             "fraction bits": FRACTION_BITS,
             "comparison bits": {name: self.widths.get(name, COMPARISON_BITS) for name in comparing_layers(self.graph)},
             **parameters,

@@ -33,7 +33,7 @@ from protocols.network import OnLayer, layer_weights
 from protocols.packing import ConvPlan
 from protocols.ring import RingArray
 
-__all__ = ["EncodedWeights", "cache_directory", "layer_polynomials"]
+__all__ = ["EncodedWeights", "cache_directory", "layer_polynomials", "weights_key"]
 
 _MAGIC = b"hybridface weights 3\n"
 _HEADER_BYTES = 1 << 16
@@ -99,7 +99,7 @@ class EncodedWeights:
         Raises:
             OSError: the directory cannot be written, or another process held its lock for a minute (`TimeoutError`).
         """
-        key = _key(context, plans, weights)
+        key = weights_key(context, plans, weights)
         path = directory / f"{key}{_SUFFIX}"
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locked(
@@ -126,7 +126,7 @@ class EncodedWeights:
             os.close(self._descriptor)
 
 
-def _key(context: CkksContext, plans: Mapping[str, ConvPlan], weights: Weights) -> str:
+def weights_key(context: CkksContext, plans: Mapping[str, ConvPlan], weights: Weights) -> str:
     """Hash everything that the polynomials depend on."""
     described = {
         "primes": [context.modulus.p0, context.modulus.p1],

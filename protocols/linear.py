@@ -20,14 +20,14 @@ convolutions of usual networks. Failure: (|x| + 1) / 2^64 per input and |m| / Q 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.channel import Channel
-from protocols.ckks import CkksContext, ClientKeys, PublicKey
+from protocols.ckks import CkksContext, ClientKeys, PublicKey, check_residues
 from protocols.conversion import (
     CiphertextsToSharesClient,
     CiphertextsToSharesServer,
@@ -105,6 +105,22 @@ class PrivateConvolutionClient:
         shape = (r.shape[0] * self.plan.tile_count, self.plan.groups_out, len(indices))
         opened = self._download.run(channel, f"{self.label}/download", shape, self._shift, indices)
         self._pool.setdefault(r.shape[0], deque()).append((r, self.plan.unpack_outputs(opened)))
+
+    def hand_over(self, batch: int) -> list[RingArray]:
+        """Give away what is prepared for one run, to be kept elsewhere: r, and the share of conv(r, w)."""
+        return list(self._pool[batch].popleft())
+
+    def take_over(self, batch: int, arrays: Sequence[RingArray]) -> None:
+        """Take what `hand_over` gave, for one run.
+
+        Raises:
+            ParameterError: it is not this layer's.
+        """
+        shape = self.plan.shape
+        inputs = batch, shape.channels, shape.height, shape.width
+        outputs = batch, shape.channels_out, shape.height_out, shape.width_out
+        _check_kept(self.label, arrays, [inputs, outputs])
+        self._pool.setdefault(batch, deque()).append((arrays[0], arrays[1]))
 
     def run(self, channel: Channel, share: RingArray) -> RingArray:
         """Return the client's share of the output. Prepares now, with the server, if nothing is prepared.
@@ -262,6 +278,20 @@ class PrivateConvolutionServer:
         residues = np.stack([plane.reshape(*plane.shape[:2], -1) for plane in planes], axis=2)
         self._pool.setdefault(batch, deque()).append(residues)
 
+    def hand_over(self, batch: int) -> list[RingArray]:
+        """Give away what is prepared for one run, to be kept elsewhere: the mask, modulo Q."""
+        return [self._pool[batch].popleft()]
+
+    def take_over(self, batch: int, arrays: Sequence[RingArray]) -> None:
+        """Take what `hand_over` gave, for one run.
+
+        Raises:
+            ParameterError: it is not this layer's.
+        """
+        shape = self.plan.shape
+        _check_kept(self.label, arrays, [(batch, shape.channels_out, 2, shape.height_out * shape.width_out)])
+        self._pool.setdefault(batch, deque()).append(check_residues(arrays[0], self._context.modulus, self.label))
+
     def run(self, channel: Channel, share: RingArray | None, batch: int = 1) -> RingArray:
         """Return the server's share of the output. Prepares now, with the client, if nothing is prepared.
 
@@ -285,6 +315,11 @@ class PrivateConvolutionServer:
         result = server_share(self._context.modulus, total, self._shift)
         result = result.reshape(*result.shape[:2], shape.height_out, shape.width_out)
         return result if self._bias is None else result + self._bias[:, None, None]
+
+
+def _check_kept(label: str, arrays: Sequence[RingArray], shapes: Sequence[tuple[int, ...]]) -> None:
+    if [array.shape for array in arrays] != list(shapes) or any(array.dtype != np.uint64 for array in arrays):
+        raise ParameterError(f"{label}: expected uint64 {shapes}, got {[array.shape for array in arrays]}")
 
 
 def _checked(extra_bits: int) -> int:

@@ -30,11 +30,11 @@ from protocols.correlations import (
 )
 from protocols.crypten_import import ArithmeticSharedTensor, BinarySharedTensor, Communicator, TupleProvider, crypten
 from protocols.errors import ParameterError
+from protocols.ranks import CLIENT, SERVER
 from protocols.ring import RingArray
 
 __all__ = ["CLIENT", "SERVER", "MpcParty", "arithmetic", "binary", "to_ring"]
 
-CLIENT, SERVER = 0, 1
 _WORLD_SIZE = 2
 _ReduceOp = torch.distributed.ReduceOp
 _entered = threading.local()

@@ -132,6 +132,26 @@ class _Network(ABC):
                 requests += [SquarePair(shape), *truncation_requests(shape, FRACTION_BITS)]
         return requests
 
+    @property
+    @abstractmethod
+    def _linear_layers(self) -> Mapping[str, PrivateConvolutionClient | PrivateConvolutionServer]:
+        """The private linear layers, by name."""
+
+    def hand_over(self, batch: int = 1) -> dict[str, list[RingArray]]:
+        """Give away what the linear layers have prepared for one run, to be kept elsewhere; by layer."""
+        return {name: layer.hand_over(batch) for name, layer in self._linear_layers.items()}
+
+    def take_over(self, arrays: Mapping[str, Sequence[RingArray]], batch: int = 1) -> None:
+        """Take what `hand_over` gave.
+
+        Raises:
+            ParameterError: it is not this network's.
+        """
+        if arrays.keys() != self._linear_layers.keys():
+            raise ParameterError(f"expected what {len(self._linear_layers)} layers prepared, got that of {len(arrays)}")
+        for name, layer in self._linear_layers.items():
+            layer.take_over(batch, arrays[name])
+
     def run(
         self, party: MpcParty, value: RingArray | None, batch: int = 1, on_layer: OnLayer | None = None
     ) -> RingArray:
@@ -239,6 +259,10 @@ class NetworkClient(_Network):
             layer = self._layers[name]
             (layer.offer if first_half else layer.accept)(channel, batch)
 
+    @property
+    def _linear_layers(self) -> Mapping[str, PrivateConvolutionClient]:
+        return self._layers
+
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         return self._layers[name].run(channel, _present(value))
 
@@ -289,6 +313,10 @@ class NetworkServer(_Network):
                 on_layer(name)
             layer = self._layers[name]
             (layer.receive if first_half else layer.answer)(channel, batch)
+
+    @property
+    def _linear_layers(self) -> Mapping[str, PrivateConvolutionServer]:
+        return self._layers
 
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         return self._layers[name].run(channel, value, batch)

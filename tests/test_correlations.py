@@ -11,6 +11,7 @@ from helpers import assert_uniform, assert_uniform_bytes, dealer_bytes, on_share
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels, run_locally
 from protocols import randomness
 from protocols.bitplanes import unpack_plane
@@ -42,7 +43,7 @@ REQUESTS = [
     SharedBit((60_000,)),
     WrapCount((60_000,)),
     ArithmeticTriple("mul", (300, 1), (1, 300)),
-    ArithmeticTriple("matmul", (150, 200), (200, 150)),
+    ArithmeticTriple("matmul", (15, 200), (200, 15)),
     ArithmeticTriple("conv1d", (2, 3, 40), (5, 3, 7)),
     CONV,
     TruncationMask((100, 300), 16),
@@ -51,10 +52,16 @@ REQUESTS = [
     BorrowJoin(4, 1, 900),
     BorrowJoin(2, 4, 900),
     BorrowJoin(2, 1, 2000),
+    BorrowJoin(3, 3, 400),
+    ComparisonMask(20_001, 28, True),
+    ComparisonMask(20_001, 22, True),
+    ComparisonMask(5_000, 19, False),
 ]
 
 
-def take(requests: list[Request], prepare: bool = False) -> tuple[list[Any], list[Any]]:
+def take(
+    requests: list[Request], prepare: bool = False, correlations: Correlations = Correlations.DEALER
+) -> tuple[list[Any], list[Any]]:
     """Return both parties' shares of some correlations."""
 
     def side(party: Any) -> list[Any]:
@@ -62,12 +69,13 @@ def take(requests: list[Request], prepare: bool = False) -> tuple[list[Any], lis
             party.correlations.prepare(requests)
         return [party.correlations.take(request) for request in requests]
 
-    return run_locally(side, side)
+    return run_locally(side, side, correlations=correlations)
 
 
-@pytest.fixture(scope="module")
-def taken() -> dict[Request, tuple[Any, Any]]:
-    ours, theirs = take(REQUESTS, prepare=True)
+@pytest.fixture(scope="module", params=Correlations)
+def taken(request: pytest.FixtureRequest) -> dict[Request, tuple[Any, Any]]:
+    """Every type, made by a dealer, and by transfers of either kind."""
+    ours, theirs = take(REQUESTS, prepare=True, correlations=request.param)
     return dict(zip(REQUESTS, zip(ours, theirs, strict=True), strict=True))
 
 
@@ -81,18 +89,20 @@ def sets(items: list[int]) -> Any:
     return [[x for i, x in enumerate(items) if number >> i & 1] for number in range(1, 2 ** len(items))]
 
 
-@pytest.mark.parametrize("request_", [*REQUESTS[:3], REQUESTS[12]])
+@pytest.mark.parametrize("request_", [r for r in REQUESTS if isinstance(r, ComparisonMask)])
 def test_comparison_masks(taken: Any, request_: ComparisonMask) -> None:
     (r, b, *ours), (r_, b_, *theirs) = taken[request_]
     r, b, count, bits = r + r_, b ^ b_, request_.count, request_.bits
     assert len(ours) == len(theirs) == 2 + request_.signed + 2 * request_.select
-    low = 3 if request_.signed else 4
+    size = 3 if bits in (19, 22, 28) else 4
+    low = (bits - request_.signed) % size or size
     lowest, groups = (x ^ y for x, y in zip(ours[:2], theirs[:2], strict=True))
-    assert (len(lowest), groups.shape[:2]) == (2**low - 1, (15, bits // 4 - 1))
+    further = (bits - request_.signed - low) // size
+    assert (len(lowest), groups.shape[:2]) == (2**low - 1, (2**size - 1, further))
     for plane, members in zip(lowest, sets(list(range(low))), strict=True):
         assert (unpack_plane(plane, count) == np.prod([bit(r, i, count) for i in members], axis=0)).all()
-    for j in range(bits // 4 - 1):
-        for plane, members in zip(groups[:, j], sets([low + 4 * j + i for i in range(4)]), strict=True):
+    for j in range(further):
+        for plane, members in zip(groups[:, j], sets([low + size * j + i for i in range(size)]), strict=True):
             assert max(members) < bits - request_.signed
             assert (unpack_plane(plane, count) == np.prod([bit(r, i, count) for i in members], axis=0)).all()
     if request_.signed:
@@ -105,7 +115,7 @@ def test_comparison_masks(taken: Any, request_: ComparisonMask) -> None:
     assert_uniform_bytes(r)
 
 
-@pytest.mark.parametrize("request_", REQUESTS[13:17])
+@pytest.mark.parametrize("request_", [r for r in REQUESTS if isinstance(r, BorrowJoin)])
 def test_borrow_joins(taken: Any, request_: BorrowJoin) -> None:
     masks, *derived = (x ^ y for x, y in zip(*taken[request_], strict=True))
     m, nodes, words = request_.children, request_.nodes, request_.words

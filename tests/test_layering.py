@@ -112,7 +112,14 @@ def test_protocols_know_no_faces(path: Path) -> None:
 
 def test_parties_does_not_start_mpi_on_import() -> None:
     users = {relative(path) for path in FILES if "parties.mpi" in {n.rpartition(".")[0] for n in imported(path)}}
-    modules = ("party", "worker_bench", "pure_he_bench", "identify_ranks", "peers/features_only_party")
+    modules = (
+        "party",
+        "worker_bench",
+        "pure_he_bench",
+        "identify_ranks",
+        "correlation_ranks",
+        "peers/features_only_party",
+    )
     ranks = {f"hybridface/{name}.py" for name in modules}
     assert users == {*ranks, "hybridface/cli.py"}, "importing parties.mpi starts MPI"
     for name in ("cli", "worker_bench", "pure_he_bench", "identify_ranks", "peers/features_only_party"):

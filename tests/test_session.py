@@ -167,7 +167,7 @@ def test_thresholds_out_of_range(model: Model, threshold: float) -> None:
 
 
 def test_preparation_ahead_leaves_nothing_to_the_dealer_online(model: Model, chips: Chip) -> None:
-    with hf.local_session(model, timeout=GUARD_SECONDS) as session:
+    with hf.local_session(model, timeout=GUARD_SECONDS, correlations="dealer") as session:
         session.prepare(2)
         dealers = [session.client._dealer.statistics, session.server._source._channel.statistics]
         before = [statistics.snapshot() for statistics in dealers]
@@ -179,6 +179,25 @@ def test_preparation_ahead_leaves_nothing_to_the_dealer_online(model: Model, chi
         assert not any(queue for pool in pools for queue in pool.values()), "prepared correlations are left over"
         session.verify(chips[0], chips[1])  # prepares for itself
         assert dealers != before
+
+
+@pytest.mark.parametrize("correlations", ["ot", "ot-iknp"])
+def test_without_a_dealer_the_online_phase_is_the_same(model: Model, chips: Chip, correlations: str) -> None:
+    costs = []
+    for name in (correlations, "dealer"):
+        with hf.local_session(model, timeout=GUARD_SECONDS, correlations=name) as session:
+            session.prepare(2)
+            costs.append(session.verify(chips[0], chips[1]).cost)
+            pools = (session.client._source._pool, session.server._source._pool)
+            assert not any(queue for pool in pools for queue in pool.values()), "prepared correlations are left over"
+    ours, theirs = (cost.online for cost in costs)
+    assert (ours.bytes_up, ours.bytes_down, ours.rounds) == (theirs.bytes_up, theirs.bytes_down, theirs.rounds)
+    assert costs[0].offline.dealer_bytes == ours.dealer_bytes == 0
+
+
+def test_ways_to_make_correlations_that_are_none(model: Model) -> None:
+    with pytest.raises(ParameterError, match="expected correlations from ot, ot-iknp, dealer, got 'nobody'"):
+        hf.local_session(model, correlations="nobody")
 
 
 def test_cost_report(model: Model, chips: Chip) -> None:

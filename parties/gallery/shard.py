@@ -11,14 +11,13 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from parties.gallery.directory import Numbers, Part
 from parties.gallery.index_file import BUILD_BYTES, IndexFile
 from parties.gallery.queries import extend_index, find_requests, private_distances
-from protocols.correlations import Request
+from protocols.correlations import CorrelationSource, Request
 from protocols.identification.selection import smallest, smallest_requests, with_indices
 from protocols.mpc import MpcParty
 from protocols.ring import RingArray
@@ -40,7 +39,7 @@ class Shard:
         dimension: of the templates.
     """
 
-    def __init__(self, source: Any, folder: Path, lineage: bytes, seed: bytes, dimension: int) -> None:
+    def __init__(self, source: CorrelationSource, folder: Path, lineage: bytes, seed: bytes, dimension: int) -> None:
         self._source = source
         self._place = folder, lineage, seed, dimension
         self._index = IndexFile(*self._place)

@@ -19,6 +19,7 @@ from parties.gallery.errors import IndexChangedError, QueryLimitError, QueryRefu
 from parties.gallery.index_file import BUILD_BYTES
 from parties.gallery.shard import Shard, shard_seed
 from protocols.channel import Channel, ChannelStatistics, printable
+from protocols.correlations import CorrelationSource
 from protocols.errors import ProtocolError, reason_for_peers
 from protocols.mpc import MpcParty
 from protocols.ring import RingArray
@@ -166,7 +167,7 @@ class ShardGroup:
     @classmethod
     def open(
         cls,
-        source: Any,
+        source: CorrelationSource,
         others: Sequence[RemoteShard],
         folder: Any,
         lineage: bytes,

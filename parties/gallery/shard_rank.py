@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from parties.correlations import Correlations, open_source
 from parties.gallery.directory import Part
 from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.index_file import BUILD_BYTES
 from parties.gallery.queries import TOP_MAX
 from parties.gallery.shard import Shard
-from protocols.channel import IDLE_SECONDS, Channel, printable
-from protocols.correlations import DealerClient, DealerServer
+from protocols.channel import IDLE_SECONDS, Channel, ChannelStatistics, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ProtocolError
-from protocols.mpc import CLIENT, MpcParty
+from protocols.mpc import MpcParty
 from protocols.randomness import KEY_BYTES
 
 __all__ = ["ShardRank"]
@@ -37,13 +37,23 @@ class ShardRank:
         rank: of its party: client or server.
         parent: channel to its party's own rank.
         peer: channel to the shard of the other party.
-        dealer: channel to the shard's dealer.
+        dealer: channel to the shard's dealer; None without one.
+        correlations: who makes them.
         folder: for the index.
     """
 
-    def __init__(self, rank: int, parent: Channel, peer: Channel, dealer: Channel, folder: Path) -> None:
-        self._rank, self._parent, self._peer, self._dealer, self._folder = rank, parent, peer, dealer, folder
-        self._source: Any = (DealerClient if rank == CLIENT else DealerServer)(dealer)
+    def __init__(
+        self,
+        rank: int,
+        parent: Channel,
+        peer: Channel,
+        dealer: Channel | None,
+        folder: Path,
+        correlations: Correlations = Correlations.DEALER,
+    ) -> None:
+        self._rank, self._parent, self._peer, self._folder = rank, parent, peer, folder
+        self._dealt = dealer.statistics if dealer else ChannelStatistics()
+        self._source = open_source(rank, correlations, peer, dealer)
         self._shard: Shard | None = None
         self._held = ExitStack()
         self._dimension = 0
@@ -76,8 +86,7 @@ class ShardRank:
                 if work is None or self._shard is None:
                     raise ProtocolError(f"expected a job of a shard, got {printable(job)}")
                 work(job)
-        if isinstance(self._source, DealerClient):
-            self._source.end()
+        self._source.end()
 
     @property
     def shard(self) -> Shard:
@@ -157,7 +166,7 @@ class ShardRank:
 
     def _done(self, **fields: Any) -> None:
         """Answer, and tell what was sent and received since the last answer."""
-        peer, dealer = self._peer.statistics, self._dealer.statistics
+        peer, dealer = self._peer.statistics, self._dealt
         now = peer.bytes_sent, peer.bytes_received, dealer.bytes_sent, dealer.bytes_received
         traffic = [new - old for new, old in zip(now, self._told, strict=True)]
         self._told = now

@@ -12,13 +12,13 @@ the mask, and not what it hides.
 Each request has an index, counted from 0 on all three sides, that selects the stream; nothing is ever expanded twice.
 """
 
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 
 from protocols.channel import IDLE_SECONDS, Channel, printable
 from protocols.correlations.fixed_mask import FixedMask, FixedRequest
+from protocols.correlations.pool import CorrelationPool
 from protocols.correlations.prg import SEED_BYTES, Stream, new_seed
 from protocols.correlations.request import Field, Request
 from protocols.correlations.types import request_from_document
@@ -98,21 +98,21 @@ class Dealer:
         return words
 
 
-class _DealerParty:
+class _DealerParty(CorrelationPool):
     """What the two parties' ends share: the pool, the index, the stream."""
 
     def __init__(self, channel: Channel) -> None:
+        super().__init__()
         self._channel = channel
         self._seed = channel.receive("seed", np.uint8, (SEED_BYTES,)).tobytes()
         self._index = 0
-        self._pool: dict[Request, deque[list[RingArray]]] = {}
 
     def prepare(self, requests: Sequence[Request]) -> None:
         """Make correlations ahead of time."""
         if requests:
             self._announce(requests)
         for request in requests:
-            self._pool.setdefault(request, deque()).append(self._make(request))
+            self.put(request, self._make(request))
 
     def tell_mask(self, mask: FixedMask) -> None:
         """Tell the dealer this party's share of the fixed mask, for the rest of the session; both parties do."""
@@ -121,11 +121,14 @@ class _DealerParty:
 
     def take(self, request: Request) -> list[RingArray]:
         """Return this party's shares of a correlation: prepared ones first, else made now."""
-        pool = self._pool.get(request)
-        if pool:
-            return pool.popleft()
+        pooled = self._pooled(request)
+        if pooled is not None:
+            return pooled
         self._announce([request])
         return self._make(request)
+
+    def end(self) -> None:
+        """Let the dealer end; the server leaves that to the client."""
 
     def _announce(self, requests: Sequence[Request]) -> None:
         """Tell the dealer; the server leaves that to the client."""

@@ -1,0 +1,122 @@
+"""Benchmark of correlations, one rank of it: client or server, or the dealer to compare with.
+
+Everything that is measured begins and ends on both sides at once. Run as ranks by `mpiexec`: see `correlation_bench`.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from parties.correlations import Correlations, open_source
+from parties.roles import Role
+from protocols.channel import Channel
+from protocols.comparison import relu_requests
+from protocols.correlations import CorrelationSource, Dealer
+from protocols.correlations.ot.source import TransferSource
+from protocols.errors import HybridFaceError
+from protocols.ranks import CLIENT, SERVER
+
+__all__ = ["WIDTHS", "main", "measure"]
+
+WIDTHS = (19, 22, 28, 32)
+"""Of the comparisons that are measured."""
+
+_PIECE = 1 << 18
+_TIMEOUT_SECONDS = 600.0
+
+
+def measure(
+    correlations: Correlations,
+    rank: int,
+    peer: Channel,
+    dealer: Channel | None,
+    transfers: int,
+    comparisons: int,
+    runs: int,
+) -> dict[str, Any]:
+    """Make transfers, in which the client chooses, and the correlations of comparisons; return what they took.
+
+    Args:
+        transfers, comparisons: how many, in each of `runs` runs after one that does not count.
+    """
+
+    def timed(work: Callable[[], object]) -> dict[str, float]:
+        peer.exchange("benchmark/start", np.zeros(1, dtype=np.uint64))
+        statistics = peer.statistics, dealer.statistics if dealer else None
+        before = [(one.bytes_sent, one.bytes_received) if one else (0, 0) for one in statistics]
+        start, processor = time.perf_counter(), time.process_time()
+        work()
+        processor = time.process_time() - processor
+        peer.exchange("benchmark/end", np.zeros(1, dtype=np.uint64))
+        seconds = time.perf_counter() - start
+        after = [(one.bytes_sent, one.bytes_received) if one else (0, 0) for one in statistics]
+        (sent, received), (_, dealt) = ((b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True))
+        return {"seconds": seconds, "processor": processor, "sent": sent, "received": received, "dealt": dealt}
+
+    source: CorrelationSource | None = None
+
+    def open_it() -> None:
+        nonlocal source
+        source = open_source(rank, correlations, peer, dealer)
+
+    said: dict[str, Any] = {"start": timed(open_it)}
+    if source is None:
+        raise RuntimeError("expected an open source")
+    if isinstance(source, TransferSource):
+        said["transfers"] = [timed(lambda: _draw(source, rank, transfers)) for _ in range(runs + 1)][1:]
+    said["comparisons"] = {}
+    for bits in WIDTHS:
+        requests = relu_requests(comparisons, bits)
+
+        def make() -> None:
+            source.prepare(requests)  # noqa: B023 (called here)
+            for request in requests:  # noqa: B023
+                source.take(request)
+
+        said["comparisons"][bits] = [timed(make) for _ in range(runs + 1)][1:]
+    source.end()
+    return said
+
+
+def _draw(source: TransferSource, rank: int, count: int) -> None:
+    end = source.transfers
+    for start in range(0, count, _PIECE):
+        (end.chooser if rank == CLIENT else end.offerer).draw(min(_PIECE, count - start), words=1)
+
+
+def main(name: str, correlations: str, transfers: str, comparisons: str, runs: str) -> int:
+    """Be one rank of the benchmark."""
+    from parties.mpi import join
+    from parties.tuning import tune_process
+
+    tune_process()
+    role, kind, said = Role(name), Correlations(correlations), dict[str, Any]()
+    required = (Role.CLIENT, Role.SERVER, *((Role.DEALER,) if kind.needs_dealer else ()))
+    world = join(role, _TIMEOUT_SECONDS, required=required)
+    try:
+        channels = [world.channel(other) for other in required if other is not role]
+        if role is Role.DEALER:
+            Dealer(*channels).serve()
+        else:
+            dealer = channels[1] if kind.needs_dealer else None
+            rank = CLIENT if role is Role.CLIENT else SERVER
+            said = measure(kind, rank, channels[0], dealer, int(transfers), int(comparisons), int(runs))
+        for channel in channels:
+            channel.close()
+        said["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        sys.stdout.write(json.dumps({role: said}) + "\n")
+    except Exception as error:  # whatever it is, the other ranks must not wait for this one
+        what = "" if isinstance(error, HybridFaceError) else f"internal error: {type(error).__name__}: "
+        sys.stderr.write(f"{role}: {what}{error}\n")
+        sys.stderr.flush()
+        world.abort(2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
