@@ -93,6 +93,7 @@ def session(
 
 def test_identification_is_the_plaintext_ranking(filled: Path) -> None:
     with session(filled) as (client, sides):
+        client.update_index()
         assert client.identity_count == len(NAMES)
         for image in IMAGES[len(OWNERS) :]:
             order = np.argsort(distances_to(image))
@@ -173,4 +174,5 @@ def test_what_is_refused(filled: Path, tmp_path: Path) -> None:
             client.identify(image)
     with pytest.raises(PeerLostError, match="expected a preparation of an identification of 1 before it"):
         with session(filled) as (client, _):
+            client.update_index()
             client._ask({"operation": "list-identify", "top": 1})

@@ -93,6 +93,7 @@ class GalleryServerSession(QueryServerSession):
 
     def _enroll_in_gallery(self, identity: str) -> None:
         entry = self._store.reserve(identity)
+        self._log("enroll", identity)
         self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
         try:
             share = self._extract(PROBE)
@@ -148,7 +149,7 @@ class GalleryServerSession(QueryServerSession):
             raise StoreError("expected the gallery as it was indexed, but it has changed: index it again")
         if top > len(layout.sizes):
             raise StoreError(f"expected to ask for at most {len(layout.sizes)} identities, got {top}")
-        self._admit("identify", EVERYONE)
+        self._admit("identify", EVERYONE, top)
         self._accept()
         requests = find_requests(layout, index) + selection_requests(len(layout.sizes), top)
         self._prepare_now(requests)
@@ -167,11 +168,13 @@ class GalleryServerSession(QueryServerSession):
 
     def _remove(self, identities: Sequence[Any]) -> None:
         self._layout = None
+        self._log("remove")
         self._accept(removed=self._store.remove_many([str(identity) for identity in identities]))
 
     def _rotate(self, check: str) -> None:
         """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones."""
         entries = [entry for entry, _ in self._store.entries()]
+        self._log("rotate-key")
         self._accept(generation=self._store.generation)
         send_entries(self._channel, entries)
         generation = self._store.replace_shares(self._rotated(entries))
