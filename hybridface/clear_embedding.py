@@ -2,7 +2,7 @@
 
 They are computed on the protocol's integers (`protocols.emulator`) and not in floating point, so that a list holds what
 a private enrolment of the same photo would have shared, but for the protocol's random truncation, which moves a number
-by a last bit or so.
+by a few last bits.
 """
 
 from hybridface.errors import ModelError

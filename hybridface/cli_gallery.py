@@ -153,9 +153,14 @@ def import_people(
     answers = enroll_photos(people, settings, kind, whole=False)
     failed = [answer for answer in answers if "unusable" in answer or "refused" in answer]
     lines = [f"enrolled {len(answers) - len(failed)} of {photos_text(len(answers))}"]
-    lines += [f"not enrolled: {answer['photo']}: {answer.get('unusable') or answer['refused']}" for answer in failed]
+    lines += [f"not enrolled: {answer['photo']}: {_reason(answer)}" for answer in failed]
     say({"answers": answers}, "\n".join(lines), settings.as_json)
     raise typer.Exit(EXIT_DIFFERENT if failed else EXIT_SAME)
+
+
+def _reason(answer: dict[str, Any]) -> str:
+    """Return why a photo was not enrolled."""
+    return str(answer.get("unusable") or answer["refused"]).removeprefix(f"{Path(answer['photo']).name}: ")
 
 
 def _people(folder: Path) -> list[tuple[str, Path]]:

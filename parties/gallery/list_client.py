@@ -111,10 +111,10 @@ class ListClientSession(QueryClientSession):
                 much.
         """
         check_top(top)
-        self._read_first()
+        layer = self._read_first()
         with self._turns.request():
             self._prepare_probe()
-            self._prepare_query(top)
+            self._prepare_query(layer, top)
 
     def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
         """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
@@ -132,7 +132,7 @@ class ListClientSession(QueryClientSession):
             value = self._encoded(image)
             ready = self._prepare_probe()
             if not self._queries[top]:
-                self._prepare_query(top)
+                self._prepare_query(layer, top)
                 ready = False
             self._ask({"operation": "list-identify", "top": top})
             self._queries[top] -= 1
@@ -151,12 +151,10 @@ class ListClientSession(QueryClientSession):
             raise ProtocolError("expected a list, got none")
         return self._layer
 
-    def _prepare_query(self, top: int) -> None:
-        layer = self._layer
+    def _prepare_query(self, layer: ServerListClient, top: int) -> None:
         self._ask({"operation": "list-prepare", "top": top})
         with self._recorder.recording(OFFLINE, "list"):
-            if layer:
-                layer.prepare(self._channel)
+            layer.prepare(self._channel)
         self._prepare_now(list_query_requests(self._sizes, self._dimension, top, self.terms.reveal))
         report = self._finish()
         self._recorder.stages += report.stages  # part of the query's cost
