@@ -8,7 +8,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from helpers import assert_uniform_bytes, pool_is_empty, record
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
