@@ -32,21 +32,21 @@ class Outcome:
         results: the client's, in order, as JSON objects.
         decision: what was revealed to the server, if anything: of a gallery, whether it found anybody, or the claimed
             identity.
-        found: whom an identification has found, if that was revealed to the server; Nones for those above the
-            threshold.
         memory: peak bytes of each role (of workers, the largest).
         resident: bytes of client and server after every operation.
         answers: of a gallery's client, one a task.
         setup: what the session's keys cost, as a stage's cost; in hybrid mode only of a session that enrols.
+        found: whom an identification has found, if that was revealed to the server; Nones for those above the
+            threshold.
     """
 
     results: list[Event] = field(default_factory=list)
     decision: bool | None = None
-    found: tuple[str | None, ...] | None = None
     memory: dict[str, int] = field(default_factory=dict)
     resident: dict[str, list[int]] = field(default_factory=dict)
     answers: list[Event] = field(default_factory=list)
     setup: Event | None = None
+    found: tuple[str | None, ...] | None = None
 
     @property
     def match(self) -> bool | None:
