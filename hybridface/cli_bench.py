@@ -145,23 +145,30 @@ def bench_identify_command(
     sizes: Annotated[str, typer.Option("--sizes", help="Templates in the gallery.")] = "1000,10000,100000",
     kind: Annotated[GalleryKinds, typer.Option("--kind", help="Which kind of gallery.")] = GalleryKinds.BOTH,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Identifications in each gallery.")] = 5,
+    shards: Annotated[str, typer.Option("--shards", help="Parts that a private gallery is searched in.")] = "1",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Who of a gallery is nearest to a probe, after its embedding: cost by the gallery's size, and how it grows."""
     from hybridface.identify_bench import bench_identify, identify_table
 
-    counts = [int(item) for item in sizes.split(",") if item.isdecimal()]
-    if len(counts) != len(sizes.split(",")) or min(counts) < 8:
-        raise ParameterError(f"expected sizes of 8 or more like 1000,10000, got {sizes!r}")
+    counts, cuts = _numbers(sizes, 8, "sizes"), _numbers(shards, 1, "shards")
     with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
-        task = progress.add_task("galleries", total=len(counts) * len(kind.kinds))
+        galleries = sum(len(cuts) if one == GalleryKinds.PRIVATE.value else 1 for one in kind.kinds)
+        task = progress.add_task("galleries", total=len(counts) * galleries)
 
         def on_size(of_kind: str, size: int, done: int) -> None:
             progress.update(task, description=f"{of_kind}, {size:,}", completed=done)
 
-        document = bench_identify(counts, kind.kinds, runs, on_size)
+        document = bench_identify(counts, kind.kinds, runs, on_size, shards=cuts)
     show(document, identify_table, as_json)
+
+
+def _numbers(text: str, least: int, what: str) -> list[int]:
+    numbers = [int(item) for item in text.split(",") if item.isdecimal()]
+    if len(numbers) != len(text.split(",")) or min(numbers) < least:
+        raise ParameterError(f"expected {what} of {least} or more, with commas between, got {text!r}")
+    return numbers
 
 
 @bench.command("peers")

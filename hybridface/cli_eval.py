@@ -108,3 +108,26 @@ def eval_rank(
         return lines
 
     show(document, table, as_json)
+
+
+@evaluation.command("ranges")
+def eval_ranges(
+    images: Annotated[Path, typer.Option("--images", help="Photos of faces: a tar file or a folder.")],
+    model: ModelOption = "dlib-resnet29",
+    limit: Annotated[int, typer.Option("--limit", min=0, help="So many random photos; 0 for all.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random photos.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align and compute.")] = 2,
+    cache: FacesCacheOption = "",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """The largest magnitude that each comparison meets, and the bits that it needs; an error if it has too few.
+
+    The widths of the known networks come from such a measurement. Measure your own photos before you deploy.
+    """
+    from hybridface.lfw.ranges import RangeOptions, ranges, ranges_table
+
+    load_model(model, weights=False)
+    with faces_cache(cache, "lfw") as kept:
+        document = ranges(RangeOptions(images, kept, model, limit, seed, workers, not quiet and not as_json))
+    show(document, ranges_table, as_json)

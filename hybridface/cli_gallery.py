@@ -27,7 +27,7 @@ from hybridface.gallery_options import (
 from hybridface.gallery_runs import enroll_photos, kind_of_gallery, run_queries
 from hybridface.gallery_tasks import Task, Verb
 from hybridface.models import load_model
-from hybridface.options import LimitsOption, RevealOption
+from hybridface.options import LimitsOption, RevealOption, ShardsOption
 from hybridface.report import decision_text
 from hybridface.run import Outcome
 from parties.gallery.key import create_key, read_key
@@ -95,6 +95,7 @@ def identify(
     top: Annotated[int, typer.Option("--top", min=1, max=64, help="How many of the nearest people to name.")] = 1,
     reveal: RevealOption = Reveal.CLIENT,
     limits: LimitsOption = True,
+    shards: ShardsOption = 1,
 ) -> None:
     """Find who is nearest and near enough, among everybody in the gallery; never a distance.
 
@@ -103,7 +104,7 @@ def identify(
     Exit status: 0 somebody was found, 1 nobody, 2 error.
     """
     _check_photos([photo])
-    outcome = run_queries([Task(Verb.IDENTIFY, None, str(photo), top)], settings, reveal, limits)
+    outcome = run_queries([Task(Verb.IDENTIFY, None, str(photo), top)], settings, reveal, limits, shards)
     answer = outcome.answers[-1]
     _refuse([answer], settings)
     identities = _found(outcome, answer)

@@ -14,6 +14,7 @@ from typing import Any
 from hybridface.clear_embedding import ClearEmbedding
 from hybridface.errors import ImageError, ModelError
 from hybridface.gallery_file import GalleryFile, index_folder, kind_for_use
+from hybridface.hybrid_terms import hybrid_terms
 from hybridface.local_parties import LocalParties
 from hybridface.models import Model
 from hybridface.photo_input import Photo, load_images
@@ -29,7 +30,6 @@ from parties.gallery.records import Kind
 from parties.gallery.server import GalleryServerSession
 from parties.local import PartyThread, local_channels
 from parties.progress import OnProgress
-from parties.terms import Terms
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
@@ -81,7 +81,7 @@ class Gallery(LocalParties[QueryClientSession]):
         if (self.kind is Kind.LIST) is (self._key is not None):
             wanted = "no key" if self._key else "a key file"
             raise ParameterError(f"expected {wanted} for a gallery of kind {self.kind}, got another argument")
-        self._terms = Terms(model.graph, model.threshold, Reveal(reveal))
+        self._terms = hybrid_terms(model, Reveal(reveal))
         self._limits, self._on_progress = limits, on_progress
         self._cache = None if cache is None else Path(cache).expanduser()
         self._embedding = ClearEmbedding(model) if self.kind is Kind.LIST else None

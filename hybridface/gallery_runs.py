@@ -44,10 +44,16 @@ def kind_of_gallery(settings: SessionSettings, wanted: Kind | None = None, new: 
 
 
 def run_queries(
-    tasks: Sequence[Task], settings: SessionSettings, reveal: Reveal = Reveal.CLIENT, limits: bool = True
+    tasks: Sequence[Task],
+    settings: SessionSettings,
+    reveal: Reveal = Reveal.CLIENT,
+    limits: bool = True,
+    shards: int = 1,
 ) -> Outcome:
     """Have client, server and dealer, as ranks, do tasks about a gallery that is there."""
     kind = kind_of_gallery(settings)
+    if kind is Kind.LIST and shards > 1:
+        raise ParameterError(f"{settings.path.name}: expected no --shards, since a list is searched in one part")
     GalleryFile(
         settings.path, load_model(settings.model, weights=False), kind
     ).close()  # refuses before anything starts
@@ -75,6 +81,7 @@ def run_queries(
             server_options,
             settings.timeout,
             on_event,
+            shards,
         )
 
 

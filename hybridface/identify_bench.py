@@ -4,6 +4,7 @@ Three MPI ranks for each kind and size (see `identify_ranks`): nobody shares mem
 those after the probe's embedding, which costs as much as in a verification.
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from hybridface.photo_input import load_images
 from hybridface.photos import PHOTOS, photo_path
 from hybridface.ranks import run_ranks
 from parties.gallery.records import Kind
+from parties.roles import SHARD_ROLES
 
 __all__ = ["bench_identify", "fit_growth", "identify_table"]
 
@@ -49,11 +51,13 @@ def bench_identify(
     runs: int,
     on_size: Callable[[str, int, int], None] | None = None,
     model_name: str = "dlib-resnet29",
+    shards: Sequence[int] = (1,),
 ) -> dict[str, Any]:
     """Identify probes in galleries of the given sizes, and return a JSON object.
 
     Args:
         kinds: "private", "list", or both.
+        shards: numbers of parts to search a private gallery in.
         on_size: called with a kind, a size, and how many are done.
 
     Raises:
@@ -62,13 +66,16 @@ def bench_identify(
     model = load_model(model_name)
     real = _real_embeddings(model)
     result: dict[str, Any] = {"runs": runs, "model": model_name, "kinds": {}}
-    for kind_index, kind in enumerate(kinds):
+    cuts = [(kind, count) for kind in kinds for count in (shards if kind == Kind.PRIVATE else (1,))]
+    for number, (kind, count) in enumerate(cuts):
+        name = kind if count == 1 else f"{kind}, {count} shards"
         rows = {}
         for index, size in enumerate(sizes):
             if on_size:
-                on_size(kind, size, kind_index * len(sizes) + index)
-            rows[size] = _measure(Kind(kind), size, runs, model.threshold, real)
-        result["kinds"][kind] = {"sizes": rows, **_growth(rows)}
+                on_size(name, size, number * len(sizes) + index)
+            rows[size] = _measure(Kind(kind), size, runs, model.threshold, real, count)
+        result["kinds"][name] = {"sizes": rows, "shards": count, **(_growth(rows) if count == 1 else {})}
+    _predict(result["kinds"])
     return result
 
 
@@ -81,12 +88,13 @@ def _real_embeddings(model: Model) -> NDArray[np.float64]:
         return np.asarray(model.module(torch.from_numpy(images)).numpy(), dtype=np.float64)
 
 
-def _measure(kind: Kind, size: int, runs: int, threshold: float, real: Any) -> dict[str, Any]:
+def _measure(kind: Kind, size: int, runs: int, threshold: float, real: Any, shards: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="hybridface-") as folder:
         np.save(Path(folder) / "real.npy", real)
         arguments = [kind.value, str(size), str(runs), str(threshold), folder]
         said: dict[str, Any] = {}
-        for line in run_ranks("hybridface.identify_ranks", [[role, *arguments] for role in _ROLES], _TIMEOUT_SECONDS):
+        roles = [*_ROLES, *[role.value for role in SHARD_ROLES] * (shards - 1)]
+        for line in run_ranks("hybridface.identify_ranks", [[role, *arguments] for role in roles], _TIMEOUT_SECONDS):
             said |= line
     client, server = said["client"], said["server"]
     online = client["online"]
@@ -95,8 +103,8 @@ def _measure(kind: Kind, size: int, runs: int, threshold: float, real: Any) -> d
     last = client["offline"][-1], server["offline"][-1]
     row = {
         "online seconds": _spread([one["seconds"] for one in online]),
-        "online seconds without waiting": {
-            role: median(one["seconds"] - one["waited"] for one in said[role]["online"]) for role in _ROLES[:2]
+        "online processor seconds": {
+            role: median(one["processor"] for one in said[role]["online"]) for role in _ROLES[:2]
         },
         "online MB up": online[-1]["sent"] / 1e6,
         "online MB down": online[-1]["received"] / 1e6,
@@ -154,6 +162,18 @@ def fit_growth(values: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
         error = float(np.abs(terms @ [a, b] / measured - 1).max())
         fit[name] = {"a": float(a), "b": float(b), "of": growth, "largest relative error": error}
     return fit
+
+
+def _predict(kinds: dict[str, Any]) -> None:
+    """Hold what was measured with several shards against what one shard's cost says, on this machine's processors."""
+    fit = kinds.get(Kind.PRIVATE.value, {}).get("fit")
+    for measured in kinds.values():
+        if fit and (shards := measured["shards"]) > 1:
+            slower = max(1.0, 2 * shards / len(os.sched_getaffinity(0)))
+            for size, row in measured["sizes"].items():
+                row["predicted online seconds"] = slower * _at(fit, "online seconds", size / shards) + _at(
+                    fit, "online seconds", shards
+                )
 
 
 def _at(fit: dict[str, Any], name: str, size: float) -> float:

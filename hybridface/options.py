@@ -37,6 +37,7 @@ __all__ = [
     "PoolOption",
     "QuietOption",
     "RevealOption",
+    "ShardsOption",
     "TimeoutOption",
     "WorkersOption",
     "cache_options",
@@ -121,6 +122,12 @@ FacesCacheOption = Annotated[
 ]
 PoolOption = Annotated[
     int, typer.Option("--pool", min=0, max=16, help="Verifications to keep prepared in the background.")
+]
+ShardsOption = Annotated[
+    int,
+    typer.Option(
+        "--shards", min=1, max=64, help="Parts that the gallery is searched in, side by side: three ranks for each."
+    ),
 ]
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=0, max=64, help="Ranks that multiply for the server, each some channels.")

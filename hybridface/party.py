@@ -17,7 +17,7 @@ from hybridface.exit_status import EXIT_ERROR, EXIT_SAME
 from hybridface.modes import Mode
 from hybridface.party_options import PartyOptions
 from parties.mpi import World, is_first_rank, join
-from parties.roles import Role
+from parties.roles import SHARD_ROLES, Role
 from parties.tuning import tune_process
 from protocols.channel import Channel
 from protocols.correlations import Dealer
@@ -47,9 +47,10 @@ def run_party(role: Role, options: PartyOptions) -> int:
         return EXIT_ERROR
     channels = _channels(world, role, options.mode)
     workers = world.workers() if role is Role.SERVER else []
-    everybody = [*channels.values(), *workers]
+    shards = world.shards_of(role)
+    everybody = [*channels.values(), *workers, *shards]
     try:
-        status = _work(channels, workers, options, events)
+        status = _work(channels, workers, shards, options, events)
         for channel in everybody:
             channel.close()
     except HybridFaceError as error:
@@ -65,17 +66,27 @@ def run_party(role: Role, options: PartyOptions) -> int:
 def _channels(world: World, role: Role, mode: Mode) -> dict[Role, Channel]:
     if role is Role.WORKER:
         return {Role.SERVER: world.server_of_worker()}
+    if role in SHARD_ROLES:
+        return world.channels_of_shard()
     return {peer: world.channel(peer) for peer in _ROLES[mode] if peer is not role}
 
 
-def _work(channels: dict[Role, Channel], workers: list[Channel], options: PartyOptions, events: Events) -> int:
+def _work(
+    channels: dict[Role, Channel],
+    workers: list[Channel],
+    shards: list[Channel],
+    options: PartyOptions,
+    events: Events,
+) -> int:
     role = events.role
+    if role in SHARD_ROLES:
+        return party_gallery.run_shard(role, channels, options)
     if role in (Role.CLIENT, Role.SERVER) and options.mode is Mode.PURE_HE:
         party_pure_he.check_options(options, workers)
     if options.tasks and role is Role.CLIENT:
-        return party_gallery.run_client(channels, options, events)
+        return party_gallery.run_client(channels, shards, options, events)
     if options.gallery and role is Role.SERVER:
-        return party_gallery.run_server(channels, options, events)
+        return party_gallery.run_server(channels, shards, options, events)
     match role, options.mode:
         case Role.CLIENT, Mode.HYBRID:
             return party_hybrid.run_client(channels, options, events)

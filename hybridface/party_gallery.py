@@ -19,6 +19,7 @@ from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.gallery_answers import answer_text, names_text, shown
 from hybridface.gallery_file import GalleryFile, index_folder, kind_for_use
 from hybridface.gallery_tasks import Task, Verb, read_tasks
+from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import Model
 from hybridface.party_options import PartyOptions
 from hybridface.photo_input import load_images
@@ -32,24 +33,26 @@ from parties.gallery.query_client import QueryClientSession
 from parties.gallery.query_server import QueryServerSession
 from parties.gallery.records import Kind
 from parties.gallery.server import GalleryServerSession
+from parties.gallery.shard_rank import ShardRank
 from parties.roles import Role
-from parties.terms import Terms
 from protocols.channel import Channel
+from protocols.correlations import Dealer
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
+from protocols.mpc import CLIENT, SERVER
 
-__all__ = ["run_client", "run_server"]
+__all__ = ["run_client", "run_server", "run_shard"]
 
 Answer = dict[str, Any]
 
 
-def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Events) -> int:
+def run_client(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
     """Do the tasks in order, and say what came of each; return the exit status of the last."""
     if options.tasks is None:
         raise ParameterError("expected tasks for a gallery")
     model = options.model()
     status = EXIT_SAME
-    with _client_session(channels, options, model, events) as session:
+    with _client_session(channels, shards, options, model, events) as session:
         for task in read_tasks(options.tasks):
             done = _do(session, task, model, options.aligned)
             answer = {"verb": task.verb.value, "identity": task.identity, "photo": task.photo, **done}
@@ -60,40 +63,70 @@ def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Eve
     return status
 
 
-def run_server(channels: dict[Role, Channel], options: PartyOptions, events: Events) -> int:
+def run_server(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
     """Serve one client's session about the gallery; return the exit status: of the last outcome it learned, if any."""
     model = options.model()
     if model.weights is None or options.gallery is None:
         raise ParameterError("expected a model with weights and a gallery's file")
     kind = kind_for_use(options.gallery, new=True)
     with GalleryFile(options.gallery, model, kind, options.limits) as file:
-        session = _server_session(channels, options, model, file, events)
+        session = _server_session(channels, shards, options, model, file, events)
         said = _Outcomes(session, options, events)
         session.serve(said.say)
     return said.status
 
 
+def run_shard(role: Role, channels: dict[Role, Channel], options: PartyOptions) -> int:
+    """Search one shard of the gallery for its party, or deal to those who do."""
+    if role is Role.DEALER_SHARD:
+        Dealer(channels[Role.CLIENT_SHARD], channels[Role.SERVER_SHARD]).serve()
+        return EXIT_SAME
+    file, peer = {
+        Role.CLIENT_SHARD: (options.key, Role.SERVER_SHARD),
+        Role.SERVER_SHARD: (options.gallery, Role.CLIENT_SHARD),
+    }[role]
+    if file is None:
+        raise ParameterError("expected the key's or the gallery's file, beside which the index is kept")
+    rank = CLIENT if role is Role.CLIENT_SHARD else SERVER
+    ranks = channels[role.party], channels[peer], channels[Role.DEALER_SHARD]
+    ShardRank(rank, *ranks, index_folder(file)).serve()
+    return EXIT_SAME
+
+
 def _client_session(
-    channels: dict[Role, Channel], options: PartyOptions, model: Model, events: Events
+    channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, model: Model, events: Events
 ) -> QueryClientSession:
-    terms = Terms(model.graph, model.threshold, options.reveal)
+    terms = hybrid_terms(model, options.reveal)
     peers = channels[Role.SERVER], channels[Role.DEALER], terms, events.on_progress
     if options.key is None:
+        _expect_no_shards(shards)
         return ListClientSession(*peers)
-    return GalleryClientSession(*peers, key=read_key(options.key), index_folder=index_folder(options.key))
+    folder = index_folder(options.key)
+    return GalleryClientSession(*peers, key=read_key(options.key), index_folder=folder, shards=shards)
 
 
 def _server_session(
-    channels: dict[Role, Channel], options: PartyOptions, model: Model, file: GalleryFile, events: Events
+    channels: dict[Role, Channel],
+    shards: list[Channel],
+    options: PartyOptions,
+    model: Model,
+    file: GalleryFile,
+    events: Events,
 ) -> QueryServerSession:
     if model.weights is None:
         raise ModelError(f"expected a model with weights, got {model.name} without")
-    terms = Terms(model.graph, model.threshold, options.reveal)
+    terms = hybrid_terms(model, options.reveal)
     peers = channels[Role.CLIENT], channels[Role.DEALER], terms, model.weights, events.on_progress, options.cache
     named: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": options.client_name}
     if file.kind is Kind.LIST:
+        _expect_no_shards(shards)
         return ListServerSession(*peers, **named)
-    return GalleryServerSession(*peers, **named, index_folder=index_folder(file.store.path))
+    return GalleryServerSession(*peers, **named, index_folder=index_folder(file.store.path), shards=shards)
+
+
+def _expect_no_shards(shards: list[Channel]) -> None:
+    if shards:
+        raise ParameterError(f"expected a list to be searched in one part, got {1 + len(shards)}")
 
 
 class _Outcomes:

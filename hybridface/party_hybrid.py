@@ -12,6 +12,7 @@ from rich.console import Console
 
 from hybridface.events import Events
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import Model
 from hybridface.options import width
 from hybridface.party_options import PartyOptions
@@ -34,7 +35,7 @@ def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Eve
     """Verify, and return the exit status."""
     model = options.model()
     images = photos_of(options, model)
-    terms = Terms(model.graph, model.threshold, options.reveal)
+    terms = hybrid_terms(model, options.reveal)
     if options.batch > 1 and not options.enrolled:
         raise ParameterError("expected an enrolled template to verify a batch of photos against")
     if options.pool and (options.batch > 1 or not options.enrolled):
@@ -101,7 +102,7 @@ def _terms_and_weights(options: PartyOptions) -> tuple[Terms, Weights]:
     model = options.model()
     if model.weights is None:
         raise ParameterError(f"expected a model with weights, got {model.name} without")
-    return Terms(model.graph, model.threshold, options.reveal), model.weights
+    return hybrid_terms(model, options.reveal), model.weights
 
 
 def _say_result(result: MatchResult, model: Model, options: PartyOptions, events: Events) -> None:

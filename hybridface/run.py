@@ -101,6 +101,7 @@ def run_gallery(
     server_options: Sequence[str] = (),
     timeout: float = 300.0,
     on_event: Callable[[Event], None] | None = None,
+    shards: int = 1,
 ) -> Outcome:
     """Run client, server and dealer on this machine for some tasks about a gallery, and return its outcome.
 
@@ -108,6 +109,7 @@ def run_gallery(
         tasks: a file that `gallery_tasks` wrote.
         key: the client's file; None for a list, which has no key.
         gallery: the server's file.
+        shards: into how many parts the gallery is cut; each but the first takes three more ranks.
         others: as for `run_parties`.
 
     Raises:
@@ -120,6 +122,12 @@ def run_gallery(
         ["server", *both, *server_options, "--gallery", str(gallery)],
         ["dealer", *everybody],
     ]
+    for _ in range(shards - 1):
+        programs += [
+            ["client-shard", *everybody, "--key", str(key)],
+            ["server-shard", *everybody, "--gallery", str(gallery)],
+            ["dealer-shard", *everybody],
+        ]
     return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridface.errors import ModelError
+from hybridface.hybrid_terms import hybrid_terms
 from hybridface.local_parties import LocalParties
 from hybridface.models import Model
 from hybridface.modes import Mode
@@ -20,7 +21,6 @@ from parties.client import ClientSession, MatchResult, Template
 from parties.local import PartyThread, local_channels
 from parties.progress import OnProgress
 from parties.server import ServerSession
-from parties.terms import Terms
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
@@ -58,7 +58,7 @@ class LocalSession(LocalParties[ClientSession]):
         self.model = model
         if reveal not in list(Reveal):
             raise ParameterError(f"expected to reveal to {', '.join(Reveal)}, got {reveal!r}")
-        self._terms = Terms(model.graph, model.threshold, Reveal(reveal))
+        self._terms = hybrid_terms(model, Reveal(reveal))
         self._on_progress = on_progress
         self._pool, self._cache = pool, None if cache is None else Path(cache).expanduser()
         self._network = network_named(network) if isinstance(network, str) else network

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import load_model
 from hybridface.ranks import run_ranks
 from protocols.errors import HybridFaceError
@@ -87,7 +88,6 @@ def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> dict[
 
 def _lead(model: str, runs: int, channels: list[Any], cache: Path | None, watch: "_Stopwatch") -> list[float]:
     """Time the products of all layers, after one run that is not counted."""
-    from parties.terms import Terms
     from parties.weight_cache import layer_polynomials
     from parties.worker import WorkerPool
     from protocols.ckks import CkksContext, ClientKeys, PublicKey
@@ -97,7 +97,7 @@ def _lead(model: str, runs: int, channels: list[Any], cache: Path | None, watch:
     from protocols.ring import random_ring
 
     loaded = load_model(model)
-    terms = Terms(loaded.graph, loaded.threshold)
+    terms = hybrid_terms(loaded)
     context = CkksContext(terms.parameters)
     keys, plans = ClientKeys(context), plan_network(loaded.graph)
     uploads = {}
@@ -152,7 +152,6 @@ def main(role: str, model: str, runs: str, cache: str) -> int:
     """Be one rank of the benchmark."""
     from parties.mpi import join
     from parties.roles import Role
-    from parties.terms import Terms
     from parties.tuning import tune_process
     from parties.worker import Worker
 
@@ -168,7 +167,7 @@ def main(role: str, model: str, runs: str, cache: str) -> int:
         else:
             channels = [world.server_of_worker()]
             loaded = load_model(model)
-            terms = Terms(loaded.graph, loaded.threshold)
+            terms = hybrid_terms(loaded)
             Worker(channels[0], terms, loaded.weights or {}, folder, on_stage=watch).serve()
             said = {}
         said |= watch.per_run(int(runs) + 1)

@@ -107,7 +107,7 @@ class ClientSession:
             server.send("public key", keys.public_key())
             plans = plans_from_document(server.receive_document("plans"), terms.graph, terms.parameters.degree)
             self._source = DealerClient(dealer)
-            self._keys, self._network = keys, NetworkClient(terms.graph, keys, plans)
+            self._keys, self._network = keys, NetworkClient(terms.graph, keys, plans, terms.widths)
             server.receive("ready", np.uint8, (1,))
         self._layer_names = list(plans)
         self._pool, self._turns = Pool(self._prepare_part), Turns()

@@ -83,10 +83,12 @@ class Recorder:
     Args:
         peer: the channel to the other party.
         dealer: the channel to the dealer, if there is one.
+        beside: what other ranks of this party have sent and received, to the other party's ranks and to their dealers.
     """
 
     peer: Channel
     dealer: Channel | None = None
+    beside: tuple[ChannelStatistics, ChannelStatistics] | None = None
     stages: list[StageCost] = field(default_factory=list)
     _open: tuple[str, str, dict[str, float]] | None = None
 
@@ -133,12 +135,13 @@ class Recorder:
     def _counters(self) -> dict[str, float]:
         peer = self.peer.statistics
         dealer = self.dealer.statistics if self.dealer else ChannelStatistics()
+        more, from_dealers = self.beside or (ChannelStatistics(), ChannelStatistics())
         return {
             "elapsed": time.perf_counter(),
             "waited": peer.wait_seconds + dealer.wait_seconds,
-            "sent": peer.bytes_sent,
-            "received": peer.bytes_received,
-            "dealer": dealer.bytes_sent + dealer.bytes_received,
+            "sent": peer.bytes_sent + more.bytes_sent,
+            "received": peer.bytes_received + more.bytes_received,
+            "dealer": sum(one.bytes_sent + one.bytes_received for one in (dealer, from_dealers)),
             "rounds": peer.rounds,
         }
 

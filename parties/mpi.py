@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from parties.roles import Role
+from parties.roles import SHARD_ROLES, Role
 from parties.shaping import machine_id, shaped
 from protocols.channel import Channel, printable
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
@@ -135,16 +135,37 @@ class World:
     def workers(self) -> list[Channel]:
         """Return a channel to every worker; they are within the server's organisation, so no network is simulated."""
         ranks = [rank for rank, role in enumerate(self.roles) if role is Role.WORKER]
-        names = [f"{Role.WORKER.value} {index}" for index in range(len(ranks))]
-        return [
-            Channel(MpiTransport(self.communicator, rank, name, self.timeout), name)
-            for rank, name in zip(ranks, names, strict=True)
-        ]
+        return [self._within(rank, f"{Role.WORKER.value} {index}") for index, rank in enumerate(ranks)]
 
     def server_of_worker(self) -> Channel:
         """Return a worker's channel to its server, like those of `workers`."""
-        transport = MpiTransport(self.communicator, self.roles.index(Role.SERVER), Role.SERVER.value, self.timeout)
-        return Channel(transport, Role.SERVER.value)
+        return self._within(self.roles.index(Role.SERVER), Role.SERVER.value)
+
+    def shards_of(self, role: Role) -> list[Channel]:
+        """Return the client's or the server's channels to its ranks of further shards, within its organisation."""
+        ranks = [rank for rank, other in enumerate(self.roles) if other in SHARD_ROLES and other.party is role]
+        return [self._within(rank, f"{self.roles[rank].value} {number}") for number, rank in enumerate(ranks)]
+
+    def channels_of_shard(self) -> dict[Role, Channel]:
+        """Return a shard's rank's channels: to its party's own rank, and to the shard's other two, by their roles."""
+        own = self.roles[self.communicator.Get_rank()]
+        number = [rank for rank, role in enumerate(self.roles) if role is own].index(self.communicator.Get_rank())
+        channels = {}
+        for role in SHARD_ROLES:
+            if role is not own:
+                rank, name = (
+                    [r for r, other in enumerate(self.roles) if other is role][number],
+                    f"{role.value} {number}",
+                )
+                transport = MpiTransport(self.communicator, rank, name, self.timeout)
+                channels[role] = Channel(shaped(transport, self.network, name, self.timeout), name)
+        if own.party is not Role.DEALER:
+            channels[own.party] = self._within(self.roles.index(own.party), own.party.value)
+        return channels
+
+    def _within(self, rank: int, name: str) -> Channel:
+        """Return a channel to a rank of the same organisation: no network is simulated."""
+        return Channel(MpiTransport(self.communicator, rank, name, self.timeout), name)
 
     def abort(self, status: int) -> None:
         """End all ranks at once, with an exit status."""
@@ -176,8 +197,8 @@ def join(
         required: the roles that exactly one rank each must have.
 
     Raises:
-        ParameterError: there is not exactly one rank of each required role, and workers besides; or they were told
-            different networks, or simulate one from several machines.
+        ParameterError: there is not exactly one rank of each required role, with workers and whole shards besides; or
+            they were told different networks, or simulate one from several machines.
         PeerLostError: a rank did not answer in time.
     """
     communicator = MPI.COMM_WORLD.Dup()
@@ -189,11 +210,7 @@ def join(
     _wait(request.Test, timeout, "every rank's role")
     entries = list(_ENTRY.iter_unpack(everybody))
     names, networks = ([_text(entry[i]) for entry in entries] for i in (0, 1))
-    if sorted(name for name in names if name != Role.WORKER) != sorted(required):
-        raise ParameterError(
-            f"expected {', '.join(required)} and perhaps workers, got {len(names)} ranks ({', '.join(names)}); "
-            "start them with mpiexec, see launch/"
-        )
+    _check_roles(names, required)
     if len(set(networks)) > 1:
         told = ", ".join(f"{name} {other}" for name, other in zip(names, networks, strict=True))
         raise ParameterError(f"expected the same --network for all ranks, got {told}")
@@ -202,6 +219,14 @@ def join(
             f"expected all ranks on one machine to simulate {network.name}, got several; between machines use none"
         )
     return World(communicator, tuple(Role(name) for name in names), timeout, network)
+
+
+def _check_roles(names: Sequence[str], required: Sequence[Role]) -> None:
+    got = f"got {len(names)} ranks ({', '.join(names)}); start them with mpiexec, see launch/"
+    if sorted(name for name in names if name not in (Role.WORKER, *SHARD_ROLES)) != sorted(required):
+        raise ParameterError(f"expected {', '.join(required)} and perhaps workers, {got}")
+    if len({names.count(role) for role in SHARD_ROLES}) > 1:
+        raise ParameterError(f"expected as many ranks of each of {', '.join(SHARD_ROLES)}, {got}")
 
 
 def _text(padded: bytes) -> str:

@@ -88,7 +88,7 @@ class ServerSession:
             if self._workers:
                 self._workers.share(products)
             multiply = self._workers.multiply if self._workers else lambda name: products[name].begin
-            self._network = NetworkServer(terms.graph, weights, public_key, plans, multiply)
+            self._network = NetworkServer(terms.graph, weights, public_key, plans, multiply, widths=terms.widths)
             client.send("ready", np.ones(1, dtype=np.uint8))
         self._layer_names = list(plans)
 

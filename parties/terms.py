@@ -10,10 +10,11 @@ from protocols.comparison import COMPARISON_BITS
 from protocols.errors import ParameterError, ProtocolError
 from protocols.graph import Graph
 from protocols.matching import Reveal
-from protocols.network import convolution_shapes, plan_network
+from protocols.network import comparing_layers, convolution_shapes, plan_network
 from protocols.packing import ConvPlan
 from protocols.planner import CostModel
 from protocols.ring import FRACTION_BITS
+from protocols.widths import Widths, check_widths
 
 __all__ = ["MAX_NAME", "Agreeable", "Terms", "agree", "plans_document", "plans_from_document"]
 
@@ -33,14 +34,17 @@ class Terms:
         threshold: Euclidean distance below which two embeddings match.
         reveal: who learns the decision.
         parameters: of the encryption.
+        widths: bits of the network's comparisons, by layer.
     """
 
     graph: Graph
     threshold: float
     reveal: Reveal = Reveal.CLIENT
     parameters: CkksParameters = field(default_factory=CkksParameters)
+    widths: Widths = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_widths(self.widths, comparing_layers(self.graph))
         if not 0 < self.threshold < 2**14:
             raise ParameterError(f"expected a threshold above 0 and below 2^14, got {self.threshold}")
 
@@ -54,7 +58,7 @@ class Terms:
             "threshold": self.threshold,
             "reveal": self.reveal.value,
             "fraction bits": FRACTION_BITS,
-            "comparison bits": COMPARISON_BITS,
+            "comparison bits": {name: self.widths.get(name, COMPARISON_BITS) for name in comparing_layers(self.graph)},
             **parameters,
         }
 

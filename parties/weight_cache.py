@@ -11,21 +11,20 @@ Layers are mapped one at a time, while they are used, so that the resident memor
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import mmap
 import os
 import stat
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
+from parties.locks import locked
 from protocols.ckks import CkksContext
 from protocols.errors import ParameterError
 from protocols.graph import Weights
@@ -42,7 +41,6 @@ _SUFFIX = ".weights"
 _KEPT_FILES = 4
 _ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 _LOCK_SECONDS = 60.0
-_FIRST_SLEEP, _LONGEST_SLEEP = 0.001, 0.25
 
 _Layers = dict[str, tuple[int, tuple[int, ...]]]
 """Where a layer's polynomials are in the file, and their shape, by name."""
@@ -104,7 +102,9 @@ class EncodedWeights:
         key = _key(context, plans, weights)
         path = directory / f"{key}{_SUFFIX}"
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(directory):  # so that workers that start together encode once
+        with locked(
+            directory, "the weights' cache", seconds=_LOCK_SECONDS
+        ):  # so that workers that start together encode once
             try:
                 encoded = cls(path, key)
             except (OSError, ParameterError):
@@ -138,34 +138,6 @@ def _key(context: CkksContext, plans: Mapping[str, ConvPlan], weights: Weights) 
     for name, plan in plans.items():
         digest.update(np.ascontiguousarray(layer_weights(weights, name, plan.shape)[0]).data.cast("B"))
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time look for a file and write it; the lock goes with the process that holds it.
-
-    Raises:
-        TimeoutError: the lock was not free within a minute; who holds it may have been stopped.
-    """
-    descriptor = os.open(directory, os.O_RDONLY)
-    deadline, pause = time.monotonic() + _LOCK_SECONDS, _FIRST_SLEEP
-    try:
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"expected the lock of the weights' cache within {_LOCK_SECONDS:g} s")
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_SLEEP)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _encode(

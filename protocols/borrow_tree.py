@@ -8,16 +8,16 @@ pair (g, p) = (~c r, ~c ^ r): makes a borrow; passes one on. A segment of neighb
 Every p is a public bit xor a mask bit. So p[m-1] ... p[i] is a sum, over the sets of these masks, of (product of the
 set) times (product of the public bits of the others): linear in shares of the *products of the masks*.
 
-Leaves are groups of four bits (of three: the lowest). There the masks are r's own bits, the public bits are those of
-c, and the products come with the `ComparisonMask`: no message. Above, a level joins 2 or 4 children in one round: the
-parties open t ^ p and u ^ g for fresh mask bits t, u, whose products the level's `BorrowJoin` carries (Beaver's
-circuit randomization for gates of several inputs). The highest child's g enters as it is, and the lowest p of all is
-never needed, so neither is opened.
+Leaves are groups of four bits, or of three (`Cut`). There the masks are r's own bits, the public bits are those of c,
+and the products come with the `ComparisonMask`: no message. Above, a level joins 2 to 4 children in one round (those at
+the top that are too few for a node go on to the next level as they are): the parties open t ^ p and u ^ g for fresh
+mask bits t, u, whose products the level's `BorrowJoin` carries (Beaver's circuit randomization for gates of several
+inputs). The highest child's g enters as it is, and the lowest p of all is never needed, so neither is opened.
 
 What each party sees: opened bits, each masked by its own uniform bit that is used once; so they are uniform whatever r
 and c are. Opened per element and direction: 2 (m - 1) bits for each node of a level, and one for each but the lowest;
-15 bits in two rounds for 31 bits, 33 in two for 63. Products of several masked bits in one round: Ohata and Nuida, FC
-2020; ABY2.0 (Patra et al., USENIX Security 2021).
+17 bits in two rounds for 31 bits, 18 for 27, 33 for 63. Products of several masked bits in one round: Ohata and Nuida,
+FC 2020; ABY2.0 (Patra et al., USENIX Security 2021).
 """
 
 from collections.abc import Iterator
@@ -31,16 +31,17 @@ from protocols.ring import RingArray
 
 __all__ = ["borrow", "borrow_requests"]
 
-_FAN_INS = {1: (), 2: (2,), 4: (4,), 8: (4, 2), 16: (4, 4)}
-"""By the number of groups: how many children a node has on each level. Fewest rounds, then fewest opened bits."""
+_FAN_INS = {1: (), 2: (2,), 4: (4,), 6: (2, 3), 7: (3, 3), 8: (2, 4), 9: (3, 3), 16: (4, 4)}
+"""By the number of groups: how many children a node has on each level. Fewest rounds, then fewest products of masks."""
 
 
 def borrow_requests(groups: int, words: int) -> list[BorrowJoin]:
     """Return the correlations that one borrow over so many groups of bits uses up, on planes of so many words."""
     requests = []
     for children in _FAN_INS[groups]:
-        groups //= children
-        requests.append(BorrowJoin(children, groups, words))
+        nodes, rest = divmod(groups, children)
+        requests.append(BorrowJoin(children, nodes, words))
+        groups = nodes + rest
     return requests
 
 
@@ -50,7 +51,7 @@ def borrow(party: MpcParty, not_c: RingArray, lowest: RingArray, groups: RingArr
     Args:
         not_c: uint64 (bits, words), planes of ~c, public.
         lowest: uint64 (2^t - 1, words), share of the products of all sets of the t lowest bits of r.
-        groups: uint64 (15, n, words), share of those of its further groups of four; bits = t + 4 n.
+        groups: uint64 (2^q - 1, n, words), share of those of its further groups of q bits; bits = t + q n.
 
     Returns:
         uint64 (words,).
@@ -59,7 +60,7 @@ def borrow(party: MpcParty, not_c: RingArray, lowest: RingArray, groups: RingArr
     first = len(lowest).bit_length()
     generate = np.empty((1 + groups.shape[1], words), dtype=np.uint64)
     generate[0], _ = _leaf(not_c[:first], lowest, party.rank)
-    generate[1:], propagate = _leaf(by_group(not_c[first:]), groups, party.rank)
+    generate[1:], propagate = _leaf(by_group(not_c[first:], len(groups).bit_length()), groups, party.rank)
     for request in borrow_requests(len(generate), words):
         generate, propagate = _join(party, request, generate, propagate)
     return generate[0]
@@ -81,9 +82,13 @@ def _join(
     """Join neighbours: shares of (g, p) of all nodes of a level from those of their children, in one round.
 
     Args:
-        generate: (n, words). propagate: (n - 1, words), without the lowest; likewise in the result.
+        generate: (n, words). propagate: (n - 1, words), without the lowest; likewise in the result. Children beyond
+            those of the request's nodes are passed on.
     """
     m = request.children
+    joined = m * request.nodes
+    generate, more_generate = generate[:joined], generate[joined:]
+    propagate, more_propagate = propagate[: joined - 1], propagate[joined - 1 :]
     masks, several, *with_carries, with_lowest = party.correlations.take(request)
     inner = range(m - 1)
     opened = np.concatenate(
@@ -99,7 +104,7 @@ def _join(
         result ^= g[i] & above[i]
         result ^= _times(carries[i], with_carries[i], p[i:])
     passed = (p_lowest & above[0][1:]) ^ _times(lowest, with_lowest, p[:, 1:])
-    return result, passed
+    return np.concatenate([result, more_generate]), np.concatenate([passed, more_propagate])
 
 
 def _chain(public: RingArray, products: RingArray, rank: int) -> Iterator[tuple[RingArray, RingArray]]:

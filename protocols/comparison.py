@@ -11,7 +11,7 @@ b a random shared bit, and computes x (e ^ b) linearly from shares of r, b and r
 one opening and two borrows, of two public numbers and one r. What each party sees: c, e and the tree's openings, each
 masked by randomness that is used once, hence uniform. Exact: no failure for |x| < 2^(k-1).
 
-Per element and direction for k = 32: 8 bytes for c, 15 bits for the tree, one bit for e, in 1 + 2 + 1 = 4 rounds. The
+Per element and direction for k = 32: 8 bytes for c, 17 bits for the tree, one bit for e, in 1 + 2 + 1 = 4 rounds. The
 masked opening: Damgard et al., TCC 2006; Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for DReLU.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from protocols.bitplanes import bit_planes, plane_words, unpack_plane
 from protocols.borrow_tree import borrow, borrow_requests
 from protocols.correlations import ComparisonMask, Request
-from protocols.correlations.comparison import GROUP
+from protocols.correlations.comparison import Cut
 from protocols.crypten_import import BinarySharedTensor
 from protocols.mpc import CLIENT, MpcParty, binary
 from protocols.ring import RingArray
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 COMPARISON_BITS = 32
-"""k: with 16 fractional bits, values of magnitude below 2^15 are compared exactly."""
+"""k, if nothing is known of a value's range: with 16 fractional bits, magnitudes below 2^15 are compared exactly."""
 
 _RUN = 1 << 14
 """Elements that a ReLU selects at a time, so that they stay in cache."""
@@ -49,7 +49,7 @@ def sign_requests(count: int, bits: int = COMPARISON_BITS, select: bool = False)
     """Return the correlations that one comparison of `count` elements uses up."""
     if not count:
         return []
-    return [ComparisonMask(count, bits, select), *borrow_requests(bits // GROUP, plane_words(count))]
+    return [ComparisonMask(count, bits, select), *borrow_requests(Cut.of(bits, True).groups, plane_words(count))]
 
 
 def relu_requests(count: int, bits: int = COMPARISON_BITS) -> list[Request]:
@@ -67,7 +67,7 @@ def is_nonnegative(party: MpcParty, share: RingArray, bits: int = COMPARISON_BIT
         CrypTen `BinarySharedTensor` of ceil(n / 64) words; bit j of word w belongs to element 64 w + j.
     """
     mask, _, *planes = party.correlations.take(ComparisonMask(share.size, bits, select=False))
-    return binary(_sign_plane(party, _open(party, share + mask), *planes))
+    return binary(_sign_plane(party, _open(party, share + mask), bits, *planes))
 
 
 def is_below(party: MpcParty, share: RingArray, bound: int) -> BinarySharedTensor:
@@ -97,7 +97,7 @@ def is_below(party: MpcParty, share: RingArray, bound: int) -> BinarySharedTenso
 def interval_requests(count: int) -> list[Request]:
     """Return the correlations that `is_below` of `count` elements uses up."""
     mask = _interval_mask(count)
-    return [mask, *borrow_requests(mask.bits // GROUP, 2 * plane_words(count))]
+    return [mask, *borrow_requests(mask.cut.groups, 2 * plane_words(count))]
 
 
 def relu(party: MpcParty, share: RingArray, bits: int = COMPARISON_BITS) -> RingArray:
@@ -107,7 +107,7 @@ def relu(party: MpcParty, share: RingArray, bits: int = COMPARISON_BITS) -> Ring
     flat = share.reshape(-1)
     mask, b, *planes, b_value, mask_b = party.correlations.take(ComparisonMask(flat.size, bits))
     c = _open(party, flat + mask)
-    choice = _sign_plane(party, c, *planes) ^ b
+    choice = _sign_plane(party, c, bits, *planes) ^ b
     choice ^= party.channel.exchange("comparison/choice", choice)
     result = np.empty_like(c)
     for start in range(0, c.size, _RUN):
@@ -117,9 +117,9 @@ def relu(party: MpcParty, share: RingArray, bits: int = COMPARISON_BITS) -> Ring
     return result.reshape(share.shape)
 
 
-def maximum(party: MpcParty, first: RingArray, second: RingArray) -> RingArray:
-    """Return this party's share of max(x, y), for |x - y| < 2^31."""
-    return second + relu(party, first - second)
+def maximum(party: MpcParty, first: RingArray, second: RingArray, bits: int = COMPARISON_BITS) -> RingArray:
+    """Return this party's share of max(x, y), for |x - y| < 2^(bits - 1)."""
+    return second + relu(party, first - second, bits)
 
 
 def max_pool(
@@ -128,19 +128,21 @@ def max_pool(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int] = (0, 0),
+    bits: int = COMPARISON_BITS,
 ) -> RingArray:
     """Return this party's share of the maxima over windows: rows first, then columns, each step in one batch.
 
     Args:
-        share: uint64 (B, C, H, W). Padding counts as -2^29, below every value it may meet.
+        share: uint64 (B, C, H, W). Padding counts as -2^(bits - 3), below every value it may meet.
+        bits: differences are below 2^(bits - 1).
     """
     for axis in (2, 3):
         k, s, p = kernel[axis - 2], stride[axis - 2], padding[axis - 2]
-        share = _pad(share, axis, p, party.rank)
+        share = _pad(share, axis, p, bits, party.rank)
         windows = _windows(share, axis, k, s)
         best = windows[0]
         for window in windows[1:]:
-            best = maximum(party, window, best)
+            best = maximum(party, window, best, bits)
         share = best
     return share
 
@@ -150,6 +152,7 @@ def max_pool_requests(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int] = (0, 0),
+    bits: int = COMPARISON_BITS,
 ) -> list[Request]:
     """Return the correlations that one max-pool of shares of that shape uses up."""
     requests: list[Request] = []
@@ -157,15 +160,15 @@ def max_pool_requests(
     for axis in (2, 3):
         k, s, p = kernel[axis - 2], stride[axis - 2], padding[axis - 2]
         size[axis] = (size[axis] + 2 * p - k) // s + 1
-        requests += relu_requests(int(np.prod(size))) * (k - 1)
+        requests += relu_requests(int(np.prod(size)), bits) * (k - 1)
     return requests
 
 
-def _pad(share: RingArray, axis: int, amount: int, rank: int) -> RingArray:
+def _pad(share: RingArray, axis: int, amount: int, bits: int, rank: int) -> RingArray:
     if not amount:
         return share
     widths = [(amount, amount) if i == axis else (0, 0) for i in range(share.ndim)]
-    low = np.uint64(2**64 - 2**29) if rank == CLIENT else np.uint64(0)
+    low = np.uint64(2**64 - 2 ** (bits - 3)) if rank == CLIENT else np.uint64(0)
     return np.pad(share, widths, constant_values=low)
 
 
@@ -185,9 +188,11 @@ def _open(party: MpcParty, share: RingArray) -> RingArray:
     return share
 
 
-def _sign_plane(party: MpcParty, c: RingArray, lowest: RingArray, groups: RingArray, top: RingArray) -> RingArray:
+def _sign_plane(
+    party: MpcParty, c: RingArray, bits: int, lowest: RingArray, groups: RingArray, top: RingArray
+) -> RingArray:
     """Return this party's share of the plane [c - r >= 0] = 1 ^ c[k-1] ^ r[k-1] ^ borrow, from the public c."""
-    not_c = bit_planes(c, GROUP * (1 + groups.shape[1]))
+    not_c = bit_planes(c, bits)
     np.invert(not_c, out=not_c)
     plane = top ^ borrow(party, not_c[:-1], lowest, groups)
     if party.rank == CLIENT:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from protocols.ckks import CkksParameters
+from protocols.comparison import COMPARISON_BITS
 from protocols.errors import ParameterError
 from protocols.graph import (
     INPUT,
@@ -28,9 +29,10 @@ from protocols.graph import (
     Weights,
 )
 from protocols.local_ops import average_scale
-from protocols.network import convolution_shapes, layer_weights
+from protocols.network import comparing_layers, convolution_shapes, layer_weights
 from protocols.plain_convolution import quantise
 from protocols.ring import FRACTION_BITS, encode
+from protocols.widths import Widths, range_of
 
 __all__ = ["Emulator"]
 
@@ -43,10 +45,18 @@ class Emulator:
     Args:
         graph, weights: the network.
         parameters: for the weights' fractional bits.
+        widths: of the comparisons; a value beyond its range is an error then.
     """
 
-    def __init__(self, graph: Graph, weights: Weights, parameters: CkksParameters | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights,
+        parameters: CkksParameters | None = None,
+        widths: Widths | None = None,
+    ) -> None:
         self.graph = graph
+        self._widths = widths or {}
         self._bits = (parameters or CkksParameters()).weight_bits
         self._shapes = convolution_shapes(graph)
         self._weights = {}
@@ -56,14 +66,19 @@ class Emulator:
             offset = None if bias is None else torch.from_numpy(encode(bias).view(np.int64).astype(np.float64))
             self._weights[name] = integer, offset
         self._last_use = graph.last_use()
-        self.largest = 0.0
-        """The largest magnitude that a comparison has met so far; comparisons are exact below 2^15."""
+        self.ranges = dict.fromkeys(comparing_layers(graph), 0.0)
+        """The largest magnitude that each comparing layer has met so far; of a max-pool, of a difference at most."""
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude that a comparison has met so far."""
+        return max(self.ranges.values(), default=0.0)
 
     def run(self, images: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the network's output on images (B, C, H, W), as int64 (B, ...) at 16 fractional bits.
 
         Raises:
-            ParameterError: a convolution leaves the range in which float64 is exact.
+            ParameterError: a convolution leaves the range in which float64 is exact, or a comparison that of its width.
         """
         values = {INPUT: torch.from_numpy(encode(images).view(np.int64).astype(np.float64))}
         with torch.inference_mode():
@@ -81,15 +96,16 @@ class Emulator:
             case Conv2d():
                 return self._convolve(node.name, value)
             case ReLU():
-                return self._compare(value).clamp(min=0)
+                return self._compare(node, value).clamp(min=0)
             case PReLU():
-                negative = self._compare(value).clamp(max=0)
+                negative = self._compare(node, value).clamp(max=0)
                 image = negative.reshape(*negative.shape, *(1,) * (4 - negative.ndim))
                 return value.clamp(min=0) + self._convolve(node.name, image).reshape(value.shape)
             case Square():
                 return _shift(value * value, FRACTION_BITS)
             case MaxPool2d():
-                return torch.nn.functional.max_pool2d(self._compare(value, 2), node.kernel, node.stride, node.padding)
+                compared = self._compare(node, value, 2)
+                return torch.nn.functional.max_pool2d(compared, node.kernel, node.stride, node.padding)
             case AvgPool2d():
                 kernel = node.kernel if node.kernel != (0, 0) else (value.shape[2], value.shape[3])
                 factor, bits = average_scale(kernel[0] * kernel[1])
@@ -115,8 +131,13 @@ class Emulator:
         result = _shift(product, self._bits)
         return result if bias is None else result + bias[:, None, None]
 
-    def _compare(self, value: torch.Tensor, factor: int = 1) -> torch.Tensor:
-        self.largest = max(self.largest, factor * float(value.abs().max()) / 2**FRACTION_BITS)
+    def _compare(self, node: Node, value: torch.Tensor, factor: int = 1) -> torch.Tensor:
+        met = factor * float(value.abs().max()) / 2**FRACTION_BITS
+        self.ranges[node.name] = max(self.ranges[node.name], met)
+        bits = self._widths.get(node.name, COMPARISON_BITS)
+        if met >= range_of(bits):
+            limit = f"{range_of(bits):g}, where comparisons on {bits} bits are exact"
+            raise ParameterError(f"{node.name}: expected magnitudes below {limit}, got {met:.3g}")
         return value
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from protocols import local_ops
 from protocols.channel import Channel
 from protocols.ckks import ClientKeys, PublicKey
-from protocols.comparison import max_pool, max_pool_requests, relu, relu_requests
+from protocols.comparison import COMPARISON_BITS, max_pool, max_pool_requests, relu, relu_requests
 from protocols.correlations import Request, SquarePair
 from protocols.errors import ParameterError
 from protocols.graph import (
@@ -40,8 +40,17 @@ from protocols.packing import ConvPlan, ConvShape
 from protocols.planner import CostModel, bytes_up, plan_convolution
 from protocols.ring import FRACTION_BITS, RingArray
 from protocols.truncation import truncate, truncation_requests
+from protocols.widths import Widths, check_widths
 
-__all__ = ["NetworkClient", "NetworkServer", "convolution_shapes", "halves", "layer_weights", "plan_network"]
+__all__ = [
+    "NetworkClient",
+    "NetworkServer",
+    "comparing_layers",
+    "convolution_shapes",
+    "halves",
+    "layer_weights",
+    "plan_network",
+]
 
 _BYTES_AHEAD = 16_000_000
 
@@ -64,6 +73,11 @@ def convolution_shapes(graph: Graph) -> dict[str, ConvShape]:
             channels, height, width = (*source, 1, 1)[:3]
             result[node.name] = ConvShape(channels, height, width, channels, groups=channels)
     return result
+
+
+def comparing_layers(graph: Graph) -> dict[str, Node]:
+    """Return the layers that compare, by name: ReLU, PReLU, max-pool."""
+    return {node.name: node for node in graph.nodes if isinstance(node, ReLU | PReLU | MaxPool2d)}
 
 
 def plan_network(graph: Graph, degree: int = 4096, cost: CostModel | None = None) -> dict[str, ConvPlan]:
@@ -98,8 +112,10 @@ class _Network(ABC):
 
     rank: int
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, widths: Widths | None = None) -> None:
         self.graph = graph
+        check_widths(widths or {}, comparing_layers(graph))
+        self._widths = dict.fromkeys(comparing_layers(graph), COMPARISON_BITS) | dict(widths or {})
         self._shapes = graph.shapes()
         self._last_use = graph.last_use()
 
@@ -109,9 +125,9 @@ class _Network(ABC):
         for node in self.graph.nodes:
             shape = (batch, *self._shapes[node.inputs[0]])
             if isinstance(node, ReLU | PReLU):
-                requests += relu_requests(int(np.prod(shape)))
+                requests += relu_requests(int(np.prod(shape)), self._widths[node.name])
             elif isinstance(node, MaxPool2d) and len(shape) == 4:
-                requests += max_pool_requests(shape, node.kernel, node.stride, node.padding)
+                requests += max_pool_requests(shape, node.kernel, node.stride, node.padding, self._widths[node.name])
             elif isinstance(node, Square):
                 requests += [SquarePair(shape), *truncation_requests(shape, FRACTION_BITS)]
         return requests
@@ -151,23 +167,23 @@ class _Network(ABC):
         values = [_present(value) for value in inputs]
         if isinstance(node, PReLU):
             return self._prelu(party, node, values[0], batch)
-        return _apply_shared(party, node, values)
+        return _apply_shared(party, node, values, self._widths.get(node.name, COMPARISON_BITS))
 
     def _prelu(self, party: MpcParty, node: PReLU, value: RingArray, batch: int) -> RingArray:
         """max(x, 0) + a min(x, 0): the private slopes are a 1x1 convolution of one channel each."""
-        positive = relu(party, value)
+        positive = relu(party, value, self._widths[node.name])
         negative = (value - positive).reshape(*value.shape, *(1,) * (4 - value.ndim))
         return positive + self._linear(party.channel, node.name, negative, batch).reshape(value.shape)
 
 
-def _apply_shared(party: MpcParty, node: Node, values: list[RingArray]) -> RingArray:
-    """Apply a layer without private weights."""
+def _apply_shared(party: MpcParty, node: Node, values: list[RingArray], bits: int) -> RingArray:
+    """Apply a layer without private weights; if it compares, on so many bits."""
     value = values[0]
     match node:
         case ReLU():
-            return relu(party, value)
+            return relu(party, value, bits)
         case MaxPool2d():
-            return max_pool(party, value, node.kernel, node.stride, node.padding)
+            return max_pool(party, value, node.kernel, node.stride, node.padding, bits)
         case AvgPool2d():
             kernel = node.kernel if node.kernel != (0, 0) else (value.shape[2], value.shape[3])
             return local_ops.average_pool(value, kernel, node.stride, party.rank)
@@ -187,6 +203,7 @@ class NetworkClient(_Network):
 
     Args:
         plans: of the linear layers, as the server's; by default those of `plan_network`.
+        widths: of the comparisons, as the server's.
 
     Raises:
         ParameterError: the graph's first layers are not a convolution of the input, the only layer that may read it.
@@ -194,8 +211,14 @@ class NetworkClient(_Network):
 
     rank = CLIENT
 
-    def __init__(self, graph: Graph, keys: ClientKeys, plans: Mapping[str, ConvPlan] | None = None) -> None:
-        super().__init__(graph)
+    def __init__(
+        self,
+        graph: Graph,
+        keys: ClientKeys,
+        plans: Mapping[str, ConvPlan] | None = None,
+        widths: Widths | None = None,
+    ) -> None:
+        super().__init__(graph, widths)
         _check_input_readers(graph)
         plans = plans or plan_network(graph, keys.context.degree)
         self._layers = {name: PrivateConvolutionClient(name, plan, keys) for name, plan in plans.items()}
@@ -228,6 +251,7 @@ class NetworkServer(_Network):
         plans: as the client's.
         multiply: returns what does a layer's homomorphic products; by default they are done here.
         on_layer: called before a layer's weights are taken in.
+        widths: as the client's.
 
     Raises:
         ParameterError: weights are missing or do not fit the graph.
@@ -243,8 +267,9 @@ class NetworkServer(_Network):
         plans: Mapping[str, ConvPlan] | None = None,
         multiply: Callable[[str], Multiply] | None = None,
         on_layer: OnLayer | None = None,
+        widths: Widths | None = None,
     ) -> None:
-        super().__init__(graph)
+        super().__init__(graph, widths)
         _check_input_readers(graph)
         self._layers = {}
         for name, plan in (plans or plan_network(graph, public_key.context.degree)).items():

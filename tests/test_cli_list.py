@@ -188,6 +188,10 @@ def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny
         (("verify", "--id", "Ann", "--key", "k", photos["a"], *TINY), "expected no --key, since a list has none"),
         (("enroll", "--id", "", photos["a"], *TINY), "expected an identity of 1 to 10000 characters, got 0"),
         (("verify", "--id", "", photos["a"], *TINY), "expected an identity of 1 to 10000 characters, got 0"),
+        (
+            ("identify", photos["a"], "--shards", "2", *TINY),
+            "expected no --shards, since a list is searched in one part",
+        ),
         (("rotate-key", "new.key", *FILE), "expected a private gallery, found a list, which has no key"),
         (("identify", "nothing.png", *TINY), "nothing.png: expected a photo, found no such file"),
         (

@@ -15,6 +15,7 @@ from protocols import is_nonnegative, max_pool, max_pool_requests, maximum, relu
 from protocols.bitplanes import unpack_plane
 from protocols.comparison import interval_requests, is_below
 from protocols.correlations import ComparisonMask
+from protocols.correlations.comparison import WIDTHS
 from protocols.errors import ParameterError
 from protocols.mpc import to_ring
 
@@ -38,7 +39,7 @@ def signs(values: Any, bits: int) -> Any:
     return unpack_plane(first ^ second, len(values))
 
 
-@pytest.mark.parametrize("bits", [4, 8, 16, 32, 64])
+@pytest.mark.parametrize("bits", WIDTHS)
 def test_signs_at_the_edges_of_the_range(bits: int) -> None:
     top = 2 ** (bits - 1)
     edges = [0, -1, 1, 2, -2, top - 1, -(top - 1), -top, top // 2, -(top // 2), top // 2 - 1, -(top // 2) - 1]
@@ -46,7 +47,7 @@ def test_signs_at_the_edges_of_the_range(bits: int) -> None:
     assert signs(values, bits).tolist() == [v >= 0 for v in values]
 
 
-@pytest.mark.parametrize("bits", [4, 8, 16, 32, 64])
+@pytest.mark.parametrize("bits", WIDTHS)
 @given(data=st.data())
 @fast
 def test_signs_of_random_values_in_any_number(bits: int, data: st.DataObject) -> None:
@@ -56,7 +57,7 @@ def test_signs_of_random_values_in_any_number(bits: int, data: st.DataObject) ->
     assert signs(values, bits).tolist() == [v >= 0 for v in values]
 
 
-@pytest.mark.parametrize("bits", [8, 32])
+@pytest.mark.parametrize("bits", [8, 19, 32])
 def test_signs_of_every_value_of_a_small_range(bits: int) -> None:
     values = list(range(-128, 128)) * 3
     assert signs(values, bits).tolist() == [v >= 0 for v in values]
@@ -149,6 +150,13 @@ def test_relu_is_exact(values: list[int]) -> None:
     assert opened(relu, ring(values)).tolist() == [max(v, 0) for v in values]
 
 
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_relu_of_any_width(bits: int) -> None:
+    top = 2 ** (bits - 1)
+    values = np.array([0, 1, -1, top - 1, -top, top // 3, -top // 3] * 20)
+    assert (opened(lambda party, x: relu(party, x, bits), ring(values)) == np.maximum(values, 0)).all()
+
+
 def test_relu_at_the_edges_and_in_any_shape() -> None:
     values = np.array(EDGES * 12).reshape(2, 3, 4, 5)
     assert (opened(relu, ring(values)) == np.maximum(values, 0)).all()
@@ -234,7 +242,7 @@ def cost(function: Any, requests: Any, count: int) -> Any:
     return ours
 
 
-OPENED = {4: (), 8: (2,), 16: (6,), 32: (13, 2), 64: (27, 6)}
+OPENED = {4: (), 8: (2,), 16: (6,), 19: (8, 4), 22: (9, 4), 28: (14, 4), 32: (11, 6), 64: (27, 6)}
 """Bits per element that each level of the tree opens."""
 
 
@@ -247,11 +255,11 @@ def test_what_a_comparison_costs(bits: int, count: int) -> None:
     assert sent == (24 + 8 * count) + sum(32 + 8 * words * opened for opened in levels)
 
 
-def test_a_large_relu_takes_four_rounds_and_ten_bytes_per_element() -> None:
+def test_a_large_relu_takes_four_rounds_and_some_ten_bytes_per_element() -> None:
     count = 64 * 500
     rounds, sent = cost(relu, relu_requests(count), count)
     assert rounds == 4
-    assert sent == 10 * count + 24 + 32 + 32 + 24
+    assert sent == (8 + (11 + 6 + 1) / 8) * count + 24 + 32 + 32 + 24
 
 
 def test_a_window_of_four_rounds_per_comparison() -> None:
@@ -260,6 +268,17 @@ def test_a_window_of_four_rounds_per_comparison() -> None:
         lambda party, x: max_pool(party, x.reshape(shape), *window), max_pool_requests(shape, *window), 128
     )
     assert rounds == 4 * (2 + 2)
+
+
+def test_narrow_comparisons_take_as_many_rounds_and_fewer_correlations() -> None:
+    count = 64 * 500
+    words = []
+    for bits in (19, 22, 28, 32):
+        rounds, _ = cost(lambda party, x, bits=bits: relu(party, x, bits), relu_requests(count, bits), count)
+        assert rounds == 4
+        words.append(sum(int(np.prod(f.shape)) for r in relu_requests(count, bits) for f in r.derived))
+    assert words == sorted(words)
+    assert words[2] == 2 * count + 500 * (9 * 7 + 1) + 500 * (2 * 8 + 5) + 500 * 5
 
 
 def test_an_interval_takes_three_rounds() -> None:
@@ -272,8 +291,8 @@ def test_what_the_dealer_sends() -> None:
     """Words of correction: two per element for the selection, and bit planes."""
     count = 64 * 500
     sizes = {r: sum(int(np.prod(f.shape)) for f in r.derived) for r in relu_requests(count)}
-    assert list(sizes.values()) == [2 * count + 500 * (7 + 7 * 15 + 1), 500 * (2 * 4 + 2 * 11 + 7), 500]
-    assert 8 * sum(sizes.values()) == 34.875 * count
+    assert list(sizes.values()) == [2 * count + 500 * (7 + 7 * 15 + 1), 500 * (4 + 3), 500 * 15]
+    assert 8 * sum(sizes.values()) == (16 + (113 + 7 + 15) / 8) * count
 
 
 @pytest.mark.parametrize("value", [0, -1, 2**31 - 1, -(2**31)])
@@ -289,7 +308,7 @@ def test_everything_that_is_opened_is_uniform(value: int) -> None:
     ours, theirs = (
         [np.frombuffer(frame[16 + 8 * frame[8] :], dtype=np.uint64) for frame in side] for side in (ours, theirs)
     )
-    assert [frame.size for frame in ours] == [count, 13 * 128, 2 * 128, 128]
+    assert [frame.size for frame in ours] == [count, 11 * 128, 6 * 128, 128]
     for index, (first, second) in enumerate(zip(ours, theirs, strict=True)):
         for message in (first, second):
             assert_uniform_bytes(message)
@@ -298,5 +317,5 @@ def test_everything_that_is_opened_is_uniform(value: int) -> None:
 
 @pytest.mark.parametrize("bits", [0, 2, 3, 12, 33, 128])
 def test_other_widths_are_refused(bits: int) -> None:
-    with pytest.raises(ParameterError, match="expected 4, 8, 16, 32 or 64 bits"):
+    with pytest.raises(ParameterError, match="expected 4, 8, 16, 19, 22, 28, 32, 64 bits"):
         ComparisonMask(10, bits)

@@ -279,7 +279,7 @@ JUNK = [
     {"kind": "comparison-mask", "count": float("inf")},
     {"kind": "comparison-mask", "count": 10, "bits": 48},
     {"kind": "comparison-mask", "count": 10, "bits": 32, "signed": [[]], "x": 1},
-    {"kind": "borrow-join", "children": 3, "nodes": 1, "words": 1},
+    {"kind": "borrow-join", "children": 5, "nodes": 1, "words": 1},
     {"kind": "borrow-join", "children": 8, "nodes": 1, "words": 1},
     {"kind": "borrow-join", "children": True, "nodes": 1, "words": 1},
     {"kind": "borrow-join", "children": 4, "nodes": 0, "words": 1},

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from parties.gallery.key import GalleryKey
 from parties.gallery.limits import QueryLimits, Rate
 from parties.gallery.records import Kind
 from parties.gallery.server import GalleryServerSession
+from parties.gallery.shard_rank import ShardRank
 from parties.gallery.store import GalleryStore
 from parties.local import PartyThread, local_channels
 from parties.terms import Terms
 from protocols.correlations import Dealer
-from protocols.errors import ParameterError, PeerLostError
+from protocols.errors import ParameterError, PeerLostError, ProtocolError
 
 KEY = GalleryKey(bytes(range(32)))
 MODEL = load_model("tiny-test")
@@ -41,14 +43,43 @@ def embeddings(images: Any, model: Model = MODEL) -> Any:
         return model.module(torch.from_numpy(images)).numpy()
 
 
+def shard_threads(folder: Path, count: int) -> tuple[list[Any], list[Any], list[PartyThread]]:
+    """Return the client's and the server's channels to so many further shards, and the threads of their ranks."""
+    parents: tuple[list[Any], list[Any]] = ([], [])
+    threads = []
+    for _ in range(count):
+        to_server, to_client = local_channels("client shard", "server shard")
+        client_dealer, dealer_client = local_channels("client shard", "dealer")
+        server_dealer, dealer_server = local_channels("server shard", "dealer")
+        for rank, (peer, dealer) in enumerate(((to_server, client_dealer), (to_client, server_dealer))):
+            side = ("client", "server")[rank]
+            down, up = local_channels(side, f"{side} shard")
+            parents[rank].append(down)
+            work = ShardRank, rank, up, peer, dealer, folder / side
+            threads.append(PartyThread(f"{side} shard", partial(_serve, *work), (up, peer, dealer)))
+        threads.append(
+            PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server))
+        )
+    return *parents, threads
+
+
+def _serve(kind: Any, *arguments: Any) -> None:
+    kind(*arguments).serve()
+
+
 @contextmanager
 def session(
-    folder: Path, key: GalleryKey = KEY, limits: tuple[Rate | None, Rate | None] = (None, None), threshold: float = 0.6
+    folder: Path,
+    key: GalleryKey = KEY,
+    limits: tuple[Rate | None, Rate | None] = (None, None),
+    threshold: float = 0.6,
+    shards: int = 1,
 ) -> Iterator[GalleryClientSession]:
     terms = Terms(MODEL.graph, threshold)
     to_server, to_client = local_channels("client", "server")
     client_dealer, dealer_client = local_channels("client", "dealer")
     server_dealer, dealer_server = local_channels("server", "dealer")
+    of_client, of_server, threads = shard_threads(folder, shards - 1)
 
     def serve() -> None:
         path = folder / "gallery.db"
@@ -65,18 +96,23 @@ def session(
                 limits=limited,
                 client_name="tests",
                 index_folder=folder / "server",
+                shards=of_server,
             ).serve()
 
-    threads = [
-        PartyThread("server", serve, (to_client, server_dealer)),
+    threads += [
+        PartyThread("server", serve, (to_client, server_dealer, *of_server)),
         PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server)),
     ]
     for thread in threads:
         thread.start()
-    with GalleryClientSession(to_server, client_dealer, terms, key=key, index_folder=folder / "client") as client:
+    with GalleryClientSession(
+        to_server, client_dealer, terms, key=key, index_folder=folder / "client", shards=of_client
+    ) as client:
         yield client
     for thread in threads:
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive()
+        assert thread.error is None
 
 
 def test_the_verbs(tmp_path: Path, images: Any) -> None:
@@ -113,17 +149,91 @@ def test_the_verbs(tmp_path: Path, images: Any) -> None:
         assert client.verify_identity("Ann", images[0, 1][None]).match is True, "a refusal ends nothing"
 
 
-def test_identification_is_the_plaintext_ranking(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_identification_is_the_plaintext_ranking(tmp_path: Path, shards: int) -> None:
     random = np.random.default_rng(8)
     images = random.uniform(-1, 1, (24, 3, 16, 16))
     known = embeddings(images[:14])
-    with session(tmp_path, threshold=1e3) as client:
+    with session(tmp_path, threshold=1e3, shards=shards) as client:
         for i, image in enumerate(images[:14]):
             client.enroll_identity(f"p{i // 2}", image[None])
         for image in images[14:]:
             distances = np.linalg.norm(known - embeddings(image[None]), axis=1).reshape(7, 2).min(axis=1)
             expected = tuple(f"p{i}" for i in np.argsort(distances)[:3])
             assert client.identify(image[None], top=3).identities == expected
+
+
+def test_more_shards_than_people_and_another_number_of_them(tmp_path: Path, images: Any) -> None:
+    for shards in (3, 1, 2):
+        with session(tmp_path, shards=shards) as client:
+            if shards == 3:
+                for i, name in enumerate(("Ann", "Bob")):
+                    client.enroll_identity(name, images[i, 0][None])
+            for i, name in enumerate(("Ann", "Bob")):
+                found = client.identify(images[i, 1][None])
+                assert found.identity == name
+                traffic = found.cost.online
+                assert traffic.bytes_up > 0
+                assert traffic.bytes_down > 0
+    with session(tmp_path, shards=2) as client:
+        client.enroll_identity("Cyd", images[2, 0][None])
+        client.remove_identities(["Ann"])
+        assert client.identify(images[2, 1][None]).identity == "Cyd"
+        assert client.identify(images[1, 1][None]).identity == "Bob"
+        assert client.identify(images[0, 1][None]).identity != "Ann"
+
+
+def test_only_what_is_new_is_indexed(tmp_path: Path, images: Any) -> None:
+    def opened(client: GalleryClientSession) -> int:
+        """Bring the index up to date; return the bytes of opened templates."""
+        return sum(stage.bytes_up for stage in client.update_index().stages if stage.stage == "index")
+
+    with session(tmp_path, shards=2) as client:
+        for i in range(6):
+            client.enroll_identity(f"p{i}", images[i, 0][None])
+        assert 6 * 8 * 8 < opened(client) < 2 * 6 * 8 * 8
+    with session(tmp_path, shards=2) as client:
+        assert opened(client) == 0
+        client.enroll_identity("p6", images[0, 0][None])
+        assert 8 * 8 < opened(client) < 2 * 8 * 8 + 100
+        assert opened(client) == 0
+        assert client.identify(images[5, 1][None]).identity == "p5"
+
+
+def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
+    to_server, to_client = local_channels("client", "server", 5.0)
+    client_dealer, dealer_client = local_channels("client", "dealer")
+    server_dealer, dealer_server = local_channels("server", "dealer")
+    terms = Terms(MODEL.graph, 0.6)
+    (of_server, _) = local_channels("server", "shard")
+
+    def serve() -> None:
+        with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, Kind.PRIVATE) as store:
+            GalleryServerSession(
+                to_client,
+                server_dealer,
+                terms,
+                MODEL.weights,
+                store=store,
+                limits=None,
+                client_name="tests",
+                index_folder=tmp_path,
+                shards=[of_server],
+            ).serve()
+
+    threads = [
+        PartyThread("server", serve, (to_client, server_dealer)),
+        PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server)),
+    ]
+    for thread in threads:
+        thread.start()
+    with pytest.raises(ProtocolError, match="expected 1 shards, as the client has, got 2"):
+        GalleryClientSession(to_server, client_dealer, terms, key=KEY, index_folder=tmp_path)
+    for channel in (to_server, client_dealer):
+        channel.close()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_a_new_key(tmp_path: Path, images: Any) -> None:
@@ -133,7 +243,8 @@ def test_a_new_key(tmp_path: Path, images: Any) -> None:
         assert client.identify(images[0, 0][None]).identity == "Ann"
         assert client.rotate_key(new) == 2
         for side in ("server", "client"):
-            assert not [path for path in tmp_path.glob(f"{side}/*") if path.stat().st_size], "the old key's index"
+            kept = [path for path in tmp_path.glob(f"{side}/*") if path.stat().st_size and path.suffix != ".npz"]
+            assert not kept, "the old key's index"
         assert client.verify_identity("Ann", images[0, 0][None]).match is True
         client.enroll_identity("Bob", images[1, 0][None])
         client.update_index()

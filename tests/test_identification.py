@@ -74,7 +74,7 @@ def outcomes(distances: Any, bound: int, count: int, reveal: Reveal) -> tuple[An
 
     def side(party: Any, share: Any) -> Any:
         party.correlations.prepare([*smallest_requests(share.size, count), *outcome_requests(count)])
-        best = smallest(party, with_indices(share, bits, party.rank), count)
+        best = smallest(party, with_indices(share, np.arange(share.size), bits, party.rank), count)
         result = reveal_indices(party, best, bound, bits, reveal)
         assert pool_is_empty(party)
         return result
@@ -110,7 +110,7 @@ def test_everything_that_travels_is_uniform() -> None:
 
     def side(party: Any, share: Any) -> Any:
         sent = record(party.channel)
-        best = smallest(party, with_indices(share, 13, party.rank))
+        best = smallest(party, with_indices(share, np.arange(share.size), 13, party.rank))
         reveal_indices(party, best, 5 << 32, 13, Reveal.CLIENT)
         frames.extend(frame[64:] for frame in sent if len(frame) > 512)
 
@@ -127,8 +127,8 @@ def test_what_is_refused() -> None:
                 smallest(party, share, count)
         with pytest.raises(ParameterError, match="groups"):
             smallest_of_groups(party, share, [2, 2])
-        with pytest.raises(ParameterError, match="at most 2\\^1"):
-            with_indices(share, 1, party.rank)
+        with pytest.raises(ParameterError, match="indices below 2\\^1"):
+            with_indices(share, np.arange(3), 1, party.rank)
         with pytest.raises(ParameterError, match="bound"):
             reveal_indices(party, share, 0, 2, Reveal.BOTH)
 

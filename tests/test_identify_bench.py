@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hybridface.identify_bench import fit_growth
-from hybridface.identify_ranks import Task, measure
+from hybridface.identify_ranks import measure
+from hybridface.identify_task import Task
 from parties.gallery.records import Kind
 from parties.local import run_locally
 from protocols.ring import FRACTION_BITS

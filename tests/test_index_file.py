@@ -1,18 +1,21 @@
 """An index's files: rows come back as they were written, in any order, and damage means to begin again."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from parties import locks
+from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.index_file import IndexFile
 from protocols.errors import ParameterError
 
 SEED, LINEAGE, BUILD = bytes(32), bytes(16), bytes(range(16))
 
 
-def opened(folder: Path, lineage: bytes = LINEAGE, seed: bytes = SEED) -> IndexFile:
-    return IndexFile(folder, lineage, seed, 4)
+def opened(folder: Path, lineage: bytes = LINEAGE, seed: bytes = SEED, name: bytes = b"") -> IndexFile:
+    return IndexFile(folder, lineage, seed, 4, name)
 
 
 def written(index: IndexFile, rows: list[int]) -> IndexFile:
@@ -43,6 +46,7 @@ def test_rows_come_back(tmp_path: Path) -> None:
             index.places_of(np.array(wrong))
     assert not opened(tmp_path, bytes(range(16))).indexed.size, "another gallery"
     assert not opened(tmp_path, seed=bytes(range(32))).indexed.size, "another seed"
+    assert not opened(tmp_path, name=b"another").indexed.size
 
 
 def test_another_build_is_another_mask(tmp_path: Path) -> None:
@@ -66,22 +70,83 @@ def test_a_removed_row_is_overwritten(tmp_path: Path) -> None:
     written(index, [4])
     assert index.places_of(np.array([4])).tolist() == [3], "its place is not used again"
     index.delete()
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"noise", None])
-def test_damage_means_to_begin_again(tmp_path: Path, damage: bytes | None) -> None:
+def test_old_indexes_of_the_same_gallery_go(tmp_path: Path) -> None:
+    other = written(opened(tmp_path, seed=bytes(range(32))), [1])
+    for number in range(4):
+        index = written(opened(tmp_path, name=bytes([number])), [1])
+    index.forget_others(1)
+    assert [opened(tmp_path, name=bytes([number])).indexed.size for number in range(4)] == [0, 0, 1, 1]
+    assert opened(tmp_path, seed=bytes(range(32))).digest == other.digest
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"noise",
+        b'{"build": "00", "count": 2, "change": 1}',
+        b'{"build": "%s", "count": 3, "change": 1}' % BUILD.hex().encode(),
+        b'{"build": "%s", "count": -1, "change": 1}' % BUILD.hex().encode(),
+    ],
+)
+def test_a_damaged_head_means_to_begin_again(tmp_path: Path, damage: bytes) -> None:
     written(opened(tmp_path), [1, 2])
-    (listed,) = tmp_path.glob("*.rows.npz")
-    if damage is None:
-        np.savez(listed, build=np.zeros(16, dtype=np.uint8), rows=np.array([-5, 2]))
-    else:
-        listed.write_bytes(damage)
+    (head,) = tmp_path.glob("*.head")
+    head.write_bytes(damage)
+    index = opened(tmp_path)
+    assert not index.indexed.size
+    index.clear(BUILD)
+    assert opened(tmp_path).build == BUILD
+
+
+@pytest.mark.parametrize("column", ["opened", "norms", "rows", "checks"])
+def test_one_wrong_bit_means_to_begin_again(tmp_path: Path, column: str) -> None:
+    written(opened(tmp_path), [1, 2, 3])
+    (path,) = tmp_path.glob(f"*.{column}")
+    content = path.read_bytes()
+    for place in (0, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 0x80
+        path.write_bytes(changed)
+        index = opened(tmp_path)
+        assert index.digest != written(opened(tmp_path / "sound"), [1, 2, 3]).digest
+        if column != "rows":
+            assert not index.indexed.size
+    path.write_bytes(content[:-1])
     assert not opened(tmp_path).indexed.size
 
 
-def test_shorter_files_than_the_list_says(tmp_path: Path) -> None:
-    written(opened(tmp_path), [1, 2])
-    (found,) = tmp_path.glob("*.opened")
-    found.write_bytes(found.read_bytes()[:-1])
-    assert not opened(tmp_path).indexed.size
+def test_a_change_by_another_process_is_seen(tmp_path: Path) -> None:
+    index, other = written(opened(tmp_path), [1]), opened(tmp_path)
+    with index.reading(), other.reading():
+        pass
+    with other.writing():
+        written(other, [2])
+    with pytest.raises(IndexChangedError, match="has changed: index again"), index.reading():
+        pass
+    with index.writing():
+        assert index.indexed.tolist() == [1, 2], "who changes it begins with what is there"
+
+
+def test_a_writer_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, other = written(opened(tmp_path), [1]), opened(tmp_path)
+    waited = threading.Event()
+    monkeypatch.setattr(locks.time, "sleep", lambda _: waited.set())
+
+    def write() -> None:
+        with other.writing():
+            written(other, [2])
+
+    with index.reading():
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert waited.wait(30)
+        assert opened(tmp_path).indexed.tolist() == [1]
+    thread.join(30)
+    assert opened(tmp_path).indexed.tolist() == [1, 2]
+    monkeypatch.setattr("parties.locks.LOCK_SECONDS", 0.0)
+    with index.writing(), pytest.raises(StoreError, match="another session uses it"), other.reading():
+        pass

@@ -29,6 +29,7 @@ CONFINED = {
         "protocols/seal_context.py",
         "protocols/seal_format.py",
     },
+    "nacl": {"protocols/transfers/base.py"},
     "numba": {"protocols/kernels.py"},
     "crypten": {"protocols/crypten_import.py"},
     "PIL": {"hybridface/images.py"},

@@ -64,13 +64,12 @@ def test_what_the_client_sees_of_a_template_is_uniform(filled: Path) -> None:
     """In a verification the server opens its template less its share of the probe, masked."""
     with session(filled) as (client, sides):
         sent: list[bytes] = []
-        for _ in range(150):
+        for _ in range(151):
             client.verify_identity("Ann ", IMAGES[12][None])
-            if not sent:
-                sent = record(sides[0]._channel)
-        frames = [frame for frame in sent if len(frame) == 16 + 16 + 8 * 8]
+            sent = sent or record(sides[0]._channel)
+        frames = [frame for frame in sent if len(frame) == 24 + 8 * 8]
         words = np.stack([np.frombuffer(frame[-64:], dtype=np.uint64) for frame in frames])
-    assert len(words) >= 149
+    assert len(words) == 150, "one opening of eight numbers each"
     assert_uniform_bytes(words)
     template = encode(embeddings(IMAGES[8][None]))[0]
     assert not any(np.array_equal(row, template) for row in words)

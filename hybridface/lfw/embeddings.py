@@ -63,7 +63,7 @@ class Network:
         if model.module is None or model.weights is None:
             raise ModelError(f"expected a model with weights, got {model.name} without")
         self.model, self._module = model, model.module
-        self._emulator = Emulator(model.graph, model.weights)
+        self._emulator = Emulator(model.graph, model.weights, widths=model.widths)
 
     def plain(self, chip: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the embedding (d,) in float64."""
@@ -73,8 +73,16 @@ class Network:
 
     def emulated(self, chip: NDArray[np.uint8]) -> tuple[NDArray[np.int64], float]:
         """Return the embedding (d,) as integers at 16 fractional bits, and the largest magnitude compared."""
-        self._emulator.largest = 0.0
-        return self._emulator.run(self.model.normalise(chip)[None])[0], self._emulator.largest
+        return self._emulate(chip), self._emulator.largest
+
+    def ranges(self, chip: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the largest magnitude that each comparing layer meets, (layers,)."""
+        self._emulate(chip)
+        return np.array(list(self._emulator.ranges.values()))
+
+    def _emulate(self, chip: NDArray[np.uint8]) -> NDArray[np.int64]:
+        self._emulator.ranges.update(dict.fromkeys(self._emulator.ranges, 0.0))
+        return self._emulator.run(self.model.normalise(chip)[None])[0]
 
     def digest(self) -> str:
         """Return a digest of the graph, the weights, the normalisation and the emulator."""
@@ -86,7 +94,8 @@ class Network:
                 digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         face = np.random.default_rng(0).integers(0, 256, (model.chip_size, model.chip_size, 3), dtype=np.uint8)
         digest.update(np.ascontiguousarray(model.normalise(face)).tobytes())
-        digest.update(self.emulated(face)[0].tobytes())
+        unchecked = Emulator(model.graph, model.weights or {})  # noise may lie beyond a face's ranges
+        digest.update(unchecked.run(model.normalise(face)[None])[0].tobytes())
         return digest.hexdigest()
 
 

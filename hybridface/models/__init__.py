@@ -26,8 +26,10 @@ from hybridface.models.patchnet import (
     read_ranges,
     read_shape,
 )
+from hybridface.models.ranges import known_widths
 from protocols.graph import Graph, LinearWeights
 from protocols.pure_he import PatchNetShape, PatchNetWeights
+from protocols.widths import Widths
 
 __all__ = ["MODELS", "Model", "load_model"]
 
@@ -54,6 +56,7 @@ class Model:
             input is the graph's, as (P, inputs).
         patch_weights: the weights of that network, for the server; None without.
         patch_ranges: the largest magnitudes that it was seen to have; None if its file does not say.
+        widths: bits of its comparisons by layer, from the ranges that were seen.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Model:
     patch_shape: PatchNetShape | None = None
     patch_weights: PatchNetWeights | None = field(default=None, repr=False)
     patch_ranges: Ranges | None = None
+    widths: Widths = field(default_factory=dict)
 
 
 def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Path | None = None) -> Model:
@@ -94,7 +98,10 @@ def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Pa
     else:
         raise ModelError(f"expected a model named {', '.join(MODELS[:-1])} or {MODELS[-1]}, got {name!r}")
     graph, values = graph_from_torch(module, (3, size, size))
-    return Model(name, graph, values if weights else None, 0.6, size, normalise, module if weights else None)
+    widths = known_widths(name, graph) if path is None else {}
+    return Model(
+        name, graph, values if weights else None, 0.6, size, normalise, module if weights else None, widths=widths
+    )
 
 
 def _patchnet(weights: bool, path: str | Path) -> Model:

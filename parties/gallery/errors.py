@@ -2,11 +2,15 @@
 
 from protocols.errors import HybridFaceError
 
-__all__ = ["KeyFileError", "KeyFileWarning", "QueryLimitError", "QueryRefusedError", "StoreError"]
+__all__ = ["IndexChangedError", "KeyFileError", "KeyFileWarning", "QueryLimitError", "QueryRefusedError", "StoreError"]
 
 
 class StoreError(HybridFaceError):
     """A store's file is missing, damaged, another store's, in use, or does not hold what was asked for."""
+
+
+class IndexChangedError(StoreError):
+    """Another process has changed an index since it was opened."""
 
 
 class QueryLimitError(HybridFaceError):

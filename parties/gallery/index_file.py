@@ -5,49 +5,93 @@ number, which the server draws whenever an index begins. So no row of B, however
 two templates, and parties whose indexes are of different builds see it. A template's place is its row of B: the order
 in which it was indexed, whatever its row in the store.
 
-Everything here can be made again; losing it costs time. Rows reach the disk before the list names them. A removed
-template's place is overwritten, and not used again.
+Everything here can be made again; losing it costs time. Rows reach the disk before the head counts them, and each has a
+checksum, which is compared when the index is opened: what is damaged is no index. A removed template's place is
+overwritten, and not used again.
+
+Sessions of several processes may use one index: to change it they take its lock alone, to read it with each other. Who
+opened it before somebody changed it finds that out when it takes the lock again.
 """
 
 import hashlib
 import hmac
+import json
 import os
-import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.gallery.errors import IndexChangedError, StoreError
+from parties.locks import locked
 from protocols.correlations import FixedMask
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ParameterError
 from protocols.identification.private_templates import TemplateIndex
+from protocols.kernels import multiply_rows
+from protocols.randomness import KEY_BYTES, keystream
 from protocols.ring import RingArray
 
 __all__ = ["BUILD_BYTES", "IndexFile"]
 
 BUILD_BYTES = 16
 
+_CHECKED = 1 << 13
+"""Rows whose checksums are compared at a time."""
+
 Rows = NDArray[np.int64]
 
 
 class IndexFile:
-    """The index of one gallery, as one party keeps it.
+    """The index of one gallery, or of one slice of it, as one party keeps it.
 
     Args:
-        folder: made if there is none, for its owner alone; each (gallery, seed) has files of its own in it.
+        folder: made if there is none, for its owner alone; each (gallery, seed, name) has files of its own in it, and
+            each (gallery, seed) a lock.
         lineage: of the gallery's store; rows of another one are other templates.
         seed: this party's, 32 bytes: of its share of the mask of every build.
         dimension: of the templates.
+        name: tells several indexes of one seed apart.
     """
 
-    def __init__(self, folder: Path, lineage: bytes, seed: bytes, dimension: int) -> None:
+    def __init__(self, folder: Path, lineage: bytes, seed: bytes, dimension: int, name: bytes = b"") -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.dimension, self._seed, self._lineage = dimension, seed, lineage
-        name = hashlib.sha256(b"hybridface index" + lineage + seed).hexdigest()[:24]
-        self._opened, self._norms, self._list = (folder / f"{name}.{what}" for what in ("opened", "norms", "rows.npz"))
-        self.build, self.indexed = self._read_list()
-        """The build's number, and the store's row at each place; 0 where a template was removed."""
+        base = hashlib.sha256(b"hybridface index 2" + lineage + seed).hexdigest()[:24]
+        self._folder, self._base = folder, base
+        self.stem = f"{base}-{hashlib.sha256(name).hexdigest()[:16]}"
+        self._head, self._lock = folder / f"{self.stem}.head", folder / f"{base}.lock"
+        self._columns = {
+            column: (folder / f"{self.stem}.{column}", width)
+            for column, width in (("opened", dimension), ("norms", 1), ("rows", 1), ("checks", 1))
+        }
+        self._load()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the index alone, as it is now on disk.
+
+        Raises:
+            StoreError: others hold it for too long.
+        """
+        with self._held(shared=False):
+            if not self._is_current():
+                self._load()
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the index with other readers.
+
+        Raises:
+            IndexChangedError: another process has changed it since it was opened. StoreError: as for `writing`.
+        """
+        with self._held(shared=True):
+            if not self._is_current():
+                raise IndexChangedError("expected the index as it was opened, but it has changed: index again")
+            yield
 
     @property
     def mask(self) -> FixedMask:
@@ -60,19 +104,31 @@ class IndexFile:
         """Of what is indexed: equal on both sides, or both begin again."""
         return hashlib.sha256(self._lineage + self.build + self.indexed.tobytes()).hexdigest()
 
+    @property
+    def bytes_on_disk(self) -> int:
+        """What its files take."""
+        return sum(path.stat().st_size for path, _ in self._columns.values() if path.exists())
+
     def clear(self, build: bytes) -> None:
         """Begin again, with a new build."""
         if len(build) != BUILD_BYTES:
             raise ParameterError(f"expected a build's number of {BUILD_BYTES} bytes, got {len(build)}")
         self.delete()
         self.build = build
-        self._write_list(np.empty(0, dtype=np.int64))
+        self._write_head()
 
     def delete(self) -> None:
-        """Remove the files."""
-        for path in (self._list, self._opened, self._norms):
+        """Remove the files, but for the lock's."""
+        for path in (self._head, *(path for path, _ in self._columns.values())):
             path.unlink(missing_ok=True)
-        self.build, self.indexed = b"", np.empty(0, dtype=np.int64)
+        self.build, self.indexed, self._known = b"", np.empty(0, dtype=np.int64), b""
+
+    def forget_others(self, most: int) -> None:
+        """Remove the indexes of this gallery and seed with other names, but for the `most` that were changed last."""
+        heads = [path for path in self._folder.glob(f"{self._base}-*.head") if path != self._head]
+        for head in sorted(heads, key=lambda path: path.stat().st_mtime_ns, reverse=True)[most:]:
+            for path in self._folder.glob(f"{head.stem}.*"):
+                path.unlink(missing_ok=True)
 
     def places_of(self, rows: Rows) -> Rows:
         """Return the places of the store's rows.
@@ -83,7 +139,7 @@ class IndexFile:
         order = np.argsort(self.indexed, kind="stable")
         found = np.searchsorted(self.indexed[order], rows)
         places = order[np.minimum(found, max(len(order) - 1, 0))] if len(order) else found
-        if not len(order) or np.any(self.indexed[places] != rows):
+        if len(rows) and (not len(order) or np.any(self.indexed[places] != rows)):
             raise ParameterError("expected indexed rows, got others")
         return np.asarray(places)
 
@@ -96,23 +152,25 @@ class IndexFile:
 
     def write(self, rows: Rows, opened: RingArray, norms: RingArray) -> None:
         """Add templates at the next places: their rows in the store, D (n, d) and norms (n,)."""
-        start = len(self.indexed)
-        self._write_at(self._opened, start, opened)
-        self._write_at(self._norms, start, norms[:, None])
-        self._write_list(np.concatenate([self.indexed, rows]))
+        values = {"opened": opened, "norms": norms, "rows": rows, "checks": _checks(opened, norms)}
+        for name, array in values.items():
+            self._append(name, array.view(np.uint64))
+        self.indexed = np.concatenate([self.indexed, rows])
+        self._write_head()
 
     def forget(self, rows: Rows) -> None:
         """Overwrite templates that are no longer in the store."""
         if not len(rows):
             return
         places = self.places_of(rows)
-        for path, width in ((self._opened, self.dimension), (self._norms, 1)):
-            mapped = np.memmap(path, np.uint64, "r+", shape=(len(self.indexed), width))
-            mapped[places] = 0
-            mapped.flush()
-        indexed = self.indexed.copy()
-        indexed[places] = 0
-        self._write_list(indexed)
+        for name in ("opened", "norms", "checks", "rows"):  # last: until then they are known, and forgotten again
+            path, width = self._columns[name]
+            column = np.memmap(path, np.uint64, "r+", shape=(len(self.indexed), width))
+            column[places] = 0
+            column.flush()
+        self.indexed = self.indexed.copy()
+        self.indexed[places] = 0
+        self._write_head()
 
     def read(self) -> TemplateIndex:
         """Return the index, mapped from the files.
@@ -123,42 +181,81 @@ class IndexFile:
         count = len(self.indexed)
         if not count:
             raise ParameterError("expected indexed templates, got none")
-        opened = np.memmap(self._opened, np.uint64, "r", shape=(count, self.dimension))
-        norms = np.memmap(self._norms, np.uint64, "r", shape=(count,))
-        return TemplateIndex(self.mask, 0, opened, norms)
+        return TemplateIndex(self.mask, 0, self._mapped("opened", count), self._mapped("norms", count)[:, 0])
 
-    def _write_at(self, path: Path, place: int, values: RingArray) -> None:
-        """Write rows (n, any) from a place on."""
+    @contextmanager
+    def _held(self, shared: bool) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._lock, "the gallery's index", shared))
+            except TimeoutError as error:
+                raise StoreError(f"{error}: another session uses it") from error
+            yield
+
+    def _mapped(self, name: str, count: int) -> RingArray:
+        path, width = self._columns[name]
+        return np.memmap(path, np.uint64, "r", shape=(count, width))
+
+    def _append(self, name: str, values: RingArray) -> None:
+        """Write rows behind those that the head counts."""
+        path, width = self._columns[name]
         with open(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+b") as file:
-            file.seek(8 * values.shape[1] * place)
+            file.seek(8 * width * len(self.indexed))
             file.write(np.ascontiguousarray(values).data.cast("B"))
             file.flush()
             os.fsync(file.fileno())
 
-    def _read_list(self) -> tuple[bytes, Rows]:
-        """Return the build and the rows; none if the files do not hold them."""
+    def _load(self) -> None:
+        """Take the build and the rows from the files; none if these are not whole."""
+        self._known = self._head.read_bytes() if self._head.exists() else b""
+        self.build, self.indexed = b"", np.empty(0, dtype=np.int64)
         try:
-            with np.load(self._list, allow_pickle=False) as arrays:
-                build, rows = arrays["build"], arrays["rows"]
-            sound = build.dtype == np.uint8 and build.shape == (BUILD_BYTES,) and rows.dtype == np.int64
-            sound = sound and rows.ndim == 1 and not np.any(rows < 0)
-            whole = not len(rows) or self._opened.stat().st_size >= 8 * self.dimension * len(rows)
-            if sound and whole and (not len(rows) or self._norms.stat().st_size >= 8 * len(rows)):
-                return build.tobytes(), rows
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            pass
-        return b"", np.empty(0, dtype=np.int64)
+            match json.loads(self._known or b"{}"):
+                case {"build": str(build), "count": int(count), "change": int()} if 0 <= count <= MAX_ROWS:
+                    rows = self._sound_rows(count)
+                    if rows is not None and len(bytes.fromhex(build)) == BUILD_BYTES:
+                        self.build, self.indexed = bytes.fromhex(build), rows
+        except (OSError, ValueError):
+            return
 
-    def _write_list(self, rows: Rows) -> None:
-        temporary = self._list.with_suffix(".part")
+    def _sound_rows(self, count: int) -> Rows | None:
+        """Return the rows, if no file is too short and every row has its checksum."""
+        if not count:
+            return np.empty(0, dtype=np.int64)
+        if any(path.stat().st_size < 8 * width * count for path, width in self._columns.values()):
+            return None
+        rows = np.array(self._mapped("rows", count)[:, 0]).view(np.int64)
+        opened, norms, checks = (self._mapped(name, count) for name in ("opened", "norms", "checks"))
+        for start in range(0, count, _CHECKED):
+            part = slice(start, start + _CHECKED)
+            if not np.array_equal(_checks(opened[part], norms[part, 0]), checks[part, 0]):
+                return None
+        return None if np.any(rows < 0) else rows
+
+    def _is_current(self) -> bool:
+        return (self._head.read_bytes() if self._head.exists() else b"") == self._known
+
+    def _write_head(self) -> None:
+        """Count what the files hold; a new number with every change, so that others see that there was one."""
+        change = json.loads(self._known)["change"] + 1 if self._known else 0
+        head = json.dumps({"build": self.build.hex(), "count": len(self.indexed), "change": change}).encode()
+        temporary = self._head.with_suffix(".part")
         with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            np.savez(file, build=np.frombuffer(self.build, dtype=np.uint8), rows=rows)
+            file.write(head)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, self._list)
-        folder = os.open(self._list.parent, os.O_RDONLY)
+        os.replace(temporary, self._head)
+        folder = os.open(self._head.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-        self.indexed = rows
+        self._known = head
+
+
+def _checks(opened: RingArray, norms: RingArray) -> RingArray:
+    """Return a checksum of each row: a sum modulo 2^64 with fixed odd factors, which sees any one changed word."""
+    factors = keystream(bytes(KEY_BYTES), bytes(16), opened.shape[1] + 1) | np.uint64(1)
+    sums: RingArray = norms * factors[-1]
+    multiply_rows(np.ascontiguousarray(opened), factors[:-1], sums)
+    return sums

@@ -92,7 +92,7 @@ class ListServerSession(QueryServerSession):
 
     def _read(self) -> None:
         """Send the list as the client may know it, if it has changed since that was last done."""
-        change = self._store.changes_since(self._change).number
+        change = self._store.last_change
         if self._layer and change == self._change:
             self._accept()
             return
@@ -128,7 +128,7 @@ class ListServerSession(QueryServerSession):
         """Return the layer, if so many identities can be asked for."""
         if self._layer is None:
             raise StoreError("expected the list to be read first")
-        if self._store.changes_since(self._change).number != self._change:
+        if self._store.last_change != self._change:
             raise StoreError("expected the list as it was read, but it has changed: read it again")
         if top > len(self._sizes):
             raise StoreError(f"expected to ask for at most {len(self._sizes)} identities, got {top}")

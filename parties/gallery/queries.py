@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.index_file import IndexFile
-from parties.gallery.layout import Layout
-from parties.gallery.records import Entry
 from parties.pool import Kind as Run
 from protocols.comparison import interval_requests
 from protocols.correlations import Request, SquarePair
@@ -46,11 +44,11 @@ __all__ = [
     "find_requests",
     "list_distances",
     "list_find_requests",
-    "nearest",
     "nearest_in_list",
-    "new_rows",
     "private_distances",
     "selection_requests",
+    "winners",
+    "winners_requests",
 ]
 
 PROBE = Run(1, 0)
@@ -83,43 +81,46 @@ def extend_index(party: MpcParty, index: IndexFile, templates: RingArray, rows: 
     index.write(np.array(rows, dtype=np.int64), *index_templates(party, index.mask, templates, places))
 
 
-def new_rows(entries: Sequence[Entry], index: IndexFile) -> list[list[int]]:
-    """Forget what is not enrolled any more; return the rows that are not indexed yet, some at a time.
-
-    The same on both sides.
-    """
-    listed = np.array([entry.row for entry in entries], dtype=np.int64)
-    index.forget(np.setdiff1d(index.indexed, np.append(listed, 0)))
-    rows = np.setdiff1d(listed, index.indexed).tolist()
-    return [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
-
-
-def find_requests(layout: Layout, index: IndexFile) -> list[Request]:
+def find_requests(sizes: NDArray[np.int64], index: IndexFile) -> list[Request]:
     """Return the correlations that `private_distances` uses up."""
     products = distance_requests(0, len(index.indexed), index.dimension)
-    return [*products, *group_requests(layout.sizes)]
+    return [*products, *group_requests(sizes)]
 
 
-def private_distances(party: MpcParty, index: IndexFile, layout: Layout, probe: RingArray) -> RingArray:
-    """Return shares of the squared distance of a probe (d,) to each identity's nearest template, 32 fractional bits."""
-    found = distances(party, index.read(), probe)[index.places_of(layout.rows)]
-    return smallest_of_groups(party, found, layout.sizes)
+def private_distances(
+    party: MpcParty, index: IndexFile, rows: NDArray[np.int64], sizes: NDArray[np.int64], probe: RingArray
+) -> RingArray:
+    """Return shares of the squared distance of a probe (d,) to each identity's nearest template, 32 fractional bits.
+
+    Args:
+        rows: int64 (n,), of the first identity, then of the second, ....
+        sizes: int64 (m,), how many of each.
+    """
+    found = distances(party, index.read(), probe)[index.places_of(rows)]
+    return smallest_of_groups(party, found, sizes)
 
 
 def selection_requests(identities: int, top: int) -> list[Request]:
-    """Return the correlations that `nearest` uses up."""
+    """Return the correlations that `nearest_in_list` uses up."""
     return [*smallest_requests(identities, top), *outcome_requests(top)]
 
 
-def nearest(
-    party: MpcParty,
-    found: RingArray,
-    threshold: float,
-    top: int,
-    reveal: Reveal,
+def winners_requests(sizes: Sequence[int], top: int) -> list[Request]:
+    """Return the correlations that `winners` of so many keys of each shard uses up."""
+    return [*(smallest_requests(sum(sizes), top) if len(sizes) > 1 else []), *outcome_requests(top)]
+
+
+def winners(
+    party: MpcParty, keys: Sequence[RingArray], threshold: float, top: int, bits: int, reveal: Reveal
 ) -> tuple[int | None, ...]:
-    """Open the indices of the `top` smallest squared distances (m,) that are under the threshold, nearest first."""
-    return _nearest(party, found, int(encode(threshold**2, 2 * FRACTION_BITS)), top, reveal)
+    """Open the numbers of the `top` nearest identities that are under the threshold, nearest first.
+
+    Args:
+        keys: of every shard, those of its nearest identities (k,), in order; at least `top` in all.
+        bits: of an identity's number in a key.
+    """
+    best = keys[0] if len(keys) == 1 else smallest(party, np.concatenate(keys), top)
+    return reveal_indices(party, best, int(encode(threshold**2, 2 * FRACTION_BITS)), bits, reveal)
 
 
 def list_find_requests(sizes: NDArray[np.int64], dimension: int) -> list[Request]:
@@ -144,11 +145,7 @@ def list_distances(
 def nearest_in_list(
     party: MpcParty, found: RingArray, threshold: float, top: int, reveal: Reveal
 ) -> tuple[int | None, ...]:
-    """Do as `nearest` with what `list_distances` returned."""
-    return _nearest(party, found, int(encode(threshold**2, LIST_FRACTION_BITS)) + _LIST_OFFSET, top, reveal)
-
-
-def _nearest(party: MpcParty, found: RingArray, bound: int, top: int, reveal: Reveal) -> tuple[int | None, ...]:
-    bits = index_bits(found.size)
-    keys = smallest(party, with_indices(found, bits, party.rank), top)
+    """Open the indices of the `top` smallest of what `list_distances` returned that are under the threshold."""
+    bits, bound = index_bits(found.size), int(encode(threshold**2, LIST_FRACTION_BITS)) + _LIST_OFFSET
+    keys = smallest(party, with_indices(found, np.arange(found.size), bits, party.rank), top)
     return reveal_indices(party, keys, bound, bits, reveal)

@@ -7,17 +7,17 @@ client recomputes its share from the key, the server reads its own. Identificati
 
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parties.cost import OFFLINE
+from parties.gallery.directory import Directory
 from parties.gallery.errors import StoreError
-from parties.gallery.index_file import BUILD_BYTES, IndexFile
+from parties.gallery.index_file import BUILD_BYTES
 from parties.gallery.key_check import KeyCheck
-from parties.gallery.layout import Layout, layout_of
 from parties.gallery.limits import EVERYONE, QueryLimits
 from parties.gallery.queries import (
     CHUNK_ROWS,
@@ -25,18 +25,17 @@ from parties.gallery.queries import (
     TOP_MAX,
     decide,
     decide_requests,
-    extend_index,
-    find_requests,
-    nearest,
-    new_rows,
-    private_distances,
-    selection_requests,
+    winners,
+    winners_requests,
 )
 from parties.gallery.query_server import QueryServerSession
 from parties.gallery.records import Entry, Kind
+from parties.gallery.shard_group import RemoteShard, ShardGroup, Traffic, chunks
 from parties.gallery.store import GalleryStore
-from parties.gallery.wire import send_entries
+from parties.gallery.wire import send_changes, send_entries
+from protocols.channel import Channel, printable
 from protocols.errors import ProtocolError
+from protocols.identification.outcome import index_bits
 from protocols.randomness import KEY_BYTES
 
 __all__ = ["GalleryServerSession"]
@@ -50,6 +49,7 @@ class GalleryServerSession(QueryServerSession):
         limits: on the client's queries; None for none.
         client_name: whom the limits count, as the caller has authenticated them.
         index_folder: where the index is kept, and nothing else: a change of key removes it.
+        shards: channels to other ranks of the server's that search a part each; the client has as many.
         others: as for `ServerSession`.
     """
 
@@ -60,15 +60,18 @@ class GalleryServerSession(QueryServerSession):
         limits: QueryLimits | None,
         client_name: str,
         index_folder: Path,
+        shards: Sequence[Channel] = (),
         **options: Any,
     ) -> None:
         super().__init__(*others, store=store, kind=Kind.PRIVATE, limits=limits, client_name=client_name, **options)
         self._index_folder = index_folder
-        self._index: IndexFile | None = None
-        self._layout: Layout | None = None
-        self._told, self._change = b"", 0
+        traffic = Traffic()
+        self._recorder.beside = traffic.peer, traffic.dealer
+        self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
+        self._shards: ShardGroup | None = None
+        self._people, self._indexed = Directory(), False
         document = {"kind": store.kind.value, "scope": store.scope.hex(), "lineage": store.lineage.hex()}
-        self._channel.send_document("gallery", {**document, "generation": store.generation})
+        self._channel.send_document("gallery", {**document, "generation": store.generation, "shards": 1 + len(shards)})
         self._checks = KeyCheck(store)
         self._checks.compare(self._channel.receive_document("key").get("check"))
 
@@ -80,8 +83,8 @@ class GalleryServerSession(QueryServerSession):
                 self._answer(lambda: self._verify_identity(identity))
             case {"operation": "gallery-identify", "top": int(top)} if 0 < top <= TOP_MAX:
                 self._answer(lambda: self._identify(top))
-            case {"operation": "gallery-index", "indexed": str(digest)}:
-                self._answer(lambda: self._extend(digest))
+            case {"operation": "gallery-index", "known": int(known), "indexed": [*states]} if 0 <= known < 2**63:
+                self._answer(lambda: self._extend(known, _states(states, 1 + len(self._other_shards))))
             case {"operation": "gallery-list"}:
                 self._answer(self._send_list)
             case {"operation": "gallery-remove", "identities": [*identities]}:
@@ -119,57 +122,63 @@ class GalleryServerSession(QueryServerSession):
         self.last_decisions = (decision,)
         self.decisions.append(decision)
 
-    def _extend(self, digest: str) -> None:
-        """Bring the index up to date; begin again if the client's is another."""
-        entries = [entry for entry, _ in self._store.entries()]
-        if not entries:
+    def serve(self, on_done: Callable[[], None] | None = None) -> None:
+        """Obey commands, as `ServerSession`; then let the other ranks of the shards end."""
+        super().serve(on_done)
+        for shard in self._other_shards:
+            shard.end()
+
+    def _extend(self, known: int, states: Sequence[tuple[bytes, str]]) -> None:
+        """Bring the index up to date; begin again, shard by shard, if the client's is another."""
+        if not self._store.count:
             raise StoreError("expected enrolled identities, found none")
-        self._change = self._store.changes_since(0).number
-        if self._index is None:
-            self._index = IndexFile(self._index_folder, self._store.lineage, self._mask_seed(), self._store.dimension)
-        self._accept()
-        build = secrets.token_bytes(BUILD_BYTES) if self._index.digest != digest or not self._index.build else None
-        if build:
-            self._index.clear(build)
-        self._channel.send_document("indexed", {"build": build.hex() if build else None})
-        if self._told != self._index.build:
-            self._source.tell_mask(self._index.mask)
-            self._told = self._index.build
-        send_entries(self._channel, entries)
-        self._layout = layout_of(entries)
-        for rows in new_rows(entries, self._index):
-            with self._party("index", OFFLINE) as party:
-                extend_index(party, self._index, self._store.shares(rows), rows)
+        shards = self._group()
+        with shards.writing():
+            self._accept()
+            builds = shards.agree(states)
+            self._channel.send_document("indexed", {"builds": [build.hex() for build in builds]})
+            shards.begin(builds)
+            self._people = people = send_changes(self._channel, self._store, known, self._people)
+            for rows in chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS):
+                shares = [self._store.shares(one.tolist(), people.generation) for one in rows]
+                with self._party("index", OFFLINE) as party:
+                    shards.extend(party, list(zip(rows, shares, strict=True)))
+            self._indexed = True
 
     def _identify(self, top: int) -> None:
-        layout, index = self._layout, self._index
-        if layout is None or index is None:
+        people, shards, identities = self._people, self._group(), len(self._people.identities)
+        if not self._indexed:
             raise StoreError("expected the index first")
-        if self._store.changes_since(0).number != self._change:
+        if self._store.last_change != people.change:
             raise StoreError("expected the gallery as it was indexed, but it has changed: index it again")
-        if top > len(layout.sizes):
-            raise StoreError(f"expected to ask for at most {len(layout.sizes)} identities, got {top}")
-        self._admit("identify", EVERYONE, top)
-        self._accept()
-        requests = find_requests(layout, index) + selection_requests(len(layout.sizes), top)
-        self._prepare_now(requests)
-        probe = self._extract(PROBE)
-        with self._party("distances") as party:
-            found = private_distances(party, index, layout, probe[0])
-        with self._party("nearest and threshold") as party:
-            indices = nearest(party, found, self.terms.threshold, top, self.terms.reveal)
-        if any(i is not None and i >= len(layout.identities) for i in indices):
+        if top > identities:
+            raise StoreError(f"expected to ask for at most {identities} identities, got {top}")
+        bits = index_bits(identities)
+        with shards.reading():
+            self._admit("identify", EVERYONE, top)
+            self._accept()
+            with self._recorder.recording(OFFLINE, "correlations"):
+                shards.prepare(top)
+                self._source.prepare(winners_requests(shards.winners(top), top))
+            probe = self._extract(PROBE)
+            with self._party("distances and shards' nearest") as party:
+                keys = shards.find(party, probe[0], top, bits)
+            with self._party("nearest and threshold") as party:
+                indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
+        if any(i is not None and i >= identities for i in indices):
             raise ProtocolError("expected an index of the gallery, got a larger one")
-        self.last_identities = tuple(None if i is None else layout.identities[i] for i in indices)
+        self.last_identities = tuple(None if i is None else people.identities[i] for i in indices)
 
     def _send_list(self) -> None:
         self._accept()
         send_entries(self._channel, [entry for entry, _ in self._store.entries()])
 
     def _remove(self, identities: Sequence[Any]) -> None:
-        self._layout = None
         self._log("remove")
-        self._accept(removed=self._store.remove_many([str(identity) for identity in identities]))
+        removed = self._store.remove_many([str(identity) for identity in identities])
+        if removed:
+            self._forget_index()  # what was opened of them goes too
+        self._accept(removed=removed)
 
     def _rotate(self, check: str) -> None:
         """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones."""
@@ -191,8 +200,18 @@ class GalleryServerSession(QueryServerSession):
 
     def _forget_index(self) -> None:
         """Remove the index and its seed: what was opened under the old key opens nothing any more."""
-        self._index = self._layout = None
+        shards = self._group()
+        with shards.writing():
+            shards.delete()
+        self._shards, self._indexed = None, False
         shutil.rmtree(self._index_folder, ignore_errors=True)
+
+    def _group(self) -> ShardGroup:
+        """Return the shards, open."""
+        if self._shards is None:
+            where = self._index_folder, self._store.lineage, self._mask_seed(), self._store.dimension
+            self._shards = ShardGroup.open(self._source, self._other_shards, *where)
+        return self._shards
 
     def _mask_path(self) -> Path:
         return self._index_folder / f"{self._store.lineage.hex()}.mask"
@@ -201,6 +220,24 @@ class GalleryServerSession(QueryServerSession):
         """Return the server's seed of the fixed mask: drawn once, kept beside the index."""
         self._index_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return read_or_draw(self._mask_path())
+
+
+def _states(states: Sequence[Any], count: int) -> list[tuple[bytes, str]]:
+    """Check what a client says of its index: a build, perhaps none, and a digest for every shard."""
+    checked = []
+    for state in states:
+        match state:
+            case [str(build), str(digest)] if len(build) in (0, 2 * BUILD_BYTES) and _is_hex(build):
+                checked.append((bytes.fromhex(build), digest))
+            case _:
+                raise ProtocolError(f"expected a build and a digest, got {printable(state)}")
+    if len(checked) != count:
+        raise ProtocolError(f"expected the states of {count} indexes, got {len(checked)}")
+    return checked
+
+
+def _is_hex(text: str) -> bool:
+    return all(character in "0123456789abcdef" for character in text)
 
 
 def read_or_draw(path: Path) -> bytes:

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parties.gallery import exchange, rotation
 from parties.gallery.database import TIMEOUT_SECONDS, Database, WriterLock, create_database
@@ -212,15 +213,20 @@ class GalleryStore:
             generation, after = batch[0][0].generation, batch[-1][0].row
             yield [entry for entry, _ in batch], np.stack([share for _, share in batch])
 
-    def shares(self, rows: Sequence[int]) -> RingArray:
+    def shares(self, rows: Sequence[int], generation: int | None = None) -> RingArray:
         """Return the shares of rows, uint64 (n, d), in the order asked for.
 
+        Args:
+            generation: of the key, that they must be of.
+
         Raises:
-            StoreError: there is no such row, or it is damaged.
+            StoreError: there is no such row, it is damaged, or of another generation.
         """
         found: dict[int, RingArray] = {}
         wanted = [int(row) for row in rows]
         with self._database.reading():
+            if generation not in (None, self.generation):
+                raise StoreError(f"{self.path.name}: expected the key's generation {generation}, but it has changed")
             for start in range(0, len(wanted), _FETCHED):
                 part = tuple(wanted[start : start + _FETCHED])
                 marks = ", ".join("?" * len(part))
@@ -257,6 +263,11 @@ class GalleryStore:
         if not self._tables.erase():
             raise StoreError(f"{self.path.name}: removed, but a reader still holds the old bytes; call erase again")
 
+    @property
+    def last_change(self) -> int:
+        """The number of the last change, 0 if there was none."""
+        return self._tables.last_change()
+
     def changes_since(self, number: int) -> Changes:
         """Return which rows were added and removed after a change, 0 for all of the history.
 
@@ -264,6 +275,14 @@ class GalleryStore:
             StoreError: the number is above the last change's: it is of another lineage.
         """
         return self._tables.changes(number)
+
+    def listing(self, number: int) -> tuple[int, int, NDArray[np.int64], list[Entry]]:
+        """Return what has changed after a change, without shares: see `Tables.listing`.
+
+        Raises:
+            StoreError: as for `changes_since`.
+        """
+        return self._tables.listing(number)
 
     def replace_shares(self, pairs: Iterable[tuple[int, RingArray]]) -> int:
         """Replace all shares, each by its row, for the key's next generation, or none; return the generation.

@@ -4,6 +4,7 @@ import hashlib
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parties.gallery.database import Database
 from parties.gallery.errors import StoreError
@@ -203,10 +204,14 @@ class Tables:
             self.database.execute("UPDATE state SET erasing = 0")
         return True
 
+    def last_change(self) -> int:
+        """Return the number of the last change."""
+        return self.database.number("SELECT max(number) FROM change")
+
     def changes(self, number: int) -> Changes:
         """Return the changes after one."""
         with self.database.reading():
-            last = self.database.number("SELECT max(number) FROM change")
+            last = self.last_change()
             if not 0 <= number <= last:
                 raise StoreError(
                     f"{self.database.path.name}: expected a change's number of 0 to {last}, got {number}:"
@@ -218,6 +223,20 @@ class Tables:
             generation = self.generation()
         added, removed = (log[log[:, 1] == flag, 0] for flag in (1, 0))
         return Changes(last, np.setdiff1d(added, removed), np.setdiff1d(removed, added), generation)
+
+    def listing(self, number: int) -> tuple[int, int, NDArray[np.int64], list[Entry]]:
+        """Return, of one state of the file, its last change, its generation, and the rows removed and entries added."""
+        with self.database.reading():
+            changes = self.changes(number)
+            found = self.database.rows(
+                "SELECT row, identity, photo FROM entry WHERE row NOT IN (SELECT row FROM reservation)"
+                " AND row IN (SELECT row FROM change WHERE number > ? AND added = 1) ORDER BY row",
+                (number,),
+            )
+        entries = [
+            Entry(cast(int, row), identity_text(raw), cast(int, photo), changes.generation) for row, raw, photo in found
+        ]
+        return changes.number, changes.generation, changes.removed, entries
 
     def _entry(self, identity: str, raw: bytes, generation: int) -> Entry:
         photo = 1 + self.database.number(

@@ -1,15 +1,19 @@
-"""Messages of a gallery's session: entries, as arrays and one block of text."""
+"""Messages of a gallery's session: entries, as arrays and one block of text; and what has changed of them."""
 
 import json
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from parties.gallery.records import MAX_IDENTITY, Entry
-from protocols.channel import Channel
-from protocols.errors import ProtocolError
+from parties.gallery.directory import Directory
+from parties.gallery.errors import StoreError
+from parties.gallery.records import MAX_IDENTITY, Entry, identity_bytes
+from parties.gallery.store import GalleryStore
+from protocols.channel import Channel, printable
+from protocols.errors import ParameterError, ProtocolError
 
-__all__ = ["receive_entries", "send_entries"]
+__all__ = ["follow_changes", "receive_entries", "send_changes", "send_entries"]
 
 _MAX_ENTRIES, _MAX_TEXT = 1 << 24, 1 << 30
 
@@ -42,10 +46,82 @@ def receive_entries(channel: Channel) -> list[Entry]:
     except (ValueError, RecursionError) as error:
         raise ProtocolError("expected identities as JSON, got something else") from error
     valid = isinstance(identities, list) and len(identities) == count
-    if not valid or not all(isinstance(name, str) and 0 < len(name) <= MAX_IDENTITY for name in identities):
-        raise ProtocolError(f"expected {count} identities of 1 to {MAX_IDENTITY} characters, got something else")
+    try:
+        if not valid or not all(identity_bytes(name) for name in identities):
+            raise ParameterError("another number of them")
+    except ParameterError as error:
+        raise ProtocolError(f"expected {count} identities of 1 to {MAX_IDENTITY} characters, got others") from error
     if np.any(numbers < 1):
         raise ProtocolError("expected rows, photos and generations from 1, got a smaller number")
     return [
         Entry(int(row), name, int(photo), int(g)) for name, (row, photo, g) in zip(identities, numbers, strict=True)
     ]
+
+
+def send_changes(channel: Channel, store: GalleryStore, known: int, current: Directory) -> Directory:
+    """Tell the client what has changed since a change that it knows, and if that does not suffice, everything.
+
+    Args:
+        known: the number of that change, in the client's words.
+        current: who was enrolled when this side looked last.
+
+    Returns:
+        Who is enrolled now, on both sides.
+
+    Raises:
+        ProtocolError: the client does not arrive at the same.
+    """
+    current = _refreshed(store, current)
+    for since in (known, 0):
+        removed, added = _changes(store, since, current)
+        state = {"change": current.change, "generation": current.generation, "digest": current.digest}
+        channel.send_document("changes", {**state, "removed": len(removed), "all": since == 0})
+        channel.send("changes/removed", removed)
+        send_entries(channel, added)
+        if channel.receive_document("followed").get("complete") is True:
+            return current
+    raise ProtocolError("expected the client to know who is enrolled, but its digest differs")
+
+
+def follow_changes(channel: Channel, known: Directory) -> Directory:
+    """Receive what `send_changes` sends; return who is enrolled now.
+
+    Raises:
+        ProtocolError: a message is malformed, or what it says does not add up.
+    """
+    for _ in range(2):
+        document = channel.receive_document("changes")
+        match document:
+            case {"change": int(change), "generation": int(generation), "removed": int(count), "all": bool(everything)}:
+                pass
+            case _:
+                raise ProtocolError(f"expected what has changed, got {printable(document)}")
+        if not (0 <= change < 2**63 and 0 < generation < 2**63 and 0 <= count <= _MAX_ENTRIES):
+            raise ProtocolError(f"expected numbers of changes, got {printable(document)}")
+        removed = channel.receive("changes/removed", np.int64, (count,))
+        added = receive_entries(channel)
+        result = (Directory() if everything else known).updated(change, generation, removed, added)
+        complete = len(np.unique(result.rows)) == len(result.rows) and result.digest == document.get("digest")
+        channel.send_document("followed", {"complete": complete})
+        if complete:
+            return result
+    raise ProtocolError("expected who is enrolled, got what does not fit its digest")
+
+
+def _refreshed(store: GalleryStore, current: Directory) -> Directory:
+    try:
+        change, generation, removed, added = store.listing(current.change)
+    except StoreError:  # of another history
+        current = Directory()
+        change, generation, removed, added = store.listing(0)
+    return current.updated(change, generation, removed, added)
+
+
+def _changes(store: GalleryStore, since: int, current: Directory) -> tuple[NDArray[np.int64], list[Entry]]:
+    """Return which rows left the directory since a change, and the entries that came."""
+    try:
+        changes = store.changes_since(since)
+    except StoreError:  # of another history: the digest will tell
+        return np.empty(0, dtype=np.int64), []
+    added = changes.added[np.isin(changes.added, current.rows)]  # not what has changed a moment ago
+    return changes.removed[~np.isin(changes.removed, current.rows)], current.entries(added)

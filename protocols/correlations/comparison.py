@@ -1,5 +1,8 @@
 """The correlations that a comparison uses up: the mask of its input, and the masks of a level of its tree.
 
+A comparison on k bits cuts those below the sign into groups of four, or of three, whose products cost less to make
+without a dealer (see `Cut`).
+
 Both carry products of mask bits, so that products of *masked* bits are sums of shares with public coefficients (see
 `borrow_tree`). A set of mask bits m_0, m_1, ... is numbered by the integer whose bit i says whether m_i is in it; row
 S - 1 of an array of products belongs to set S.
@@ -14,17 +17,54 @@ from protocols.correlations.request import Field, Request
 from protocols.errors import ParameterError
 from protocols.ring import RingArray
 
-__all__ = ["GROUP", "BorrowJoin", "ComparisonMask", "by_group"]
+__all__ = ["WIDTHS", "BorrowJoin", "ComparisonMask", "Cut", "by_group"]
 
-GROUP = 4
-"""Neighbouring bits of r whose products come with the mask: the tree's leaves are groups of so many bits."""
+_GROUPS_OF = {4: 4, 8: 4, 16: 4, 19: 3, 22: 3, 28: 3, 32: 4, 64: 4}
+
+WIDTHS = tuple(_GROUPS_OF)
+"""Bits that a comparison may look at."""
 
 _MAX_NODES = 16
 
 
-def by_group(planes: RingArray) -> RingArray:
-    """Return a view of planes (4 n, words) as (4, n, words): bit i of group j is at [i, j]."""
-    return planes.reshape(-1, GROUP, planes.shape[-1]).swapaxes(0, 1)
+@dataclass(frozen=True)
+class Cut:
+    """How the bits of r below the sign are cut into the leaves of a comparison's tree.
+
+    Neighbouring bits whose products come with the mask are a group; the lowest group may be smaller.
+
+    Args:
+        lowest: bits of the lowest group.
+        group: bits of each further group.
+        further: how many of these there are.
+    """
+
+    lowest: int
+    group: int
+    further: int
+
+    @classmethod
+    def of(cls, bits: int, signed: bool) -> "Cut":
+        """Return the cut of a comparison on so many bits, the highest of which is a sign, or is not.
+
+        Raises:
+            ParameterError: there is no such width.
+        """
+        if bits not in _GROUPS_OF or not (signed or bits % _GROUPS_OF[bits] == 0):
+            raise ParameterError(f"expected {', '.join(map(str, WIDTHS))} bits, got {bits}")
+        group = _GROUPS_OF[bits]
+        lowest = (bits - signed) % group or group
+        return cls(lowest, group, (bits - signed - lowest) // group)
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return 1 + self.further
+
+
+def by_group(planes: RingArray, group: int) -> RingArray:
+    """Return a view of planes (group n, words) as (group, n, words): bit i of group j is at [i, j]."""
+    return planes.reshape(-1, group, planes.shape[-1]).swapaxes(0, 1)
 
 
 @dataclass(frozen=True)
@@ -32,9 +72,9 @@ class ComparisonMask(Request):
     """The mask of a comparison of `count` elements on their low `bits` bits (see `comparison`).
 
     Fields: r (count,), additive; b, a mask bit each, one plane; then, as bit planes, the products of all sets of the
-    `lowest` lowest bits of r (2^lowest - 1, words); those of the four bits of every further group, from the lowest up
-    (15, bits / 4 - 1, words); if `signed`, the top bit r[bits - 1] (words,), which is in no group; and if `select`, b
-    and r b, additive (count,).
+    bits of r in the lowest group (2^lowest - 1, words); those of the bits of every further group, from the lowest up
+    (2^group - 1, further, words); if `signed`, the top bit r[bits - 1] (words,), which is in no group; and if `select`,
+    b and r b, additive (count,).
     """
 
     kind: ClassVar[str] = "comparison-mask"
@@ -44,13 +84,12 @@ class ComparisonMask(Request):
     signed: bool = True
 
     def __post_init__(self) -> None:
-        if self.bits not in (4, 8, 16, 32, 64):
-            raise ParameterError(f"expected 4, 8, 16, 32 or 64 bits, got {self.bits}")
+        Cut.of(self.bits, self.signed)
 
     @property
-    def lowest(self) -> int:
-        """The bits of the lowest group: one less than the others have if the top bit is a sign."""
-        return GROUP - 1 if self.signed else GROUP
+    def cut(self) -> Cut:
+        """How the bits are cut into groups."""
+        return Cut.of(self.bits, self.signed)
 
     @property
     def uniform(self) -> tuple[Field, ...]:
@@ -58,16 +97,16 @@ class ComparisonMask(Request):
 
     @property
     def derived(self) -> tuple[Field, ...]:
-        words = plane_words(self.count)
-        shapes = [(2**self.lowest - 1, words), (2**GROUP - 1, self.bits // GROUP - 1, words)]
+        words, cut = plane_words(self.count), self.cut
+        shapes = [(2**cut.lowest - 1, words), (2**cut.group - 1, cut.further, words)]
         planes = tuple(Field(shape, xor=True) for shape in [*shapes, *([(words,)] if self.signed else [])])
         return (*planes, Field((self.count,)), Field((self.count,))) if self.select else planes
 
     def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
         r, b = self._values(first, second)
-        planes = bit_planes(r, self.bits)
-        groups = by_group(planes[self.lowest : -1 if self.signed else None])
-        derived = [subset_products(planes[: self.lowest]), subset_products(groups)]
+        planes, cut = bit_planes(r, self.bits), self.cut
+        groups = by_group(planes[cut.lowest : -1 if self.signed else None], cut.group)
+        derived = [subset_products(planes[: cut.lowest]), subset_products(groups)]
         if self.signed:
             derived.append(planes[-1])
         if self.select:
@@ -93,9 +132,9 @@ class BorrowJoin(Request):
     words: int
 
     def __post_init__(self) -> None:
-        if self.children not in (2, 4) or not 1 <= self.nodes <= _MAX_NODES:
+        if self.children not in (2, 3, 4) or not 1 <= self.nodes <= _MAX_NODES:
             raise ParameterError(
-                f"expected 1 to {_MAX_NODES} nodes of 2 or 4 children, got {self.nodes} of {self.children}"
+                f"expected 1 to {_MAX_NODES} nodes of 2 to 4 children, got {self.nodes} of {self.children}"
             )
 
     @property

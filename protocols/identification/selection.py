@@ -28,17 +28,18 @@ _BITS = 64
 _LARGEST = np.uint64(2**62 - 1)
 
 
-def with_indices(values: RingArray, index_bits: int, rank: int) -> RingArray:
-    """Return shares of 2^index_bits x_i + i.
+def with_indices(values: RingArray, indices: NDArray[np.int64], index_bits: int, rank: int) -> RingArray:
+    """Return shares of 2^index_bits x_j + i_j.
 
     Args:
-        values: uint64 (n,), this party's shares of x_i, |x_i| < 2^(62 - index_bits); n at most 2^index_bits.
+        values: uint64 (n,), this party's shares of x_j, |x_j| < 2^(62 - index_bits).
+        indices: int64 (n,), i_j, public, in [0, 2^index_bits).
     """
-    if values.ndim != 1 or values.size > 1 << index_bits:
-        raise ParameterError(f"expected at most 2^{index_bits} values, got {values.shape}")
+    if values.ndim != 1 or indices.shape != values.shape or np.any((indices < 0) | (indices >= 1 << index_bits)):
+        raise ParameterError(f"expected values with indices below 2^{index_bits}, got {values.shape} {indices.shape}")
     keys: RingArray = values << np.uint64(index_bits)
     if rank == CLIENT:
-        keys += np.arange(values.size, dtype=np.uint64)
+        keys += indices.astype(np.uint64)
     return keys
 
 

@@ -1,0 +1,92 @@
+"""What the benchmark of identification measures: synthetic templates, probes, and the search in the clear.
+
+Templates are random, of length about 1.4 like real embeddings, some at a time and from public seeds, so that no rank
+holds them all unless its role must; some rows are real ones.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.queries import CHUNK_ROWS
+from parties.gallery.records import Kind
+from protocols.ring import FRACTION_BITS, encode
+
+__all__ = ["Task", "synthetic"]
+
+_SEED, _LENGTH, _NOISE = 20, 1.4, 0.025
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured.
+
+    Args:
+        kind: of the gallery.
+        size: templates, one of each identity.
+        runs: identifications, after one that does not count.
+        threshold: Euclidean.
+        folder: for the index; its file real.npy holds real embeddings, float64 (r, d), of which every other one is
+            enrolled, and the one before it is a probe.
+    """
+
+    kind: Kind
+    size: int
+    runs: int
+    threshold: float
+    folder: Path
+    real: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        real = np.load(self.folder / "real.npy", allow_pickle=False)
+        object.__setattr__(self, "real", encode(real).view(np.int64))
+
+    @property
+    def dimension(self) -> int:
+        """Of the templates."""
+        return int(self.real.shape[1])
+
+    def chunks(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield some templates at a time: the number of the first, and int64 (n, d), at 16 fractional bits."""
+        enrolled = self.real[1::2]
+        places = np.linspace(0, self.size - 1, len(enrolled) + 2).astype(np.int64)[1:-1]
+        for start in range(0, self.size, CHUNK_ROWS):
+            templates = synthetic(start, min(CHUNK_ROWS, self.size - start), self.dimension)
+            for place, template in zip(places, enrolled, strict=True):
+                if start <= place < start + len(templates):
+                    templates[place - start] = template
+            yield start, templates
+
+    def probes(self) -> NDArray[np.int64]:
+        """Return a probe for each run: real ones, then near a synthetic one, then far from all, again and again."""
+        random = np.random.default_rng((_SEED, 1))
+        last = synthetic((self.size - 1) // CHUNK_ROWS * CHUNK_ROWS, (self.size - 1) % CHUNK_ROWS + 1, self.dimension)
+        near = last[-1] + np.rint(random.normal(0, _NOISE, self.dimension) * 2.0**FRACTION_BITS).astype(np.int64)
+        far = np.rint(random.normal(0, _LENGTH / np.sqrt(self.dimension), self.dimension) * 2.0**FRACTION_BITS)
+        every = [near, *self.real[0::2], far.astype(np.int64)]
+        return np.stack([every[i % len(every)] for i in range(self.runs + 1)])
+
+    def expected(self) -> list[int | None]:
+        """Search in the clear: return the nearest template of each probe, or None if it is not near enough."""
+        probes = self.probes()
+        best = np.full((2, len(probes)), -1, dtype=np.int64)
+        best[0] = 2**62
+        for start, templates in self.chunks():
+            products = templates.astype(np.float64) @ probes.T.astype(np.float64)  # exact: sums below 2^53
+            found = (templates**2).sum(axis=1)[:, None] + (probes**2).sum(axis=1) - 2 * products.astype(np.int64)
+            rows = found.argmin(axis=0)
+            values = found[rows, np.arange(len(probes))]
+            better = values < best[0]
+            best[:, better] = np.stack([values, start + rows])[:, better]
+        bound = int(encode(self.threshold**2, 2 * FRACTION_BITS))
+        return [int(row) if value < bound else None for value, row in best.T]
+
+
+def synthetic(start: int, count: int, dimension: int) -> NDArray[np.int64]:
+    """Return random templates, int64 (count, d) at 16 fractional bits; the first one's number selects the seed."""
+    random = np.random.default_rng((_SEED, 0, start))
+    reals = random.standard_normal((count, dimension), dtype=np.float32) * np.float32(_LENGTH / np.sqrt(dimension))
+    return np.rint(reals * np.float32(2**FRACTION_BITS)).astype(np.int64)

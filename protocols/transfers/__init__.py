@@ -1,0 +1,12 @@
+"""Oblivious transfer between two semi-honest parties, without a dealer: from nothing to millions of random transfers.
+
+From the ground up: `base` (elliptic curves, 127 transfers) -> `iknp` (symmetric cryptography, 16 bytes a transfer) ->
+`ggm` and `lpn` -> `ferret` (less than a bit a transfer); `hashing` turns correlated transfers into random ones;
+`random_transfers` is what users import. `kernels` has the loops.
+"""
+
+from protocols.transfers.ferret import B11, B12, B13, SilentParameters
+from protocols.transfers.hashing import Blocks
+from protocols.transfers.random_transfers import Kind, RandomReceiver, RandomSender
+
+__all__ = ["B11", "B12", "B13", "Blocks", "Kind", "RandomReceiver", "RandomSender", "SilentParameters"]
