@@ -20,6 +20,7 @@ from hybridface.cli_plan import calibrate_machine, plan
 from hybridface.cli_train import train
 from hybridface.errors import ImageError
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
+from hybridface.gallery_options import PhotoSettings
 from hybridface.models import Model, load_model
 from hybridface.modes import Mode
 from hybridface.options import (
@@ -99,7 +100,9 @@ def verify(
     if second is None or identity is not None:
         if mode is not Mode.HYBRID:
             raise ParameterError("expected --mode hybrid for a gallery")
-        verify_identity(first, identity or "", gallery, key, model, aligned, cache, timeout, as_json, quiet)
+        name = model or mode.default_model
+        settings = PhotoSettings(gallery, as_json, name, key, cache, timeout, quiet, aligned)
+        verify_identity(first, identity or "", settings, reveal)
         return
     name = model or mode.default_model
     profile, loaded = network_named(network), load_model(name, weights=False)

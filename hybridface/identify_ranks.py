@@ -29,7 +29,7 @@ from protocols.channel import Channel
 from protocols.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.correlations import Dealer, DealerClient, DealerServer
 from protocols.errors import HybridFaceError
-from protocols.identification.names import SealedNames, look_up, open_name, seal_names
+from protocols.identification.names import SEALED_BYTES, SealedNames, look_up, open_name, seal_names
 from protocols.identification.outcome import index_bits
 from protocols.identification.server_list import ServerListClient, ServerListServer
 from protocols.matching import Reveal
@@ -193,10 +193,9 @@ class _List(_Side):
                 side = ServerListServer(public_key, templates)
                 channel.send("encoded", np.ones(1, dtype=np.uint8))
         self.side = side
-        width = 1 << len(_name(task.size)).bit_length()
         with self.meter as naming:
             if self.is_client:
-                self.names = channel.receive("names", np.uint8, (task.size, width + 16))
+                self.names = channel.receive("names", np.uint8, (task.size, SEALED_BYTES))
             else:
                 names, self.keys = seal_names([_name(row) for row in range(task.size)])
                 channel.send("names", names)

@@ -74,13 +74,13 @@ KeyOption = Annotated[
     Path | None,
     typer.Option(
         "--key",
-        help="The client's key file, 32 bytes; without it nobody can use what is enrolled.",
+        help="The client's key file, 32 bytes, of a private gallery; without it nobody can use what is enrolled.",
         show_default="~/.config/hybridface",
     ),
 ]
 IdentityOption = Annotated[str | None, typer.Option("--id", help="Who it is in the gallery.")]
 LimitsOption = Annotated[
-    bool, typer.Option("--limits/--no-limits", help="Whether the server limits queries (docs/SECURITY.md).")
+    bool, typer.Option("--limits/--no-limits", help="Whether the server limits queries (docs/GALLERIES.md).")
 ]
 ModelOption = Annotated[str, typer.Option("--model", help=f"The network: {', '.join(MODELS)}.")]
 RevealOption = Annotated[

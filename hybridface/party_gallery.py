@@ -1,5 +1,10 @@
-"""Client and server of a private gallery, as ranks: the client does tasks from a file, the server holds the store."""
+"""Client and server of a gallery, as ranks: the client does tasks from a file, the server holds the store.
 
+A client that has a key asks about a private gallery, one without about a list. To a list it can put queries alone: its
+owner enrols and removes in the file. A server that learns an outcome says so.
+"""
+
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,27 +13,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridface.errors import ImageError
+from hybridface.errors import ImageError, ModelError
 from hybridface.events import Events
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
-from hybridface.gallery import index_folder
+from hybridface.gallery_answers import answer_text, names_text, shown
+from hybridface.gallery_file import GalleryFile, index_folder, kind_for_use
 from hybridface.gallery_tasks import Task, Verb, read_tasks
 from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import Model
 from hybridface.party_options import PartyOptions
 from hybridface.photo_input import load_images
+from hybridface.report import decision_text
 from parties.gallery.client import GalleryClientSession
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.key import read_key
-from parties.gallery.limits import IDENTIFY, VERIFY, QueryLimits
+from parties.gallery.list_client import ListClientSession
+from parties.gallery.list_server import ListServerSession
+from parties.gallery.query_client import QueryClientSession
+from parties.gallery.query_server import QueryServerSession
 from parties.gallery.records import Kind
 from parties.gallery.server import GalleryServerSession
 from parties.gallery.shard_rank import ShardRank
-from parties.gallery.store import GalleryStore
 from parties.roles import Role
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
+from protocols.matching import Reveal
 from protocols.mpc import CLIENT, SERVER
 
 __all__ = ["run_client", "run_server", "run_shard"]
@@ -38,50 +48,32 @@ Answer = dict[str, Any]
 
 def run_client(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
     """Do the tasks in order, and say what came of each; return the exit status of the last."""
-    if options.tasks is None or options.key is None:
-        raise ParameterError("expected tasks and a key file for a gallery")
+    if options.tasks is None:
+        raise ParameterError("expected tasks for a gallery")
     model = options.model()
-    terms = hybrid_terms(model, options.reveal)
-    peers = channels[Role.SERVER], channels[Role.DEALER]
-    folder = index_folder(options.key)
     status = EXIT_SAME
-    with GalleryClientSession(
-        *peers, terms, events.on_progress, key=read_key(options.key), index_folder=folder, shards=shards
-    ) as session:
+    with _client_session(channels, shards, options, model, events) as session:
         for task in read_tasks(options.tasks):
-            answer = _do(session, task, model, options.aligned)
-            events.say("answer", verb=task.verb.value, identity=task.identity, photo=task.photo, **answer)
+            done = _do(session, task, model, options.aligned)
+            answer = {"verb": task.verb.value, "identity": task.identity, "photo": task.photo, **done}
+            events.say("answer", **answer)
+            if not options.events:
+                sys.stdout.write(f"{answer_text(answer)}\n")
             status = EXIT_DIFFERENT if answer.get("match") is False or "refused" in answer else EXIT_SAME
     return status
 
 
 def run_server(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
-    """Serve one client's session about the gallery."""
+    """Serve one client's session about the gallery; return the exit status: of the last outcome it learned, if any."""
     model = options.model()
     if model.weights is None or options.gallery is None:
         raise ParameterError("expected a model with weights and a gallery's file")
-    terms = hybrid_terms(model, options.reveal)
-    path, (dimension,) = options.gallery, model.graph.output_shape
-    rates = (VERIFY, IDENTIFY) if options.limits else (None, None)
-    with (
-        GalleryStore(path, model.graph.digest(), dimension, Kind.PRIVATE) as store,
-        QueryLimits(path, *rates) as limits,
-    ):
-        session = GalleryServerSession(
-            channels[Role.CLIENT],
-            channels[Role.DEALER],
-            terms,
-            model.weights,
-            events.on_progress,
-            options.cache,
-            store=store,
-            limits=limits,
-            client_name=options.client_name,
-            index_folder=index_folder(path),
-            shards=shards,
-        )
-        session.serve()
-    return EXIT_SAME
+    kind = kind_for_use(options.gallery, new=True)
+    with GalleryFile(options.gallery, model, kind, options.limits) as file:
+        session = _server_session(channels, shards, options, model, file, events)
+        said = _Outcomes(session, options, events)
+        session.serve(said.say)
+    return said.status
 
 
 def run_shard(role: Role, channels: dict[Role, Channel], options: PartyOptions) -> int:
@@ -101,7 +93,75 @@ def run_shard(role: Role, channels: dict[Role, Channel], options: PartyOptions) 
     return EXIT_SAME
 
 
-def _do(session: GalleryClientSession, task: Task, model: Model, aligned: bool) -> Answer:
+def _client_session(
+    channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, model: Model, events: Events
+) -> QueryClientSession:
+    terms = hybrid_terms(model, options.reveal)
+    peers = channels[Role.SERVER], channels[Role.DEALER], terms, events.on_progress
+    if options.key is None:
+        _expect_no_shards(shards)
+        return ListClientSession(*peers)
+    folder = index_folder(options.key)
+    return GalleryClientSession(*peers, key=read_key(options.key), index_folder=folder, shards=shards)
+
+
+def _server_session(
+    channels: dict[Role, Channel],
+    shards: list[Channel],
+    options: PartyOptions,
+    model: Model,
+    file: GalleryFile,
+    events: Events,
+) -> QueryServerSession:
+    if model.weights is None:
+        raise ModelError(f"expected a model with weights, got {model.name} without")
+    terms = hybrid_terms(model, options.reveal)
+    peers = channels[Role.CLIENT], channels[Role.DEALER], terms, model.weights, events.on_progress, options.cache
+    named: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": options.client_name}
+    if file.kind is Kind.LIST:
+        _expect_no_shards(shards)
+        return ListServerSession(*peers, **named)
+    return GalleryServerSession(*peers, **named, index_folder=index_folder(file.store.path), shards=shards)
+
+
+def _expect_no_shards(shards: list[Channel]) -> None:
+    if shards:
+        raise ParameterError(f"expected a list to be searched in one part, got {1 + len(shards)}")
+
+
+class _Outcomes:
+    """Says what the server learns of its session's queries.
+
+    Args:
+        session: the server's side.
+    """
+
+    def __init__(self, session: QueryServerSession, options: PartyOptions, events: Events) -> None:
+        self._session, self._options, self._events = session, options, events
+        self.status = EXIT_SAME
+
+    def say(self) -> None:
+        """Say what was learned of the command that was obeyed last, if anything was."""
+        session = self._session
+        if self._options.reveal is Reveal.CLIENT:
+            return
+        for match in session.last_decisions:
+            who = "" if session.last_asked is None else f": {shown(session.last_asked)}"
+            document: dict[str, Any] = {"event": "decision", "match": match, "identity": session.last_asked}
+            self._tell(document, decision_text(match) + who, match is True)
+        if names := session.last_identities:
+            document = {"event": "identified", "identities": list(names)}
+            self._tell(document, names_text(names).replace("\n", ", "), any(name is not None for name in names))
+
+    def _tell(self, document: dict[str, Any], text: str, found: bool) -> None:
+        self.status = EXIT_SAME if found else EXIT_DIFFERENT
+        self._events.say(**document, role=Role.SERVER.value)
+        if not self._options.events:
+            sys.stdout.write(f"server: {text}\n")
+            sys.stdout.flush()
+
+
+def _do(session: QueryClientSession, task: Task, model: Model, aligned: bool) -> Answer:
     """Do one task; return what came of it."""
     try:
         return _VERBS[task.verb](session, task, lambda: load_images(model, [Path(task.photo or "")], aligned))
@@ -116,44 +176,39 @@ def _do(session: GalleryClientSession, task: Task, model: Model, aligned: bool) 
 Image = Callable[[], NDArray[np.float64]]
 
 
-def _enroll(session: GalleryClientSession, task: Task, image: Image) -> Answer:
-    return {"cost": session.enroll_identity(task.identity or "", image()).document()}
-
-
-def _verify(session: GalleryClientSession, task: Task, image: Image) -> Answer:
+def _verify(session: QueryClientSession, task: Task, image: Image) -> Answer:
     result = session.verify_identity(task.identity or "", image())
     return {"match": result.match, "cost": result.cost.document()}
 
 
-def _identify(session: GalleryClientSession, task: Task, image: Image) -> Answer:
+def _identify(session: QueryClientSession, task: Task, image: Image) -> Answer:
     probe = image()
     index = session.update_index()
     result = session.identify(probe, task.top)
     return {
         "identities": list(result.identities),
-        "match": result.identity is not None,
+        "match": None if session.terms.reveal is Reveal.SERVER else result.identity is not None,
         "cost": result.cost.document(),
         "index": asdict(index.offline),
     }
 
 
-def _list(session: GalleryClientSession, task: Task, image: Image) -> Answer:
-    return {"enrolled": session.list_identities()}
+def _private(work: Callable[[GalleryClientSession, Task, Image], Answer]) -> Callable[..., Answer]:
+    """Return a verb that only a private gallery has."""
+
+    def checked(session: QueryClientSession, task: Task, image: Image) -> Answer:
+        if not isinstance(session, GalleryClientSession):
+            raise ParameterError(f"expected verify or identify for a list, got {task.verb}: its owner does that alone")
+        return work(session, task, image)
+
+    return checked
 
 
-def _remove(session: GalleryClientSession, task: Task, image: Image) -> Answer:
-    return {"removed": session.remove_identities([task.identity or ""])}
-
-
-def _rotate(session: GalleryClientSession, task: Task, image: Image) -> Answer:
-    return {"generation": session.rotate_key(read_key(Path(task.key or "")))}
-
-
-_VERBS: dict[Verb, Callable[[GalleryClientSession, Task, Image], Answer]] = {
-    Verb.ENROLL: _enroll,
+_VERBS: dict[Verb, Callable[..., Answer]] = {
+    Verb.ENROLL: _private(lambda s, task, image: {"cost": s.enroll_identity(task.identity or "", image()).document()}),
     Verb.VERIFY: _verify,
     Verb.IDENTIFY: _identify,
-    Verb.LIST: _list,
-    Verb.REMOVE: _remove,
-    Verb.ROTATE: _rotate,
+    Verb.LIST: _private(lambda session, task, image: {"enrolled": session.list_identities()}),
+    Verb.REMOVE: _private(lambda session, task, image: {"removed": session.remove_identities([task.identity or ""])}),
+    Verb.ROTATE: _private(lambda s, task, image: {"generation": s.rotate_key(read_key(Path(task.key or "")))}),
 }

@@ -33,7 +33,7 @@ class PartyOptions:
         mode: how it is computed; the same for all ranks.
         max_answers: scores that a session gives in pure-HE mode; the same on both sides.
         tasks: the client's, for a gallery (see `gallery_tasks`); instead of photos.
-        key: the client's key file for a gallery.
+        key: the client's key file for a private gallery; none for a list.
         gallery: the server's store.
         client_name: whom the server's limits count.
         limits: whether the server limits queries.

@@ -30,11 +30,14 @@ class Outcome:
 
     Args:
         results: the client's, in order, as JSON objects.
-        decision: what was revealed to the server, if anything.
+        decision: what was revealed to the server, if anything: of a gallery, whether it found anybody, or the claimed
+            identity.
         memory: peak bytes of each role (of workers, the largest).
         resident: bytes of client and server after every operation.
         answers: of a gallery's client, one a task.
         setup: what the session's keys cost, as a stage's cost; in hybrid mode only of a session that enrols.
+        found: whom an identification has found, if that was revealed to the server; Nones for those above the
+            threshold.
     """
 
     results: list[Event] = field(default_factory=list)
@@ -43,6 +46,7 @@ class Outcome:
     resident: dict[str, list[int]] = field(default_factory=dict)
     answers: list[Event] = field(default_factory=list)
     setup: Event | None = None
+    found: tuple[str | None, ...] | None = None
 
     @property
     def match(self) -> bool | None:
@@ -90,7 +94,7 @@ def run_parties(
 
 def run_gallery(
     tasks: Path,
-    key: Path,
+    key: Path | None,
     gallery: Path,
     client_options: Sequence[str] = (),
     shared_options: Sequence[str] = (),
@@ -103,7 +107,8 @@ def run_gallery(
 
     Args:
         tasks: a file that `gallery_tasks` wrote.
-        key, gallery: files of the client and of the server.
+        key: the client's file; None for a list, which has no key.
+        gallery: the server's file.
         shards: into how many parts the gallery is cut; each but the first takes three more ranks.
         others: as for `run_parties`.
 
@@ -113,7 +118,7 @@ def run_gallery(
     everybody = ["--events", "--timeout", str(timeout)]
     both = [*everybody, *shared_options]
     programs = [
-        ["client", *both, *client_options, "--tasks", str(tasks), "--key", str(key)],
+        ["client", *both, *client_options, "--tasks", str(tasks), *(["--key", str(key)] if key else [])],
         ["server", *both, *server_options, "--gallery", str(gallery)],
         ["dealer", *everybody],
     ]
@@ -201,6 +206,9 @@ def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:
             outcome.setup = {key: value for key, value in event.items() if key != "event"}
         case "decision":
             outcome.decision = bool(event["match"])
+        case "identified":
+            outcome.found = tuple(event["identities"])
+            outcome.decision = any(name is not None for name in outcome.found)
         case "memory":
             role, peak = event["role"], int(event["peak_bytes"])
             outcome.memory[role] = max(peak, outcome.memory.get(role, 0))

@@ -56,14 +56,14 @@ def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path
 
     assert call("remove", "名前", "nobody", "--model", "tiny-test") == (
         1,
-        "removed 1 photos\nnot enrolled: 'nobody'\n",
+        "removed 1 photo\nnot enrolled: 'nobody'\n",
         "",
     )
     assert call("identify", photos["different"], "--key", str(new), *TINY)[:2] == (1, "unknown\n")
     exported = home / "gallery.npz"
     assert call("export", str(exported), "--model", "tiny-test")[0] == 0
     other = ["--gallery", str(home / "other.db")]
-    assert call("import", str(exported), *other, "--model", "tiny-test")[:2] == (0, "imported 1 photos\n")
+    assert call("import", str(exported), *other, "--model", "tiny-test")[:2] == (0, "imported 1 photo\n")
     assert call("enroll", "--id", "[/x]", photos["different"], *other, "--key", str(new), *TINY)[0] == 0
     assert "[/x]" in call("list", *other, "--model", "tiny-test")[1]
     assert call("identify", photos["same"], *other, "--key", str(new), *TINY)[:2] == (0, "Ann B.\n")

@@ -61,12 +61,12 @@ def begin(path: Path, clock: Clock) -> Iterator[Callable[..., QueryLimits]]:
         one.close()
 
 
-def allowed(limit: QueryLimits, client: str, identity: str | None, tries: int) -> int:
+def allowed(limit: QueryLimits, client: str, identity: str | None, tries: int, tokens: int = 1) -> int:
     """Try so often; return how many were allowed."""
     count = 0
     for _ in range(tries):
         with contextlib.suppress(QueryLimitError):
-            limit.take(client, identity)
+            limit.take(client, identity, tokens)
             count += 1
     return count
 
@@ -103,6 +103,28 @@ def test_a_refusal_says_when_to_come_back(begin: Callable[..., QueryLimits], clo
     assert allowed(limit, "c", "alice", 1) == 0
     clock.now += 1
     assert allowed(limit, "c", "alice", 2) == 1
+
+
+def test_many_names_cost_many_tokens(begin: Callable[..., QueryLimits], clock: Clock) -> None:
+    limit = begin(identify=Rate(20, 4))
+    assert allowed(limit, "c", EVERYONE, 3, tokens=8) == 2
+    with pytest.raises(QueryLimitError) as caught:
+        limit.admit("c", "identify", EVERYONE, 8)
+    assert caught.value.retry_after_seconds == pytest.approx(3600), "four of eight are there"
+    assert allowed(limit, "c", EVERYONE, 5) == 4, "a refusal has taken nothing"
+    clock.now += 3600
+    assert allowed(limit, "c", EVERYONE, 1, tokens=5) == 0
+    assert allowed(limit, "c", EVERYONE, 1, tokens=4) == 1
+    assert [line.allowed for line in limit.queries()] == [False]
+    for tokens in (64, 20):
+        clock.now += 5 * 3600
+        assert allowed(limit, "c", EVERYONE, 2, tokens=tokens) == 1, "never more than a full bucket"
+        assert allowed(limit, "c", EVERYONE, 1) == 0
+    for tokens in (0, -1):
+        with pytest.raises(ParameterError, match="1 token or more"):
+            limit.take("c", EVERYONE, tokens)
+        with pytest.raises(ParameterError, match="1 token or more"):
+            limit.admit("c", "identify", EVERYONE, tokens)
 
 
 def test_limits_survive_a_restart(begin: Callable[..., QueryLimits], clock: Clock) -> None:
@@ -149,22 +171,22 @@ def test_a_clock_that_was_ahead_holds_all_up_until_the_operator_helps(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    steps=st.lists(st.tuples(st.integers(-7200, 7200), st.integers(1, 6)), min_size=1, max_size=12),
+    steps=st.lists(st.tuples(st.integers(-7200, 7200), st.integers(1, 6), st.integers(1, 8)), min_size=1, max_size=12),
     rate=st.builds(Rate, st.integers(1, 6), st.integers(1, 30)),
 )
 def test_never_more_than_the_rate(
-    steps: list[tuple[int, int]], rate: Rate, tmp_path_factory: pytest.TempPathFactory
+    steps: list[tuple[int, int, int]], rate: Rate, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path, clock = tmp_path_factory.getbasetemp() / "rated", Clock()
     with GalleryStore(path, "m", 4, Kind.PRIVATE) as store:
         store._database.execute("DELETE FROM bucket")
         store._database.execute("UPDATE state SET query_time = 0")
-    total, first, latest = 0, START + steps[0][0], 0.0
+    total, first, latest = 0.0, START + steps[0][0], 0.0
     with QueryLimits(path, verify=rate, clock=clock) as limit:
-        for seconds, tries in steps:
+        for seconds, tries, tokens in steps:
             clock.now += seconds
             latest = max(latest, clock.now)
-            total += allowed(limit, "c", "alice", tries)
+            total += allowed(limit, "c", "alice", tries, tokens) * min(tokens, rate.capacity)
             assert total <= rate.capacity + (latest - first) / 3600 * rate.per_hour + 1e-3
 
 

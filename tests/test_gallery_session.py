@@ -305,6 +305,32 @@ def test_limits(tmp_path: Path, images: Any) -> None:
             client.verify_identity("Ann", images[0, 0][None])
 
 
+def test_an_identification_of_two_takes_two_tokens(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path, limits=(None, Rate(3, 1))) as client:
+        for i, name in enumerate(("Ann", "Bob")):
+            client.enroll_identity(name, images[i, 0][None])
+        client.identify(images[0, 0][None], top=2)
+        with pytest.raises(QueryRefusedError, match="next is allowed in"):
+            client.identify(images[0, 0][None], top=2)
+        client.identify(images[0, 0][None])
+
+
+def test_everything_is_logged(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path) as client:
+        for i, name in enumerate(("Ann", "Bob")):
+            client.enroll_identity(name, images[i, 0][None])
+        client.verify_identity("Bob", images[1, 0][None])
+        client.identify(images[0, 0][None])
+        client.rotate_key(GalleryKey(bytes(range(1, 33))))
+        client.remove_identities(["Ann"])
+    with QueryLimits(tmp_path / "gallery.db") as limits:
+        lines = limits.queries()
+        assert {(line.client, line.allowed) for line in lines} == {("tests", True)}
+        operations = [line.operation for line in lines]
+        assert operations == ["enroll", "enroll", "verify", "identify", "rotate-key", "remove"]
+        assert [line.tag for line in lines] == [None, limits.tag("Bob"), limits.tag("Bob"), None, None, None]
+
+
 def test_the_stored_shares_are_uniform(tmp_path: Path, images: Any) -> None:
     with session(tmp_path) as client:
         for i in range(60):

@@ -1,98 +1,31 @@
 """A server's list from end to end in this process: who is found, by plaintext's ranking, and what each side learns."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from helpers import on_shares, record
+from list_sessions import IMAGES, NAMES, OWNERS, distances_to, fill, session
 
-from hybridface.models import load_model
 from parties.gallery.errors import QueryRefusedError
-from parties.gallery.limits import QueryLimits, Rate
-from parties.gallery.list_client import ListClientSession
-from parties.gallery.list_server import MAX_PREPARED_QUERIES, ListServerSession
+from parties.gallery.limits import Rate
+from parties.gallery.list_server import MAX_PREPARED_QUERIES
 from parties.gallery.queries import list_distances, nearest_in_list
-from parties.gallery.records import Kind
-from parties.gallery.store import GalleryStore
-from parties.local import PartyThread, local_channels
-from parties.terms import Terms
-from protocols.correlations import Dealer
 from protocols.errors import ParameterError, PeerLostError
 from protocols.identification.server_list import LIST_FRACTION_BITS
 from protocols.matching import Reveal
-from protocols.ring import encode
-
-MODEL = load_model("tiny-test")
-RANDOM = np.random.default_rng(11)
-IMAGES = RANDOM.uniform(-1, 1, (20, 3, 16, 16))
-NAMES = ["Ann", "two words", "名前", "x" * 300, "Ann "]
-"""Of the first ten images: two photos each of the first four, one of the others."""
-
-OWNERS = [0, 1, 2, 3, 0, 1, 2, 3, 4]
-
-
-def embeddings(images: Any) -> Any:
-    assert MODEL.module is not None
-    with torch.inference_mode():
-        return MODEL.module(torch.from_numpy(images)).numpy()
-
-
-def distances_to(image: Any) -> Any:
-    """The plaintext's distance of an image to every identity of `filled`."""
-    every = np.linalg.norm(embeddings(IMAGES[: len(OWNERS)]) - embeddings(image[None]), axis=1)
-    return np.array([every[np.array(OWNERS) == i].min() for i in range(len(NAMES))])
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("list") / "list.db"
-    with GalleryStore(path, MODEL.graph.digest(), 8, Kind.LIST) as store:
-        shares = encode(embeddings(IMAGES[: len(OWNERS)]))
-        store.enroll_many((NAMES[i], share) for i, share in zip(OWNERS, shares, strict=True))
-    return path
-
-
-@contextmanager
-def session(
-    path: Path, threshold: float = 1e3, reveal: Reveal = Reveal.CLIENT, limit: Rate | None = None
-) -> Iterator[tuple[ListClientSession, list[ListServerSession]]]:
-    """Open a session; the list holds the server's side once it has begun."""
-    terms = Terms(MODEL.graph, threshold, reveal)
-    to_server, to_client = local_channels("client", "server")
-    client_dealer, dealer_client = local_channels("client", "dealer")
-    server_dealer, dealer_server = local_channels("server", "dealer")
-    sides: list[ListServerSession] = []
-
-    def serve() -> None:
-        with (
-            GalleryStore(path, MODEL.graph.digest(), 8, Kind.LIST) as store,
-            QueryLimits(path, None, limit) as limits,
-        ):
-            side = ListServerSession(
-                to_client, server_dealer, terms, MODEL.weights, store=store, limits=limits, client_name="tests"
-            )
-            sides.append(side)
-            side.serve()
-
-    threads = [
-        PartyThread("server", serve, (to_client, server_dealer)),
-        PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server)),
-    ]
-    for thread in threads:
-        thread.start()
-    with ListClientSession(to_server, client_dealer, terms) as client:
-        yield client, sides
-    for thread in threads:
-        thread.join()
+    return fill(tmp_path_factory.mktemp("list") / "list.db")
 
 
 def test_identification_is_the_plaintext_ranking(filled: Path) -> None:
     with session(filled) as (client, sides):
+        client.update_index()
         assert client.identity_count == len(NAMES)
         for image in IMAGES[len(OWNERS) :]:
             order = np.argsort(distances_to(image))
@@ -173,4 +106,5 @@ def test_what_is_refused(filled: Path, tmp_path: Path) -> None:
             client.identify(image)
     with pytest.raises(PeerLostError, match="expected a preparation of an identification of 1 before it"):
         with session(filled) as (client, _):
+            client.update_index()
             client._ask({"operation": "list-identify", "top": 1})

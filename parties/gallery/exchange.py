@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from parties.gallery.errors import StoreError
-from parties.gallery.records import MAX_IDENTITY, Entry, identity_bytes
+from parties.gallery.records import MAX_IDENTITY, Entry, Kind, identity_bytes
 from parties.gallery.tables import Tables, batch_rows
 from protocols.errors import ParameterError
 
-__all__ = ["export", "import_"]
+__all__ = ["export", "exported_kind", "import_"]
 
 _FORMAT, _VERSION = "hybridface gallery", 1
 _JUMP = 1 << 32, 1 << 52
@@ -104,6 +104,22 @@ def import_(tables: Tables, path: Path) -> int:
     return int(header["photos"])
 
 
+def exported_kind(path: Path) -> Kind:
+    """Return the kind of the gallery that an exported file holds, by its first line.
+
+    Raises:
+        StoreError: it is no exported file, or of another version.
+    """
+    try:
+        with path.open("rb") as file:
+            header, _ = _first_line(file, path.name)
+    except OSError as error:
+        raise StoreError(f"{path.name}: cannot use the file: {error.strerror}") from error
+    if header.get("kind") not in list(Kind):
+        raise StoreError(f"{path.name}: expected an exported gallery's header, got one that is damaged")
+    return Kind(header["kind"])
+
+
 def _lines(tables: Tables) -> Iterator[bytes]:
     model, dimension, kind, scope, generation, floor = cast(
         tuple[str, int, str, bytes, int, int],
@@ -135,11 +151,16 @@ def _document(line: bytes, name: str) -> dict[str, Any]:
     return document
 
 
-def _header(file: IO[bytes], name: str, tables: Tables) -> "tuple[dict[str, Any], hashlib._Hash]":
+def _first_line(file: IO[bytes], name: str) -> tuple[dict[str, Any], bytes]:
     line = file.readline(_HEADER_CHARACTERS)
     header = _document(line, name)
     if header.get("format") != _FORMAT or header.get("version") != _VERSION:
         raise StoreError(f"{name}: expected an exported gallery of version {_VERSION}, got another file or version")
+    return header, line
+
+
+def _header(file: IO[bytes], name: str, tables: Tables) -> "tuple[dict[str, Any], hashlib._Hash]":
+    header, line = _first_line(file, name)
     typed = {key: type(value) for key, value in header.items()} == _HEADER_TYPES
     counters = ("generation", "photos", "last_row", "photo_floor")
     if (

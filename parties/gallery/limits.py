@@ -2,12 +2,13 @@
 
 arXiv 2601.17620 reconstructs templates from binary decisions; Frontiers in Imaging (2025), doi
 10.3389/fimag.2025.1476377, from some dozens of scores, which are never opened here. So a server answers a client
-about an identity only so often: a bucket holds `capacity` queries, and fills at `per_hour`. Identification asks about
-everyone at once, and has one bucket for each client, under EVERYONE.
+about an identity only so often: a bucket holds `capacity` tokens, and fills at `per_hour`. A verification takes one.
+Identification asks about everyone at once, and has one bucket for each client, under EVERYONE; one that asks for the k
+nearest tells up to k names, and takes k tokens, or all, if the bucket holds fewer.
 
 The defaults let a person retry at a door, and make an attack slow: about one identity 20 queries at once and 4 an hour
-(116 on the first day, 1,000 take ten days), and as many identifications, each of which may name several people. They
-are a choice, not a bound from a proof; a gallery of high value wants less, and an eye on the log.
+(116 on the first day, 1,000 take ten days), and as many identifications of one person. They are a choice, not a bound
+from a proof; a gallery of high value wants less, and an eye on the log.
 
 Buckets and the log are in the store's file: they survive a restart, and hold between all processes that use it. Time is
 the system's clock, or the latest time that was seen: if the clock is set back, all buckets wait until it has caught up.
@@ -15,7 +16,8 @@ A client is whom the caller has authenticated: somebody who can pose as many cli
 
 The log has the time, the client, the operation, and whether it was allowed; never the outcome. Neither has an identity
 in clear: it stands there as a hash keyed by the store's own salt, which bounds its size. Removing an identity removes
-its hashes too.
+its hashes too. What is no query (an enrolment, a removal, a change of key, an import, an export) is logged likewise,
+before it is done, and never limited; what the gallery's owner does without a client, under OPERATOR.
 """
 
 import time
@@ -31,10 +33,13 @@ from parties.gallery.schema import VERSION
 from parties.gallery.tables import identity_tag
 from protocols.errors import ParameterError
 
-__all__ = ["EVERYONE", "IDENTIFY", "VERIFY", "Query", "QueryLimits", "Rate"]
+__all__ = ["EVERYONE", "IDENTIFY", "OPERATOR", "VERIFY", "Query", "QueryLimits", "Rate"]
 
 EVERYONE = None
 """In place of an identity: a query about the whole gallery."""
+
+OPERATOR = "operator"
+"""In place of a client: whoever has the gallery's file."""
 
 _MAX_NAME = 256
 _MAX_BUCKETS = 10_000
@@ -48,7 +53,7 @@ class Rate:
     """How often something may be asked.
 
     Args:
-        capacity: queries at once, at least 1.
+        capacity: tokens at once, at least 1.
         per_hour: how many more an hour later, above 0.
     """
 
@@ -120,38 +125,41 @@ class QueryLimits:
             raise StoreError(f"{path.name}: expected a store of version {VERSION}, got {self._database.version}")
         self._salt = cast(bytes, self._database.rows("SELECT salt FROM state")[0][0])
 
-    def admit(self, client: str, operation: str, identity: str | None) -> None:
+    def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1) -> None:
         """Take a query from the bucket and log it, also if it is refused: what a server calls before every answer.
 
         Args:
             client: whom the caller has authenticated, 1 to 256 characters.
             operation: what is asked, 1 to 256 characters.
             identity: about whom; EVERYONE for an identification. It need not be enrolled.
+            tokens: what it costs, 1 or more: the names that it may tell. Never more than the bucket holds when full.
 
         Raises:
             QueryLimitError: it must not be answered now.
         """
         _check(client, operation)
+        _check_tokens(tokens)
         tag = self.tag(identity)
         refused = None
         with self._database.writing():
             try:
-                self._take(client, tag)
+                self._take(client, tag, tokens)
             except QueryLimitError as error:
                 refused = error
             self._log(client, operation, tag, refused is None)
         if refused:
             raise refused
 
-    def take(self, client: str, identity: str | None) -> None:
+    def take(self, client: str, identity: str | None, tokens: int = 1) -> None:
         """Take a query from the bucket, without a line in the log: see `admit`.
 
         Raises:
             QueryLimitError: it must not be answered now.
         """
         _check(client)
+        _check_tokens(tokens)
         with self._database.writing():
-            self._take(client, self.tag(identity))
+            self._take(client, self.tag(identity), tokens)
 
     def log(self, client: str, operation: str, identity: str | None, allowed: bool) -> None:
         """Add a line to the log; beyond `kept` lines, the oldest goes."""
@@ -202,11 +210,11 @@ class QueryLimits:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take(self, client: str, tag: bytes | None) -> None:
+    def _take(self, client: str, tag: bytes | None, wanted: int) -> None:
         rate = self.verify if tag else self.identify
         if rate is None:
             return
-        clock, per_second = self._clock(), rate.per_hour / _SECONDS
+        cost, clock, per_second = min(wanted, rate.capacity), self._clock(), rate.per_hour / _SECONDS
         latest = cast(float, self._database.rows("SELECT query_time FROM state")[0][0])
         now = max(clock, latest)  # a clock that was set back must not count the same hour twice
         self._database.execute("UPDATE state SET query_time = ?", (now,))
@@ -218,10 +226,10 @@ class QueryLimits:
             raise QueryLimitError(oldest - clock)
         tokens, last = cast(tuple[float, float], found[0]) if found else (rate.capacity, now)
         tokens = min(rate.capacity, tokens + (now - last) * per_second)
-        if tokens < 1 - _ROUNDING:
-            raise QueryLimitError((1 - tokens) / per_second + now - clock)
-        full = now + (rate.capacity - tokens + 1) / per_second
-        self._database.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?, ?, ?)", (*key, tokens - 1, now, full))
+        if tokens < cost - _ROUNDING:
+            raise QueryLimitError((cost - tokens) / per_second + now - clock)
+        full = now + (rate.capacity - tokens + cost) / per_second
+        self._database.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?, ?, ?)", (*key, tokens - cost, now, full))
 
     def _buckets(self, client: str) -> int:
         return self._database.number("SELECT count(*) FROM bucket WHERE client = ?", (client,))
@@ -238,3 +246,8 @@ def _check(*names: str) -> None:
     for name in names:
         if not 0 < len(name) <= _MAX_NAME or not name.isprintable():
             raise ParameterError(f"expected 1 to {_MAX_NAME} printable characters, got {name[:40]!r}")
+
+
+def _check_tokens(tokens: int) -> None:
+    if tokens < 1:
+        raise ParameterError(f"expected to take 1 token or more, got {tokens}")

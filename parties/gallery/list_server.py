@@ -6,15 +6,19 @@ are found on shares, and their indices, or "nobody", are opened to whom the term
 names by private lookups (`protocols.identification.names`), as many as it asked for identities, also if nobody was
 found: the server sees no difference.
 
-The client learns how many identities there are and how many photos they have (as a count for every number of photos),
-a bound on the longest name, and the names that it finds. Identities lie in an order that is drawn for every session, so
-an index says nothing. The server learns that it was asked.
+Verification of an identity that both know: the probe's shares against shares of its templates, of which the server's
+are the templates, and the client's zeros; one bit is opened, as in a private gallery.
 
-The list is read when the session begins; what is enrolled or removed later counts from the next session on.
+The client learns how many identities there are and how many photos they have (as a count for every number of photos),
+how many records their names take, and the names that it finds; of an identity that it asks about, whether it is on the
+list, and how many photos it has. Identities lie in an order that is drawn for every reading of the list, so an index
+says nothing. The server learns that it was asked, and about whom in a verification.
+
+The list is read when the client first asks for it, and again when it asks after a change. An identification of a list
+that has changed since is refused, so nobody is found who was removed.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,26 +26,30 @@ from numpy.typing import NDArray
 
 from parties.cost import OFFLINE
 from parties.gallery.errors import StoreError
-from parties.gallery.layout import Layout, layout_of
 from parties.gallery.limits import EVERYONE, QueryLimits
+from parties.gallery.list_content import ListContent, list_templates, read_list
 from parties.gallery.queries import (
     PROBE,
     TOP_MAX,
+    decide,
+    decide_requests,
     list_distances,
     list_find_requests,
     nearest_in_list,
     selection_requests,
 )
 from parties.gallery.query_server import QueryServerSession
-from parties.gallery.records import Entry, Kind
+from parties.gallery.records import Kind
 from parties.gallery.store import GalleryStore
+from protocols.correlations import Request
+from protocols.correlations.source import CorrelationSource
 from protocols.errors import ProtocolError
 from protocols.identification.names import look_up, lookup_requests, seal_names
-from protocols.identification.server_list import ListTemplates, ServerListServer
+from protocols.identification.server_list import ServerListServer
 from protocols.matching import Reveal
-from protocols.randomness import random_words
+from protocols.ring import RingArray
 
-__all__ = ["MAX_PREPARED_QUERIES", "ListServerSession", "list_query_requests"]
+__all__ = ["MAX_PREPARED_QUERIES", "ListServerSession", "discard_queries", "list_query_requests"]
 
 MAX_PREPARED_QUERIES = 4
 """Identifications that are prepared at a time, at most: each takes some hundred bytes of memory for a template."""
@@ -55,9 +63,6 @@ class ListServerSession(QueryServerSession):
         limits: on the client's queries; None for none.
         client_name: whom the limits count, as the caller has authenticated them.
         others: as for `ServerSession`.
-
-    Raises:
-        StoreError: the store is damaged, or changes while it is read.
     """
 
     def __init__(
@@ -65,19 +70,19 @@ class ListServerSession(QueryServerSession):
     ) -> None:
         super().__init__(*others, store=store, kind=Kind.LIST, limits=limits, client_name=client_name, **options)
         self._queries: Counter[int] = Counter()
-        with self._recorder.recording(OFFLINE, "list"):
-            listed = _read_list(store)
-            self._identities, self._sizes = listed.identities, listed.sizes
-            sizes = self._sizes
-            names, self._name_keys = seal_names(self._identities)
-            counts = [[int(size), int(np.count_nonzero(sizes == size))] for size in np.unique(sizes)[::-1]]
-            self._channel.send_document("gallery", {"kind": Kind.LIST.value, "sizes": counts, "bytes": names.shape[1]})
-            self._channel.send("list/names", names)
-            self._layer = ServerListServer(self._public_key, listed.templates) if len(sizes) else None
-            self._channel.send("list/ready", np.ones(1, dtype=np.uint8))
+        self._change = 0
+        self._identities: tuple[str, ...] = ()
+        self._sizes = np.empty(0, dtype=np.int64)
+        self._name_keys: RingArray | None = None
+        self._layer: ServerListServer | None = None
+        self._channel.send_document("gallery", {"kind": Kind.LIST.value})
 
     def _obey(self, command: dict[str, Any]) -> None:
         match command:
+            case {"operation": "list-read"}:
+                self._answer(self._read)
+            case {"operation": "list-verify", "identity": str(identity)}:
+                self._answer(lambda: self._verify_identity(identity))
             case {"operation": "list-prepare", "top": int(top)} if 0 < top <= TOP_MAX:
                 self._answer(lambda: self._prepare_query(top))
             case {"operation": "list-identify", "top": int(top)} if 0 < top <= TOP_MAX:
@@ -85,13 +90,48 @@ class ListServerSession(QueryServerSession):
             case _:
                 super()._obey(command)
 
+    def _read(self) -> None:
+        """Send the list as the client may know it, if it has changed since that was last done."""
+        change = self._store.last_change
+        if self._layer and change == self._change:
+            self._accept()
+            return
+        with self._recorder.recording(OFFLINE, "list"):
+            listed = read_list(self._store)
+            if not listed.identities:
+                raise StoreError("expected enrolled identities, found none")
+            names, keys = seal_names(listed.identities)
+            self._accept(sizes=_counts(listed), records=len(names))
+            discard_queries(self._source, self._queries, self._sizes, self._store.dimension, self.terms.reveal)
+            self._change, self._identities, self._sizes = change, listed.identities, listed.sizes
+            self._name_keys = keys
+            self._channel.send("list/names", names)
+            self._layer = ServerListServer(self._public_key, listed.templates)
+            self._channel.send("list/ready", np.ones(1, dtype=np.uint8))
+
+    def _verify_identity(self, identity: str) -> None:
+        self._admit("verify", identity)
+        found = self._store.get(identity)
+        if not found:
+            raise StoreError("expected an enrolled identity, found none of that name")
+        templates = np.stack([share for _, share in found])
+        list_templates(templates, self._store.path.name)  # are they embeddings?
+        self._accept(photos=len(found))
+        self._prepare_now(decide_requests(*templates.shape))
+        probe = self._extract(PROBE)
+        with self._party("distance and threshold") as party:
+            decision = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
+        self.last_decisions = (decision,)
+        self.decisions.append(decision)
+
     def _layer_for(self, top: int) -> ServerListServer:
         """Return the layer, if so many identities can be asked for."""
-        count = len(self._sizes)
         if self._layer is None:
-            raise StoreError("expected enrolled identities, found none")
-        if top > count:
-            raise StoreError(f"expected to ask for at most {count} identities, got {top}")
+            raise StoreError("expected the list to be read first")
+        if self._store.last_change != self._change:
+            raise StoreError("expected the list as it was read, but it has changed: read it again")
+        if top > len(self._sizes):
+            raise StoreError(f"expected to ask for at most {len(self._sizes)} identities, got {top}")
         return self._layer
 
     def _prepare_query(self, top: int) -> None:
@@ -108,7 +148,7 @@ class ListServerSession(QueryServerSession):
         layer = self._layer_for(top)
         if not self._queries[top]:
             raise ProtocolError(f"expected a preparation of an identification of {top} before it, got none")
-        self._admit("identify", EVERYONE)
+        self._admit("identify", EVERYONE, top)
         self._queries[top] -= 1
         self._accept()
         sizes, reveal = self._sizes, self.terms.reveal
@@ -117,58 +157,36 @@ class ListServerSession(QueryServerSession):
             found = list_distances(party, layer, sizes, probe[0])
         with self._party("nearest and threshold") as party:
             indices = nearest_in_list(party, found, self.terms.threshold, top, reveal)
+        if any(i is not None and i >= len(sizes) for i in indices):
+            raise ProtocolError("expected an index of the list, got a larger one")
         self.last_identities = tuple(None if i is None else self._identities[i] for i in indices)
         if reveal is not Reveal.SERVER:
             with self._party("names") as party:
                 look_up(party, len(sizes), top, keys=self._name_keys)
 
 
-def list_query_requests(sizes: NDArray[np.int64], dimension: int, top: int, reveal: Reveal) -> list[Any]:
+def list_query_requests(sizes: NDArray[np.int64], dimension: int, top: int, reveal: Reveal) -> list[Request]:
     """Return the correlations that one identification uses up."""
     requests = [*list_find_requests(sizes, dimension), *selection_requests(len(sizes), top)]
     return requests if reveal is Reveal.SERVER else [*requests, *lookup_requests(len(sizes), top)]
 
 
-@dataclass(frozen=True)
-class _List:
-    """A list in the order of one session.
+def discard_queries(
+    source: CorrelationSource, queries: Counter[int], sizes: NDArray[np.int64], dimension: int, reveal: Reveal
+) -> None:
+    """Forget the identifications that are prepared, for a list that has changed; both sides do.
 
     Args:
-        identities: m; those with the most photos first, else in a random order.
-        sizes: int64 (m,), photos of each, so descending.
-        templates: int32 (n, d), of the first identity, then of the second, ....
+        queries: how many there are for each number of identities; emptied.
+        sizes: of the list that they were prepared for.
     """
-
-    identities: tuple[str, ...] = field(repr=False)
-    sizes: NDArray[np.int64]
-    templates: ListTemplates = field(repr=False)
-
-
-def _read_list(store: GalleryStore) -> _List:
-    entries: list[Entry] = []
-    blocks = []
-    for listed, shares in store.blocks():
-        entries += listed
-        values = shares.view(np.int64)
-        blocks.append(values.astype(np.int32))
-        if not np.array_equal(blocks[-1], values):
-            raise StoreError(f"{store.path.name}: expected a list's embeddings below 2^15, got a larger number")
-    layout = layout_of(entries)
-    templates = np.concatenate(blocks) if blocks else np.empty((0, store.dimension), dtype=np.int32)
-    blocks.clear()
-    order = np.lexsort((random_words(len(layout.sizes)), -layout.sizes))
-    places = _places(layout, entries)[_ranges(layout, order)]
-    names = tuple(layout.identities[i] for i in order.tolist())
-    return _List(names, layout.sizes[order], templates[places])
+    for top in sorted(queries.elements()):
+        for request in list_query_requests(sizes, dimension, top, reveal):
+            source.take(request)
+    queries.clear()
 
 
-def _places(layout: Layout, entries: list[Entry]) -> NDArray[np.int64]:
-    """Return where the layout's rows lie among entries, which are in the order of their rows."""
-    return np.searchsorted(np.array([entry.row for entry in entries], dtype=np.int64), layout.rows)
-
-
-def _ranges(layout: Layout, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the layout's positions, identity by identity in another order."""
-    sizes = layout.sizes[order]
-    starts = (np.cumsum(layout.sizes) - layout.sizes)[order]
-    return np.asarray(np.arange(sizes.sum()) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes))
+def _counts(listed: ListContent) -> list[list[int]]:
+    """Return how many identities have so many photos, as [photos, identities], the most photos first."""
+    photos, identities = np.unique(listed.sizes, return_counts=True)
+    return [[int(size), int(count)] for size, count in zip(photos[::-1], identities[::-1], strict=True)]

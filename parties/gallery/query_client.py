@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from parties.client import ClientSession
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.client import ClientSession, MatchResult
 from parties.cost import OFFLINE, CostReport
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.queries import PROBE, TOP_MAX
@@ -42,6 +45,29 @@ class QueryClientSession(ClientSession):
     """The client's side of a session about a gallery of either kind. The arguments are those of `ClientSession`."""
 
     _kept = PROBE
+
+    def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
+        """Compare a photo (1, C, H, W) with an identity: with the nearest of its photos.
+
+        Raises:
+            QueryRefusedError: it is not enrolled, or was asked about too often.
+        """
+        raise NotImplementedError
+
+    def update_index(self) -> CostReport:
+        """Do what identifications need of all that was enrolled, or removed, since the last time."""
+        raise NotImplementedError
+
+    def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
+        """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
+
+        Args:
+            top: how many, at most 64.
+
+        Raises:
+            QueryRefusedError: the server has answered too often, or nobody is enrolled.
+        """
+        raise NotImplementedError
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         """Send a command, and return the server's answer.

@@ -1,7 +1,7 @@
-"""What the server's sides of sessions about galleries share: limits, refusals, and who was found, if it may know.
+"""What the server's sides of sessions about galleries share: limits, the log, refusals, and outcomes, if it may know.
 
 A query over a limit, or about nobody, is refused with a document that says so, before anything is computed; the
-session goes on.
+session goes on. Whatever else a client does to the gallery is logged before it is done.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 from parties.cost import OFFLINE, ONLINE
 from parties.gallery.errors import QueryLimitError, StoreError
-from parties.gallery.limits import QueryLimits
+from parties.gallery.limits import EVERYONE, QueryLimits
 from parties.gallery.records import Kind
 from parties.gallery.store import GalleryStore
 from parties.server import ServerSession
@@ -46,12 +46,23 @@ class QueryServerSession(ServerSession):
         super().__init__(*others, **options)
         self._store, self._limits, self._client_name = store, limits, client_name
         self._accepted = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self.last_asked: str | None = None
+        """About whom the command asked that was obeyed last, if it was a verification that was not refused."""
         self.last_identities: tuple[str | None, ...] = ()
-        """Whom the last identification has found, if it was revealed to the server; else Nones."""
+        """Whom it has found, if it was an identification: Nones, if that was not revealed to the server."""
+        self.last_decisions = ()
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        self._forget()
+        super()._obey(command)
 
     def _answer(self, work: Callable[[], None]) -> None:
         """Do it, or refuse it if it must not be done. What fails after it was accepted ends the session."""
         self._accepted = False
+        self._forget()
         try:
             work()
         except (QueryLimitError, StoreError, ParameterError) as error:
@@ -67,9 +78,16 @@ class QueryServerSession(ServerSession):
         self._accepted = True
         self._channel.send_document("answer", {"refused": None, **fields})
 
-    def _admit(self, operation: str, identity: str | None) -> None:
+    def _admit(self, operation: str, identity: str | None, tokens: int = 1) -> None:
+        """Count a query and log it, or refuse it: see `QueryLimits.admit`."""
         if self._limits:
-            self._limits.admit(self._client_name, operation, identity)
+            self._limits.admit(self._client_name, operation, identity, tokens)
+        self.last_asked = identity
+
+    def _log(self, operation: str, identity: str | None = EVERYONE) -> None:
+        """Log what is no query, and never limited."""
+        if self._limits:
+            self._limits.log(self._client_name, operation, identity, True)
 
     def _prepare_now(self, requests: Sequence[Request]) -> None:
         with self._recorder.recording(OFFLINE, "correlations"):

@@ -96,6 +96,7 @@ class GalleryServerSession(QueryServerSession):
 
     def _enroll_in_gallery(self, identity: str) -> None:
         entry = self._store.reserve(identity)
+        self._log("enroll", identity)
         self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
         try:
             share = self._extract(PROBE)
@@ -154,7 +155,7 @@ class GalleryServerSession(QueryServerSession):
             raise StoreError(f"expected to ask for at most {identities} identities, got {top}")
         bits = index_bits(identities)
         with shards.reading():
-            self._admit("identify", EVERYONE)
+            self._admit("identify", EVERYONE, top)
             self._accept()
             with self._recorder.recording(OFFLINE, "correlations"):
                 shards.prepare(top)
@@ -173,6 +174,7 @@ class GalleryServerSession(QueryServerSession):
         send_entries(self._channel, [entry for entry, _ in self._store.entries()])
 
     def _remove(self, identities: Sequence[Any]) -> None:
+        self._log("remove")
         removed = self._store.remove_many([str(identity) for identity in identities])
         if removed:
             self._forget_index()  # what was opened of them goes too
@@ -181,6 +183,7 @@ class GalleryServerSession(QueryServerSession):
     def _rotate(self, check: str) -> None:
         """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones."""
         entries = [entry for entry, _ in self._store.entries()]
+        self._log("rotate-key")
         self._accept(generation=self._store.generation)
         send_entries(self._channel, entries)
         generation = self._store.replace_shares(self._rotated(entries))

@@ -13,6 +13,7 @@ Several processes may read and write. Iterators read in batches and hold nothing
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from parties.gallery.tables import Tables, batch_rows
 from protocols.errors import ParameterError
 from protocols.ring import RingArray
 
-__all__ = ["GalleryStore"]
+__all__ = ["GalleryStore", "kind_of"]
 
 _MAX_DIMENSION = 1 << 16
 _MAX_MODEL = 256
@@ -316,3 +317,16 @@ class GalleryStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def kind_of(path: Path) -> Kind:
+    """Return the kind of a store's gallery, without looking at the rest of the file.
+
+    Raises:
+        StoreError: there is no store, or a newer version's, or it is damaged.
+    """
+    with closing(Database(path, read_only=True)) as database:
+        found = database.rows("SELECT kind FROM state")
+    if len(found) != 1 or found[0][0] not in list(Kind):
+        raise StoreError(f"{path.name}: expected a gallery of kind {' or '.join(Kind)}, the store is damaged")
+    return Kind(str(found[0][0]))

@@ -20,7 +20,7 @@ from protocols.mpc import MpcParty, arithmetic, to_ring
 from protocols.ring import FRACTION_BITS, RingArray
 from protocols.truncation import truncate, truncation_requests
 
-__all__ = ["LIST_FRACTION_BITS", "ListTemplates", "ServerListClient", "ServerListServer", "list_requests"]
+__all__ = ["LARGEST", "LIST_FRACTION_BITS", "ListTemplates", "ServerListClient", "ServerListServer", "list_requests"]
 
 LIST_FRACTION_BITS = 28
 """Of the distances."""
@@ -28,9 +28,11 @@ LIST_FRACTION_BITS = 28
 ListTemplates = NDArray[np.int32]
 """(n, d), at 16 fractional bits."""
 
+LARGEST = 1 << (4 + FRACTION_BITS)
+"""Numbers of templates are smaller: 16, at 16 fractional bits."""
+
 _EXTRA_BITS = LIST_FRACTION_BITS - FRACTION_BITS
 _DROPPED_BITS = 2 * FRACTION_BITS - LIST_FRACTION_BITS
-_LARGEST = 1 << (4 + FRACTION_BITS)
 _LABEL = "list"
 
 
@@ -76,8 +78,8 @@ class ServerListServer:
     def __init__(self, public_key: PublicKey, templates: ListTemplates) -> None:
         if templates.ndim != 2 or not len(templates) or templates.dtype != np.int32:
             raise ParameterError(f"expected templates int32 (n, d), got {templates.dtype} {templates.shape}")
-        if max(-int(templates.min()), int(templates.max())) >= _LARGEST:
-            raise ParameterError(f"expected numbers below {_LARGEST >> FRACTION_BITS}, got a larger one")
+        if max(-int(templates.min()), int(templates.max())) >= LARGEST:
+            raise ParameterError(f"expected numbers below {LARGEST >> FRACTION_BITS}, got a larger one")
         count, dimension = templates.shape
         weight_bits = public_key.context.parameters.weight_bits
         norms = np.einsum("ij,ij->i", templates, templates, dtype=np.int64)

@@ -1,0 +1,125 @@
+"""A gallery's file in its owner's hands: what the server does alone, without the client or any secret of the client's.
+
+That is all of a list's life but its queries: the photos are the server's own, and are embedded in the clear. Of a
+private gallery it is what needs no template: who is enrolled, removal, export and import. What is done is logged.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from hybridface.models import Model
+from parties.gallery.exchange import exported_kind
+from parties.gallery.limits import EVERYONE, IDENTIFY, OPERATOR, VERIFY, QueryLimits
+from parties.gallery.records import Kind, identity_bytes
+from parties.gallery.store import GalleryStore, kind_of
+from protocols.errors import ParameterError
+from protocols.ring import RingArray
+
+__all__ = ["GalleryFile", "index_folder", "kind_for_import", "kind_for_use"]
+
+
+def index_folder(path: Path) -> Path:
+    """Return where the index beside a gallery's or a key's file is kept."""
+    return path.with_name(f"{path.name}.index")
+
+
+def kind_for_use(path: Path, wanted: Kind | None = None, new: bool = False) -> Kind:
+    """Return the kind of a gallery: what its file says; for a new one, what is wanted, or private.
+
+    Args:
+        wanted: None for whatever it is.
+        new: whether there need not be a file.
+
+    Raises:
+        ParameterError: there is no file, or it is of another kind. StoreError: it is no gallery.
+    """
+    if not path.exists():
+        if not new:
+            raise ParameterError(f"expected a gallery, found no {path}: enrol somebody first")
+        return wanted or Kind.PRIVATE
+    found = kind_of(path)
+    if wanted not in (None, found):
+        raise ParameterError(f"{path.name}: expected a gallery of kind {wanted}, found one of kind {found}")
+    return found
+
+
+def kind_for_import(path: Path, exported: Path, wanted: Kind | None = None) -> Kind:
+    """Return the kind of a gallery that an exported file is to be imported into: see `kind_for_use`."""
+    kind = exported_kind(exported)
+    if wanted not in (None, kind):
+        raise ParameterError(f"{exported.name}: expected a gallery of kind {wanted}, found one of kind {kind}")
+    return kind_for_use(path, kind, new=True)
+
+
+class GalleryFile:
+    """A gallery's file, open; a context manager.
+
+    Args:
+        path: of the file; made if there is none.
+        model: whose templates it holds; weights are not needed.
+        kind: of the gallery.
+        limits: whether queries are limited (docs/GALLERIES.md); they are logged in any case.
+
+    Raises:
+        StoreError: the file cannot be used, or is another model's or kind's.
+    """
+
+    def __init__(self, path: Path, model: Model, kind: Kind, limits: bool = True) -> None:
+        (dimension,) = model.graph.output_shape
+        self.kind = kind
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.store = GalleryStore(path, model.graph.digest(), dimension, kind)
+        try:
+            self.limits = QueryLimits(path, *((VERIFY, IDENTIFY) if limits else (None, None)))
+        except BaseException:
+            self.store.close()
+            raise
+
+    def identities(self) -> dict[str, int]:
+        """Return who is enrolled, sorted, and how many photos each has."""
+        return self.store.identities()
+
+    def enroll(self, identity: str, share: RingArray) -> None:
+        """Add a photo of an identity to a list, as `ClearEmbedding` returns it.
+
+        Raises:
+            ParameterError: the gallery is private, where the embedding must not be known here; or it is no identity.
+        """
+        if self.kind is not Kind.LIST:
+            raise ParameterError(f"expected a list, got a {self.kind} gallery: its templates are shared")
+        identity_bytes(identity)
+        self._log("enroll", identity)
+        self.store.enroll(identity, share)
+
+    def remove(self, identities: Sequence[str]) -> int:
+        """Remove identities with all their photos, and every trace of them; return how many photos."""
+        self._log("remove")
+        count = self.store.remove_many(identities)
+        if count:
+            shutil.rmtree(index_folder(self.store.path), ignore_errors=True)  # what was opened of them goes too
+        return count
+
+    def export(self, path: Path) -> int:
+        """Write the gallery as it is at rest to a new file; return how many photos."""
+        self._log("export")
+        return self.store.export(path)
+
+    def import_(self, path: Path) -> int:
+        """Read an exported file into a gallery in which nothing was enrolled; return how many photos."""
+        self._log("import")
+        return self.store.import_(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.limits.close()
+        self.store.close()
+
+    def __enter__(self) -> "GalleryFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _log(self, operation: str, identity: str | None = EVERYONE) -> None:
+        self.limits.log(OPERATOR, operation, identity, True)
