@@ -61,7 +61,8 @@ def bench_table(summary: dict[str, Any]) -> Table:
     """Return the summary as a table."""
     over = "" if summary["network"] == "none" else f", {summary['network']}"
     photos = "one photo" if summary["batch"] == 1 else f"{summary['batch']} photos"
-    title = f"{summary['mode']}, {summary['model']}, {photos} against a template, {summary['runs']} runs{over}"
+    source = f", {summary['correlations']}" if summary["mode"] != Mode.PURE_HE and "correlations" in summary else ""
+    title = f"{summary['mode']}{source}, {summary['model']}, {photos} against a template, {summary['runs']} runs{over}"
     table = Table(title=title, box=None)
     table.add_column("figure")
     for column in ("median", "min", "max"):

@@ -1,4 +1,4 @@
-"""The command line: `hybridface verify`, `demo`, `party`; `bench`, `calibrate`, `eval`, `plan`, `train` are beside it.
+"""The command line: `hybridface verify`, `demo`, `party`; other commands are beside it.
 
 Exit status: 0 same person (or done), 1 different people, 2 error. Errors are one line on standard error.
 """
@@ -17,6 +17,7 @@ from hybridface.cli_bench import bench
 from hybridface.cli_eval import evaluation
 from hybridface.cli_gallery import register, verify_identity
 from hybridface.cli_plan import calibrate_machine, plan
+from hybridface.cli_prepare import prepare
 from hybridface.cli_train import train
 from hybridface.errors import ImageError
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
@@ -27,6 +28,7 @@ from hybridface.options import (
     CONTEXT,
     AlignedOption,
     CacheOption,
+    CorrelationsOption,
     EnrolledOption,
     GalleryOption,
     IdentityOption,
@@ -38,18 +40,21 @@ from hybridface.options import (
     ModeOption,
     NetworkOption,
     PoolOption,
+    PreparedOption,
     QuietOption,
     RevealOption,
     TimeoutOption,
     WorkersOption,
     cache_options,
     cache_path,
+    prepared_path,
     width,
 )
 from hybridface.photos import photo_path
 from hybridface.pure_he import terms_of
 from hybridface.report import cost_table, decision_text, score_text
 from hybridface.run import Outcome, ProgressBars, run_parties
+from parties.correlations import Correlations
 from parties.cost import CostReport, StageCost
 from parties.roles import Role
 from protocols.errors import HybridFaceError, ParameterError
@@ -87,8 +92,10 @@ def verify(
     network: NetworkOption = "none",
     workers: WorkersOption = 0,
     cache: CacheOption = "",
+    correlations: CorrelationsOption = Correlations.OT,
+    prepared: PreparedOption = "",
 ) -> None:
-    """Compare two photos: starts client, server and (in hybrid mode) dealer as MPI processes on this machine.
+    """Compare two photos: starts client and server as MPI processes on this machine.
 
     Exit status: 0 same person, 1 different people, 2 error.
     """
@@ -101,7 +108,7 @@ def verify(
         if mode is not Mode.HYBRID:
             raise ParameterError("expected --mode hybrid for a gallery")
         name = model or mode.default_model
-        settings = PhotoSettings(gallery, as_json, name, key, cache, timeout, quiet, aligned)
+        settings = PhotoSettings(gallery, as_json, name, key, cache, timeout, quiet, correlations, aligned)
         verify_identity(first, identity or "", settings, reveal)
         return
     name = model or mode.default_model
@@ -111,8 +118,20 @@ def verify(
     shared = ["--model", name, "--reveal", reveal.value]
     options = [*(["--aligned"] if aligned else []), *(["--enrolled"] if enrolled else [])]
     with ProgressBars(shown=not quiet and not as_json) as bars:
+        server = cache_options(cache)
+        folder = prepared_path(prepared) if mode is Mode.HYBRID else None
         outcome = run_parties(
-            [first, second], options, shared, timeout, bars, profile.name, cache_options(cache), workers, mode
+            [first, second],
+            options,
+            shared,
+            timeout,
+            bars,
+            profile.name,
+            server,
+            workers,
+            mode,
+            correlations,
+            folder if folder and folder.exists() else None,
         )
     _print_outcome(outcome, loaded, as_json, layers)
     raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
@@ -163,12 +182,17 @@ def party(
         str, typer.Option("--client-name", help="Whom the server's limits count: the client, as you know it.")
     ] = "client",
     limits: LimitsOption = True,
+    correlations: CorrelationsOption = Correlations.OT,
+    prepared: Annotated[
+        Path | None, typer.Option("--prepared", help="This party's folder of prepared runs.", show_default="none")
+    ] = None,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Prepare and keep so many runs instead of verifying.")] = 0,
 ) -> None:
-    """Be one rank of a computation between machines; start three with mpiexec (see launch/), or more with workers.
+    """Be one rank of a computation between machines; start two with mpiexec (see launch/), or more with workers.
 
-    mpiexec -n 1 hybridface party client A.jpg B.jpg : -n 1 hybridface party server : -n 1 hybridface party dealer
+    mpiexec -n 1 hybridface party client A.jpg B.jpg : -n 1 hybridface party server
 
-    In pure-HE mode there are two, without a dealer.
+    With --correlations dealer, for all of them, there is a third: hybridface party dealer.
     """
     from hybridface.party import PartyOptions, run_party  # starts MPI, so only here
 
@@ -196,10 +220,14 @@ def party(
         gallery=gallery,
         client_name=client_name,
         limits=limits,
+        correlations=correlations,
+        prepared=prepared,
+        keep=keep,
     )
     raise typer.Exit(run_party(role, options))
 
 
+app.command("prepare")(prepare)
 register(app)
 app.add_typer(bench, name="bench")
 app.add_typer(evaluation, name="eval")

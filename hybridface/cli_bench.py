@@ -17,6 +17,7 @@ from hybridface.options import (
     CONTEXT,
     AlignedOption,
     CacheOption,
+    CorrelationsOption,
     JsonOption,
     ModelOption,
     ModeModelOption,
@@ -73,6 +74,7 @@ def bench_verify(
     pause: Annotated[float, typer.Option("--pause", min=0, max=300, help="Seconds between verifications.")] = 0.0,
     workers: WorkersOption = 0,
     cache: CacheOption = "",
+    correlations: CorrelationsOption = Correlations.OT,
 ) -> None:
     """One photo against an enrolled template, several times: median, minimum and maximum, and memory."""
     from hybridface.bench import bench_table, summarise
@@ -91,8 +93,9 @@ def bench_verify(
             server_options=cache_options(cache),
             workers=workers,
             mode=mode,
+            correlations=correlations,
         )
-    summary = summarise(outcome, profile.name, batch)
+    summary = {**summarise(outcome, profile.name, batch), "correlations": correlations.value}
     show(summary, bench_table, as_json)
 
 

@@ -63,6 +63,8 @@ def measure(
     def open_it() -> None:
         nonlocal source
         source = open_source(rank, correlations, peer, dealer)
+        if isinstance(source, TransferSource):
+            _ = source.transfers  # begins them
 
     said: dict[str, Any] = {"start": timed(open_it)}
     if source is None:

@@ -15,10 +15,11 @@ from hybridface.clear_embedding import ClearEmbedding
 from hybridface.errors import ImageError, ModelError
 from hybridface.gallery_file import GalleryFile, index_folder, kind_for_use
 from hybridface.hybrid_terms import hybrid_terms
-from hybridface.local_parties import LocalParties
+from hybridface.local_parties import LocalLinks, LocalParties, correlations_named
 from hybridface.models import Model
 from hybridface.photo_input import Photo, load_images
 from parties.client import MatchResult
+from parties.correlations import Correlations
 from parties.cost import CostReport
 from parties.gallery.client import GalleryClientSession
 from parties.gallery.key import create_key, read_key
@@ -28,10 +29,9 @@ from parties.gallery.query_client import Identification, QueryClientSession
 from parties.gallery.query_server import QueryServerSession
 from parties.gallery.records import Kind
 from parties.gallery.server import GalleryServerSession
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.progress import OnProgress
 from protocols.channel import Channel
-from protocols.correlations import Dealer
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
 
@@ -39,7 +39,7 @@ __all__ = ["Gallery"]
 
 
 class Gallery(LocalParties[QueryClientSession]):
-    """Enrolled people: client, server and dealer in one process. Use as a context manager.
+    """Enrolled people: all parties in one process. Use as a context manager.
 
     Args:
         model: with weights.
@@ -51,6 +51,7 @@ class Gallery(LocalParties[QueryClientSession]):
         on_progress: called as steps begin.
         timeout: seconds that a party waits for another.
         cache: a folder where the server keeps encoded weights for the next session; None to encode them anew.
+        correlations: who makes them: "ot" (client and server), "ot-iknp", or "dealer", for large galleries.
 
     Raises:
         ModelError: the model has no weights. ParameterError: the file is of another kind, or a key is missing, or there
@@ -68,6 +69,7 @@ class Gallery(LocalParties[QueryClientSession]):
         on_progress: OnProgress | None = None,
         timeout: float = 300.0,
         cache: str | Path | None = None,
+        correlations: Correlations | str = Correlations.OT,
     ) -> None:
         super().__init__(timeout)
         if model.weights is None:
@@ -81,7 +83,7 @@ class Gallery(LocalParties[QueryClientSession]):
         if (self.kind is Kind.LIST) is (self._key is not None):
             wanted = "no key" if self._key else "a key file"
             raise ParameterError(f"expected {wanted} for a gallery of kind {self.kind}, got another argument")
-        self._terms = hybrid_terms(model, Reveal(reveal))
+        self._terms = hybrid_terms(model, Reveal(reveal), correlations_named(correlations))
         self._limits, self._on_progress = limits, on_progress
         self._cache = None if cache is None else Path(cache).expanduser()
         self._embedding = ClearEmbedding(model) if self.kind is Kind.LIST else None
@@ -94,20 +96,15 @@ class Gallery(LocalParties[QueryClientSession]):
         if self._key:
             secret = read_key(self._key) if self._key.exists() else create_key(self._key)
         self._file = GalleryFile(self._path, self.model, self.kind, self._limits)
-        to_server, to_client = local_channels("client", "server", self._timeout)
-        client_dealer, dealer_client = local_channels("client", "dealer", self._timeout)
-        server_dealer, dealer_server = local_channels("server", "dealer", self._timeout)
+        links = LocalLinks.make(self._terms.correlations, self._timeout)
 
         def serve() -> None:
-            self._server = self._served(to_client, server_dealer)
+            self._server = self._served(links.to_client, links.of_server)
             self._server_is_open.set()
             self._server.serve()
 
-        self._start(
-            PartyThread("server", serve, (to_client, server_dealer)),
-            PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server)),
-        )
-        peers = to_server, client_dealer, self._terms, self._on_progress
+        self._start(PartyThread("server", serve, links.server_ends), *links.others)
+        peers = links.to_server, links.of_client, self._terms, self._on_progress
         try:
             if self._key and secret:
                 folder = index_folder(self._key)
@@ -127,7 +124,7 @@ class Gallery(LocalParties[QueryClientSession]):
         finally:
             self._opened().close()
 
-    def _served(self, client: Channel, dealer: Channel) -> QueryServerSession:
+    def _served(self, client: Channel, dealer: Channel | None) -> QueryServerSession:
         """Open the server's side."""
         file = self._opened()
         peers = client, dealer, self._terms, self.model.weights or {}

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from hybridface.gallery_limits import MOST_WITHOUT_DEALER
 from hybridface.options import (
     AlignedOption,
     CacheOption,
@@ -21,6 +22,7 @@ from hybridface.options import (
     QuietOption,
     TimeoutOption,
 )
+from parties.correlations import Correlations
 from parties.gallery.records import Kind
 
 __all__ = [
@@ -34,6 +36,15 @@ __all__ = [
 ]
 
 _DEFAULT_MODEL = "dlib-resnet29"
+
+GalleryCorrelationsOption = Annotated[
+    Correlations | None,
+    typer.Option(
+        "--correlations",
+        help="Who makes the correlated randomness. ot, ot-iknp: client and server alone. dealer: a third process.",
+        show_default=f"ot; for identifications among more than {MOST_WITHOUT_DEALER} photos, dealer",
+    ),
+]
 
 IdOption = Annotated[str, typer.Option("--id", help="Who it is: any text up to 10,000 characters.")]
 KindOption = Annotated[
@@ -70,12 +81,13 @@ class FileSettings(GallerySettings):
 
 @dataclass(frozen=True)
 class SessionSettings(FileSettings):
-    """Of a command that starts client, server and dealer."""
+    """Of a command that starts client and server, and perhaps a dealer."""
 
     key: KeyOption = None
     cache: CacheOption = ""
     timeout: TimeoutOption = 300.0
     quiet: QuietOption = False
+    correlations: GalleryCorrelationsOption = None
 
     @property
     def key_path(self) -> Path:

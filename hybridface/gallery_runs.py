@@ -14,11 +14,13 @@ from hybridface.clear_embedding import ClearEmbedding
 from hybridface.errors import ImageError
 from hybridface.gallery_answers import shown
 from hybridface.gallery_file import GalleryFile, kind_for_use
+from hybridface.gallery_limits import MOST_WITHOUT_DEALER
 from hybridface.gallery_options import PhotoSettings, SessionSettings
 from hybridface.gallery_tasks import Task, Verb, write_tasks
 from hybridface.models import load_model
 from hybridface.options import cache_options
 from hybridface.run import Outcome, run_gallery
+from parties.correlations import Correlations
 from parties.gallery.key import create_key, read_key
 from parties.gallery.records import Kind
 from protocols.errors import ParameterError
@@ -50,13 +52,12 @@ def run_queries(
     limits: bool = True,
     shards: int = 1,
 ) -> Outcome:
-    """Have client, server and dealer, as ranks, do tasks about a gallery that is there."""
+    """Have client and server, and perhaps a dealer, as ranks, do tasks about a gallery that is there."""
     kind = kind_of_gallery(settings)
     if kind is Kind.LIST and shards > 1:
         raise ParameterError(f"{settings.path.name}: expected no --shards, since a list is searched in one part")
-    GalleryFile(
-        settings.path, load_model(settings.model, weights=False), kind
-    ).close()  # refuses before anything starts
+    with GalleryFile(settings.path, load_model(settings.model, weights=False), kind) as file:
+        photos = file.store.count  # and refuses before anything starts
     key = None if kind is Kind.LIST else settings.key_path
     if key:
         read_key(key)
@@ -82,7 +83,18 @@ def run_queries(
             settings.timeout,
             on_event,
             shards,
+            _correlations(settings, tasks, photos),
         )
+
+
+def _correlations(settings: SessionSettings, tasks: Sequence[Task], photos: int) -> Correlations:
+    """Return who makes the correlations: what was chosen, or the two parties, or in a large gallery a dealer."""
+    if settings.correlations is not None:
+        return settings.correlations
+    if photos <= MOST_WITHOUT_DEALER or not any(task.verb is Verb.IDENTIFY for task in tasks):
+        return Correlations.OT
+    sys.stderr.write(f"hybridface: {photos} photos: correlations from a dealer, a third process (--correlations)\n")
+    return Correlations.DEALER
 
 
 def enroll_photos(people: Sequence[tuple[str, Path]], settings: PhotoSettings, kind: Kind, whole: bool) -> list[Answer]:

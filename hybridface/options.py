@@ -1,6 +1,7 @@
 """Options that several commands share, and how they print."""
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from rich.console import Console, RenderableType
 
 from hybridface.models import MODELS
 from hybridface.modes import Mode
+from parties.correlations import Correlations
 from parties.weight_cache import cache_directory
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
@@ -22,6 +24,7 @@ __all__ = [
     "CONTEXT",
     "AlignedOption",
     "CacheOption",
+    "CorrelationsOption",
     "EnrolledOption",
     "FacesCacheOption",
     "GalleryOption",
@@ -35,6 +38,7 @@ __all__ = [
     "ModelOption",
     "NetworkOption",
     "PoolOption",
+    "PreparedOption",
     "QuietOption",
     "RevealOption",
     "ShardsOption",
@@ -44,6 +48,7 @@ __all__ = [
     "cache_path",
     "check_writable",
     "faces_cache",
+    "prepared_path",
     "show",
     "width",
 ]
@@ -54,8 +59,8 @@ ModeOption = Annotated[
     Mode,
     typer.Option(
         "--mode",
-        help="hybrid: ciphertexts and shares, opens one bit, needs a dealer. "
-        "pure-he: ciphertexts alone, no dealer, the client sees a score (docs/PURE_HE.md).",
+        help="hybrid: ciphertexts and shares, opens one bit. "
+        "pure-he: ciphertexts alone, the client sees a score (docs/PURE_HE.md).",
     ),
 ]
 ModeModelOption = Annotated[
@@ -123,10 +128,26 @@ FacesCacheOption = Annotated[
 PoolOption = Annotated[
     int, typer.Option("--pool", min=0, max=16, help="Verifications to keep prepared in the background.")
 ]
+CorrelationsOption = Annotated[
+    Correlations,
+    typer.Option(
+        "--correlations",
+        help="Who makes the correlated randomness. ot: client and server, nobody else takes part. ot-iknp: the same, "
+        "resting on AES alone, sending more. dealer: a third process, who must collude with neither; fastest offline.",
+    ),
+]
+PreparedOption = Annotated[
+    str,
+    typer.Option(
+        "--prepared",
+        help="Folder of runs that `hybridface prepare` made; 'none' to use none.",
+        show_default="~/.local/share/hybridface/prepared",
+    ),
+]
 ShardsOption = Annotated[
     int,
     typer.Option(
-        "--shards", min=1, max=64, help="Parts that the gallery is searched in, side by side: three ranks for each."
+        "--shards", min=1, max=64, help="Parts that the gallery is searched in, side by side, each by ranks of its own."
     ),
 ]
 WorkersOption = Annotated[
@@ -144,6 +165,14 @@ def cache_path(cache: str) -> Path | None:
     if cache == "none":
         return None
     return Path(cache).expanduser() if cache else cache_directory()
+
+
+def prepared_path(prepared: str) -> Path | None:
+    """Return the folder of prepared runs that `--prepared` names; None for "none"."""
+    if prepared == "none":
+        return None
+    base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
+    return (Path(prepared) if prepared else base / "hybridface" / "prepared").expanduser()
 
 
 @contextmanager

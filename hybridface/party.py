@@ -23,15 +23,15 @@ from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import HybridFaceError, ParameterError, PeerLostError, reason_for_peers
 
-__all__ = ["PartyOptions", "run_party"]
+__all__ = ["PartyOptions", "roles_of", "run_party"]
 
 _GRACE_SECONDS, _FOLLOWER_SECONDS = 1.0, 4.0  # one rank ends all: the one that failed first
 
-_ROLES = {
-    Mode.HYBRID: (Role.CLIENT, Role.SERVER, Role.DEALER),
-    Mode.PURE_HE: (Role.CLIENT, Role.SERVER),
-}
-"""The ranks of each mode, one each; workers besides."""
+
+def roles_of(options: PartyOptions) -> tuple[Role, ...]:
+    """Return the ranks that take part, one each; workers and shards besides."""
+    dealt = options.mode is Mode.HYBRID and options.correlations.needs_dealer
+    return (Role.CLIENT, Role.SERVER, Role.DEALER) if dealt else (Role.CLIENT, Role.SERVER)
 
 
 def run_party(role: Role, options: PartyOptions) -> int:
@@ -40,12 +40,12 @@ def run_party(role: Role, options: PartyOptions) -> int:
     tune_process()
     events = Events(role, options.events)
     try:
-        world = join(role, options.timeout, options.network, _ROLES[options.mode])
+        world = join(role, options.timeout, options.network, roles_of(options))
     except HybridFaceError as error:
         if is_first_rank():
             _say_error(events, str(error))
         return EXIT_ERROR
-    channels = _channels(world, role, options.mode)
+    channels = _channels(world, role, roles_of(options))
     workers = world.workers() if role is Role.SERVER else []
     shards = world.shards_of(role)
     everybody = [*channels.values(), *workers, *shards]
@@ -63,12 +63,12 @@ def run_party(role: Role, options: PartyOptions) -> int:
     return status
 
 
-def _channels(world: World, role: Role, mode: Mode) -> dict[Role, Channel]:
+def _channels(world: World, role: Role, roles: Sequence[Role]) -> dict[Role, Channel]:
     if role is Role.WORKER:
         return {Role.SERVER: world.server_of_worker()}
     if role in SHARD_ROLES:
         return world.channels_of_shard()
-    return {peer: world.channel(peer) for peer in _ROLES[mode] if peer is not role}
+    return {peer: world.channel(peer) for peer in roles if peer is not role}
 
 
 def _work(

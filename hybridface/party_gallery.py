@@ -88,16 +88,16 @@ def run_shard(role: Role, channels: dict[Role, Channel], options: PartyOptions) 
     if file is None:
         raise ParameterError("expected the key's or the gallery's file, beside which the index is kept")
     rank = CLIENT if role is Role.CLIENT_SHARD else SERVER
-    ranks = channels[role.party], channels[peer], channels[Role.DEALER_SHARD]
-    ShardRank(rank, *ranks, index_folder(file)).serve()
+    ranks = channels[role.party], channels[peer], channels.get(Role.DEALER_SHARD)
+    ShardRank(rank, *ranks, index_folder(file), options.correlations).serve()
     return EXIT_SAME
 
 
 def _client_session(
     channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, model: Model, events: Events
 ) -> QueryClientSession:
-    terms = hybrid_terms(model, options.reveal)
-    peers = channels[Role.SERVER], channels[Role.DEALER], terms, events.on_progress
+    terms = hybrid_terms(model, options.reveal, options.correlations)
+    peers = channels[Role.SERVER], channels.get(Role.DEALER), terms, events.on_progress
     if options.key is None:
         _expect_no_shards(shards)
         return ListClientSession(*peers)
@@ -115,8 +115,9 @@ def _server_session(
 ) -> QueryServerSession:
     if model.weights is None:
         raise ModelError(f"expected a model with weights, got {model.name} without")
-    terms = hybrid_terms(model, options.reveal)
-    peers = channels[Role.CLIENT], channels[Role.DEALER], terms, model.weights, events.on_progress, options.cache
+    terms = hybrid_terms(model, options.reveal, options.correlations)
+    ends = channels[Role.CLIENT], channels.get(Role.DEALER)
+    peers = *ends, terms, model.weights, events.on_progress, options.cache
     named: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": options.client_name}
     if file.kind is Kind.LIST:
         _expect_no_shards(shards)

@@ -34,16 +34,17 @@ __all__ = ["photos_of", "resident_bytes", "run_client", "run_server", "run_worke
 def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Events) -> int:
     """Verify, and return the exit status."""
     model = options.model()
+    if options.keep:
+        return _keep(channels, options, model, events)
     images = photos_of(options, model)
-    terms = hybrid_terms(model, options.reveal)
+    terms = hybrid_terms(model, options.reveal, options.correlations)
     if options.batch > 1 and not options.enrolled:
         raise ParameterError("expected an enrolled template to verify a batch of photos against")
     if options.pool and (options.batch > 1 or not options.enrolled):
         raise ParameterError("a pool holds verifications of one photo against an enrolled template, expected such ones")
     matches: tuple[bool | None, ...] = ()
-    with ClientSession(
-        channels[Role.SERVER], channels[Role.DEALER], terms, events.on_progress, options.pool
-    ) as session:
+    peers = channels[Role.SERVER], channels.get(Role.DEALER)
+    with ClientSession(*peers, terms, events.on_progress, options.pool, options.store) as session:
         template = session.enroll("enrolled", images[1:]) if options.enrolled else None
         for stage in template.cost.stages if template else ():
             if stage.stage == SETUP_STAGE:
@@ -59,6 +60,20 @@ def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Eve
     return EXIT_DIFFERENT if False in matches else EXIT_SAME
 
 
+def _keep(channels: dict[Role, Channel], options: PartyOptions, model: Model, events: Events) -> int:
+    """Prepare runs, and keep them for later sessions."""
+    terms = hybrid_terms(model, options.reveal, options.correlations)
+    peers = channels[Role.SERVER], channels.get(Role.DEALER)
+    images = 1 if options.enrolled else 2
+    with ClientSession(*peers, terms, events.on_progress, prepared=options.store) as session:
+        for number in range(options.keep):
+            cost = session.keep(images, 1)
+            events.say("kept", number=number + 1, cost=cost.document())
+            if not options.events:
+                sys.stdout.write(f"kept {number + 1} of {options.keep}\n")
+    return EXIT_SAME
+
+
 def run_server(channels: dict[Role, Channel], workers: list[Channel], options: PartyOptions, events: Events) -> int:
     """Serve one client to the end of its session, and return the exit status: of the decision, if it is revealed."""
     terms, weights = _terms_and_weights(options)
@@ -66,9 +81,11 @@ def run_server(channels: dict[Role, Channel], workers: list[Channel], options: P
     def done() -> None:
         events.say("resident", role=Role.SERVER.value, bytes=resident_bytes())
 
-    client, dealer = channels[Role.CLIENT], channels[Role.DEALER]
+    client, dealer = channels[Role.CLIENT], channels.get(Role.DEALER)
     cost = load_calibration(options.cache and calibration_path(options.cache), options.network)
-    session = ServerSession(client, dealer, terms, weights, events.on_progress, options.cache, workers, cost)
+    session = ServerSession(
+        client, dealer, terms, weights, events.on_progress, options.cache, workers, cost, options.store
+    )
     session.serve(done)
     known = [match for match in session.last_decisions if match is not None]
     decision = all(known) if known else None
@@ -102,7 +119,7 @@ def _terms_and_weights(options: PartyOptions) -> tuple[Terms, Weights]:
     model = options.model()
     if model.weights is None:
         raise ParameterError(f"expected a model with weights, got {model.name} without")
-    return hybrid_terms(model, options.reveal), model.weights
+    return hybrid_terms(model, options.reveal, options.correlations), model.weights
 
 
 def _say_result(result: MatchResult, model: Model, options: PartyOptions, events: Events) -> None:

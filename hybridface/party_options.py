@@ -6,6 +6,8 @@ from pathlib import Path
 
 from hybridface.models import Model
 from hybridface.modes import Mode
+from parties.correlations import Correlations
+from parties.prepared import PreparedStore
 from protocols.matching import Reveal
 from protocols.network_profile import NONE, NetworkProfile
 
@@ -37,6 +39,9 @@ class PartyOptions:
         gallery: the server's store.
         client_name: whom the server's limits count.
         limits: whether the server limits queries.
+        correlations: who makes them; the same for all ranks.
+        prepared: folder of the party's prepared runs; None for none.
+        keep: runs to prepare and keep there, instead of verifying.
     """
 
     model: Callable[[], Model]
@@ -59,3 +64,11 @@ class PartyOptions:
     gallery: Path | None = None
     client_name: str = "client"
     limits: bool = True
+    correlations: Correlations = Correlations.OT
+    prepared: Path | None = None
+    keep: int = 0
+
+    @property
+    def store(self) -> PreparedStore | None:
+        """The party's prepared runs."""
+        return None if self.prepared is None else PreparedStore(self.prepared)

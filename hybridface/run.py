@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from hybridface.errors import RunError
 from hybridface.modes import Mode
 from launch.mpiexec import find_mpiexec, mpiexec_command
+from parties.correlations import Correlations
 
 __all__ = ["Outcome", "ProgressBars", "run_gallery", "run_parties"]
 
@@ -38,6 +39,7 @@ class Outcome:
         setup: what the session's keys cost, as a stage's cost; in hybrid mode only of a session that enrols.
         found: whom an identification has found, if that was revealed to the server; Nones for those above the
             threshold.
+        kept: what preparing each run cost that was kept.
     """
 
     results: list[Event] = field(default_factory=list)
@@ -47,6 +49,7 @@ class Outcome:
     answers: list[Event] = field(default_factory=list)
     setup: Event | None = None
     found: tuple[str | None, ...] | None = None
+    kept: list[Event] = field(default_factory=list)
 
     @property
     def match(self) -> bool | None:
@@ -65,8 +68,10 @@ def run_parties(
     server_options: Sequence[str] = (),
     workers: int = 0,
     mode: Mode = Mode.HYBRID,
+    correlations: Correlations = Correlations.OT,
+    prepared: Path | None = None,
 ) -> Outcome:
-    """Run one session of client, server and (in hybrid mode) dealer, and perhaps workers, and return its outcome.
+    """Run one session of client and server, and perhaps a dealer and workers, and return its outcome.
 
     Args:
         photos: the client's.
@@ -77,16 +82,20 @@ def run_parties(
         server_options: of the server and its workers alone.
         workers: ranks that multiply for the server.
         mode: how it is computed.
+        correlations: who makes them, in hybrid mode.
+        prepared: folder of both parties' prepared runs, each in its own part of it.
 
     Raises:
         RunError: a rank failed; says why, on one line.
     """
     everybody = ["--events", "--timeout", str(timeout), "--network", network, "--mode", mode.value]
+    everybody += ["--correlations", correlations.value]
+    kept = [["--prepared", str(prepared / side)] if prepared else [] for side in ("client", "server")]
     of_server = [*everybody, *shared_options, *server_options]
     programs = [
-        ["client", *everybody, *shared_options, *client_options, "--", *(str(photo) for photo in photos)],
-        ["server", *of_server],
-        *([["dealer", *everybody]] if mode is Mode.HYBRID else []),
+        ["client", *everybody, *shared_options, *client_options, *kept[0], "--", *(str(photo) for photo in photos)],
+        ["server", *of_server, *kept[1]],
+        *([["dealer", *everybody]] if mode is Mode.HYBRID and correlations.needs_dealer else []),
         *[["worker", *of_server]] * workers,
     ]
     return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
@@ -102,31 +111,32 @@ def run_gallery(
     timeout: float = 300.0,
     on_event: Callable[[Event], None] | None = None,
     shards: int = 1,
+    correlations: Correlations = Correlations.OT,
 ) -> Outcome:
-    """Run client, server and dealer on this machine for some tasks about a gallery, and return its outcome.
+    """Run client and server, and perhaps a dealer, for some tasks about a gallery, and return the outcome.
 
     Args:
         tasks: a file that `gallery_tasks` wrote.
         key: the client's file; None for a list, which has no key.
         gallery: the server's file.
-        shards: into how many parts the gallery is cut; each but the first takes three more ranks.
+        shards: into how many parts the gallery is cut; each but the first takes more ranks.
         others: as for `run_parties`.
 
     Raises:
         RunError: a rank failed; says why, on one line.
     """
-    everybody = ["--events", "--timeout", str(timeout)]
+    everybody = ["--events", "--timeout", str(timeout), "--correlations", correlations.value]
     both = [*everybody, *shared_options]
     programs = [
         ["client", *both, *client_options, "--tasks", str(tasks), *(["--key", str(key)] if key else [])],
         ["server", *both, *server_options, "--gallery", str(gallery)],
-        ["dealer", *everybody],
+        *([["dealer", *everybody]] if correlations.needs_dealer else []),
     ]
     for _ in range(shards - 1):
         programs += [
             ["client-shard", *everybody, "--key", str(key)],
             ["server-shard", *everybody, "--gallery", str(gallery)],
-            ["dealer-shard", *everybody],
+            *([["dealer-shard", *everybody]] if correlations.needs_dealer else []),
         ]
     return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
 
@@ -160,7 +170,7 @@ def _follow(command: list[str], silence: float, on_event: Callable[[Event], None
             process.kill()
     if errors:
         raise RunError(_first_cause(errors))
-    if status not in (0, 1) or not (outcome.results or outcome.answers):
+    if status not in (0, 1) or not (outcome.results or outcome.answers or outcome.kept):
         last = f": {noise[-1]}" if noise else ""
         raise RunError(f"a party ended unexpectedly (mpiexec's exit status {status}){last}")
     return outcome
@@ -202,6 +212,8 @@ def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:
             outcome.results.append({key: value for key, value in event.items() if key != "event"})
         case "answer":
             outcome.answers.append({key: value for key, value in event.items() if key != "event"})
+        case "kept":
+            outcome.kept.append({key: value for key, value in event.items() if key != "event"})
         case "setup":
             outcome.setup = {key: value for key, value in event.items() if key != "event"}
         case "decision":

@@ -5,7 +5,8 @@ every wait tests a non-blocking request, yielding for 0.2 ms (an answer of a wor
 then with a sleep that grows to a millisecond, and every wait has a deadline.
 Only byte strings travel (`MPI.BYTE`); mpi4py's lowercase, pickling calls are not used.
 
-On joining, every rank says its role, and which network it simulates: all the same one, on one machine unless "none".
+On joining, every rank says its role, whom it counts on, and which network it simulates. All must agree on the last two;
+a network other than "none" is simulated on one machine only.
 """
 
 import struct
@@ -29,8 +30,8 @@ __all__ = ["DEFAULT_TIMEOUT", "World", "abort_world", "is_first_rank", "join"]
 DEFAULT_TIMEOUT = 300.0
 """Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
 
-_ENTRY = struct.Struct(f"16s{MAX_NAME_BYTES}s8s")
-"""What a rank says of itself: its role, the network it simulates, and its machine if it simulates one."""
+_ENTRY = struct.Struct(f"16s32s{MAX_NAME_BYTES}s8s")
+"""What a rank says of itself: its role, whom it counts on, the network it simulates, and its machine if it does."""
 
 _TAG = 7
 _SPIN_SECONDS = 200e-6
@@ -152,7 +153,7 @@ class World:
         number = [rank for rank, role in enumerate(self.roles) if role is own].index(self.communicator.Get_rank())
         channels = {}
         for role in SHARD_ROLES:
-            if role is not own:
+            if role is not own and role in self.roles:
                 rank, name = (
                     [r for r, other in enumerate(self.roles) if other is role][number],
                     f"{role.value} {number}",
@@ -194,39 +195,49 @@ def join(
     Args:
         timeout: seconds that this rank waits for another.
         network: to simulate on every channel; anything but "none" needs all ranks on one machine.
-        required: the roles that exactly one rank each must have.
+        required: the roles that exactly one rank each must have, the same for all ranks.
 
     Raises:
         ParameterError: there is not exactly one rank of each required role, with workers and whole shards besides; or
-            they were told different networks, or simulate one from several machines.
+            they count on different ones, were told different networks, or simulate one from several machines.
         PeerLostError: a rank did not answer in time.
     """
     communicator = MPI.COMM_WORLD.Dup()
     communicator.Set_errhandler(MPI.ERRORS_RETURN)
     machine = machine_id() if network.shapes else b""
-    own = _ENTRY.pack(role.value.encode(), network.name.encode(), machine)
+    own = _ENTRY.pack(role.value.encode(), ", ".join(required).encode(), network.name.encode(), machine)
     everybody = bytearray(_ENTRY.size * communicator.Get_size())
     request = communicator.Iallgather([own, MPI.BYTE], [everybody, MPI.BYTE])
     _wait(request.Test, timeout, "every rank's role")
     entries = list(_ENTRY.iter_unpack(everybody))
-    names, networks = ([_text(entry[i]) for entry in entries] for i in (0, 1))
+    names, counted_on, networks = ([_text(entry[i]) for entry in entries] for i in range(3))
+    _check_same("--mode and --correlations", names, counted_on)
     _check_roles(names, required)
-    if len(set(networks)) > 1:
-        told = ", ".join(f"{name} {other}" for name, other in zip(names, networks, strict=True))
-        raise ParameterError(f"expected the same --network for all ranks, got {told}")
-    if len({entry[2] for entry in entries}) > 1:
+    _check_same("--network", names, networks)
+    if len({entry[3] for entry in entries}) > 1:
         raise ParameterError(
             f"expected all ranks on one machine to simulate {network.name}, got several; between machines use none"
         )
     return World(communicator, tuple(Role(name) for name in names), timeout, network)
 
 
+def _check_same(option: str, names: Sequence[str], told: Sequence[str]) -> None:
+    if len(set(told)) > 1:
+        got = "; ".join(f"{name}: {other}" for name, other in zip(names, told, strict=True))
+        raise ParameterError(f"expected the same {option} for all ranks, got {got}")
+
+
 def _check_roles(names: Sequence[str], required: Sequence[Role]) -> None:
     got = f"got {len(names)} ranks ({', '.join(names)}); start them with mpiexec, see launch/"
     if sorted(name for name in names if name not in (Role.WORKER, *SHARD_ROLES)) != sorted(required):
-        raise ParameterError(f"expected {', '.join(required)} and perhaps workers, {got}")
-    if len({names.count(role) for role in SHARD_ROLES}) > 1:
-        raise ParameterError(f"expected as many ranks of each of {', '.join(SHARD_ROLES)}, {got}")
+        useless = Role.DEALER in names and Role.DEALER not in required
+        hint = "; a dealer takes part with --correlations dealer alone" if useless else ""
+        raise ParameterError(f"expected {', '.join(required)} and perhaps workers, {got}{hint}")
+    of_shards = [role for role, party in SHARD_ROLES.items() if party in required]
+    if len({names.count(role) for role in of_shards}) > 1 or any(
+        role in names for role in SHARD_ROLES if role not in of_shards
+    ):
+        raise ParameterError(f"expected as many ranks of each of {', '.join(of_shards)}, {got}")
 
 
 def _text(padded: bytes) -> str:

@@ -1,10 +1,11 @@
 """Keys, made once: a client's, and the server's public key; SEAL with the same secret; tiny sessions; a command line.
 
-Caches go to a temporary folder, also those of the processes that tests start: the user's own are never touched.
+Caches and data go to temporary folders, also those of the processes that tests start: the user's are never touched.
 """
 
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from protocols.correlations import Dealer
 def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
 
 
@@ -82,18 +84,18 @@ def start() -> Iterator[Callable[..., Ends]]:
         to_server, to_client = local_channels("client", "server", timeout)
         client_dealer, dealer_client = local_channels("client", "dealer", timeout)
         server_dealer, dealer_server = local_channels("server", "dealer", timeout)
-        sessions: list[ServerSession] = []
+        opened: Future[ServerSession] = Future()
 
         def serve() -> None:
-            sessions.append(ServerSession(to_client, server_dealer, terms, weights))
-            sessions[0].serve()
+            opened.set_result(ServerSession(to_client, server_dealer, terms, weights))
+            opened.result().serve()
 
         server = PartyThread("server", serve, (to_client, server_dealer))
         dealer = PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server))
         for thread in (server, dealer):
             thread.start()
             started.append((thread, (to_server, client_dealer)))
-        return Ends(to_server, client_dealer, to_client, server, sessions)
+        return Ends(to_server, client_dealer, to_client, server, opened)
 
     yield begin
     for thread, channels in started:

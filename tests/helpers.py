@@ -6,6 +6,7 @@ import gc
 import struct
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -312,7 +313,12 @@ class Ends:
     dealer: Channel
     at_server: Channel
     server_thread: PartyThread
-    session: list[ServerSession]
+    opened: "Future[ServerSession]"
+
+    @property
+    def session(self) -> ServerSession:
+        """The server's session, once it is open."""
+        return self.opened.result(GUARD_SECONDS)
 
     def run(self, terms: Terms, work: Callable[[ClientSession], Any], on_progress: OnProgress | None = None) -> None:
         """Open the client's session, do some work in it, and end it."""

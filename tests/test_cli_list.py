@@ -119,7 +119,6 @@ def test_ranks_that_no_command_listens_to(photos: dict[str, str], tiny_list: Pat
     programs = [
         [*base, "client", *shared, "--aligned", "--tasks", str(tasks)],
         [*base, "server", *shared, "--gallery", str(tiny_list)],
-        [*base, "dealer"],
     ]
     done = subprocess.run(mpiexec_command(programs, find_mpiexec()), capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The command line's options, as they reach the three ranks."""
+"""The command line's options, as they reach the ranks."""
 
 import sys
 from collections import namedtuple
@@ -12,16 +12,18 @@ from helpers import Done, save_chips
 from hybridface import run
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
+from parties.correlations import Correlations
 from parties.weight_cache import cache_directory
 from protocols.matching import Reveal
 from protocols.network_profile import MOBILE, NONE, WAN
 
 TINY = ["--model", "tiny-test", "--aligned"]
+OT, DEALER = Correlations.OT, Correlations.DEALER
 
 Options = namedtuple(
     "Options",
     "model photos aligned enrolled repeat reveal events timeout network batch pool pause cache mode max_answers "
-    "tasks key gallery client_name limits",
+    "tasks key gallery client_name limits correlations prepared keep",
 )
 STOPPED = "not started"
 
@@ -61,10 +63,11 @@ def ranks(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
     a, b = photos["a"], photos["same"]
-    options = ranks("verify", a, b, *TINY, "--quiet", "--reveal", "both", "--enrolled", "--timeout", "7")
+    shared = ["--quiet", "--reveal", "both", "--enrolled", "--timeout", "7", "--prepared", "none"]
+    options = ranks("verify", a, b, *TINY, *shared, "--correlations", "dealer")
     assert list(options) == ["client", "server", "dealer"]
     client, server, dealer = options.values()
-    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 50, None, None, None, "client", True)
+    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 50, None, None, None, "client", True, DEALER, None, 0)
     assert client[1:] == ((Path(a), Path(b)), True, True, 1, Reveal.BOTH, True, 7.0, NONE, *run)
     assert (server.photos, server.reveal, server.events, server.timeout) == ((), Reveal.BOTH, True, 7.0)
     assert (dealer.photos, dealer.events) == ((), True)
@@ -75,9 +78,11 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
 
 
 def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, Options]]) -> None:
-    client = ranks("bench", "verify", "--quiet", "--runs", "3", "--model", "tiny-test")["client"]
+    options = ranks("bench", "verify", "--quiet", "--runs", "3", "--model", "tiny-test")
+    assert list(options) == ["client", "server"], "no dealer unless one is asked for"
+    client = options["client"]
     portraits = tuple(photo_path(f"person_b_{i}.jpg") for i in (1, 2))
-    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3, None, None, None, "client", True)
+    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3, None, None, None, "client", True, OT, None, 0)
     assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE, *run)
 
 
@@ -94,15 +99,16 @@ def test_a_mode_reaches_its_ranks(ranks: Callable[..., dict[str, Options]], phot
     assert [options.max_answers for options in told.values()] == [70, 70]
 
 
-def test_a_network_reaches_all_three_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
-    told = ranks("verify", photos["a"], photos["same"], *TINY, "--quiet", "--network", "wan")
+def test_a_network_reaches_all_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
+    dealt = ["--correlations", "dealer"]
+    told = ranks("verify", photos["a"], photos["same"], *TINY, "--quiet", "--network", "wan", *dealt)
     assert [(role, options.network) for role, options in told.items()] == [
         ("client", WAN),
         ("server", WAN),
         ("dealer", WAN),
     ]
     told = ranks("bench", "verify", "--quiet", "--model", "tiny-test", "--network", "mobile")
-    assert [options.network for options in told.values()] == [MOBILE] * 3
+    assert [options.network for options in told.values()] == [MOBILE] * 2
 
 
 @pytest.mark.parametrize(

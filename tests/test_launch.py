@@ -78,7 +78,7 @@ exit 1
 """
 
 
-def run_script(script: str, arguments: list[str], tmp_path: Path) -> tuple[int, list[str], str]:
+def run_script(script: str, arguments: list[str], tmp_path: Path, **extra: str) -> tuple[int, list[str], str]:
     """Run a launch script with an `mpiexec` that only writes down its arguments."""
     fake, written = tmp_path / "mpiexec", tmp_path / "arguments"
     fake.write_text(FAKE)
@@ -87,18 +87,23 @@ def run_script(script: str, arguments: list[str], tmp_path: Path) -> tuple[int, 
     path.parent.mkdir(exist_ok=True)
     path.write_text((LAUNCH / script).read_text())
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ARGUMENTS": str(written), "SLURM_SUBMIT_DIR": "/none"}
+    environment |= extra
     done = subprocess.run(
         ["bash", str(path), *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False
     )
     return done.returncode, written.read_text().splitlines() if written.exists() else [], done.stderr
 
 
-PARTIES = [
-    *["-n", "1", "hybridface", "party", "client", "my photo.jpg", "b.jpg", "--aligned"],
-    *[":", "-n", "1", "hybridface", "party", "server"],
-    *[":", "-n", "1", "hybridface", "party", "dealer"],
-]
 PHOTOS = ["my photo.jpg", "b.jpg", "--aligned"]
+
+
+def parties(correlations: str) -> list[str]:
+    told = ["--correlations", correlations]
+    return [
+        *["-n", "1", "hybridface", "party", "client", *PHOTOS, *told],
+        *[":", "-n", "1", "hybridface", "party", "server", *told],
+        *([":", "-n", "1", "hybridface", "party", "dealer", *told] if correlations == "dealer" else []),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,11 +114,16 @@ PHOTOS = ["my photo.jpg", "b.jpg", "--aligned"]
         ("cluster.slurm", [], ["-bootstrap", "slurm", "-ppn", "1", "-genv", "OMP_NUM_THREADS", "1"]),
     ],
 )
-def test_scripts_start_the_three_parties_and_pass_the_status_on(
-    script: str, before: list[str], expected: list[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("extra", "correlations"),
+    [({}, "ot"), ({"CORRELATIONS": "ot-iknp"}, "ot-iknp"), ({"CORRELATIONS": "dealer"}, "dealer")],
+    ids=["default", "ot-iknp", "dealer"],
+)
+def test_scripts_start_the_parties_and_pass_the_status_on(
+    script: str, before: list[str], expected: list[str], extra: dict[str, str], correlations: str, tmp_path: Path
 ) -> None:
-    status, arguments, _ = run_script(script, [*before, *PHOTOS], tmp_path)
-    assert arguments == [*expected, *PARTIES]
+    status, arguments, _ = run_script(script, [*before, *PHOTOS], tmp_path, **extra)
+    assert arguments == [*expected, *parties(correlations)]
     assert status == 1
 
 
@@ -134,18 +144,10 @@ def test_the_kubernetes_job_starts_the_same_parties() -> None:
         if not line.strip().startswith("- "):
             break
         words.append(line.strip()[2:].strip('"'))
-    assert words[words.index("-n") :] == [
-        "-n",
-        "1",
-        "hybridface",
-        "party",
-        "client",
-        "/photos/a.jpg",
-        "/photos/b.jpg",
-        *PARTIES[8:],
-    ]
+    client = ["-n", "1", "hybridface", "party", "client", "/photos/a.jpg", "/photos/b.jpg"]
+    assert words[words.index("-n") :] == [*client, ":", "-n", "1", "hybridface", "party", "server"]
 
 
-def test_the_example_host_file_names_three_hosts() -> None:
+def test_the_example_host_file_names_a_host_for_each_party() -> None:
     hosts = [line for line in (LAUNCH / "hosts.example").read_text().splitlines() if line.strip()]
-    assert len(set(hosts)) == 3
+    assert len(hosts) == len(set(hosts)) == 2

@@ -132,7 +132,8 @@ def server(*options: str, model: str = "tiny-test") -> list[str]:
     return [*PARTY, "server", *options, "--model", model]
 
 
-DEALER = [*PARTY, "dealer"]
+DEALT = ["--correlations", "dealer"]
+DEALER = [*PARTY, "dealer", *DEALT]
 
 
 def said(errors: str) -> list[str]:
@@ -150,7 +151,7 @@ def answers(out: str) -> list[str]:
 
 
 def test_an_enrolled_template_revealed_to_the_server(start: Start, photos: dict[str, str]) -> None:
-    options = ["--reveal", "server"]
+    options = ["--reveal", "server", *DEALT]
     ranks = start(DEALER, client(photos["a"], photos["same"], "--aligned", "--enrolled", *options), server(*options))
     status, out, errors = ranks.end()
     assert (status, errors) == (0, "")
@@ -160,7 +161,7 @@ def test_an_enrolled_template_revealed_to_the_server(start: Start, photos: dict[
 
 def test_a_pair_revealed_to_both(start: Start, photos: dict[str, str]) -> None:
     options = ["--reveal", "both"]
-    ranks = start(server(*options), client(photos["a"], photos["different"], "--aligned", *options), DEALER)
+    ranks = start(server(*options), client(photos["a"], photos["different"], "--aligned", *options))
     status, out, errors = ranks.end()
     assert (status, errors) == (1, "")
     lines = out.splitlines()
@@ -173,13 +174,13 @@ def test_a_pair_revealed_to_both(start: Start, photos: dict[str, str]) -> None:
 
 
 def test_a_pair_of_the_same_person(start: Start, photos: dict[str, str]) -> None:
-    status, out, errors = start(client(photos["a"], photos["same"], "--aligned"), server(), DEALER).end()
+    status, out, errors = start(client(photos["a"], photos["same"], "--aligned"), server()).end()
     assert (status, errors) == (0, "")
     assert answers(out) == ["same person"], "only the client says it"
 
 
 def test_a_simulated_network_gives_the_same_answer_and_takes_its_time(start: Start, photos: dict[str, str]) -> None:
-    shape = ["--network", "wan"]
+    shape = ["--network", "wan", *DEALT]
     ranks = start(
         client(photos["a"], photos["different"], "--aligned", "--events", *shape), server(*shape), [*DEALER, *shape]
     )
@@ -204,7 +205,6 @@ def test_server_workers(start: Start, photos: dict[str, str], tmp_path: Path, ot
         client(photos["a"], photos[other], "--aligned", "--enrolled", "--batch", "2", "--repeat", "2"),
         server(*cache),
         *[[*WORKER, *cache]] * 2,
-        DEALER,
     )
     ended, out, errors = ranks.end()
     assert (ended, errors) == (status, "")
@@ -216,7 +216,7 @@ def test_server_workers(start: Start, photos: dict[str, str], tmp_path: Path, ot
 def test_a_worker_without_its_weights_ends_all(start: Start, photos: dict[str, str]) -> None:
     worker = [*PARTY, "worker", "--weights", "/none/x.dat", "--model", "dlib-resnet29"]
     options = [photos["large"], photos["large"], "--aligned"]
-    ranks = start(client(*options, model="dlib-resnet29"), server(model="dlib-resnet29"), worker, DEALER)
+    ranks = start(client(*options, model="dlib-resnet29"), server(model="dlib-resnet29"), worker)
     status, out, errors = ranks.end()
     assert status in FAILED
     assert not answers(out)
@@ -228,7 +228,7 @@ def test_a_worker_without_its_weights_ends_all(start: Start, photos: dict[str, s
 
 def test_a_worker_of_another_model(start: Start, photos: dict[str, str]) -> None:
     worker = [*PARTY, "worker", *TINY, "--reveal", "server"]
-    status, out, errors = start(client(photos["a"], photos["same"], "--aligned"), server(), DEALER, worker).end()
+    status, out, errors = start(client(photos["a"], photos["same"], "--aligned"), server(), worker).end()
     assert status in FAILED
     assert not answers(out)
     expected = "hybridface server: the peers disagree on reveal: expected client, the worker 0 has server"
@@ -237,7 +237,7 @@ def test_a_worker_of_another_model(start: Start, photos: dict[str, str]) -> None
 
 def test_a_damaged_calibration_is_told_without_its_folder(start: Start, photos: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "calibration.json").write_text('{"weight": "secret"}')
-    ranks = start(client(photos["a"], photos["same"], "--aligned"), server("--cache", str(tmp_path)), DEALER)
+    ranks = start(client(photos["a"], photos["same"], "--aligned"), server("--cache", str(tmp_path)))
     status, _, errors = ranks.end()
     assert status in FAILED
     message = "calibration.json: expected calibrated times, repeat hybridface calibrate"
@@ -248,7 +248,7 @@ def test_a_damaged_calibration_is_told_without_its_folder(start: Start, photos: 
 
 
 def test_a_session_that_ends_amid_a_refill_ends_in_peace(start: Start, photos: dict[str, str]) -> None:
-    ranks = start(client(photos["a"], photos["same"], "--aligned", "--enrolled", "--pool", "9"), server(), DEALER)
+    ranks = start(client(photos["a"], photos["same"], "--aligned", "--enrolled", "--pool", "9"), server())
     status, out, errors = ranks.end()
     assert (status, errors) == (0, "")
     assert answers(out) == ["same person"]
@@ -263,18 +263,42 @@ def test_a_session_that_ends_amid_a_refill_ends_in_peace(start: Start, photos: d
     ids=lambda roles: "+".join(roles),
 )
 def test_wrong_ranks(start: Start, roles: list[str]) -> None:
-    status, out, errors = start(*([*PARTY, role] for role in roles)).end()
+    status, out, errors = start(*([*PARTY, role, *DEALT] for role in roles)).end()
     assert status == 2
     assert out == ""
     assert errors.splitlines() == [
         f"hybridface {roles[0]}: expected client, server, dealer and perhaps workers, got {len(roles)} ranks "
-        f"({', '.join(roles)}); "
-        "start them with mpiexec, see launch/"
+        f"({', '.join(roles)}); start them with mpiexec, see launch/"
     ]
 
 
+def test_a_dealer_that_nobody_counts_on(start: Start) -> None:
+    status, out, errors = start(client(), server(), [*PARTY, "dealer"]).end()
+    assert (status, out) == (2, "")
+    assert errors.splitlines() == [
+        "hybridface client: expected client, server and perhaps workers, got 3 ranks (client, server, dealer); "
+        "start them with mpiexec, see launch/; a dealer takes part with --correlations dealer alone"
+    ]
+
+
+def test_ranks_that_count_on_different_others(start: Start) -> None:
+    status, out, errors = start(client(), server(*DEALT)).end()
+    assert (status, out) == (2, "")
+    assert errors.splitlines() == [
+        "hybridface client: expected the same --mode and --correlations for all ranks, "
+        "got client: client, server; server: client, server, dealer"
+    ]
+
+
+def test_ranks_that_make_correlations_differently(start: Start, photos: dict[str, str]) -> None:
+    ranks = start(client(photos["a"], photos["same"], "--aligned"), server("--correlations", "ot-iknp"))
+    status, _, errors = ranks.end()
+    assert status in FAILED
+    assert any("the peers disagree on correlations: expected ot" in line for line in said(errors))
+
+
 def test_a_rank_that_cannot_start(start: Start, photos: dict[str, str]) -> None:
-    ranks = start(client(photos["a"], photos["same"], "--aligned"), server("--no-such-option"), DEALER)
+    ranks = start(client(photos["a"], photos["same"], "--aligned"), server("--no-such-option"))
     status, _, errors = ranks.end(30)
     assert status not in (0, 1)
     assert "No such option" in errors
@@ -282,7 +306,7 @@ def test_a_rank_that_cannot_start(start: Start, photos: dict[str, str]) -> None:
 
 def test_different_models(start: Start, photos: dict[str, str]) -> None:
     options = [photos["large"], photos["large"], "--aligned"]
-    status, out, errors = start(client(*options, model="dlib-resnet29"), server(), DEALER).end()
+    status, out, errors = start(client(*options, model="dlib-resnet29"), server()).end()
     assert status in FAILED
     assert not answers(out)
     lines = said(errors)
@@ -294,10 +318,12 @@ def test_different_models(start: Start, photos: dict[str, str]) -> None:
 
 def test_different_networks(start: Start, photos: dict[str, str]) -> None:
     options = [photos["a"], photos["same"], "--aligned", "--network", "lan"]
-    status, out, errors = start(client(*options), server("--network", "wan"), DEALER).end()
+    status, out, errors = start(client(*options, *DEALT), server("--network", "wan", *DEALT), DEALER).end()
     assert status == 2
     assert not answers(out)
-    expected = "hybridface client: expected the same --network for all ranks, got client lan, server wan, dealer none"
+    expected = (
+        "hybridface client: expected the same --network for all ranks, got client: lan; server: wan; dealer: none"
+    )
     assert errors.splitlines() == [expected]
 
 
@@ -314,8 +340,8 @@ main()
 def test_a_simulated_network_between_machines_is_refused(start: Start, tmp_path: Path) -> None:
     program = tmp_path / "elsewhere.py"
     program.write_text(ELSEWHERE)
-    remote = [sys.executable, str(program), "party", "server", "--network", "wan"]
-    status, out, errors = start([*DEALER, "--network", "wan"], remote, client("--network", "wan")).end()
+    remote = [sys.executable, str(program), "party", "server", "--network", "wan", *DEALT]
+    status, out, errors = start([*DEALER, "--network", "wan"], remote, client("--network", "wan", *DEALT)).end()
     assert (status, out) == (2, "")
     assert errors.splitlines() == [
         "hybridface dealer: expected all ranks on one machine to simulate wan, got several; between machines use none"
@@ -328,7 +354,9 @@ def test_a_simulated_network_between_machines_is_refused(start: Start, tmp_path:
 def test_a_missing_weight_file(start: Start, photos: dict[str, str]) -> None:
     options = [photos["large"], photos["large"], "--aligned"]
     ranks = start(
-        client(*options, model="dlib-resnet29"), server("--weights", "/none/x.dat", model="dlib-resnet29"), DEALER
+        client(*options, *DEALT, model="dlib-resnet29"),
+        server("--weights", "/none/x.dat", *DEALT, model="dlib-resnet29"),
+        DEALER,
     )
     status, out, errors = ranks.end()
     assert status in FAILED
@@ -339,7 +367,7 @@ def test_a_missing_weight_file(start: Start, photos: dict[str, str]) -> None:
 
 
 def test_a_photo_without_a_face(start: Start, photos: dict[str, str]) -> None:
-    status, out, errors = start(client(photos["grey"], photos["a"]), server(), DEALER).end()
+    status, out, errors = start(client(photos["grey"], photos["a"], *DEALT), server(*DEALT), DEALER).end()
     assert status in FAILED
     assert not answers(out)
     lines = said(errors)
@@ -354,14 +382,15 @@ def test_a_photo_without_a_face(start: Start, photos: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("role", ["client", "server", "dealer", "worker"])
 def test_a_killed_party_ends_all(start: Start, photos: dict[str, str], role: str) -> None:
-    workers = [WORKER] * (role == "worker")
+    dealt = DEALT if role == "dealer" else []
+    others = [DEALER] if role == "dealer" else [WORKER] if role == "worker" else []
     options = ["--aligned", "--events", "--repeat", "2000"]
-    ranks = start(client(photos["a"], photos["same"], *options), server(), DEALER, *workers)
+    ranks = start(client(photos["a"], photos["same"], *options, *dealt), server(*dealt), *others)
     for line in ranks.process.stdout:
         if line.startswith('{"event": "result"'):
             break
     assert ranks.process.poll() is None
-    assert len(ranks.look()) >= 4, "mpiexec and three parties"
+    assert len(ranks.look()) >= 3 + len(others), "mpiexec and the parties"
     os.kill(ranks.pid_of(role), signal.SIGKILL)
     status, out, errors = ranks.end(END_SECONDS)
     assert status not in (0, 1), "neither of the answers"
@@ -377,8 +406,7 @@ import sys, time
 from parties.mpi import join
 from parties.roles import Role
 
-world = join(Role.CLIENT)
-world.channel(Role.DEALER)
+world = join(Role.CLIENT, required=(Role.CLIENT, Role.SERVER))
 server = world.channel(Role.SERVER)
 if sys.argv[1] == "junk":
     server.transport.send(bytes(range(256)))
@@ -397,7 +425,7 @@ ANSWERS = {
 def test_a_client_that_sends_junk(start: Start, tmp_path: Path, attack: str) -> None:
     program = tmp_path / "attack.py"
     program.write_text(ATTACK)
-    ranks = start([sys.executable, str(program), attack], server(), DEALER)
+    ranks = start([sys.executable, str(program), attack], server())
     status, out, errors = ranks.end()
     assert status in FAILED
     assert not answers(out)

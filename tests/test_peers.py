@@ -98,13 +98,15 @@ def test_the_command_writes_all_runs_and_the_machine(
     assert {"processor", "cores", "load", "python", "versions"} <= set(document["machine"])
     assert {"torch", "crypten", "tenseal"} <= set(document["machine"]["versions"])
     rows = {peer["name"]: peer for peer in document["peers"]}
-    assert list(rows) == ["plaintext torch", "hybridface", "CrypTen alone", "SPU Cheetah"]
-    assert [len(row["runs"]) for row in rows.values()] == [1, 1, 1, 0]
-    for name in ("hybridface", "CrypTen alone"):
+    assert list(rows) == ["plaintext torch", "hybridface", "hybridface, dealer", "CrypTen alone", "SPU Cheetah"]
+    assert [len(row["runs"]) for row in rows.values()] == [1, 1, 1, 1, 0]
+    for name in ("hybridface", "hybridface, dealer", "CrypTen alone"):
         assert rows[name]["figures"]["max error"]["median"] < FIXED_POINT
         assert rows[name]["figures"]["online MB"]["median"] == rows[name]["runs"][0]["bytes_online"] * 1e-6
     assert rows["hybridface"]["ratio to hybridface"] == 1
     assert rows["hybridface"]["figures"]["offline seconds"]["median"] > 0
+    ours = rows["hybridface"], rows["hybridface, dealer"]
+    assert len({row["runs"][0]["rounds"] for row in ours}) == 1, "online work is the same"
     assert rows["CrypTen alone"]["ratio to hybridface"] > 0
     assert "insecure" in rows["CrypTen alone"]["security"]
     reason = rows["SPU Cheetah"]["not measured"]

@@ -145,7 +145,7 @@ def test_unknown_templates(model: Model, chips: Chip, start: Callable[..., Ends]
     image = model.normalise(chips[0])[None]
     template = dataclasses.replace(session.enroll("known", image), name="unknown")
     with pytest.raises(ProtocolError, match=r"^expected the name of an enrolled template, got 'unknown'$"):
-        ends.session[0].template_share("unknown")
+        ends.session.template_share("unknown")
     with pytest.raises(PeerLostError, match=r"^server ended: expected the name of an enrolled template, got 'unknown'"):
         session.verify(image, template)
     assert isinstance(ends.server_error(), ProtocolError)
@@ -157,7 +157,7 @@ def test_a_server_that_fails_in_a_layer_ends_the_client(model: Model, chips: Chi
     layers: list[str] = []
 
     def fail_in_a_layer(session: ClientSession) -> None:
-        network = ends.session[0]._network
+        network = ends.session._network
         linear = network._linear
 
         def fail(channel: Channel, name: str, value: Any, batch: int) -> Any:

@@ -84,9 +84,9 @@ PRIVACY = {
         opens="one bit",
         client="One bit: same person, or not (or the server learns it, or both: the parties choose).",
         server="Nothing of the photo: it sees ciphertexts and uniform numbers.",
-        third_party="The dealer sees kinds, sizes and number of the random correlations that it deals, and no data.",
+        third_party="There is none.",
         score="Nobody sees one. An answer tells one bit.",
-        trust="A dealer that colludes with neither party; ring-LWE and AES; parties that follow the protocol.",
+        trust="Ring-LWE, LPN, AES and Curve25519; parties that follow the protocol.",
     ),
     ReportMode.PURE_HE: Privacy(
         opens="a score, to the client",

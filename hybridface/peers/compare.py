@@ -14,6 +14,7 @@ from hybridface.peers.hybrid import hybrid_peer
 from hybridface.peers.measure import Peer, Result, Run, Task
 from hybridface.peers.plaintext import plaintext_peer
 from hybridface.peers.spu_cheetah import DEFAULT_INTERPRETER, spu_peer
+from parties.correlations import Correlations
 from protocols.errors import HybridFaceError, ParameterError
 
 __all__ = ["OnRun", "all_peers", "compare", "progress_bar"]
@@ -23,13 +24,14 @@ OnRun = Callable[[str, int, int], None]
 
 
 def all_peers(task: Task, spu: Path = DEFAULT_INTERPRETER, timeout: float = 300.0) -> list[Peer]:
-    """Return plaintext, this project, CrypTen alone and SPU's Cheetah, for one task.
+    """Return plaintext, this project with and without a dealer, CrypTen alone and SPU's Cheetah, for one task.
 
     Args:
         spu: Python of SPU's environment.
         timeout: seconds that a process of this project waits for another, and that a run of CrypTen may take.
     """
-    return [plaintext_peer(task), hybrid_peer(task, timeout), crypten_peer(task, timeout), spu_peer(task, spu)]
+    ours = [hybrid_peer(task, timeout, correlations) for correlations in (Correlations.OT, Correlations.DEALER)]
+    return [plaintext_peer(task), *ours, crypten_peer(task, timeout), spu_peer(task, spu)]
 
 
 def compare(task: Task, peers: Sequence[Peer], runs: int = 5, on_run: OnRun | None = None) -> list[Result]:

@@ -1,7 +1,7 @@
-"""This project: client, server and dealer as MPI processes, one photo against an enrolled template.
+"""This project: client and server as MPI processes, one photo against an enrolled template; with and without a dealer.
 
-Security rests on ring-LWE (the masks' ciphertexts), AES (the dealer's random numbers), and a dealer that colludes with
-neither party; semi-honest. No process of a timed run can open the features, so their error is taken once, from an
+Security rests on ring-LWE (the masks' ciphertexts), AES, and on the transfers' assumptions or on a dealer that colludes
+with neither party; semi-honest. No process of a timed run can open the features, so their error is taken once, from an
 enrolment in this process whose two shares are added.
 """
 
@@ -9,24 +9,30 @@ from hybridface.errors import RunError
 from hybridface.peers.measure import Peer, Run, Task
 from hybridface.run import run_parties
 from hybridface.session import LocalSession
+from parties.correlations import Correlations
 from protocols.ring import decode
 
 __all__ = ["enrolment_error", "hybrid_peer"]
 
-_SECURITY = "ring-LWE, AES, a dealer who colludes with neither party; semi-honest"
+_NAMES = {Correlations.OT: "hybridface", Correlations.DEALER: "hybridface, dealer"}
+_SECURITY = {
+    Correlations.OT: "ring-LWE, LPN, AES, Curve25519; semi-honest",
+    Correlations.DEALER: "ring-LWE, AES, a dealer who colludes with neither party; semi-honest",
+}
 
 
-def hybrid_peer(task: Task, timeout: float = 300.0) -> Peer:
-    """Return the peer. Each run starts three processes and enrols before it verifies.
+def hybrid_peer(task: Task, timeout: float = 300.0, correlations: Correlations = Correlations.OT) -> Peer:
+    """Return the peer. Each run starts its processes and enrols before it verifies.
 
     Args:
         timeout: seconds that a rank waits for another.
+        correlations: who makes them: "ot" or "dealer".
     """
     error = enrolment_error(task, timeout)
     options = ["--enrolled", "--repeat", "1", *(["--aligned"] if task.aligned else [])]
 
     def run() -> Run:
-        outcome = run_parties(task.photos, options, ["--model", task.model.name], timeout)
+        outcome = run_parties(task.photos, options, ["--model", task.model.name], timeout, correlations=correlations)
         if outcome.match is None:
             raise RunError("expected the client to learn the decision, it did not")
         online, offline = (outcome.results[-1]["cost"][phase] for phase in ("online", "offline"))
@@ -40,7 +46,7 @@ def hybrid_peer(task: Task, timeout: float = 300.0) -> Peer:
             rounds=int(online["rounds"]),
         )
 
-    return Peer("hybridface", _SECURITY, run)
+    return Peer(_NAMES[correlations], _SECURITY[correlations], run)
 
 
 def enrolment_error(task: Task, timeout: float = 300.0) -> float:

@@ -1,6 +1,6 @@
 """Correlated trees: a vector of blocks for the sender, the same for the receiver but for Delta at one secret place.
 
-The half-tree of Guo, Yang, Wang, Zhang, Xie, Liu and Zhao (EUROCRYPT 2023, ePrint 2022/1431, Figure 3). Sender: Delta
+The half-tree of Guo, Yang, Wang, Zhang, Xie et al. (EUROCRYPT 2023, ePrint 2022/1431, Figure 3). Sender: Delta
 (`iknp`), a random root k; output 2^d leaves v. Receiver: a path alpha of d bits; output the same leaves, but v ^ Delta
 where the path ends. Leaves' low bits, cleared at the last level, carry choices: 0 everywhere, 1 at the path's end.
 

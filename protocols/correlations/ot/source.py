@@ -8,6 +8,7 @@ parties' own channel.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,24 +53,32 @@ _FIXED_MAKERS: dict[type[FixedRequest], Callable[..., list[RingArray]]] = {
 
 
 class TransferSource(CorrelationPool):
-    """One party's end.
+    """One party's end. The transfers begin when something is made for the first time, on both sides at once.
 
     Args:
         rank: 0 the client, 1 the server.
         channel: to the other party.
         kind: of the transfers: "silent" or "iknp", the same on both sides.
-
-    Raises:
-        ProtocolError: a message of the other party is malformed. PeerLostError: it is gone.
     """
 
     def __init__(self, rank: int, channel: Channel, kind: Kind = "silent") -> None:
         super().__init__()
-        self.transfers = End.open(rank, channel, kind)
-        """Random transfers, for those who want more than correlations."""
+        self._begin = partial(End.open, rank, channel, kind)
+        self._transfers: End | None = None
         self._mask: FixedMask | None = None
         self._made = 0
         self._failed = False
+
+    @property
+    def transfers(self) -> End:
+        """Random transfers, for those who want more than correlations.
+
+        Raises:
+            ProtocolError: a message of the other party is malformed. PeerLostError: it is gone.
+        """
+        if self._transfers is None:
+            self._transfers = self._begin()
+        return self._transfers
 
     def prepare(self, requests: Sequence[Request]) -> None:
         """Make correlations ahead of time.
