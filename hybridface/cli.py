@@ -47,9 +47,10 @@ from hybridface.options import (
     WorkersOption,
     cache_options,
     cache_path,
-    prepared_path,
+    kept_runs_path,
     width,
 )
+from hybridface.party_options import Purpose
 from hybridface.photos import photo_path
 from hybridface.pure_he import terms_of
 from hybridface.report import cost_table, decision_text, score_text
@@ -108,7 +109,7 @@ def verify(
         if mode is not Mode.HYBRID:
             raise ParameterError("expected --mode hybrid for a gallery")
         name = model or mode.default_model
-        settings = PhotoSettings(gallery, as_json, name, key, cache, timeout, quiet, correlations, aligned)
+        settings = PhotoSettings(gallery, as_json, name, key, cache, timeout, quiet, correlations, prepared, aligned)
         verify_identity(first, identity or "", settings, reveal)
         return
     name = model or mode.default_model
@@ -119,7 +120,7 @@ def verify(
     options = [*(["--aligned"] if aligned else []), *(["--enrolled"] if enrolled else [])]
     with ProgressBars(shown=not quiet and not as_json) as bars:
         server = cache_options(cache)
-        folder = prepared_path(prepared) if mode is Mode.HYBRID else None
+        folder = kept_runs_path(prepared) if mode is Mode.HYBRID else None
         outcome = run_parties(
             [first, second],
             options,
@@ -131,7 +132,7 @@ def verify(
             workers,
             mode,
             correlations,
-            folder if folder and folder.exists() else None,
+            folder,
         )
     _print_outcome(outcome, loaded, as_json, layers)
     raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
@@ -187,6 +188,7 @@ def party(
         Path | None, typer.Option("--prepared", help="This party's folder of prepared runs.", show_default="none")
     ] = None,
     keep: Annotated[int, typer.Option("--keep", min=0, help="Prepare and keep so many runs instead of verifying.")] = 0,
+    keep_for: Annotated[Purpose, typer.Option("--keep-for", help="What for, as for `prepare`.")] = Purpose.PAIR,
 ) -> None:
     """Be one rank of a computation between machines; start two with mpiexec (see launch/), or more with workers.
 
@@ -223,6 +225,7 @@ def party(
         correlations=correlations,
         prepared=prepared,
         keep=keep,
+        keep_for=keep_for,
     )
     raise typer.Exit(run_party(role, options))
 

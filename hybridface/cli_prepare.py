@@ -1,6 +1,5 @@
 """`hybridface prepare`: the offline work of verifications, done ahead of time and kept on disk by both sides."""
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +20,7 @@ from hybridface.options import (
     prepared_path,
     show,
 )
+from hybridface.party_options import Purpose
 from hybridface.run import ProgressBars, run_parties
 from parties.correlations import Correlations
 from parties.prepared import MAX_KEPT
@@ -30,20 +30,15 @@ from protocols.matching import Reveal
 __all__ = ["prepare"]
 
 
-class Purpose(StrEnum):
-    """What a prepared run is for."""
-
-    PAIR = "pair"
-    """Two photos."""
-
-    TEMPLATE = "template"
-    """A photo against an enrolled template."""
-
-
 def prepare(
     count: Annotated[int, typer.Option("--count", min=1, max=MAX_KEPT, help="How many verifications.")] = 10,
     purpose: Annotated[
-        Purpose, typer.Option("--for", help="pair: `verify A B`. template: `verify A B --enrolled`, and sessions.")
+        Purpose,
+        typer.Option(
+            "--for",
+            help="pair: `verify A B`. photo: `enroll`, `verify --id`, `identify`. template: `verify A B --enrolled`, "
+            "whose second photo takes one for a photo.",
+        ),
     ] = Purpose.PAIR,
     model: ModelOption = "dlib-resnet29",
     reveal: RevealOption = Reveal.CLIENT,
@@ -61,7 +56,7 @@ def prepare(
     folder = prepared_path(prepared)
     if folder is None:
         raise ParameterError("expected a folder to keep prepared runs in, got none")
-    options = ["--keep", str(count), *(["--enrolled"] if purpose is Purpose.TEMPLATE else [])]
+    options = ["--keep", str(count), "--keep-for", purpose.value]
     shared = ["--model", model, "--reveal", reveal.value]
     with ProgressBars(shown=not quiet and not as_json) as bars:
         outcome = run_parties(

@@ -19,6 +19,7 @@ from hybridface.options import (
     JsonOption,
     KeyOption,
     ModelOption,
+    PreparedOption,
     QuietOption,
     TimeoutOption,
 )
@@ -88,6 +89,7 @@ class SessionSettings(FileSettings):
     timeout: TimeoutOption = 300.0
     quiet: QuietOption = False
     correlations: GalleryCorrelationsOption = None
+    prepared: PreparedOption = ""
 
     @property
     def key_path(self) -> Path:

@@ -18,7 +18,7 @@ from hybridface.gallery_limits import MOST_WITHOUT_DEALER
 from hybridface.gallery_options import PhotoSettings, SessionSettings
 from hybridface.gallery_tasks import Task, Verb, write_tasks
 from hybridface.models import load_model
-from hybridface.options import cache_options
+from hybridface.options import cache_options, kept_runs_path
 from hybridface.run import Outcome, run_gallery
 from parties.correlations import Correlations
 from parties.gallery.key import create_key, read_key
@@ -84,6 +84,7 @@ def run_queries(
             on_event,
             shards,
             _correlations(settings, tasks, photos),
+            kept_runs_path(settings.prepared),
         )
 
 

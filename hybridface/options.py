@@ -48,6 +48,7 @@ __all__ = [
     "cache_path",
     "check_writable",
     "faces_cache",
+    "kept_runs_path",
     "prepared_path",
     "show",
     "width",
@@ -173,6 +174,12 @@ def prepared_path(prepared: str) -> Path | None:
         return None
     base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
     return (Path(prepared) if prepared else base / "hybridface" / "prepared").expanduser()
+
+
+def kept_runs_path(prepared: str) -> Path | None:
+    """Return that folder, if anything was ever kept there."""
+    folder = prepared_path(prepared)
+    return folder if folder and folder.exists() else None
 
 
 @contextmanager

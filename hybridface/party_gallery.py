@@ -100,9 +100,9 @@ def _client_session(
     peers = channels[Role.SERVER], channels.get(Role.DEALER), terms, events.on_progress
     if options.key is None:
         _expect_no_shards(shards)
-        return ListClientSession(*peers)
-    folder = index_folder(options.key)
-    return GalleryClientSession(*peers, key=read_key(options.key), index_folder=folder, shards=shards)
+        return ListClientSession(*peers, prepared=options.store)
+    own: dict[str, Any] = {"key": read_key(options.key), "index_folder": index_folder(options.key), "shards": shards}
+    return GalleryClientSession(*peers, prepared=options.store, **own)
 
 
 def _server_session(
@@ -119,6 +119,7 @@ def _server_session(
     ends = channels[Role.CLIENT], channels.get(Role.DEALER)
     peers = *ends, terms, model.weights, events.on_progress, options.cache
     named: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": options.client_name}
+    named["prepared"] = options.store
     if file.kind is Kind.LIST:
         _expect_no_shards(shards)
         return ListServerSession(*peers, **named)

@@ -64,10 +64,10 @@ def _keep(channels: dict[Role, Channel], options: PartyOptions, model: Model, ev
     """Prepare runs, and keep them for later sessions."""
     terms = hybrid_terms(model, options.reveal, options.correlations)
     peers = channels[Role.SERVER], channels.get(Role.DEALER)
-    images = 1 if options.enrolled else 2
+    kind = options.keep_for.kind
     with ClientSession(*peers, terms, events.on_progress, prepared=options.store) as session:
         for number in range(options.keep):
-            cost = session.keep(images, 1)
+            cost = session.keep(kind.images, kind.decisions)
             events.say("kept", number=number + 1, cost=cost.document())
             if not options.events:
                 sys.stdout.write(f"kept {number + 1} of {options.keep}\n")

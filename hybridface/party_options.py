@@ -2,16 +2,36 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from hybridface.models import Model
 from hybridface.modes import Mode
 from parties.correlations import Correlations
+from parties.pool import Kind
 from parties.prepared import PreparedStore
 from protocols.matching import Reveal
 from protocols.network_profile import NONE, NetworkProfile
 
-__all__ = ["PartyOptions"]
+__all__ = ["PartyOptions", "Purpose"]
+
+
+class Purpose(StrEnum):
+    """What a prepared run is for."""
+
+    PAIR = "pair"
+    """Two photos."""
+
+    TEMPLATE = "template"
+    """A photo against an enrolled template."""
+
+    PHOTO = "photo"
+    """A photo alone: what an enrolment takes, and a query to a gallery."""
+
+    @property
+    def kind(self) -> Kind:
+        """Of the run."""
+        return {Purpose.PAIR: Kind(2, 1), Purpose.TEMPLATE: Kind(1, 1), Purpose.PHOTO: Kind(1, 0)}[self]
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,7 @@ class PartyOptions:
         correlations: who makes them; the same for all ranks.
         prepared: folder of the party's prepared runs; None for none.
         keep: runs to prepare and keep there, instead of verifying.
+        keep_for: what they are for.
     """
 
     model: Callable[[], Model]
@@ -67,6 +88,7 @@ class PartyOptions:
     correlations: Correlations = Correlations.OT
     prepared: Path | None = None
     keep: int = 0
+    keep_for: Purpose = Purpose.PAIR
 
     @property
     def store(self) -> PreparedStore | None:

@@ -90,11 +90,12 @@ def run_parties(
     """
     everybody = ["--events", "--timeout", str(timeout), "--network", network, "--mode", mode.value]
     everybody += ["--correlations", correlations.value]
-    kept = [["--prepared", str(prepared / side)] if prepared else [] for side in ("client", "server")]
+    kept_by_client, kept_by_server = _prepared_options(prepared)
+    of_client = [*everybody, *shared_options, *client_options, *kept_by_client]
     of_server = [*everybody, *shared_options, *server_options]
     programs = [
-        ["client", *everybody, *shared_options, *client_options, *kept[0], "--", *(str(photo) for photo in photos)],
-        ["server", *of_server, *kept[1]],
+        ["client", *of_client, "--", *(str(photo) for photo in photos)],
+        ["server", *of_server, *kept_by_server],
         *([["dealer", *everybody]] if mode is Mode.HYBRID and correlations.needs_dealer else []),
         *[["worker", *of_server]] * workers,
     ]
@@ -112,6 +113,7 @@ def run_gallery(
     on_event: Callable[[Event], None] | None = None,
     shards: int = 1,
     correlations: Correlations = Correlations.OT,
+    prepared: Path | None = None,
 ) -> Outcome:
     """Run client and server, and perhaps a dealer, for some tasks about a gallery, and return the outcome.
 
@@ -127,9 +129,10 @@ def run_gallery(
     """
     everybody = ["--events", "--timeout", str(timeout), "--correlations", correlations.value]
     both = [*everybody, *shared_options]
+    of_client, of_server = _prepared_options(prepared)
     programs = [
-        ["client", *both, *client_options, "--tasks", str(tasks), *(["--key", str(key)] if key else [])],
-        ["server", *both, *server_options, "--gallery", str(gallery)],
+        ["client", *both, *client_options, *of_client, "--tasks", str(tasks), *(["--key", str(key)] if key else [])],
+        ["server", *both, *server_options, *of_server, "--gallery", str(gallery)],
         *([["dealer", *everybody]] if correlations.needs_dealer else []),
     ]
     for _ in range(shards - 1):
@@ -139,6 +142,11 @@ def run_gallery(
             *([["dealer-shard", *everybody]] if correlations.needs_dealer else []),
         ]
     return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
+
+
+def _prepared_options(folder: Path | None) -> list[list[str]]:
+    """Return the client's option and the server's: each has its own part of a folder."""
+    return [["--prepared", str(folder / side)] if folder else [] for side in ("client", "server")]
 
 
 def _mpiexec(programs: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,8 @@ It drives the session: it sends commands (prepare, enroll, verify, end) to the s
 holds a weight, nor the server's shares.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -94,7 +95,7 @@ class ClientSession:
         ProtocolError: the server has other terms. PeerLostError: a peer is gone.
     """
 
-    _kept = Kind(1, 1)
+    _refilled = Kind(1, 1)
     """What the background keeps prepared."""
 
     def __init__(
@@ -126,9 +127,9 @@ class ClientSession:
         self._layer_names = list(plans)
         described = terms.document(), plans_document(plans)
         own = Prepared(self._network, self._source, self._requests, described)
-        self._kept_runs = KeptRunsClient(prepared, own, self._ask_about_kept) if prepared else None
+        self._kept_runs = KeptRunsClient(prepared, own, server, self._asking) if prepared else None
         self._pool, self._turns = Pool(self._prepare_part), Turns()
-        self._refill = BackgroundRefill(self._pool, self._turns, self._kept, pool) if pool else None
+        self._refill = BackgroundRefill(self._pool, self._turns, self._refilled, pool) if pool else None
         if self._refill:
             self._refill.__enter__()
 
@@ -148,18 +149,20 @@ class ClientSession:
         """Prepare one run and keep it on disk, on both sides, for a later session.
 
         Raises:
-            ParameterError: the session has no place to keep it. ProtocolError: the server has none.
+            ParameterError: there is no folder to keep it in, or no room. ProtocolError: the server has no room.
         """
         kind = Kind(images, decisions)
         if self._kept_runs is None:
             raise ParameterError("expected a folder to keep prepared runs in, got none")
         with self._turns.request():
             self._check_refill()
-            if not self._pool.ready(kind):
-                self._pool.prepare(kind)
+            self._kept_runs.check_room(kind)
             self._pool.take(kind)
-            self._kept_runs.keep(kind)
-            return self._finish()
+            reason = self._kept_runs.keep(kind)
+            report = self._finish()
+        if reason:
+            raise ProtocolError(f"expected the server to keep a prepared run, it does not: {reason}")
+        return report
 
     def pool_status(self, images: int = 1, decisions: int = 1) -> PoolStatus:
         """Return how much is prepared for runs of a kind (see `prepare`)."""
@@ -269,15 +272,16 @@ class ClientSession:
     def _adopt_kept(self, kind: Kind) -> None:
         """Take up a run that an earlier session prepared, if there is need and there is one."""
         kept = self._kept_runs
-        while kept and not self._pool.ready(kind) and kept.knows(kind):
+        while kept and not self._pool.ready(kind) and self._pool.fits(kind) and kept.knows(kind):
             if kept.adopt(kind):
                 self._pool.adopt(kind)
 
-    def _ask_about_kept(self, command: dict[str, Any], answer: str) -> dict[str, Any]:
+    @contextmanager
+    def _asking(self, command: dict[str, Any]) -> Iterator[None]:
+        """Send a command, and run a block that belongs to it; the session has failed if that fails."""
         self._command(command)
-        document = self._channel.receive_document(answer)
+        yield
         self._running = False
-        return document
 
     def _encoded(self, images: NDArray[np.float64]) -> RingArray:
         """Return images (B, C, H, W) as fixed point.

@@ -108,8 +108,13 @@ class Pool:
 
     def room(self, kind: Kind) -> bool:
         """Return whether one more preparation of a kind may be begun, or one that was begun can be finished."""
+        return self._begun is not None or self.fits(kind)
+
+    def fits(self, kind: Kind) -> bool:
+        """Return whether there is room for one more run besides those that are prepared or begun."""
         held = sum(entry.images * count for entry, count in self._ready.items())
-        return self._begun is not None or held + kind.images <= MAX_PREPARED_IMAGES
+        begun = self._begun[0].images if self._begun else 0
+        return held + begun + kind.images <= MAX_PREPARED_IMAGES
 
     def ready(self, kind: Kind) -> int:
         """Return how many runs of a kind are prepared."""

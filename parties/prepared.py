@@ -1,8 +1,9 @@
 """Prepared runs on disk: made ahead of time, each used once, by the two parties that made it with each other.
 
-What a run uses up (correlations, and the linear layers' masks and shares) is one file on either side. The two files
-have one random number; the client's are those of one *pairing*, a random number of its folder. A file belongs to what
-it was made for: a digest of the terms, the plans and the kind of run, on the server of the weights too.
+What a run uses up (correlations, and the linear layers' masks and shares) is one file on either side; the two files
+have one random number. A server's folder has a random *identity*; for each server a client's folder has a random
+*pairing*, by which that server knows it, and no other. A file belongs to what it was made for: a digest of the format,
+the terms, the plans, the correlations and the kind of run, on the server of the weights too.
 
 Nothing is used twice, whatever crashes when:
 
@@ -13,16 +14,20 @@ Nothing is used twice, whatever crashes when:
 - The server takes only what the client asks for; if one side has lost its file, the other's goes unused.
 
 So a crash loses prepared runs, and never brings one back. A copy of a folder does: never restore one from a backup, nor
-resume a snapshot of a machine twice. Files are for their owner alone; who has both sides' can read what was computed.
+resume a snapshot of a machine twice.
+
+Files are for their owner alone, and secret. The client's hold the masks of its photos: who has one of them, and the
+messages of the run that used it, has the photo. The server's hold the masks of the layers' sums in the same way.
+Deleted files are not wiped from the disk.
 """
 
 import hashlib
+import io
 import json
 import os
 import secrets
 import time
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +36,21 @@ import numpy as np
 from protocols.errors import ParameterError
 from protocols.ring import RingArray
 
-__all__ = ["MAX_KEPT", "PreparedStore", "binding_of"]
+__all__ = ["MAX_BYTES", "MAX_DAYS", "MAX_KEPT", "PreparedStore", "binding_of", "is_number"]
 
 MAX_KEPT = 100
-"""Runs that are kept for one pairing, at most: some 40 MB each, on each side."""
+"""Runs that are kept for one peer, at most: some 40 MB an image, on each side."""
+
+MAX_BYTES = 16 << 30
+"""Room for the runs of all peers together."""
+
+MAX_DAYS = 30
+"""So old a run is not used any more, and goes."""
 
 _DIGITS = 32
 _PART, _READY, _USED = ".part", ".ready", ".used"
-_PART_SECONDS = 3600.0
-"""After so long nobody writes a file any more."""
+_PART_SECONDS, _DAY_SECONDS = 3600.0, 86400.0  # after so long nobody writes a file any more; a day
+_DIGEST_BYTES, _BINDING_BYTES = 32, 64
 
 Arrays = Mapping[str, Sequence[RingArray]]
 """What a run uses up, by name."""
@@ -51,7 +62,9 @@ def binding_of(*described: Any) -> str:
 
 
 class PreparedStore:
-    """One party's folder of prepared runs.
+    """One party's folder of prepared runs, those of every peer in a folder of its own.
+
+    A peer is named by 32 hexadecimal digits: for a client a server's identity, for a server a client's pairing.
 
     Args:
         folder: made when something is kept.
@@ -60,12 +73,96 @@ class PreparedStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def own_pairing(self) -> str:
-        """Return the client's pairing: drawn once, kept in the folder."""
-        path = self._folder / "pairing"
+    def identity(self) -> str:
+        """Return this folder's identity: drawn once, for a server."""
+        return self._drawn_once(self._folder / "identity")
+
+    def pairing(self, server: str) -> str:
+        """Return the number by which a server knows this client: drawn once."""
+        return self._drawn_once(self._of(server) / "pairing")
+
+    def ready(self, peer: str, binding: str) -> list[str]:
+        """Return the numbers of the runs that may be used, the oldest first."""
+        return [path.stem for path in self._ready(self._of(peer)) if _binding(path) == binding]
+
+    def clean(self) -> None:
+        """Remove what crashes have left, what is too old, and the folders of peers of whom nothing is kept."""
+        for folder in self._peers():
+            for path in folder.iterdir():
+                old = _age(path)
+                lost = path.suffix not in ("", _READY) and (path.suffix == _USED or old > _PART_SECONDS)
+                if lost or (path.suffix == _READY and old > MAX_DAYS * _DAY_SECONDS):
+                    path.unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+    def make_room(self, peer: str, binding: str) -> None:
+        """See that there is room for one more run; the peer's oldest ones of other kinds go for it.
+
+        Raises:
+            ParameterError: there is none.
+        """
+        kept = self._ready(self._of(peer))
+        others = [path for path in kept if _binding(path) != binding]
+        surplus = len(kept) - (MAX_KEPT - 1)
+        if surplus > len(others):
+            raise ParameterError(f"expected to keep at most {MAX_KEPT} prepared runs, got one more")
+        for path in others[: max(surplus, 0)]:
+            path.unlink(missing_ok=True)
+        if sum(_size(path) for folder in self._peers() for path in folder.iterdir()) >= MAX_BYTES:
+            raise ParameterError(f"expected at most {MAX_BYTES >> 30} GiB of prepared runs, got one more run")
+
+    def write(self, peer: str, number: str, binding: str, arrays: Arrays) -> None:
+        """Write a run that may not be used before `publish`."""
+        flat = {f"{name}/{i}": array for name, values in arrays.items() for i, array in enumerate(values)}
+        content = io.BytesIO(binding.encode())
+        content.seek(_BINDING_BYTES)
+        np.savez(content, **flat)  # type: ignore[arg-type]
+        self._make(self._of(peer))
+        digest = hashlib.sha256(content.getbuffer()).digest()
+        _write(self._path(peer, number, _PART), digest, content.getbuffer())
+
+    def publish(self, peer: str, number: str) -> None:
+        """Let a run be used from now on."""
+        os.rename(self._path(peer, number, _PART), self._path(peer, number, _READY))
+        _sync(self._of(peer))
+
+    def take(self, peer: str, number: str, binding: str) -> dict[str, list[RingArray]] | None:
+        """Return a run's arrays, for the only time; None if there is none that can be used."""
+        ready, used = (self._path(peer, number, suffix) for suffix in (_READY, _USED))
+        try:
+            os.rename(ready, used)
+        except FileNotFoundError:
+            return None
+        _sync(self._of(peer))
+        try:
+            return _read(used, binding)
+        finally:
+            used.unlink(missing_ok=True)
+            _sync(self._of(peer))
+
+    def discard(self, peer: str, number: str) -> None:
+        """Forget a run, whether it was published or not."""
+        for suffix in (_PART, _READY):
+            self._path(peer, number, suffix).unlink(missing_ok=True)
+
+    def _ready(self, folder: Path) -> list[Path]:
+        """Return the runs of a peer, the oldest first; another process may remove some meanwhile."""
+        return sorted(folder.glob(f"*{_READY}"), key=_age, reverse=True)
+
+    def _peers(self) -> Iterator[Path]:
+        return (path for path in self._folder.glob("*") if path.is_dir())
+
+    def _make(self, folder: Path) -> None:
+        """Make this folder, and one in it, for their owner alone; those above are made as usual."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        for path in (self._folder, folder):
+            path.mkdir(mode=0o700, exist_ok=True)
+
+    def _drawn_once(self, path: Path) -> str:
         if not path.exists():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{secrets.token_hex(4)}")
+            self._make(path.parent)
+            temporary = path.with_name(f"{secrets.token_hex(4)}{_PART}")
             _write(temporary, secrets.token_hex(_DIGITS // 2).encode())
             try:
                 os.link(temporary, path)  # the first of several processes
@@ -73,108 +170,75 @@ class PreparedStore:
                 pass
             finally:
                 temporary.unlink()
-        return _checked(path.read_text())
-
-    def ready(self, pairing: str, binding: str) -> list[str]:
-        """Return the numbers of the runs that may be used, the oldest first."""
-        folder = self._of(pairing)
-        paths = sorted(folder.glob(f"*{_READY}"), key=lambda path: path.stat().st_mtime_ns)
-        return [path.stem for path in paths if _binding(path) == binding]
-
-    def clean(self, pairing: str) -> None:
-        """Remove what crashes have left."""
-        for path in self._of(pairing).glob("*"):
-            old = path.suffix == _PART and path.stat().st_mtime < time.time() - _PART_SECONDS
-            if old or path.suffix == _USED:
-                path.unlink(missing_ok=True)
-
-    def write(self, pairing: str, number: str, binding: str, arrays: Arrays) -> None:
-        """Write a run that may not be used before `publish`; if there is no room, those of other kinds go.
-
-        Raises:
-            ParameterError: too many are kept.
-        """
-        folder = self._of(pairing)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = list(folder.glob(f"*{_READY}"))
-        for path in kept if len(kept) >= MAX_KEPT else []:
-            if _binding(path) != binding:
-                path.unlink(missing_ok=True)
-        if len(list(folder.glob(f"*{_READY}"))) >= MAX_KEPT:
-            raise ParameterError(f"expected to keep at most {MAX_KEPT} prepared runs, got one more")
-        flat = {f"{name}/{i}": array for name, values in arrays.items() for i, array in enumerate(values)}
-        with open(_opened(self._path(pairing, number, _PART)), "wb") as file:
-            np.savez(file, binding=np.frombuffer(binding.encode(), dtype=np.uint8), **flat)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-
-    def publish(self, pairing: str, number: str) -> None:
-        """Let a run be used from now on."""
-        os.rename(self._path(pairing, number, _PART), self._path(pairing, number, _READY))
-        _sync(self._of(pairing))
-
-    def take(self, pairing: str, number: str, binding: str) -> dict[str, list[RingArray]] | None:
-        """Return a run's arrays, for the only time; None if there is none that can be used."""
-        ready, used = (self._path(pairing, number, suffix) for suffix in (_READY, _USED))
         try:
-            os.rename(ready, used)
-        except FileNotFoundError:
-            return None
-        _sync(self._of(pairing))
-        try:
-            return _read(used, binding)
-        finally:
-            used.unlink(missing_ok=True)
-            _sync(self._of(pairing))
+            return _checked(path.read_text())
+        except ParameterError as error:
+            raise ParameterError(f"{path}: {error}") from error
 
-    def discard(self, pairing: str, number: str) -> None:
-        """Forget a run, whether it was published or not."""
-        for suffix in (_PART, _READY):
-            self._path(pairing, number, suffix).unlink(missing_ok=True)
+    def _of(self, peer: str) -> Path:
+        return self._folder / _checked(peer)
 
-    def _of(self, pairing: str) -> Path:
-        return self._folder / _checked(pairing)
+    def _path(self, peer: str, number: str, suffix: str) -> Path:
+        return self._of(peer) / f"{_checked(number)}{suffix}"
 
-    def _path(self, pairing: str, number: str, suffix: str) -> Path:
-        return self._of(pairing) / f"{_checked(number)}{suffix}"
+
+def is_number(value: object) -> bool:
+    """Return whether this names a run, or a peer: 32 hexadecimal digits."""
+    return isinstance(value, str) and len(value) == _DIGITS and set(value) <= set("0123456789abcdef")
 
 
 def _checked(number: str) -> str:
-    """Return a number in hexadecimal; it becomes part of a path."""
-    if len(number) != _DIGITS or not all(character in "0123456789abcdef" for character in number):
+    """Return a number, which becomes part of a path."""
+    if not is_number(number):
         raise ParameterError(f"expected {_DIGITS} hexadecimal digits, got {number[:40]!r}")
     return number
 
 
 def _read(path: Path, binding: str) -> dict[str, list[RingArray]] | None:
+    """Return a file's arrays; None if it is damaged, or of something else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if file["binding"].tobytes().decode() != binding:
-                return None
-            arrays: dict[str, list[RingArray]] = {}
-            for name in file.files:
-                if name != "binding":
-                    arrays.setdefault(name.rpartition("/")[0], []).append(file[name])
-            return arrays
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        content = path.read_bytes()
+    except OSError:
         return None
+    digest, rest = content[:_DIGEST_BYTES], memoryview(content)[_DIGEST_BYTES:]
+    if hashlib.sha256(rest).digest() != digest or bytes(rest[:_BINDING_BYTES]) != binding.encode():
+        return None
+    arrays: dict[str, list[RingArray]] = {}
+    with np.load(io.BytesIO(rest[_BINDING_BYTES:]), allow_pickle=False) as file:
+        for name in file.files:
+            arrays.setdefault(name.rpartition("/")[0], []).append(file[name])
+    return arrays
 
 
 def _binding(path: Path) -> str:
+    """Return what a file says that it belongs to, unchecked; nothing if it is gone."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return str(file["binding"].tobytes().decode())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with path.open("rb") as file:
+            return file.read(_DIGEST_BYTES + _BINDING_BYTES)[_DIGEST_BYTES:].decode(errors="replace")
+    except OSError:
         return ""
 
 
-def _opened(path: Path) -> int:
-    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+def _age(path: Path) -> float:
+    """Return a file's age in seconds, 0 if it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
-def _write(path: Path, content: bytes) -> None:
-    with open(_opened(path), "wb") as file:
-        file.write(content)
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _write(path: Path, *contents: bytes | memoryview) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        for content in contents:
+            file.write(content)
         file.flush()
         os.fsync(file.fileno())
 

@@ -96,7 +96,7 @@ class ServerSession:
             self._network = NetworkServer(terms.graph, weights, public_key, plans, multiply, widths=terms.widths)
             client.send("ready", np.ones(1, dtype=np.uint8))
         self._layer_names = list(plans)
-        described = terms.document(), plans_document(plans), weights_key(context, plans, weights)
+        described = terms.document(), plans_document(plans), weights_key(context, plans, weights) if prepared else ""
         own = Prepared(self._network, self._source, self._requests, described)
         self._kept_runs = KeptRunsServer(prepared, own, client)
 
@@ -123,6 +123,9 @@ class ServerSession:
             match command:
                 case {"operation": "prepare", "images": int(images), "decisions": int(decisions), "part": int(part)}:
                     self._prepare(_checked(images, decisions), part)
+                    continue
+                case {"operation": "kept server"}:
+                    self._kept_runs.introduce()
                     continue
                 case {"pairing": str(pairing), "images": int(images), "decisions": int(decisions)}:
                     self._obey_about_kept(command, _checked(images, decisions), pairing)

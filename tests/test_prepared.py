@@ -1,300 +1,208 @@
-"""Prepared runs on disk: used once, by the two that made them, whatever is lost, damaged, or killed when."""
+"""Prepared runs on disk: what is written comes back once, whole, and to whom it belongs."""
 
 import os
-import shutil
-import signal
+import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Chip, plaintext
 
-from hybridface.hybrid_terms import hybrid_terms
-from hybridface.local_parties import LocalLinks
-from hybridface.models import Model
 from parties import prepared
-from parties.client import ClientSession
-from parties.correlations import Correlations
-from parties.local import PartyThread
-from parties.prepared import MAX_KEPT, PreparedStore, binding_of
-from parties.server import ServerSession
-from protocols.errors import ParameterError, ProtocolError
-from protocols.graph import LinearWeights
+from parties.prepared import MAX_DAYS, MAX_KEPT, PreparedStore, binding_of
+from protocols.errors import ParameterError
 
-PAIRING, NUMBER, BINDING = "0" * 32, "1" * 32, binding_of("something")
+PEER, NUMBER, BINDING = "0" * 32, "1" * 32, binding_of("something")
+SERVER = "5" * 32
 
 
 def arrays() -> dict[str, list[Any]]:
     return {"layer conv": [np.arange(6, dtype=np.uint64).reshape(2, 3)], "correlations 0": [np.zeros(0, np.uint64)] * 2}
 
 
-def kept(folder: Path, number: str = NUMBER) -> PreparedStore:
+def kept(folder: Path, number: str = NUMBER, binding: str = BINDING, age: float = 0.0) -> PreparedStore:
     store = PreparedStore(folder)
-    store.write(PAIRING, number, BINDING, arrays())
-    store.publish(PAIRING, number)
+    store.make_room(PEER, binding)
+    store.write(PEER, number, binding, arrays())
+    store.publish(PEER, number)
+    os.utime(folder / PEER / f"{number}.ready", (0, time.time() - age))
     return store
 
 
 def test_what_is_kept_comes_back_once(tmp_path: Path) -> None:
     store = kept(tmp_path)
-    assert store.ready(PAIRING, BINDING) == [NUMBER]
-    found = store.take(PAIRING, NUMBER, BINDING)
+    assert store.ready(PEER, BINDING) == [NUMBER]
+    found = store.take(PEER, NUMBER, BINDING)
     assert found is not None
     assert found.keys() == arrays().keys()
     for name, values in arrays().items():
         assert all((a == b).all() and a.shape == b.shape for a, b in zip(found[name], values, strict=True))
-    assert store.take(PAIRING, NUMBER, BINDING) is None
-    assert not list((tmp_path / PAIRING).iterdir())
+    assert store.take(PEER, NUMBER, BINDING) is None
+    assert not list((tmp_path / PEER).iterdir())
 
 
 def test_only_what_is_published_can_be_used(tmp_path: Path) -> None:
     store = PreparedStore(tmp_path)
-    store.write(PAIRING, NUMBER, BINDING, arrays())
-    assert store.ready(PAIRING, BINDING) == []
-    assert store.take(PAIRING, NUMBER, BINDING) is None
-    (part,) = (tmp_path / PAIRING).iterdir()
-    assert part.stat().st_mode & 0o777 == 0o600
-    store.clean(PAIRING)
+    store.write(PEER, NUMBER, BINDING, arrays())
+    assert store.ready(PEER, BINDING) == []
+    assert store.take(PEER, NUMBER, BINDING) is None
+    (part,) = (tmp_path / PEER).iterdir()
+    store.clean()
     assert part.exists(), "somebody may be writing it"
     os.utime(part, (0, time.time() - 7200))
-    store.clean(PAIRING)
-    assert not part.exists()
+    store.clean()
+    assert not part.parent.exists()
 
 
-@pytest.mark.parametrize("damage", [b"", b"noise", "cut", "flip"])
-def test_damage_is_noticed_and_the_run_is_gone(tmp_path: Path, damage: Any) -> None:
+def test_files_are_their_owners_alone(tmp_path: Path) -> None:
+    store = kept(tmp_path / "below" / "prepared")
+    store.identity()
+    store.pairing(SERVER)
+    paths = list((tmp_path / "below" / "prepared").rglob("*"))
+    assert {path.stat().st_mode & 0o777 for path in paths if path.is_file()} == {0o600}
+    folders = [tmp_path / "below" / "prepared", *(path for path in paths if path.is_dir())]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list to which the steps on files will be added, in order."""
+    steps: list[str] = []
+
+    def noting(name: str, function: Callable[..., Any], found: Callable[..., str]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            steps.append(f"{name} {found(*arguments)}")
+            return function(*arguments, **options)
+
+        return call
+
+    def kind_of(descriptor: int) -> str:
+        return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+
+    monkeypatch.setattr(os, "fsync", noting("fsync", os.fsync, kind_of))
+    monkeypatch.setattr(os, "rename", noting("rename", os.rename, lambda old, new: Path(new).suffix))
+    for name in ("read_bytes", "unlink"):
+        monkeypatch.setattr(Path, name, noting(name, getattr(Path, name), lambda path, **_: path.suffix))
+    return steps
+
+
+def test_files_reach_the_disk_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a crash of the machine would undo is on the disk before what depends on it."""
+    store = PreparedStore(tmp_path)
+    steps = recorded(monkeypatch)
+    store.write(PEER, NUMBER, BINDING, arrays())
+    store.publish(PEER, NUMBER)
+    assert steps == ["fsync file", "rename .ready", "fsync folder"]
+    steps.clear()
+    assert store.take(PEER, NUMBER, BINDING)
+    assert steps == ["rename .used", "fsync folder", "read_bytes .used", "unlink .used", "fsync folder"]
+
+
+def test_damage_of_any_bit_is_noticed_and_the_run_is_gone(tmp_path: Path) -> None:
+    kept(tmp_path)
+    path = tmp_path / PEER / f"{NUMBER}.ready"
+    content = path.read_bytes()
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        assert PreparedStore(tmp_path).take(PEER, NUMBER, BINDING) is None
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"noise", b"n" * 200])
+def test_other_content_is_noticed(tmp_path: Path, content: bytes) -> None:
     store = kept(tmp_path)
-    path = tmp_path / PAIRING / f"{NUMBER}.ready"
-    content = bytearray(path.read_bytes())
-    if damage == "cut":
-        path.write_bytes(content[:-40])
-    elif damage == "flip":
-        content[content.index(np.arange(6, dtype=np.uint64).tobytes()) + 3] ^= 1
-        path.write_bytes(content)
-    else:
-        path.write_bytes(damage)
-    assert store.take(PAIRING, NUMBER, BINDING) is None
-    assert not path.exists()
+    (tmp_path / PEER / f"{NUMBER}.ready").write_bytes(content)
+    assert store.ready(PEER, BINDING) == []
+    assert store.take(PEER, NUMBER, BINDING) is None
 
 
 def test_a_run_of_something_else_is_not_taken(tmp_path: Path) -> None:
     store = kept(tmp_path)
     other = binding_of("something else")
-    assert store.ready(PAIRING, other) == []
-    assert store.take(PAIRING, NUMBER, other) is None
+    assert store.ready(PEER, other) == []
+    assert store.take(PEER, NUMBER, other) is None
 
 
 def test_there_is_room_for_so_many(tmp_path: Path) -> None:
-    store = PreparedStore(tmp_path)
-    for i in range(MAX_KEPT):
-        kept(tmp_path, f"{i:032x}")
+    old = binding_of("another network")
+    numbers = [f"{i:032x}" for i in range(MAX_KEPT)]
+    for i, number in enumerate(numbers):
+        store = kept(tmp_path, number, BINDING if i % 2 else old, age=1000 - i)
+    kept(tmp_path, "f" * 32)
+    assert store.ready(PEER, old) == numbers[2::2], "the oldest one of another network made room"
+    assert store.ready(PEER, BINDING) == [*numbers[1::2], "f" * 32], "the oldest are used first"
+    for i in range(1, MAX_KEPT // 2):
+        kept(tmp_path, f"f{i:031x}")
     with pytest.raises(ParameterError, match="at most 100 prepared runs"):
-        store.write(PAIRING, "f" * 32, BINDING, arrays())
-    store.write(PAIRING, "f" * 32, binding_of("another network"), arrays())
-    assert store.ready(PAIRING, BINDING) == [], "those of the old network make room"
+        kept(tmp_path, "e" * 32)
+    assert len(store.ready(PEER, BINDING)) == MAX_KEPT
+
+
+def test_all_peers_share_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared, "MAX_BYTES", 4000)
+    store = kept(tmp_path)
+    with pytest.raises(ParameterError, match="expected at most 0 GiB of prepared runs"):
+        for i in range(10):
+            store.make_room(f"{i:032x}", BINDING)
+            store.write(f"{i:032x}", NUMBER, BINDING, arrays())
+    assert sum(path.stat().st_size for path in tmp_path.glob("*/*")) < 6000
+
+
+def test_what_is_too_old_goes(tmp_path: Path) -> None:
+    day = 86400.0
+    kept(tmp_path, "1" * 32, age=(MAX_DAYS + 1) * day)
+    store = kept(tmp_path, "2" * 32, age=(MAX_DAYS - 1) * day)
+    pairing = store.pairing(SERVER)
+    os.utime(tmp_path / SERVER / "pairing", (0, 0))
+    store.clean()
+    assert store.ready(PEER, BINDING) == ["2" * 32]
+    assert store.pairing(SERVER) == pairing, "that stays"
 
 
 @pytest.mark.parametrize("number", ["", "../" + "0" * 29, "A" * 32, "0" * 31, "0" * 33])
 def test_numbers_that_are_none_touch_no_file(tmp_path: Path, number: str) -> None:
     store = PreparedStore(tmp_path)
-    for call in (lambda: store.take(PAIRING, number, BINDING), lambda: store.ready(number, BINDING)):
+    calls = [lambda: store.take(PEER, number, BINDING), lambda: store.ready(number, BINDING)]
+    calls += [lambda: store.pairing(number), lambda: store.write(number, NUMBER, BINDING, arrays())]
+    for call in calls:
         with pytest.raises(ParameterError, match="32 hexadecimal digits"):
             call()
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_pairing_is_drawn_once(tmp_path: Path) -> None:
-    assert PreparedStore(tmp_path).own_pairing() == PreparedStore(tmp_path).own_pairing()
-    assert PreparedStore(tmp_path / "other").own_pairing() != PreparedStore(tmp_path).own_pairing()
+def test_an_identity_and_a_pairing_for_each_server_are_drawn_once(tmp_path: Path) -> None:
+    stores = [PreparedStore(tmp_path), PreparedStore(tmp_path)]
+    drawn = [
+        {store.identity() for store in stores},
+        *({store.pairing(number * 32) for store in stores} for number in "12"),
+    ]
+    assert [len(numbers) for numbers in drawn] == [1, 1, 1]
+    assert len(set.union(*drawn)) == 3
+    assert not list(tmp_path.rglob("*.part"))
+    (tmp_path / "identity").write_text("nonsense")
+    with pytest.raises(ParameterError, match=r"identity: expected 32 hexadecimal digits, got 'nonsense'"):
+        stores[0].identity()
 
 
-@contextmanager
-def session(
-    folder: Path, model: Model, correlations: Correlations = Correlations.OT, server: Path | None = None, **changes: Any
-) -> Iterator[ClientSession]:
-    terms = hybrid_terms(model, correlations=correlations)
-    links = LocalLinks.make(correlations)
-    weights = changes.get("weights", model.weights)
-    stores = PreparedStore(folder / "client"), PreparedStore(server or folder / "server")
+def test_processes_that_share_a_folder(tmp_path: Path) -> None:
+    """Each run is had by one of them, however their steps interleave, and none of them fails."""
+    had: list[str] = []
 
-    def serve() -> None:
-        ServerSession(links.to_client, links.of_server, terms, weights, prepared=stores[1]).serve()
+    def work(own: int) -> None:
+        store = PreparedStore(tmp_path)
+        for i in range(40):
+            number = f"{own:016x}{i:016x}"
+            store.make_room(PEER, BINDING)
+            store.write(PEER, number, BINDING, arrays())
+            store.publish(PEER, number)
+            for other in store.ready(PEER, BINDING)[:2]:
+                if store.take(PEER, other, BINDING) is not None:
+                    had.append(other)
 
-    threads = [PartyThread("server", serve, links.server_ends), *links.others]
-    for thread in threads:
-        thread.start()
-    with ClientSession(links.to_server, links.of_client, terms, prepared=stores[0]) as client:
-        yield client
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
-
-
-@pytest.fixture
-def pair(model: Model, chips: Chip) -> Any:
-    return np.stack([model.normalise(chip) for chip in chips[:2]])
-
-
-def expected(model: Model, chips: Chip) -> bool:
-    first, second = plaintext(model, chips[:2])
-    return bool(np.linalg.norm(first - second) < model.threshold)
-
-
-@pytest.mark.parametrize("correlations", [Correlations.OT, Correlations.DEALER])
-def test_a_later_session_uses_what_was_kept(
-    tmp_path: Path, model: Model, chips: Chip, pair: Any, correlations: Correlations
-) -> None:
-    with session(tmp_path, model, correlations) as client:
-        client.keep(2, 1)
-        client.keep(2, 1)
-        assert client.pool_status(2, 1).ready == 0, "what is kept is not used in this session too"
-    with session(tmp_path, model, correlations) as client:
-        for was_prepared in (True, True, False):
-            result = client.verify_pair(pair)
-            assert (result.was_prepared, result.match) == (was_prepared, expected(model, chips))
-            layers = [stage.stage for stage in result.cost.stages if stage.phase == "offline"]
-            assert ("correlations" in layers) is not was_prepared
-    assert not list(tmp_path.glob("*/*/*"))
-
-
-def test_runs_of_other_kinds_stay(tmp_path: Path, model: Model, pair: Any) -> None:
-    with session(tmp_path, model) as client:
-        client.keep(2, 1)
-        client.keep(1, 1)
-    with session(tmp_path, model) as client:
-        template = client.enroll("someone", pair[:1])
-        assert client.verify(pair[1:], template).was_prepared is True
-        assert client.verify(pair[1:], template).was_prepared is False
-    with session(tmp_path, model) as client:
-        assert client.verify_pair(pair).was_prepared is True
-
-
-@pytest.mark.parametrize("lost", ["client", "server"])
-def test_what_one_side_has_lost_the_other_forgets(tmp_path: Path, model: Model, pair: Any, lost: str) -> None:
-    with session(tmp_path, model) as client:
-        client.keep(2, 1)
-        client.keep(2, 1)
-    ready = sorted(tmp_path.glob(f"{lost}/*/*.ready"))
-    ready[0].unlink()
-    with session(tmp_path, model) as client:
-        assert client.verify_pair(pair).was_prepared is True
-        assert client.verify_pair(pair).was_prepared is False
-    assert not list(tmp_path.glob("*/*/*"))
-
-
-@pytest.mark.parametrize("damaged", ["client", "server"])
-def test_a_damaged_run_is_dropped_by_both(tmp_path: Path, model: Model, chips: Chip, pair: Any, damaged: str) -> None:
-    with session(tmp_path, model) as client:
-        client.keep(2, 1)
-    (path,) = tmp_path.glob(f"{damaged}/*/*.ready")
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with session(tmp_path, model) as client:
-        result = client.verify_pair(pair)
-        assert (result.was_prepared, result.match) == (False, expected(model, chips))
-    assert not list(tmp_path.glob("*/*/*"))
-
-
-def test_other_weights_do_not_use_it(tmp_path: Path, model: Model, pair: Any) -> None:
-    with session(tmp_path, model) as client:
-        client.keep(2, 1)
-    changed = {name: LinearWeights(w.weight + 1e-3, w.bias) for name, w in (model.weights or {}).items()}
-    with session(tmp_path, model, weights=changed) as client:
-        assert client.verify_pair(pair).was_prepared is False
-
-
-def test_another_server_has_not_got_it(tmp_path: Path, model: Model, pair: Any) -> None:
-    with session(tmp_path, model) as client:
-        client.keep(2, 1)
-    with session(tmp_path, model, server=tmp_path / "elsewhere") as client:
-        assert client.verify_pair(pair).was_prepared is False
-
-
-def test_nowhere_to_keep_it(tmp_path: Path, model: Model) -> None:
-    terms = hybrid_terms(model)
-    links = LocalLinks.make(Correlations.OT)
-    server = PartyThread(
-        "server",
-        lambda: ServerSession(links.to_client, None, terms, model.weights or {}).serve(),
-        links.server_ends,
-    )
-    server.start()
-    with (
-        pytest.raises(ProtocolError, match="expected the server to keep a prepared run: it has no folder"),
-        ClientSession(links.to_server, None, terms, prepared=PreparedStore(tmp_path)) as client,
-    ):
-        client.keep(2, 1)
-    server.join(30)
-    assert not list(tmp_path.glob("*/*"))
-
-
-def in_a_process(work: Callable[[], None]) -> int:
-    """Run some work in a process of its own; return how it ended."""
-    process = os.fork()
-    if not process:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-
-def scenario(folder: Path, model: Model, what: str, kill_at: int) -> None:
-    """Keep two runs, or use two; kill this process before a step on files, and note every run that is read."""
-    steps = 0
-
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal steps
-            if steps == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            steps += 1
-            return function(*arguments, **options)
-
-        return call
-
-    def noted(path: Path, binding: str) -> Any:
-        with (folder / "journal").open("a") as journal:
-            journal.write(f"{path.parent.parent.name} {path.stem}\n")
-        return read(path, binding)
-
-    read = prepared._read
-    prepared._read = counted(noted)
-    for name in ("rename", "link", "fsync"):
-        setattr(os, name, counted(getattr(os, name)))
-    Path.unlink = counted(Path.unlink)  # type: ignore[method-assign]
-    with session(folder, model, Correlations.DEALER) as client:
-        for _ in range(2):
-            if what == "keep":
-                client.keep(2, 1)
-            else:
-                client.verify_pair(np.zeros((2, 3, 16, 16)))
-
-
-@pytest.mark.parametrize("what", ["keep", "use"])
-def test_a_kill_at_any_step_never_brings_a_run_back(tmp_path: Path, model: Model, what: str) -> None:
-    """Kill before every step on files, then use what is left, and look that nobody has read one run twice."""
-    status, step = -signal.SIGKILL, 0
-    while status:
-        folder = tmp_path / str(step)
-        folder.mkdir()
-        if what == "use":
-            assert in_a_process(partial(scenario, folder, model, "keep", -1)) == 0
-        status = in_a_process(partial(scenario, folder, model, what, step))
-        assert status in (0, -signal.SIGKILL)
-        assert in_a_process(partial(scenario, folder, model, "use", -1)) == 0
-        journal = folder / "journal"
-        read = journal.read_text().splitlines() if journal.exists() else []
-        assert len(read) == len(set(read)), f"step {step}: {read}"
-        left = [path for path in folder.glob("*/*/*") if path.suffix != ".part"]
-        assert not left, f"step {step}: {left}"
-        shutil.rmtree(folder)
-        step += 1
-    assert step > 10
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert len(had) == len(set(had)) > 100

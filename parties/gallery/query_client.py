@@ -44,7 +44,7 @@ class Identification:
 class QueryClientSession(ClientSession):
     """The client's side of a session about a gallery of either kind. The arguments are those of `ClientSession`."""
 
-    _kept = PROBE
+    _refilled = PROBE
 
     def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
         """Compare a photo (1, C, H, W) with an identity: with the nearest of its photos.
@@ -86,6 +86,7 @@ class QueryClientSession(ClientSession):
     def _prepare_probe(self) -> bool:
         """Have a run of one photo prepared, and return whether it was."""
         self._check_refill()
+        self._adopt_kept(PROBE)
         ready = self._pool.ready(PROBE) > 0
         if not ready:
             self._pool.prepare(PROBE)
