@@ -7,16 +7,18 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parties.correlations import Correlations, open_source
 from parties.roles import Role
 from protocols.channel import Channel
 from protocols.comparison import relu_requests
-from protocols.correlations import CorrelationSource, Dealer
+from protocols.correlations import CorrelationSource, Dealer, Request
 from protocols.correlations.ot.source import TransferSource
 from protocols.errors import HybridFaceError
 from protocols.ranks import CLIENT, SERVER
@@ -28,6 +30,32 @@ WIDTHS = (19, 22, 28, 32)
 
 _PIECE = 1 << 18
 _TIMEOUT_SECONDS = 600.0
+
+
+class _Meter:
+    """Measures work that both sides begin and end together.
+
+    Args:
+        peer, dealer: channels to them; no dealer where there is none.
+    """
+
+    def __init__(self, peer: Channel, dealer: Channel | None) -> None:
+        self._peer, self._dealer = peer, dealer
+
+    def __call__(self, work: Callable[[], object]) -> dict[str, float]:
+        """Return seconds, this side's processor seconds, and bytes: sent to the peer, received, from the dealer."""
+        self._peer.exchange("benchmark/start", np.zeros(1, dtype=np.uint64))
+        before, start, processor = self._bytes(), time.perf_counter(), time.process_time()
+        work()
+        processor = time.process_time() - processor
+        self._peer.exchange("benchmark/end", np.zeros(1, dtype=np.uint64))
+        seconds = time.perf_counter() - start
+        sent, received, dealt = (float(count) for count in self._bytes() - before)
+        return {"seconds": seconds, "processor": processor, "sent": sent, "received": received, "dealt": dealt}
+
+    def _bytes(self) -> NDArray[np.int64]:
+        peer, dealt = self._peer.statistics, self._dealer.statistics.bytes_received if self._dealer else 0
+        return np.array([peer.bytes_sent, peer.bytes_received, dealt])
 
 
 def measure(
@@ -44,45 +72,31 @@ def measure(
     Args:
         transfers, comparisons: how many, in each of `runs` runs after one that does not count.
     """
-
-    def timed(work: Callable[[], object]) -> dict[str, float]:
-        peer.exchange("benchmark/start", np.zeros(1, dtype=np.uint64))
-        statistics = peer.statistics, dealer.statistics if dealer else None
-        before = [(one.bytes_sent, one.bytes_received) if one else (0, 0) for one in statistics]
-        start, processor = time.perf_counter(), time.process_time()
-        work()
-        processor = time.process_time() - processor
-        peer.exchange("benchmark/end", np.zeros(1, dtype=np.uint64))
-        seconds = time.perf_counter() - start
-        after = [(one.bytes_sent, one.bytes_received) if one else (0, 0) for one in statistics]
-        (sent, received), (_, dealt) = ((b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True))
-        return {"seconds": seconds, "processor": processor, "sent": sent, "received": received, "dealt": dealt}
-
-    source: CorrelationSource | None = None
-
-    def open_it() -> None:
-        nonlocal source
-        source = open_source(rank, correlations, peer, dealer)
-        if isinstance(source, TransferSource):
-            _ = source.transfers  # begins them
-
-    said: dict[str, Any] = {"start": timed(open_it)}
-    if source is None:
-        raise RuntimeError("expected an open source")
+    meter, sources = _Meter(peer, dealer), list[CorrelationSource]()
+    said: dict[str, Any] = {"start": meter(lambda: sources.append(_opened(correlations, rank, peer, dealer)))}
+    source = sources[0]
     if isinstance(source, TransferSource):
-        said["transfers"] = [timed(lambda: _draw(source, rank, transfers)) for _ in range(runs + 1)][1:]
+        draw = partial(_draw, source, rank, transfers)
+        said["transfers"] = [meter(draw) for _ in range(runs + 1)][1:]
     said["comparisons"] = {}
     for bits in WIDTHS:
-        requests = relu_requests(comparisons, bits)
-
-        def make() -> None:
-            source.prepare(requests)  # noqa: B023 (called here)
-            for request in requests:  # noqa: B023
-                source.take(request)
-
-        said["comparisons"][bits] = [timed(make) for _ in range(runs + 1)][1:]
+        make = partial(_make, source, relu_requests(comparisons, bits))
+        said["comparisons"][bits] = [meter(make) for _ in range(runs + 1)][1:]
     source.end()
     return said
+
+
+def _opened(correlations: Correlations, rank: int, peer: Channel, dealer: Channel | None) -> CorrelationSource:
+    source = open_source(rank, correlations, peer, dealer)
+    if isinstance(source, TransferSource):
+        _ = source.transfers  # begins them
+    return source
+
+
+def _make(source: CorrelationSource, requests: Sequence[Request]) -> None:
+    source.prepare(list(requests))
+    for request in requests:
+        source.take(request)
 
 
 def _draw(source: TransferSource, rank: int, count: int) -> None:
