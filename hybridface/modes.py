@@ -9,7 +9,7 @@ class Mode(StrEnum):
     """How a verification is computed."""
 
     HYBRID = "hybrid"
-    """Linear layers under encryption, comparisons on shares; opens one bit. Needs a dealer."""
+    """Linear layers under encryption, comparisons on shares; opens one bit."""
     PURE_HE = "pure-he"
     """All of it under encryption, by the server alone; the client sees a score (docs/PURE_HE.md)."""
 

@@ -65,7 +65,7 @@ def _about_hybrid(rows: Mapping[tuple[str, str], Row]) -> str | None:
     before = seconds_text(_seconds(exact, OFFLINE))
     return (
         f"The hybrid answers with the exact network in {seconds_text(_seconds(exact, ONLINE))} (after {before} of work "
-        f"before the photo is there){also}, and opens one bit and no score; it needs a dealer."
+        f"before the photo is there){also}, and opens one bit and no score."
     )
 
 
@@ -76,7 +76,7 @@ def _about_pure_he(rows: Mapping[tuple[str, str], Row]) -> str | None:
     beside = f"; the hybrid takes {seconds_text(_seconds(same, ONLINE))} with the same network" if same else ""
     return (
         f"Pure HE answers in {seconds_text(_seconds(row, ONLINE))} in {row['figures'][ONLINE]['rounds']['median']:g} "
-        f"rounds, without a dealer or work beforehand, but only with patchnet, and the client sees a score{beside}."
+        f"rounds, without work beforehand, but only with patchnet, and the client sees a score{beside}."
     )
 
 
