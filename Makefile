@@ -11,11 +11,11 @@ SPU_INSTALLED := $(SPU_VENV)/.installed
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(INSTALLED) ## Compare two real photos, privately, with client, server and dealer as MPI processes
+demo: $(INSTALLED) ## Compare two real photos, privately, with client and server as MPI processes
 	$(BIN)/hybridface demo
 
 test: $(INSTALLED) ## Run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .

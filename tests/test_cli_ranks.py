@@ -11,6 +11,7 @@ from helpers import Done, save_chips
 
 from hybridface import run
 from hybridface.modes import Mode
+from hybridface.party_options import Purpose
 from hybridface.photos import photo_path
 from parties.correlations import Correlations
 from parties.weight_cache import cache_directory
@@ -23,7 +24,7 @@ OT, DEALER = Correlations.OT, Correlations.DEALER
 Options = namedtuple(
     "Options",
     "model photos aligned enrolled repeat reveal events timeout network batch pool pause cache mode max_answers "
-    "tasks key gallery client_name limits correlations prepared keep",
+    "tasks key gallery client_name limits correlations prepared keep keep_for",
 )
 STOPPED = "not started"
 
@@ -67,7 +68,23 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photo
     options = ranks("verify", a, b, *TINY, *shared, "--correlations", "dealer")
     assert list(options) == ["client", "server", "dealer"]
     client, server, dealer = options.values()
-    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 50, None, None, None, "client", True, DEALER, None, 0)
+    run = (
+        1,
+        0,
+        0.0,
+        cache_directory(),
+        Mode.HYBRID,
+        50,
+        None,
+        None,
+        None,
+        "client",
+        True,
+        DEALER,
+        None,
+        0,
+        Purpose.PAIR,
+    )
     assert client[1:] == ((Path(a), Path(b)), True, True, 1, Reveal.BOTH, True, 7.0, NONE, *run)
     assert (server.photos, server.reveal, server.events, server.timeout) == ((), Reveal.BOTH, True, 7.0)
     assert (dealer.photos, dealer.events) == ((), True)
@@ -82,7 +99,7 @@ def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, 
     assert list(options) == ["client", "server"], "no dealer unless one is asked for"
     client = options["client"]
     portraits = tuple(photo_path(f"person_b_{i}.jpg") for i in (1, 2))
-    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3, None, None, None, "client", True, OT, None, 0)
+    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3, None, None, None, "client", True, OT, None, 0, Purpose.PAIR)
     assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE, *run)
 
 
