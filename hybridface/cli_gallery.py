@@ -1,7 +1,7 @@
 """Galleries on the command line: `enroll`, `identify`, `verify --id`, `import`, `rotate-key`; others are beside it.
 
-Queries, and enrolment in a private gallery, start client and server (and perhaps a dealer) as MPI processes on this machine, like
-`verify`; the gallery's file is the server's, the key's file the client's. A list is enrolled by the server alone.
+Queries, and enrolment in a private gallery, start client, server and perhaps a dealer as MPI processes on this machine,
+like `verify`; the gallery's file is the server's, the key's file the client's. A list is enrolled by the server alone.
 """
 
 import json

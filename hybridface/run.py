@@ -1,4 +1,4 @@
-"""Start client, server and perhaps a dealer as MPI processes on this machine, follow their events, and collect the outcome."""
+"""Start the parties as MPI processes on this machine, follow their events, and collect the outcome."""
 
 import json
 import subprocess

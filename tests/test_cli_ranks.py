@@ -20,6 +20,7 @@ from protocols.network_profile import MOBILE, NONE, WAN
 
 TINY = ["--model", "tiny-test", "--aligned"]
 OT, DEALER = Correlations.OT, Correlations.DEALER
+KEEP = (None, 0, Purpose.PAIR)
 
 Options = namedtuple(
     "Options",
@@ -99,7 +100,7 @@ def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, 
     assert list(options) == ["client", "server"], "no dealer unless one is asked for"
     client = options["client"]
     portraits = tuple(photo_path(f"person_b_{i}.jpg") for i in (1, 2))
-    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3, None, None, None, "client", True, OT, None, 0, Purpose.PAIR)
+    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3, None, None, None, "client", True, OT, *KEEP)
     assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE, *run)
 
 
