@@ -4,14 +4,15 @@ That is all of a list's life but its queries: the photos are the server's own, a
 private gallery it is what needs no template: who is enrolled, removal, export and import. What is done is logged.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from hybridface.models import Model
 from parties.gallery.exchange import exported_kind
+from parties.gallery.index_folder import IndexFolder
 from parties.gallery.limits import EVERYONE, IDENTIFY, OPERATOR, VERIFY, QueryLimits
 from parties.gallery.records import Kind, identity_bytes
+from parties.gallery.removal import remove_people
 from parties.gallery.store import GalleryStore, kind_of
 from protocols.errors import ParameterError
 from protocols.ring import RingArray
@@ -95,10 +96,11 @@ class GalleryFile:
     def remove(self, identities: Sequence[str]) -> int:
         """Remove identities with all their photos, and every trace of them; return how many photos."""
         self._log("remove")
-        count = self.store.remove_many(identities)
-        if count:
-            shutil.rmtree(index_folder(self.store.path), ignore_errors=True)  # what was opened of them goes too
-        return count
+        if self.kind is Kind.LIST:
+            return self.store.remove_many(identities)
+        folder = IndexFolder(index_folder(self.store.path), self.store.lineage)
+        with folder.locked():
+            return remove_people(self.store, identities, folder.erase)
 
     def export(self, path: Path) -> int:
         """Write the gallery as it is at rest to a new file; return how many photos."""

@@ -57,7 +57,7 @@ class ShapedTransport:
         self, transport: Transport, profile: NetworkProfile, peer: str, timeout: float, clock: Clock | None = None
     ) -> None:
         self._transport, self._profile, self._peer = transport, profile, peer
-        self._timeout = timeout
+        self.timeout = timeout
         self._clock = clock or Clock()
         self._key = _key(profile)
         self._busy_until = 0
@@ -102,9 +102,9 @@ class ShapedTransport:
                 f"expected the simulated network {self._profile.name}, {self._peer} has another: give all the same"
             )
         ahead = arrival - self._clock.now()
-        if ahead > self._timeout * NANOSECONDS:
+        if ahead > self.timeout * NANOSECONDS:
             raise ProtocolError(
-                f"expected a message from {self._peer} to arrive within {self._timeout:g} s, "
+                f"expected a message from {self._peer} to arrive within {self.timeout:g} s, "
                 f"its stamp says {ahead / NANOSECONDS:.1f} s"
             )
         while ahead > 0:

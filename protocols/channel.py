@@ -48,6 +48,10 @@ _CODE_OF = {dtype: code for code, dtype in _CODES.items()}
 class Transport(Protocol):
     """Moves whole byte strings to and from one peer, in order."""
 
+    @property
+    def timeout(self) -> float:
+        """Seconds to wait for the peer, if no others are given."""
+
     def send(self, payload: bytes, timeout: float | None = None) -> None:
         """Send one message; raise `PeerLostError` when the peer does not take it in time (default: the transport's)."""
 
@@ -93,6 +97,11 @@ class Channel:
     peer: str
     statistics: ChannelStatistics = field(default_factory=ChannelStatistics)
     _last_flight: str = ""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a message is waited for, if no others are given."""
+        return self.transport.timeout
 
     def send(self, label: str, array: NDArray[Any]) -> None:
         """Send an array (uint8, uint64, int64 or float64, up to 8 dimensions) under a label."""

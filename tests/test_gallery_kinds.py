@@ -98,11 +98,10 @@ def test_what_the_owner_does_is_logged_and_a_removal_erases(tmp_path: Path) -> N
     with GalleryFile(path, MODEL, Kind.LIST) as file:
         for name in ("Ann", "Bob"):
             file.enroll(name, np.arange(8, dtype=np.uint64))
-        index_folder(path).mkdir()
         hashes = [file.limits.tag(name) or b"" for name in ("Ann", "Bob")]
         assert all(tag in path.read_bytes() + Path(f"{path}-wal").read_bytes() for tag in hashes)
         assert file.remove(["Ann", "nobody"]) == 1
-        assert not index_folder(path).exists()
+        assert not index_folder(path).exists(), "a list has none"
         assert file.identities() == {"Bob": 1}
         file.export(tmp_path / "list.jsonl")
         with pytest.raises(ParameterError, match="1 to 10000 characters"):

@@ -9,13 +9,15 @@ import pytest
 from parties import locks
 from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.index_file import IndexFile
+from parties.gallery.index_folder import IndexFolder
 from protocols.errors import ParameterError
 
 SEED, LINEAGE, BUILD = bytes(32), bytes(16), bytes(range(16))
 
 
 def opened(folder: Path, lineage: bytes = LINEAGE, seed: bytes = SEED, name: bytes = b"") -> IndexFile:
-    return IndexFile(folder, lineage, seed, 4, name)
+    folder.mkdir(exist_ok=True)
+    return IndexFile(IndexFolder(folder, lineage), seed, 4, name)
 
 
 def written(index: IndexFile, rows: list[int]) -> IndexFile:
@@ -23,7 +25,7 @@ def written(index: IndexFile, rows: list[int]) -> IndexFile:
         index.clear(BUILD)
     numbers = np.array(rows, dtype=np.int64)
     values = np.repeat(numbers.astype(np.uint64)[:, None], 4, axis=1)
-    index.write(numbers, values, numbers.astype(np.uint64) + np.uint64(7))
+    index.write(index.take_places(len(rows)), numbers, values, numbers.astype(np.uint64) + np.uint64(7))
     return index
 
 
@@ -40,7 +42,7 @@ def test_rows_come_back(tmp_path: Path) -> None:
         assert places.tolist() == [6, 3, 0]
         assert found.opened[places, 3].tolist() == [10, 2**52, 1]
         assert found.norms[places].tolist() == [17, 2**52 + 7, 8]
-        assert one.next_places(2).tolist() == [7, 8]
+        assert one.used == 7
     for wrong in ([5], [1, 11]):
         with pytest.raises(ParameterError, match="expected indexed rows"):
             index.places_of(np.array(wrong))
@@ -87,9 +89,11 @@ def test_old_indexes_of_the_same_gallery_go(tmp_path: Path) -> None:
     [
         b"",
         b"noise",
-        b'{"build": "00", "count": 2, "change": 1}',
-        b'{"build": "%s", "count": 3, "change": 1}' % BUILD.hex().encode(),
-        b'{"build": "%s", "count": -1, "change": 1}' % BUILD.hex().encode(),
+        b'{"build": "00", "count": 2, "used": 2, "change": 1}',
+        b'{"build": "%s", "count": 2, "change": 1}' % BUILD.hex().encode(),
+        b'{"build": "%s", "count": 2, "used": 1, "change": 1}' % BUILD.hex().encode(),
+        b'{"build": "%s", "count": 3, "used": 3, "change": 1}' % BUILD.hex().encode(),
+        b'{"build": "%s", "count": -1, "used": 2, "change": 1}' % BUILD.hex().encode(),
     ],
 )
 def test_a_damaged_head_means_to_begin_again(tmp_path: Path, damage: bytes) -> None:
@@ -148,5 +152,6 @@ def test_a_writer_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     thread.join(30)
     assert opened(tmp_path).indexed.tolist() == [1, 2]
     monkeypatch.setattr("parties.locks.LOCK_SECONDS", 0.0)
+    index, other = opened(tmp_path), opened(tmp_path)  # folders take the limit when they are made
     with index.writing(), pytest.raises(StoreError, match="another session uses it"), other.reading():
         pass

@@ -1,5 +1,6 @@
 """A gallery's session, the client's side: one key, from which it computes its share of every template again."""
 
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,28 @@ from numpy.typing import NDArray
 from parties.client import MatchResult
 from parties.cost import OFFLINE, ONLINE, CostReport
 from parties.gallery.directory import Directory
-from parties.gallery.errors import IndexChangedError
+from parties.gallery.errors import IndexChangedError, QueryRefusedError, StoreError
+from parties.gallery.holding import held_by_both
 from parties.gallery.index_file import BUILD_BYTES
+from parties.gallery.index_folder import IndexFolder
 from parties.gallery.key import GalleryKey
 from parties.gallery.layout import layout_of
 from parties.gallery.queries import CHUNK_ROWS, decide, decide_requests, winners, winners_requests
 from parties.gallery.query_client import Identification, QueryClientSession, check_top
 from parties.gallery.records import Entry, Kind, identity_bytes
+from parties.gallery.shard import build_of
 from parties.gallery.shard_group import RemoteShard, ShardGroup, Traffic, chunks
 from parties.gallery.wire import follow_changes, receive_entries
 from protocols.channel import Channel, printable
-from protocols.errors import ProtocolError
+from protocols.errors import PeerLostError, ProtocolError
 from protocols.identification.outcome import index_bits
+from protocols.mpc import CLIENT
+from protocols.ring import RingArray
 
 __all__ = ["GalleryClientSession", "Identification"]
+
+_TRIES = 3
+"""Of an identification, while others change the gallery."""
 
 
 class GalleryClientSession(QueryClientSession):
@@ -40,7 +49,7 @@ class GalleryClientSession(QueryClientSession):
         self, *others: Any, key: GalleryKey, index_folder: Path, shards: Sequence[Channel] = (), **options: Any
     ) -> None:
         super().__init__(*others, **options)
-        self._key, self._index_folder = key, index_folder
+        self._key = key
         document = self._channel.receive_document("gallery")
         match document:
             case {"kind": Kind.PRIVATE.value, "scope": str(scope), "lineage": str(lineage), "shards": int(count)}:
@@ -49,6 +58,7 @@ class GalleryClientSession(QueryClientSession):
                 raise ProtocolError(f"expected a private gallery, got {printable(document)}")
         if count != 1 + len(shards):
             raise ProtocolError(f"expected {1 + len(shards)} shards, as the client has, got {count}")
+        self._folder = IndexFolder(index_folder, self._lineage, self._channel.timeout / 2)
         self._dimension = self.terms.graph.output_shape[0]
         traffic = Traffic()
         self._recorder.beside = traffic.peer, traffic.dealer
@@ -69,11 +79,9 @@ class GalleryClientSession(QueryClientSession):
             value = self._encoded(image)
             self._prepare_probe()
             answer = self._ask({"operation": "gallery-enroll", "identity": identity})
-            match answer:
-                case {"row": int(row), "photo": int(photo), "generation": int(generation)}:
-                    entry = Entry(row, identity, photo, generation)
-                case _:
-                    raise ProtocolError(f"expected an entry, got {printable(answer)}")
+            numbers = [_number(answer.get(name), 1) for name in ("row", "photo", "generation")]
+            entry = Entry(numbers[0], identity, *numbers[1:])
+            self._expect_generation(entry.generation)
             share = self._embed(value)
             own = self._key.shares_of(self._scope, [entry], self._dimension)
             self._channel.send("gallery/share", share - own)
@@ -93,6 +101,8 @@ class GalleryClientSession(QueryClientSession):
             ready = self._prepare_probe()
             answer = self._ask({"operation": "gallery-verify", "identity": identity})
             entries = _entries_of(identity, answer.get("photos"))
+            for entry in entries:
+                self._expect_generation(entry.generation)
             templates = self._key.shares_of(self._scope, entries, self._dimension)
             self._prepare_now(decide_requests(*templates.shape))
             probe = self._embed(value)
@@ -101,17 +111,24 @@ class GalleryClientSession(QueryClientSession):
             return MatchResult((match,), self._finish(), ready)
 
     def update_index(self) -> CostReport:
-        """Index what was enrolled since; the first time, everything."""
+        """Index what was enrolled since; the first time, everything.
+
+        Raises:
+            QueryRefusedError: nobody is enrolled, or too many are for correlations without a dealer. StoreError:
+                another session holds the index for too long.
+        """
         shards = self._group()
         with self._turns.request(), shards.writing():
-            path = self._people_path()
-            known = self._people if self._people.change else Directory.load(path)
-            states = [[build.hex(), digest] for build, digest in shards.states()]
-            self._ask({"operation": "gallery-index", "known": known.change, "indexed": states})
-            shards.begin(_builds(self._channel.receive_document("indexed").get("builds"), shards.count))
+            known = self._people if self._people.change else Directory.load(self._folder.people)
+            draws = [secrets.token_bytes(BUILD_BYTES) for _ in range(shards.count)]
+            states = shards.states()
+            told = [[build.hex(), digest, draw.hex()] for (build, digest), draw in zip(states, draws, strict=True)]
+            self._ask({"operation": "gallery-index", "known": known.change, "indexed": told})
+            shards.begin(_builds(self._channel.receive_document("indexed"), states, draws))
             people = follow_changes(self._channel, known)
-            if people.change != known.change:
-                people.save(path)
+            self._expect_generation(people.generation)
+            if people.digest != known.digest:
+                people.save(self._folder.people)
             for rows in chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS):
                 shares = [self._key.shares_of(self._scope, people.entries(one), self._dimension) for one in rows]
                 with self._recorder.recording(OFFLINE, "index"), self._party() as party:
@@ -122,40 +139,61 @@ class GalleryClientSession(QueryClientSession):
     def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
         """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
 
+        If the gallery has changed since it was indexed, it is indexed first.
+
         Args:
-            top: how many, at most 64.
+            top: how many, at most 64; if fewer people are enrolled, all of them.
 
         Raises:
-            QueryRefusedError: the server has answered too often, nobody is enrolled, or somebody was meanwhile.
+            QueryRefusedError: the server has answered too often, nobody is enrolled, or the gallery changes all the
+                time. StoreError: another session holds the index for too long.
         """
         check_top(top)
-        if not self._indexed:
-            self.update_index()
-        try:
-            return self._identify(image, top)
-        except IndexChangedError:  # by another session of this client's
-            self.update_index()
-            return self._identify(image, top)
+        value = self._encoded(image)
+        probe: RingArray | None = None
+        for _ in range(_TRIES):
+            if not self._indexed:
+                self.update_index()
+            top = min(top, len(self._people.identities))
+            try:
+                with self._turns.request():
+                    probe = self._ask_for(value, top, probe)
+                    return self._search(probe, top)
+            except IndexChangedError:  # by another session, or the gallery's owner
+                self._indexed = False
+        raise QueryRefusedError(f"expected an index that stays for a query, but it has changed {_TRIES} times")
 
-    def _identify(self, image: NDArray[np.float64], top: int) -> Identification:
+    def _ask_for(self, value: RingArray, top: int, probe: RingArray | None) -> RingArray:
+        """Begin an identification, and return the probe's share: the one from before, if this is another try."""
+        shards = self._group()
+        if probe is None:
+            self._prepare_probe()
+        self._ask({"operation": "gallery-identify", "top": top, "again": probe is not None})
+        with self._recorder.recording(OFFLINE, "correlations"):
+            shards.prepare(top)
+            self._source.prepare(winners_requests(shards.winners(top), top))
+        return self._embed(value)[0] if probe is None else probe
+
+    def _search(self, probe: RingArray, top: int) -> Identification:
+        """Search the index, which both sides hold for that long and no longer."""
         shards, people = self._group(), self._people
         bits = index_bits(len(people.identities))
-        with self._turns.request(), shards.reading():
-            value = self._encoded(image)
-            self._prepare_probe()
-            self._ask({"operation": "gallery-identify", "top": top})
-            with self._recorder.recording(OFFLINE, "correlations"):
-                shards.prepare(top)
-                self._source.prepare(winners_requests(shards.winners(top), top))
-            probe = self._embed(value)
-            with self._recorder.recording(ONLINE, "distances and shards' nearest"), self._party() as party:
-                keys = shards.find(party, probe[0], top, bits)
-            with self._recorder.recording(ONLINE, "nearest and threshold"), self._party() as party:
-                indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
-            if any(i is not None and i >= len(people.identities) for i in indices):
-                raise ProtocolError("expected an index of the gallery, got a larger one")
-            names = tuple(None if i is None else people.identities[i] for i in indices)
-            return Identification(names, self._finish())
+        try:
+            with (
+                held_by_both(CLIENT, self._channel, shards),
+                self._recorder.recording(ONLINE, "distances and shards' nearest"),
+                self._party() as party,
+            ):
+                keys = shards.find(party, probe, top, bits)
+        except StoreError:
+            self._recorder.stages += self._finish().stages  # part of the next try's cost
+            raise
+        with self._recorder.recording(ONLINE, "nearest and threshold"), self._party() as party:
+            indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
+        if any(i is not None and i >= len(people.identities) for i in indices):
+            raise ProtocolError("expected an index of the gallery, got a larger one")
+        names = tuple(None if i is None else people.identities[i] for i in indices)
+        return Identification(names, self._finish())
 
     def list_identities(self) -> dict[str, int]:
         """Return who is enrolled, in order of enrolment, and how many photos each has."""
@@ -166,36 +204,62 @@ class GalleryClientSession(QueryClientSession):
             return dict(zip(layout.identities, layout.sizes.tolist(), strict=True))
 
     def remove_identities(self, identities: Sequence[str]) -> int:
-        """Remove identities with all their photos; return how many photos."""
-        with self._turns.request():
+        """Remove identities with all their photos, and what either side's index holds of them; return how many photos.
+
+        Raises:
+            QueryRefusedError: the server does not; nothing is removed. StoreError: the client's own index cannot be
+                removed, or another session holds it for too long.
+        """
+        shards = self._group()
+        with self._turns.request(), shards.writing():
             answer = self._ask({"operation": "gallery-remove", "identities": list(identities)})
-            self._indexed = False
+            removed = _number(answer.get("removed"))
             self._finish()
-            return _number(answer.get("removed"))
+            if removed:
+                self._forget_index(shards)
+            return removed
 
     def rotate_key(self, key: GalleryKey) -> int:
         """Put the whole gallery under a new key, without enrolling again; return its new generation.
 
         The server learns, of every share, the difference of two streams, which is uniform. Keep the old key until this
-        returns: a crash leaves the gallery under one of the two (`generation` says which).
+        returns: after an error while the shares are replaced the gallery is under one of the two.
+
+        Raises:
+            QueryRefusedError, StoreError: the gallery stays under the old key. PeerLostError, ProtocolError: it is
+                under one of the two.
         """
         shards = self._group()
         with self._turns.request(), shards.writing():
-            shards.delete()
-            check = key.check(self._scope, self._generation + 1)
-            generation = _number(self._ask({"operation": "gallery-rotate", "check": check}).get("generation"))
-            if generation != self._generation:
-                raise ProtocolError("expected the gallery's generation as it was, but its key has changed")
-            entries = receive_entries(self._channel)
-            for start in range(0, len(entries), CHUNK_ROWS):
-                part = entries[start : start + CHUNK_ROWS]
-                renewed = [Entry(e.row, e.identity, e.photo, generation + 1) for e in part]
-                old = self._key.shares_of(self._scope, part, self._dimension)
-                self._channel.send("gallery/rotation", old - key.shares_of(self._scope, renewed, self._dimension))
-            new = _number(self._channel.receive_document("rotated").get("generation"))
-            self._key, self._shards, self._indexed, self._generation = key, None, False, new
+            command = {"operation": "gallery-rotate", "check": key.check(self._scope, self._generation + 1)}
+            try:
+                generation = _number(self._ask(command).get("generation"))
+            except QueryRefusedError as error:
+                raise QueryRefusedError(f"{error.reason}; the gallery stays under the old key") from error
+            self._expect_generation(generation)
+            self._forget_index(shards)
+            try:
+                self._send_new_shares(key)
+                new = _number(self._channel.receive_document("rotated").get("generation"))
+            except (PeerLostError, ProtocolError) as error:
+                raise type(error)(f"{error}; keep both keys: the gallery is under one of them") from error
+            self._key, self._shards, self._generation = key, None, new
             self._finish()
             return new
+
+    def _send_new_shares(self, key: GalleryKey) -> None:
+        """Send what makes the server's shares those under another key."""
+        entries = receive_entries(self._channel)
+        for start in range(0, len(entries), CHUNK_ROWS):
+            part = entries[start : start + CHUNK_ROWS]
+            renewed = [Entry(e.row, e.identity, e.photo, self._generation + 1) for e in part]
+            old = self._key.shares_of(self._scope, part, self._dimension)
+            self._channel.send("gallery/rotation", old - key.shares_of(self._scope, renewed, self._dimension))
+
+    def _forget_index(self, shards: ShardGroup) -> None:
+        """Remove the indexes, and who is enrolled, from the client's folders; the caller holds them alone."""
+        self._people, self._indexed = Directory(), False
+        shards.erase()
 
     def end(self) -> None:
         """End the session, and the other ranks of its shards."""
@@ -210,19 +274,21 @@ class GalleryClientSession(QueryClientSession):
             shard.fail(error)
 
     def _group(self) -> ShardGroup:
-        """Return the shards, open."""
+        """Return the shards, as they are under this key."""
         if self._shards is None:
             seed = self._key.mask_seed(self._scope)
-            where = self._index_folder, self._lineage, seed, self._dimension
-            self._shards = ShardGroup.open(self._source, self._other_shards, *where)
+            own = self._source, self._other_shards, self._folder, self._dimension
+            self._shards = ShardGroup(*own, lambda: seed)
         return self._shards
 
-    def _people_path(self) -> Path:
-        return self._index_folder / f"{self._lineage.hex()}.people.npz"
+    def _expect_generation(self, generation: int) -> None:
+        """Check that the gallery is still under this key: shares of another one would be noise."""
+        if generation != self._generation:
+            raise ProtocolError("expected the gallery's key as it was, but it has changed: open it with the new one")
 
 
-def _number(value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**63:
+def _number(value: Any, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
         raise ProtocolError(f"expected a number, got {printable(value)}")
     return value
 
@@ -237,14 +303,27 @@ def _identifier(text: str) -> bytes:
     return value
 
 
-def _builds(value: Any, count: int) -> list[bytes]:
-    try:
-        builds = [bytes.fromhex(one) for one in value]
-    except (TypeError, ValueError):
-        builds = []
-    if len(builds) != count or any(len(build) != BUILD_BYTES for build in builds):
-        raise ProtocolError(f"expected the builds of {count} shards, got {printable(value)}")
+def _builds(document: dict[str, Any], states: Sequence[tuple[bytes, str]], draws: Sequence[bytes]) -> list[bytes]:
+    """Return the builds that the server names: each the client's own, or a new one that both have drawn.
+
+    Raises:
+        ProtocolError: one is neither; it might be an old one, whose rows of B have hidden templates.
+    """
+    builds, theirs = (_hexadecimal(document.get(name), len(draws)) for name in ("builds", "draws"))
+    for build, (known, _), own, other in zip(builds, states, draws, theirs, strict=True):
+        if build not in (known, build_of(own, other)):
+            raise ProtocolError("expected a build's number that both sides have drawn, got another one")
     return builds
+
+
+def _hexadecimal(values: Any, count: int) -> list[bytes]:
+    try:
+        parsed = [bytes.fromhex(one) for one in values]
+    except (TypeError, ValueError):
+        parsed = []
+    if len(parsed) != count or any(len(one) != BUILD_BYTES for one in parsed):
+        raise ProtocolError(f"expected numbers of the builds of {count} shards, got {printable(values)}")
+    return parsed
 
 
 def _entries_of(identity: str, photos: Any) -> list[Entry]:
@@ -253,8 +332,8 @@ def _entries_of(identity: str, photos: Any) -> list[Entry]:
     entries = []
     for item in photos:
         match item:
-            case [int(photo), int(generation)] if photo > 0 and generation > 0:
-                entries.append(Entry(0, identity, photo, generation))
+            case [photo, generation]:
+                entries.append(Entry(0, identity, _number(photo, 1), _number(generation, 1)))
             case _:
                 raise ProtocolError(f"expected a photo's numbers, got {printable(item)}")
     return entries

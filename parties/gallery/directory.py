@@ -1,15 +1,15 @@
 """Who is enrolled, as both sides of a private gallery know it: rows, whose they are, and which slice finds them.
 
 Identities are numbered in the order of their first rows. A gallery that is searched in several slices ("shards") has
-all photos of an identity in one of them, by the number of its first row. The client keeps its directory between
-sessions, so that the server sends only what has changed.
+all photos of an identity in one of them, by a hash of the number of its first row. The client keeps its directory
+between sessions, so that the server sends only what has changed.
 """
 
 import hashlib
 import io
 import json
-import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.gallery.durable import write_durably
 from parties.gallery.records import Entry
 
 __all__ = ["Directory", "Part"]
@@ -24,6 +25,20 @@ __all__ = ["Directory", "Part"]
 Numbers = NDArray[np.int64]
 
 _COLUMNS = ("rows", "photos", "owners")
+_DIGEST_BYTES = 32
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise for content that is none of theirs."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +110,10 @@ class Directory:
         rows, owners = self.rows[order], self.owners[order]
         sizes = np.bincount(owners, minlength=len(self.identities)).astype(np.int64)
         first = rows[np.cumsum(sizes) - sizes]
+        shard_of = _spread(first) % np.uint64(shards)
         result = []
         for shard in range(shards):
-            mine = first % shards == shard
+            mine = shard_of == shard
             result.append(Part(rows[mine[owners]], sizes[mine], np.flatnonzero(mine)))
         return result
 
@@ -111,34 +127,47 @@ class Directory:
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write it to a file, for its owner alone, whole or not at all."""
+        """Write it to a file, for its owner alone, whole or not at all: a digest, and what it is of."""
         content = io.BytesIO()
         columns = {name: getattr(self, name) for name in _COLUMNS}
         state = np.array([self.change, self.generation], dtype=np.int64)
         np.savez(content, state=state, text=np.frombuffer(_text(self.identities), dtype=np.uint8), **columns)
-        temporary = path.with_suffix(".part")
-        with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content.getbuffer())
-        os.replace(temporary, path)
+        write_durably(path, hashlib.sha256(content.getbuffer()).digest() + content.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "Directory":
         """Read what `save` wrote; an empty directory, if there is none or it is damaged.
 
-        What is wrong in it all the same is found by the digest.
+        Whether it is this gallery's is found by `digest`.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                change, generation = arrays["state"].tolist()
-                rows, photos, owners = (np.asarray(arrays[name], dtype=np.int64) for name in _COLUMNS)
-                identities = json.loads(arrays["text"].tobytes())
-            whole = isinstance(identities, list) and all(isinstance(name, str) for name in identities)
-            whole = whole and rows.ndim == 1 and rows.shape == photos.shape == owners.shape
-            if whole and not np.any((owners < 0) | (owners >= len(identities))):
-                return cls(int(change), int(generation), rows, photos, owners, tuple(identities))
-        except (OSError, ValueError, KeyError, EOFError, TypeError, RecursionError, zipfile.BadZipFile):
+            content = path.read_bytes()
+            digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+            if hashlib.sha256(rest).digest() == digest:
+                return cls._parsed(rest)
+        except _DAMAGE:
             pass
         return cls()
+
+    @classmethod
+    def _parsed(cls, content: bytes) -> "Directory":
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            change, generation = arrays["state"].tolist()
+            rows, photos, owners = (np.asarray(arrays[name], dtype=np.int64) for name in _COLUMNS)
+            identities = json.loads(arrays["text"].tobytes())
+        whole = isinstance(identities, list) and all(isinstance(name, str) for name in identities)
+        whole = whole and rows.ndim == 1 and rows.shape == photos.shape == owners.shape
+        if not whole or np.any((owners < 0) | (owners >= len(identities))):
+            raise ValueError("expected columns that fit")
+        return cls(int(change), int(generation), rows, photos, owners, tuple(identities))
+
+
+def _spread(numbers: Numbers) -> NDArray[np.uint64]:
+    """Return a fixed hash of each number (the finaliser of SplitMix64): even spread, whatever pattern they have."""
+    words = numbers.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
+    return words ^ (words >> np.uint64(31))
 
 
 def _text(identities: Sequence[str]) -> bytes:

@@ -2,7 +2,15 @@
 
 from protocols.errors import HybridFaceError
 
-__all__ = ["IndexChangedError", "KeyFileError", "KeyFileWarning", "QueryLimitError", "QueryRefusedError", "StoreError"]
+__all__ = [
+    "IndexChangedError",
+    "KeyFileError",
+    "KeyFileWarning",
+    "QueryLimitError",
+    "QueryRefusedError",
+    "StoreError",
+    "TracesLeftError",
+]
 
 
 class StoreError(HybridFaceError):
@@ -10,7 +18,19 @@ class StoreError(HybridFaceError):
 
 
 class IndexChangedError(StoreError):
-    """Another process has changed an index since it was opened."""
+    """The gallery or an index of it was changed since it was indexed, or opened: bring the index up to date."""
+
+
+class TracesLeftError(StoreError):
+    """Photos are removed, but the file may still have old bytes of them.
+
+    Args:
+        removed: how many photos.
+    """
+
+    def __init__(self, message: str, removed: int) -> None:
+        super().__init__(message)
+        self.removed = removed
 
 
 class QueryLimitError(HybridFaceError):
@@ -45,4 +65,5 @@ class QueryRefusedError(HybridFaceError):
 
     def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(f"the server refuses: {reason}")
+        self.reason = reason
         self.retry_after_seconds = retry_after_seconds

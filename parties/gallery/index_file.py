@@ -1,9 +1,13 @@
 """What a party keeps of an index of private templates: opened differences and shares of norms, on disk, mapped.
 
 An index is built with a mask of its own: B is expanded from the party's seed and from the build's public random
-number, which the server draws whenever an index begins. So no row of B, however often an index is built anew, hides
-two templates, and parties whose indexes are of different builds see it. A template's place is its row of B: the order
-in which it was indexed, whatever its row in the store.
+number, which both parties draw together whenever an index begins. So no row of B, however often an index is built anew,
+hides two templates, and parties whose indexes are of different builds see it. A template's place is its row of B: the
+order in which it was indexed, whatever its row in the store.
+
+A place is *used* before anything is opened under it: how far the places are used reaches the disk first, on both sides,
+and is part of the digest that they compare. After a crash in between, sides that agree go on behind those places, whose
+rows stay zero; sides that do not begin a new build. So two templates never meet at one place, whatever crashes when.
 
 Everything here can be made again; losing it costs time. Rows reach the disk before the head counts them, and each has a
 checksum, which is compared when the index is opened: what is damaged is no index. A removed template's place is
@@ -18,14 +22,14 @@ import hmac
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.gallery.errors import IndexChangedError, StoreError
-from parties.locks import locked
+from parties.gallery.durable import write_durably
+from parties.gallery.errors import IndexChangedError
+from parties.gallery.index_folder import IndexFolder, group_of
 from protocols.correlations import FixedMask
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ParameterError
@@ -48,23 +52,31 @@ class IndexFile:
     """The index of one gallery, or of one slice of it, as one party keeps it.
 
     Args:
-        folder: made if there is none, for its owner alone; each (gallery, seed, name) has files of its own in it, and
-            each (gallery, seed) a lock.
-        lineage: of the gallery's store; rows of another one are other templates.
+        folder: of the gallery's indexes; rows of a store of another lineage are other templates.
         seed: this party's, 32 bytes: of its share of the mask of every build.
         dimension: of the templates.
         name: tells several indexes of one seed apart.
+        shard: which slice it is: the number of its lock.
+        group: of the party's indexes, that go together; the seed's if left out.
     """
 
-    def __init__(self, folder: Path, lineage: bytes, seed: bytes, dimension: int, name: bytes = b"") -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.dimension, self._seed, self._lineage = dimension, seed, lineage
-        base = hashlib.sha256(b"hybridface index 2" + lineage + seed).hexdigest()[:24]
-        self._folder, self._base = folder, base
-        self.stem = f"{base}-{hashlib.sha256(name).hexdigest()[:16]}"
-        self._head, self._lock = folder / f"{self.stem}.head", folder / f"{base}.lock"
+    def __init__(
+        self,
+        folder: IndexFolder,
+        seed: bytes,
+        dimension: int,
+        name: bytes = b"",
+        shard: int = 0,
+        group: str | None = None,
+    ) -> None:
+        self.dimension, self._seed, self._folder, self._shard = dimension, seed, folder, shard
+        base = hashlib.sha256(b"hybridface index 3" + folder.lineage + seed).hexdigest()[:24]
+        self._base = folder.stem(group_of(seed) if group is None else group, base)
+        self.stem = f"{self._base}-{hashlib.sha256(name).hexdigest()[:16]}"
+        self.build, self.used, self.indexed = b"", 0, _none()
+        self._head = folder.path / f"{self.stem}.head"
         self._columns = {
-            column: (folder / f"{self.stem}.{column}", width)
+            column: (folder.path / f"{self.stem}.{column}", width)
             for column, width in (("opened", dimension), ("norms", 1), ("rows", 1), ("checks", 1))
         }
         self._load()
@@ -76,9 +88,8 @@ class IndexFile:
         Raises:
             StoreError: others hold it for too long.
         """
-        with self._held(shared=False):
-            if not self._is_current():
-                self._load()
+        with self._folder.locked(self._shard):
+            self.refresh()
             yield
 
     @contextmanager
@@ -88,10 +99,15 @@ class IndexFile:
         Raises:
             IndexChangedError: another process has changed it since it was opened. StoreError: as for `writing`.
         """
-        with self._held(shared=True):
+        with self._folder.locked(self._shard, shared=True):
             if not self._is_current():
                 raise IndexChangedError("expected the index as it was opened, but it has changed: index again")
             yield
+
+    def refresh(self) -> None:
+        """Take the index as it is now on disk; the caller holds the lock."""
+        if not self._is_current():
+            self._load()
 
     @property
     def mask(self) -> FixedMask:
@@ -102,7 +118,8 @@ class IndexFile:
     @property
     def digest(self) -> str:
         """Of what is indexed: equal on both sides, or both begin again."""
-        return hashlib.sha256(self._lineage + self.build + self.indexed.tobytes()).hexdigest()
+        state = self.build + self.used.to_bytes(8, "little") + self.indexed.tobytes()
+        return hashlib.sha256(b"hybridface index digest 2" + self._folder.lineage + state).hexdigest()
 
     @property
     def bytes_on_disk(self) -> int:
@@ -121,13 +138,14 @@ class IndexFile:
         """Remove the files, but for the lock's."""
         for path in (self._head, *(path for path, _ in self._columns.values())):
             path.unlink(missing_ok=True)
-        self.build, self.indexed, self._known = b"", np.empty(0, dtype=np.int64), b""
+        self._known = b""
+        self._set()
 
     def forget_others(self, most: int) -> None:
         """Remove the indexes of this gallery and seed with other names, but for the `most` that were changed last."""
-        heads = [path for path in self._folder.glob(f"{self._base}-*.head") if path != self._head]
+        heads = [path for path in self._folder.path.glob(f"{self._base}-*.head") if path != self._head]
         for head in sorted(heads, key=lambda path: path.stat().st_mtime_ns, reverse=True)[most:]:
-            for path in self._folder.glob(f"{head.stem}.*"):
+            for path in self._folder.path.glob(f"{head.stem}.*"):
                 path.unlink(missing_ok=True)
 
     def places_of(self, rows: Rows) -> Rows:
@@ -143,19 +161,32 @@ class IndexFile:
             raise ParameterError("expected indexed rows, got others")
         return np.asarray(places)
 
-    def next_places(self, count: int) -> Rows:
-        """Return the places of so many templates that are indexed next."""
-        start = len(self.indexed)
+    def take_places(self, count: int) -> Rows:
+        """Return the places of so many templates that are indexed next; that they are used reaches the disk first.
+
+        Whatever becomes of the templates, no other ones get these places.
+
+        Raises:
+            ParameterError: so many places there are not.
+        """
+        start = self.used
         if start + count > MAX_ROWS:
             raise ParameterError(f"expected at most {MAX_ROWS} places, got {start + count}")
-        return np.arange(start, start + count)
+        self.used = start + count
+        self._write_head()
+        return np.arange(start, self.used)
 
-    def write(self, rows: Rows, opened: RingArray, norms: RingArray) -> None:
-        """Add templates at the next places: their rows in the store, D (n, d) and norms (n,)."""
+    def write(self, places: Rows, rows: Rows, opened: RingArray, norms: RingArray) -> None:
+        """Add templates at places that were taken last: their rows in the store, D (n, d) and norms (n,)."""
+        gap = int(places[0]) - len(self.indexed)
+        if gap < 0 or places[-1] != self.used - 1:
+            raise ParameterError(f"expected the places that were taken last, up to {self.used}, got {places[-1] + 1}")
         values = {"opened": opened, "norms": norms, "rows": rows, "checks": _checks(opened, norms)}
         for name, array in values.items():
-            self._append(name, array.view(np.uint64))
-        self.indexed = np.concatenate([self.indexed, rows])
+            words = array.view(np.uint64)
+            unused = np.zeros((gap, *words.shape[1:]), dtype=np.uint64)  # of places whose templates were never written
+            self._append(name, np.concatenate([unused, words]))
+        self.indexed = np.concatenate([self.indexed, np.zeros(gap, dtype=np.int64), rows])
         self._write_head()
 
     def forget(self, rows: Rows) -> None:
@@ -183,15 +214,6 @@ class IndexFile:
             raise ParameterError("expected indexed templates, got none")
         return TemplateIndex(self.mask, 0, self._mapped("opened", count), self._mapped("norms", count)[:, 0])
 
-    @contextmanager
-    def _held(self, shared: bool) -> Iterator[None]:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self._lock, "the gallery's index", shared))
-            except TimeoutError as error:
-                raise StoreError(f"{error}: another session uses it") from error
-            yield
-
     def _mapped(self, name: str, count: int) -> RingArray:
         path, width = self._columns[name]
         return np.memmap(path, np.uint64, "r", shape=(count, width))
@@ -205,17 +227,22 @@ class IndexFile:
             file.flush()
             os.fsync(file.fileno())
 
+    def _set(self, build: bytes = b"", indexed: Rows | None = None, used: int = 0) -> None:
+        self.build, self.used, self.indexed = build, used, _none() if indexed is None else indexed
+
     def _load(self) -> None:
         """Take the build and the rows from the files; none if these are not whole."""
-        self._known = self._head.read_bytes() if self._head.exists() else b""
-        self.build, self.indexed = b"", np.empty(0, dtype=np.int64)
+        self._known = self._head_bytes()
+        self._set()
         try:
             match json.loads(self._known or b"{}"):
-                case {"build": str(build), "count": int(count), "change": int()} if 0 <= count <= MAX_ROWS:
-                    rows = self._sound_rows(count)
-                    if rows is not None and len(bytes.fromhex(build)) == BUILD_BYTES:
-                        self.build, self.indexed = bytes.fromhex(build), rows
-        except (OSError, ValueError):
+                case {"build": str(text), "count": int(count), "used": int(used), "change": int()} if (
+                    0 <= count <= used <= MAX_ROWS
+                ):
+                    rows, build = self._sound_rows(count), bytes.fromhex(text)
+                    if rows is not None and len(build) == BUILD_BYTES:
+                        self._set(build, rows, used)
+        except (OSError, ValueError, RecursionError):
             return
 
     def _sound_rows(self, count: int) -> Rows | None:
@@ -233,24 +260,25 @@ class IndexFile:
         return None if np.any(rows < 0) else rows
 
     def _is_current(self) -> bool:
-        return (self._head.read_bytes() if self._head.exists() else b"") == self._known
+        return self._head_bytes() == self._known
+
+    def _head_bytes(self) -> bytes:
+        try:
+            return self._head.read_bytes()
+        except FileNotFoundError:
+            return b""
 
     def _write_head(self) -> None:
         """Count what the files hold; a new number with every change, so that others see that there was one."""
         change = json.loads(self._known)["change"] + 1 if self._known else 0
-        head = json.dumps({"build": self.build.hex(), "count": len(self.indexed), "change": change}).encode()
-        temporary = self._head.with_suffix(".part")
-        with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(head)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._head)
-        folder = os.open(self._head.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        counts = {"count": len(self.indexed), "used": self.used, "change": change}
+        head = json.dumps({"build": self.build.hex(), **counts}).encode()
+        write_durably(self._head, head)
         self._known = head
+
+
+def _none() -> Rows:
+    return np.empty(0, dtype=np.int64)
 
 
 def _checks(opened: RingArray, norms: RingArray) -> RingArray:

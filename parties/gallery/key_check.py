@@ -6,9 +6,8 @@ belongs to a generation; after a crash between a change of key and its file, the
 """
 
 import json
-import os
-from pathlib import Path
 
+from parties.gallery.durable import write_durably
 from parties.gallery.store import GalleryStore
 from protocols.errors import ProtocolError
 
@@ -35,14 +34,23 @@ class KeyCheck:
         Raises:
             ProtocolError: it has another key, or sends no check.
         """
-        if not isinstance(check, str) or len(check) != _DIGITS:
-            raise ProtocolError("expected the check of a key, got something else")
-        self._given = check
+        self._given = check = self.checked(check)
         known = self._read()
         if self._store.count and known not in ("", check):
             raise ProtocolError("expected the gallery's key, the client has another one")
         if self._store.count and not known:
             self.keep()
+
+    @staticmethod
+    def checked(check: object) -> str:
+        """Return a check, as a client sends it.
+
+        Raises:
+            ProtocolError: it is none.
+        """
+        if not isinstance(check, str) or len(check) != _DIGITS or set(check) - set("0123456789abcdef"):
+            raise ProtocolError("expected the check of a key, got something else")
+        return check
 
     def keep(self) -> None:
         """Keep the client's check, after its first enrolment."""
@@ -66,9 +74,4 @@ class KeyCheck:
     def _write(self, check: str) -> None:
         scope = self._store.scope.hex()
         text = json.dumps({"generation": self._store.generation, "scope": scope, "check": check})
-        temporary: Path = self._path.with_suffix(".part")
-        with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path)
+        write_durably(self._path, text.encode())

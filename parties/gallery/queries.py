@@ -76,9 +76,10 @@ def decide(party: MpcParty, probe: RingArray, templates: RingArray, threshold: f
 
 def extend_index(party: MpcParty, index: IndexFile, templates: RingArray, rows: Sequence[int]) -> None:
     """Index templates (n, d) of some rows of the store, and write them to this party's files."""
-    places = index.next_places(len(rows))
+    places = index.take_places(len(rows))  # on disk, before anything is opened under them
     party.correlations.prepare(index_requests(places, templates.shape[1]))
-    index.write(np.array(rows, dtype=np.int64), *index_templates(party, index.mask, templates, places))
+    opened, norms = index_templates(party, index.mask, templates, places)
+    index.write(places, np.array(rows, dtype=np.int64), opened, norms)
 
 
 def find_requests(sizes: NDArray[np.int64], index: IndexFile) -> list[Request]:

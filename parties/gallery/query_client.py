@@ -9,15 +9,17 @@ from numpy.typing import NDArray
 
 from parties.client import ClientSession, MatchResult
 from parties.cost import OFFLINE, CostReport
-from parties.gallery.errors import QueryRefusedError
+from parties.gallery.errors import IndexChangedError, QueryRefusedError
 from parties.gallery.queries import PROBE, TOP_MAX
 from protocols.channel import printable
 from protocols.correlations import Request
-from protocols.errors import ParameterError
+from protocols.errors import ParameterError, ProtocolError
 from protocols.mpc import CLIENT, MpcParty
 from protocols.ring import RingArray
 
 __all__ = ["Identification", "QueryClientSession", "check_top"]
+
+_MAX_SECONDS = 1e12
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Identification:
     """The outcome of an identification.
 
     Args:
-        identities: the nearest ones under the threshold, nearest first; None in place of those above it, and of all if
-            the outcome was opened to the server alone.
+        identities: the nearest ones under the threshold, nearest first, as many as were asked for or as there are; None
+            in place of those above it, and of all if the outcome was opened to the server alone.
         cost: of the query, with the offline work since the last result.
         was_prepared: whether all of the offline work had been done before; if not, it was done while it waited.
     """
@@ -73,14 +75,16 @@ class QueryClientSession(ClientSession):
         """Send a command, and return the server's answer.
 
         Raises:
-            QueryRefusedError: the server does not do it; the session goes on.
+            QueryRefusedError: the server does not do it; the session goes on. IndexChangedError: the same, since the
+                gallery is not as it was indexed.
         """
         self._command(command)
         answer = self._channel.receive_document("answer")
         if (reason := answer.get("refused")) is not None:
             self._finish()
-            retry = answer.get("retry after")
-            raise QueryRefusedError(printable(reason, 200), float(retry) if isinstance(retry, int | float) else None)
+            if answer.get("changed") is True:
+                raise IndexChangedError(printable(reason, 200))
+            raise QueryRefusedError(printable(reason, 200), _seconds(answer.get("retry after")))
         return answer
 
     def _prepare_probe(self) -> bool:
@@ -103,6 +107,15 @@ class QueryClientSession(ClientSession):
 
     def _party(self) -> MpcParty:
         return MpcParty(CLIENT, self._channel, self._source)
+
+
+def _seconds(value: Any) -> float | None:
+    """Return after how long a query may be asked again, in the server's words; None if it does not say."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_SECONDS:
+        raise ProtocolError(f"expected seconds until the next query, got {printable(value)}")
+    return float(value)
 
 
 def check_top(top: int) -> None:

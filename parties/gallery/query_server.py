@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from parties.cost import OFFLINE, ONLINE
-from parties.gallery.errors import QueryLimitError, StoreError
+from parties.gallery.errors import IndexChangedError, QueryLimitError, StoreError
 from parties.gallery.limits import EVERYONE, QueryLimits
 from parties.gallery.records import Kind
 from parties.gallery.store import GalleryStore
 from parties.server import ServerSession
 from protocols.correlations import Request
-from protocols.errors import ParameterError
+from protocols.errors import HybridFaceError, ParameterError
 from protocols.mpc import SERVER, MpcParty
 
 __all__ = ["QueryServerSession"]
@@ -68,11 +68,15 @@ class QueryServerSession(ServerSession):
         except (QueryLimitError, StoreError, ParameterError) as error:
             if self._accepted:
                 raise
-            self._refuse(str(error), error.retry_after_seconds if isinstance(error, QueryLimitError) else None)
+            self._forget()
+            self._refuse(error)
         self._report()
 
-    def _refuse(self, reason: str, retry_after: float | None) -> None:
-        self._channel.send_document("answer", {"refused": reason, "retry after": retry_after})
+    def _refuse(self, error: HybridFaceError) -> None:
+        retry_after = max(error.retry_after_seconds, 0.0) if isinstance(error, QueryLimitError) else None
+        changed = isinstance(error, IndexChangedError)
+        document = {"refused": str(error), "retry after": retry_after, "changed": changed}
+        self._channel.send_document("answer", document)
 
     def _accept(self, **fields: Any) -> None:
         self._accepted = True

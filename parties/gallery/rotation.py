@@ -7,6 +7,7 @@ tables to be emptied when the store is next opened. If two processes try at once
 
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from typing import cast
 
@@ -40,8 +41,9 @@ def replace_shares(tables: Tables, pairs: Iterable[tuple[int, RingArray]]) -> in
     except BaseException:
         _empty(tables, generation, token)
         raise
-    _empty(tables, generation + 1, token)
-    database.truncate_log()
+    with suppress(StoreError):  # the new shares are in use; what is left of the old ones goes as after a crash
+        _empty(tables, generation + 1, token)
+        database.truncate_log()
     return generation
 
 

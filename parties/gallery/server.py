@@ -6,8 +6,8 @@ client recomputes its share from the key, the server reads its own. Identificati
 """
 
 import secrets
-import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import numpy as np
 
 from parties.cost import OFFLINE
 from parties.gallery.directory import Directory
-from parties.gallery.errors import StoreError
+from parties.gallery.errors import IndexChangedError, StoreError, TracesLeftError
+from parties.gallery.holding import held_by_both
 from parties.gallery.index_file import BUILD_BYTES
+from parties.gallery.index_folder import IndexFolder
 from parties.gallery.key_check import KeyCheck
 from parties.gallery.limits import EVERYONE, QueryLimits
 from parties.gallery.queries import (
@@ -30,15 +32,47 @@ from parties.gallery.queries import (
 )
 from parties.gallery.query_server import QueryServerSession
 from parties.gallery.records import Entry, Kind
+from parties.gallery.removal import remove_people
+from parties.gallery.shard import Wanted, build_of
 from parties.gallery.shard_group import RemoteShard, ShardGroup, Traffic, chunks
 from parties.gallery.store import GalleryStore
-from parties.gallery.wire import send_changes, send_entries
+from parties.gallery.wire import refreshed, send_changes, send_entries
 from protocols.channel import Channel, printable
+from protocols.correlations.fixed_mask import MAX_ROWS
+from protocols.correlations.ot.fixed import MOST_ROWS
 from protocols.errors import ProtocolError
 from protocols.identification.outcome import index_bits
-from protocols.randomness import KEY_BYTES
+from protocols.mpc import SERVER
+from protocols.ring import RingArray
 
 __all__ = ["GalleryServerSession"]
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a client says of one shard's index.
+
+    Args:
+        build, digest: of the index that it has; no build, if it has none.
+        draw: random bytes, for the number of a new build.
+    """
+
+    build: bytes
+    digest: str
+    draw: bytes
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A probe of an identification that was admitted, and has told nothing yet.
+
+    Args:
+        share: uint64 (d,).
+        top: how many identities it was admitted for.
+    """
+
+    share: RingArray = field(repr=False)
+    top: int
 
 
 class GalleryServerSession(QueryServerSession):
@@ -48,7 +82,7 @@ class GalleryServerSession(QueryServerSession):
         store: of the gallery.
         limits: on the client's queries; None for none.
         client_name: whom the limits count, as the caller has authenticated them.
-        index_folder: where the index is kept, and nothing else: a change of key removes it.
+        index_folder: where the index is kept: a removal or a change of key removes it.
         shards: channels to other ranks of the server's that search a part each; the client has as many.
         others: as for `ServerSession`.
     """
@@ -64,12 +98,13 @@ class GalleryServerSession(QueryServerSession):
         **options: Any,
     ) -> None:
         super().__init__(*others, store=store, kind=Kind.PRIVATE, limits=limits, client_name=client_name, **options)
-        self._index_folder = index_folder
         traffic = Traffic()
         self._recorder.beside = traffic.peer, traffic.dealer
         self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
-        self._shards: ShardGroup | None = None
+        folder = IndexFolder(index_folder, store.lineage, self._channel.timeout / 2)
+        self._group = ShardGroup(self._source, self._other_shards, folder, store.dimension, folder.seed)
         self._people, self._indexed = Directory(), False
+        self._probe: _Probe | None = None
         document = {"kind": store.kind.value, "scope": store.scope.hex(), "lineage": store.lineage.hex()}
         self._channel.send_document("gallery", {**document, "generation": store.generation, "shards": 1 + len(shards)})
         self._checks = KeyCheck(store)
@@ -81,8 +116,8 @@ class GalleryServerSession(QueryServerSession):
                 self._answer(lambda: self._enroll_in_gallery(identity))
             case {"operation": "gallery-verify", "identity": str(identity)}:
                 self._answer(lambda: self._verify_identity(identity))
-            case {"operation": "gallery-identify", "top": int(top)} if 0 < top <= TOP_MAX:
-                self._answer(lambda: self._identify(top))
+            case {"operation": "gallery-identify", "top": int(top), "again": bool(again)} if 0 < top <= TOP_MAX:
+                self._answer(lambda: self._identify(top, again))
             case {"operation": "gallery-index", "known": int(known), "indexed": [*states]} if 0 <= known < 2**63:
                 self._answer(lambda: self._extend(known, _states(states, 1 + len(self._other_shards))))
             case {"operation": "gallery-list"}:
@@ -128,43 +163,76 @@ class GalleryServerSession(QueryServerSession):
         for shard in self._other_shards:
             shard.end()
 
-    def _extend(self, known: int, states: Sequence[tuple[bytes, str]]) -> None:
+    def _extend(self, known: int, states: Sequence[_State]) -> None:
         """Bring the index up to date; begin again, shard by shard, if the client's is another."""
         if not self._store.count:
             raise StoreError("expected enrolled identities, found none")
-        shards = self._group()
+        shards = self._group
         with shards.writing():
+            rows = self._rows_of_shards()
             self._accept()
-            builds = shards.agree(states)
-            self._channel.send_document("indexed", {"builds": [build.hex() for build in builds]})
+            draws = [secrets.token_bytes(BUILD_BYTES) for _ in states]
+            builds = shards.agree(
+                [
+                    Wanted(state.build, state.digest, build_of(state.draw, draw), count, self._most_rows)
+                    for state, draw, count in zip(states, draws, rows, strict=True)
+                ]
+            )
+            numbers = {"builds": builds, "draws": draws}
+            self._channel.send_document("indexed", {key: [one.hex() for one in v] for key, v in numbers.items()})
             shards.begin(builds)
             self._people = people = send_changes(self._channel, self._store, known, self._people)
-            for rows in chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS):
-                shares = [self._store.shares(one.tolist(), people.generation) for one in rows]
+            for part in chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS):
+                shares = [self._store.shares(one.tolist(), people.generation) for one in part]
                 with self._party("index", OFFLINE) as party:
-                    shards.extend(party, list(zip(rows, shares, strict=True)))
+                    shards.extend(party, list(zip(part, shares, strict=True)))
             self._indexed = True
 
-    def _identify(self, top: int) -> None:
-        people, shards, identities = self._people, self._group(), len(self._people.identities)
-        if not self._indexed:
-            raise StoreError("expected the index first")
-        if self._store.last_change != people.change:
-            raise StoreError("expected the gallery as it was indexed, but it has changed: index it again")
-        if top > identities:
-            raise StoreError(f"expected to ask for at most {identities} identities, got {top}")
-        bits = index_bits(identities)
-        with shards.reading():
+    def _rows_of_shards(self) -> list[int]:
+        """Return how many templates each shard has to search now; refuse what cannot be searched."""
+        self._people = refreshed(self._store, self._people)
+        rows = [len(part.rows) for part in self._people.parts(self._group.count)]
+        if max(rows) > self._most_rows:
+            raise StoreError(
+                f"expected at most {self._most_rows} photos in each of {len(rows)} parts of the gallery,"
+                f" got {max(rows)}: use --correlations dealer, or more shards"
+            )
+        return rows
+
+    @property
+    def _most_rows(self) -> int:
+        """Of a shard's index."""
+        return MAX_ROWS if self.terms.correlations.needs_dealer else MOST_ROWS
+
+    def _identify(self, top: int, again: bool) -> None:
+        """Find who is nearest; if the index has changed since the probe was there, keep the probe for another try."""
+        probe, self._probe = (self._probe if again else None), None
+        if again and (probe is None or top > probe.top):
+            raise ProtocolError(f"expected another try for at most as many as before, got one for {top}")
+        people, shards, identities = self._people, self._group, len(self._people.identities)
+        if not self._indexed or self._store.last_change != people.change:
+            self._probe = probe
+            raise IndexChangedError("expected the gallery as it was indexed, but it has changed: index it again")
+        top, bits = min(top, identities), index_bits(identities)
+        if probe is None:
             self._admit("identify", EVERYONE, top)
-            self._accept()
-            with self._recorder.recording(OFFLINE, "correlations"):
-                shards.prepare(top)
-                self._source.prepare(winners_requests(shards.winners(top), top))
-            probe = self._extract(PROBE)
-            with self._party("distances and shards' nearest") as party:
-                keys = shards.find(party, probe[0], top, bits)
-            with self._party("nearest and threshold") as party:
-                indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
+        self._accept()
+        with self._recorder.recording(OFFLINE, "correlations"):
+            shards.prepare(top)
+            self._source.prepare(winners_requests(shards.winners(top), top))
+        probe = probe or _Probe(self._extract(PROBE)[0], top)
+        try:
+            with (
+                held_by_both(SERVER, self._channel, shards),
+                self._party("distances and shards' nearest") as party,
+            ):
+                keys = shards.find(party, probe.share, top, bits)
+        except StoreError as error:  # the client knows
+            self._probe = probe if isinstance(error, IndexChangedError) else None
+            self._indexed = False
+            return
+        with self._party("nearest and threshold") as party:
+            indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
         if any(i is not None and i >= identities for i in indices):
             raise ProtocolError("expected an index of the gallery, got a larger one")
         self.last_identities = tuple(None if i is None else people.identities[i] for i in indices)
@@ -174,22 +242,31 @@ class GalleryServerSession(QueryServerSession):
         send_entries(self._channel, [entry for entry, _ in self._store.entries()])
 
     def _remove(self, identities: Sequence[Any]) -> None:
+        """Remove identities: first what was opened of them, in all indexes, then they themselves."""
+        names = [str(identity) for identity in identities]
         self._log("remove")
-        removed = self._store.remove_many([str(identity) for identity in identities])
-        if removed:
-            self._forget_index()  # what was opened of them goes too
+        with self._group.writing():
+            try:
+                removed = remove_people(self._store, names, self._forget_index)
+            except TracesLeftError as error:
+                removed = error.removed
         self._accept(removed=removed)
 
     def _rotate(self, check: str) -> None:
-        """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones."""
-        entries = [entry for entry, _ in self._store.entries()]
+        """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones.
+
+        Whatever can be refused comes before anything is replaced; then the client is told first.
+        """
+        check = self._checks.checked(check)
         self._log("rotate-key")
-        self._accept(generation=self._store.generation)
-        send_entries(self._channel, entries)
-        generation = self._store.replace_shares(self._rotated(entries))
-        self._checks.replace(check)
-        self._forget_index()
-        self._channel.send_document("rotated", {"generation": generation})
+        with self._group.writing():
+            entries = [entry for entry, _ in self._store.entries()]
+            self._forget_index()  # what was opened under the old key opens nothing any more
+            self._accept(generation=self._store.generation)
+            send_entries(self._channel, entries)
+            generation = self._store.replace_shares(self._rotated(entries))
+            self._channel.send_document("rotated", {"generation": generation})
+            self._checks.replace(check)
 
     def _rotated(self, entries: Sequence[Entry]) -> Any:
         for start in range(0, len(entries), CHUNK_ROWS):
@@ -199,38 +276,22 @@ class GalleryServerSession(QueryServerSession):
             yield from zip(rows, self._store.shares(rows) + change, strict=True)
 
     def _forget_index(self) -> None:
-        """Remove the index and its seed: what was opened under the old key opens nothing any more."""
-        shards = self._group()
-        with shards.writing():
-            shards.delete()
-        self._shards, self._indexed = None, False
-        shutil.rmtree(self._index_folder, ignore_errors=True)
-
-    def _group(self) -> ShardGroup:
-        """Return the shards, open."""
-        if self._shards is None:
-            where = self._index_folder, self._store.lineage, self._mask_seed(), self._store.dimension
-            self._shards = ShardGroup.open(self._source, self._other_shards, *where)
-        return self._shards
-
-    def _mask_path(self) -> Path:
-        return self._index_folder / f"{self._store.lineage.hex()}.mask"
-
-    def _mask_seed(self) -> bytes:
-        """Return the server's seed of the fixed mask: drawn once, kept beside the index."""
-        self._index_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return read_or_draw(self._mask_path())
+        """Remove all indexes and their seed; the caller holds them alone."""
+        self._indexed, self._probe = False, None
+        self._group.erase()
 
 
-def _states(states: Sequence[Any], count: int) -> list[tuple[bytes, str]]:
-    """Check what a client says of its index: a build, perhaps none, and a digest for every shard."""
+def _states(states: Sequence[Any], count: int) -> list[_State]:
+    """Check what a client says of its index: for every shard a build, perhaps none, a digest, and what it draws."""
     checked = []
     for state in states:
         match state:
-            case [str(build), str(digest)] if len(build) in (0, 2 * BUILD_BYTES) and _is_hex(build):
-                checked.append((bytes.fromhex(build), digest))
+            case [str(build), str(digest), str(draw)] if (
+                len(build) in (0, 2 * BUILD_BYTES) and len(draw) == 2 * BUILD_BYTES and _is_hex(build + draw)
+            ):
+                checked.append(_State(bytes.fromhex(build), digest, bytes.fromhex(draw)))
             case _:
-                raise ProtocolError(f"expected a build and a digest, got {printable(state)}")
+                raise ProtocolError(f"expected a build, a digest and random bytes, got {printable(state)}")
     if len(checked) != count:
         raise ProtocolError(f"expected the states of {count} indexes, got {len(checked)}")
     return checked
@@ -238,18 +299,3 @@ def _states(states: Sequence[Any], count: int) -> list[tuple[bytes, str]]:
 
 def _is_hex(text: str) -> bool:
     return all(character in "0123456789abcdef" for character in text)
-
-
-def read_or_draw(path: Path) -> bytes:
-    """Return a secret of 32 bytes from a file, which is made, for its owner alone, if there is none."""
-    try:
-        secret = path.read_bytes()
-    except FileNotFoundError:
-        secret = secrets.token_bytes(KEY_BYTES)
-        temporary = path.with_suffix(".part")
-        temporary.touch(mode=0o600)
-        temporary.write_bytes(secret)
-        temporary.replace(path)
-    if len(secret) != KEY_BYTES:
-        raise ProtocolError(f"{path.name}: expected {KEY_BYTES} bytes, got {len(secret)}")
-    return secret

@@ -10,14 +10,16 @@ Each step is begun on all other ranks, done here, then awaited.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parties.gallery.directory import Numbers, Part
-from parties.gallery.errors import IndexChangedError, QueryLimitError, QueryRefusedError, StoreError
+from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.index_file import BUILD_BYTES
-from parties.gallery.shard import Shard, shard_seed
+from parties.gallery.index_folder import IndexFolder, group_of
+from parties.gallery.shard import Shard, Wanted, shard_seed
 from protocols.channel import Channel, ChannelStatistics, printable
 from protocols.correlations import CorrelationSource
 from protocols.errors import ProtocolError, reason_for_peers
@@ -39,10 +41,17 @@ class RemoteShard:
 
     def __init__(self, channel: Channel, traffic: "Traffic") -> None:
         self._channel, self._traffic = channel, traffic
+        self._begun = 0
 
-    def open(self, lineage: bytes, seed: bytes, dimension: int) -> None:
-        """Say which gallery it is about."""
-        self._channel.send_document("shard", {"job": "open", "lineage": lineage.hex(), "dimension": dimension})
+    @property
+    def is_idle(self) -> bool:
+        """Whether the end of every step has been awaited; if not, the rank takes no other."""
+        return not self._begun
+
+    def open(self, lineage: bytes, seed: bytes, dimension: int, number: int, group: str) -> None:
+        """Say which gallery it is about, and which shard it is, from 1."""
+        where = {"lineage": lineage.hex(), "dimension": dimension, "number": number, "group": group}
+        self._channel.send_document("shard", {"job": "open", **where})
         self._channel.send("shard/seed", np.frombuffer(seed, dtype=np.uint8))
 
     def hold(self, shared: bool) -> Wait:
@@ -63,9 +72,10 @@ class RemoteShard:
 
         return result
 
-    def agree(self, build: bytes, digest: str) -> Wait:
+    def agree(self, wanted: Wanted) -> Wait:
         """As `Shard.agree`."""
-        wait = self._begin("agree", build=build.hex(), digest=digest)
+        names = {"build": wanted.build.hex(), "fresh": wanted.fresh.hex(), "digest": wanted.digest}
+        wait = self._begin("agree", **names, rows=wanted.rows, most=wanted.most)
         return lambda: _build(wait().get("build"))
 
     def begin(self, build: bytes) -> Wait:
@@ -74,12 +84,12 @@ class RemoteShard:
 
     def arrange(self, part: Part) -> Wait:
         """As `Shard.arrange`."""
-        self._channel.send_document("shard", {"job": "arrange", "rows": len(part.rows), "identities": len(part.sizes)})
+        wait = self._begin("arrange", rows=len(part.rows), identities=len(part.sizes))
         for name in ("rows", "sizes", "numbers"):
             self._channel.send(f"shard/{name}", getattr(part, name))
 
         def result() -> Numbers:
-            count = self._channel.receive_document("done").get("missing")
+            count = wait().get("missing")
             if not isinstance(count, int) or not 0 <= count <= len(part.rows):
                 raise ProtocolError(f"expected how many rows are missing, got {printable(count)}")
             return self._channel.receive("shard/missing", np.int64, (count,))
@@ -88,10 +98,10 @@ class RemoteShard:
 
     def extend(self, rows: Numbers, templates: RingArray) -> Wait:
         """As `Shard.extend`."""
-        self._channel.send_document("shard", {"job": "extend", "rows": len(rows)})
+        wait = self._begin("extend", rows=len(rows))
         self._channel.send("shard/rows", rows)
         self._channel.send("shard/templates", templates)
-        return self._done
+        return wait
 
     def prepare(self, top: int) -> Wait:
         """As `Shard.prepare`."""
@@ -99,18 +109,18 @@ class RemoteShard:
 
     def find(self, probe: RingArray, top: int, bits: int, count: int) -> Wait:
         """As `Shard.find`, for so many keys."""
-        self._channel.send_document("shard", {"job": "find", "top": top, "bits": bits})
+        wait = self._begin("find", top=top, bits=bits)
         self._channel.send("shard/probe", probe)
 
         def result() -> RingArray:
-            self._done()
+            wait()
             return self._channel.receive("shard/keys", np.uint64, (count,))
 
         return result
 
-    def delete(self) -> Wait:
-        """As `Shard.delete`."""
-        return self._begin("delete")
+    def erase(self) -> Wait:
+        """As `Shard.erase`."""
+        return self._begin("erase")
 
     def end(self) -> None:
         """Let the rank end."""
@@ -122,10 +132,12 @@ class RemoteShard:
 
     def _begin(self, job: str, **fields: Any) -> Wait:
         self._channel.send_document("shard", {"job": job, **fields})
+        self._begun += 1
         return self._done
 
     def _done(self) -> dict[str, Any]:
         answer = self._channel.receive_document("done")
+        self._begun -= 1
         if (changed := answer.get("changed")) is not None:
             raise IndexChangedError(printable(changed, 200))
         if (reason := answer.get("refused")) is not None:
@@ -153,15 +165,28 @@ class Traffic:
 
 
 class ShardGroup:
-    """All shards of one party.
+    """All shards of one party. Its own rank searches the first; its lock is taken first, and covers its folder.
 
     Args:
-        own: the first, on this rank.
+        source: of correlations, for the first.
         others: on other ranks.
+        folder: of the own rank's index; other ranks have theirs.
+        dimension: of the templates.
+        seed: gives the party's seed, when the own lock is held alone; a shard's is derived from it.
     """
 
-    def __init__(self, own: Shard, others: Sequence[RemoteShard] = ()) -> None:
-        self._own, self._others = own, others
+    def __init__(
+        self,
+        source: CorrelationSource,
+        others: Sequence[RemoteShard],
+        folder: IndexFolder,
+        dimension: int,
+        seed: Callable[[], bytes],
+    ) -> None:
+        self._source, self._others, self._folder = source, others, folder
+        self._dimension, self._read_seed = dimension, seed
+        self._seed = b""
+        self._shard: Shard | None = None
         self._parts: list[Part] = []
 
     @classmethod
@@ -169,48 +194,72 @@ class ShardGroup:
         cls,
         source: CorrelationSource,
         others: Sequence[RemoteShard],
-        folder: Any,
+        folder: Path,
         lineage: bytes,
         seed: bytes,
         dimension: int,
     ) -> "ShardGroup":
-        """Return the shards of a gallery: see `Shard`; each gets a seed of its own."""
-        count = 1 + len(others)
-        for number, other in enumerate(others, start=1):
-            other.open(lineage, shard_seed(seed, number, count), dimension)
-        own = Shard(source, folder, lineage, shard_seed(seed, 0, count), dimension)
-        return cls(own, others)
+        """Return the shards of a gallery that nobody else uses, under a seed that stays."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        group = cls(source, others, IndexFolder(folder, lineage), dimension, lambda: seed)
+        group._follow_seed()
+        return group
 
     @property
     def count(self) -> int:
         """How many shards there are."""
         return 1 + len(self._others)
 
+    @property
+    def _own(self) -> Shard:
+        if self._shard is None:
+            raise ProtocolError("expected shards that have a seed, got none: the index comes first")
+        return self._shard
+
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold all indexes alone."""
-        with self._holding(self._own.writing, shared=False):
-            yield
+        """Hold all indexes alone, under the party's seed as it is now.
+
+        Raises:
+            StoreError: others hold one for too long.
+        """
+        with self._folder.locked():
+            self._follow_seed()
+            self._own.refresh()
+            with self._holding_others(shared=False):
+                yield
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Hold all indexes with others.
 
         Raises:
-            IndexChangedError: one was changed by another process.
+            IndexChangedError: one was changed by another process. StoreError: as for `writing`.
         """
-        with self._holding(self._own.reading, shared=True):
+        with self._own.reading(), self._holding_others(shared=True):
             yield
+
+    def _follow_seed(self) -> None:
+        """Open the shards anew, each under a seed of its own, if the party's is another than it was."""
+        if (seed := self._read_seed()) == self._seed:
+            return
+        self._seed, count, group = seed, self.count, group_of(seed)
+        for number, other in enumerate(self._others, start=1):
+            other.open(self._folder.lineage, shard_seed(seed, number, count), self._dimension, number, group)
+        if self._shard:
+            self._shard.discard()
+        own = shard_seed(seed, 0, count)
+        self._shard = Shard(self._source, self._folder, own, self._dimension, 0, group)
 
     def states(self) -> list[tuple[bytes, str]]:
         """Return the state of every index, for the server."""
         waiting = [other.state() for other in self._others]
         return [self._own.state(), *(wait() for wait in waiting)]
 
-    def agree(self, states: Sequence[tuple[bytes, str]]) -> list[bytes]:
-        """Return the builds, on the server, by the client's states."""
-        waiting = [other.agree(*state) for other, state in zip(self._others, states[1:], strict=True)]
-        return [self._own.agree(*states[0]), *(wait() for wait in waiting)]
+    def agree(self, wanted: Sequence[Wanted]) -> list[bytes]:
+        """Return the builds, on the server: see `Shard.agree`."""
+        waiting = [other.agree(one) for other, one in zip(self._others, wanted[1:], strict=True)]
+        return [self._own.agree(wanted[0]), *(wait() for wait in waiting)]
 
     def begin(self, builds: Sequence[bytes]) -> None:
         """Take the builds that were agreed."""
@@ -249,12 +298,18 @@ class ShardGroup:
         waiting = [other.find(probe, top, bits, count) for other, count in zip(self._others, counts, strict=True)]
         return [self._own.find(party, probe, top, bits), *(wait() for wait in waiting)]
 
-    def delete(self) -> None:
-        """Remove all indexes."""
-        waiting = [other.delete() for other in self._others]
-        self._own.delete()
-        for wait in waiting:
-            wait()
+    def erase(self) -> None:
+        """Remove all indexes of the gallery, and a server's seed; the caller holds all of them alone.
+
+        Raises:
+            StoreError: something is still there.
+        """
+        waiting = [other.erase() for other in self._others]
+        try:
+            self._own.erase()
+        finally:
+            for wait in waiting:
+                wait()
 
     def end(self) -> None:
         """Let the other ranks end."""
@@ -262,23 +317,18 @@ class ShardGroup:
             other.end()
 
     @contextmanager
-    def _holding(self, own: Callable[[], Any], shared: bool) -> Iterator[None]:
-        """Hold all locks; after an error that ends the session they go with the other ranks."""
-        held = []
+    def _holding_others(self, shared: bool) -> Iterator[None]:
+        """Hold the other ranks' locks; if an error leaves a rank in the midst of a step, they go with the session."""
+        held: list[RemoteShard] = []
         try:
             for other in self._others:  # in this order on all ranks, so that two sessions never wait for each other
                 other.hold(shared)()
                 held.append(other)
-            with own():
-                yield
-        except (StoreError, QueryLimitError, QueryRefusedError):
-            self._release(held)
-            raise
-        self._release(held)
-
-    def _release(self, held: Sequence[RemoteShard]) -> None:
-        for other in held:
-            other.release()()
+            yield
+        finally:
+            if all(other.is_idle for other in self._others):
+                for other in held:
+                    other.release()()
 
 
 def chunks(rows: Sequence[Numbers], size: int) -> Iterator[list[Numbers]]:

@@ -4,6 +4,7 @@ It holds what its party holds for this: shares of the shard's templates while th
 masks, the index, and shares of probes. See `shard_group` for the other end.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +16,9 @@ from parties.correlations import Correlations, open_source
 from parties.gallery.directory import Part
 from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.index_file import BUILD_BYTES
+from parties.gallery.index_folder import IndexFolder
 from parties.gallery.queries import TOP_MAX
-from parties.gallery.shard import Shard
+from parties.gallery.shard import Shard, Wanted
 from protocols.channel import IDLE_SECONDS, Channel, ChannelStatistics, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ProtocolError
@@ -68,7 +70,7 @@ class ShardRank:
             "extend": self._extend,
             "prepare": self._prepare,
             "find": self._find,
-            "delete": self._delete,
+            "erase": self._erase,
         }
 
     def serve(self) -> None:
@@ -98,8 +100,14 @@ class ShardRank:
     def _open(self, job: Job) -> None:
         seed = self._parent.receive("shard/seed", np.uint8, (KEY_BYTES,)).tobytes()
         self._dimension = _number(job, "dimension", _MAX_DIMENSION)
-        lineage = bytes.fromhex(str(job.get("lineage")))
-        self._shard = Shard(self._source, self._folder, lineage, seed, self._dimension)
+        lineage, group = bytes.fromhex(str(job.get("lineage"))), str(job.get("group"))
+        if not re.fullmatch("[0-9a-f]{16}", group):
+            raise ProtocolError(f"expected the name of a group of indexes, got {printable(group)}")
+        folder = IndexFolder(self._folder, lineage, self._parent.timeout / 2)
+        number = _number(job, "number", MAX_ROWS)
+        if self._shard:
+            self._shard.discard()
+        self._shard = Shard(self._source, folder, seed, self._dimension, number, group)
 
     def _hold(self, job: Job) -> None:
         how = self.shard.reading if job.get("shared") is True else self.shard.writing
@@ -121,7 +129,10 @@ class ShardRank:
         self._done(build=build.hex(), digest=digest)
 
     def _agree(self, job: Job) -> None:
-        self._done(build=self.shard.agree(bytes.fromhex(str(job.get("build"))), str(job.get("digest"))).hex())
+        build, fresh = (bytes.fromhex(str(job.get(name))) for name in ("build", "fresh"))
+        rows, most = (_number(job, name, MAX_ROWS) for name in ("rows", "most"))
+        wanted = Wanted(build, str(job.get("digest")), fresh, rows, most)
+        self._done(build=self.shard.agree(wanted).hex())
 
     def _begin(self, job: Job) -> None:
         build = bytes.fromhex(str(job.get("build")))
@@ -157,9 +168,13 @@ class ShardRank:
         self._done()
         self._parent.send("shard/keys", keys)
 
-    def _delete(self, job: Job) -> None:
-        self.shard.delete()
-        self._done()
+    def _erase(self, job: Job) -> None:
+        try:
+            self.shard.erase()
+        except StoreError as error:
+            self._done(refused=str(error))
+        else:
+            self._done()
 
     def _party(self) -> MpcParty:
         return MpcParty(self._rank, self._peer, self._source)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from parties.gallery import exchange, rotation
 from parties.gallery.database import TIMEOUT_SECONDS, Database, WriterLock, create_database
-from parties.gallery.errors import StoreError
+from parties.gallery.errors import StoreError, TracesLeftError
 from parties.gallery.records import Changes, Entry, Kind, identity_bytes, share_array, share_bytes
 from parties.gallery.schema import VERSION
 from parties.gallery.tables import Tables, batch_rows
@@ -247,21 +247,30 @@ class GalleryStore:
     def remove_many(self, identities: Iterable[str]) -> int:
         """Remove several identities at once, which costs hardly more than one; return how many photos.
 
-        Rewrites the file. StoreError if they are removed, but a process is reading the old bytes: those go with the
-        next `erase`, or when the store is next opened for writing alone.
+        Rewrites the file.
+
+        Raises:
+            TracesLeftError: they are removed, but old bytes are still there, since a process reads them or the disk is
+                full: they go with the next removal or `erase`, or when the store is next opened for writing alone.
         """
         checked = [identity_bytes(identity) for identity in identities]
         with self._database.writing():
             removed = sum(self._tables.remove(raw) for raw in checked)
             erasing = self._database.number("SELECT erasing FROM state")
         if erasing:
-            self.erase()
+            try:
+                self.erase()
+            except StoreError as error:
+                raise TracesLeftError(str(error), removed) from error
         return removed
 
     def erase(self) -> None:
         """Rewrite the file without the traces of what was removed or cancelled; StoreError: see `remove_many`."""
         if not self._tables.erase():
-            raise StoreError(f"{self.path.name}: removed, but a reader still holds the old bytes; call erase again")
+            raise StoreError(
+                f"{self.path.name}: removed, but a reader still holds the old bytes; they go with the next removal, or"
+                " when one process alone opens the gallery"
+            )
 
     @property
     def last_change(self) -> int:

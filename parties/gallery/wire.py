@@ -13,7 +13,7 @@ from parties.gallery.store import GalleryStore
 from protocols.channel import Channel, printable
 from protocols.errors import ParameterError, ProtocolError
 
-__all__ = ["follow_changes", "receive_entries", "send_changes", "send_entries"]
+__all__ = ["follow_changes", "receive_entries", "refreshed", "send_changes", "send_entries"]
 
 _MAX_ENTRIES, _MAX_TEXT = 1 << 24, 1 << 30
 
@@ -71,7 +71,7 @@ def send_changes(channel: Channel, store: GalleryStore, known: int, current: Dir
     Raises:
         ProtocolError: the client does not arrive at the same.
     """
-    current = _refreshed(store, current)
+    current = refreshed(store, current)
     for since in (known, 0):
         removed, added = _changes(store, since, current)
         state = {"change": current.change, "generation": current.generation, "digest": current.digest}
@@ -108,7 +108,8 @@ def follow_changes(channel: Channel, known: Directory) -> Directory:
     raise ProtocolError("expected who is enrolled, got what does not fit its digest")
 
 
-def _refreshed(store: GalleryStore, current: Directory) -> Directory:
+def refreshed(store: GalleryStore, current: Directory) -> Directory:
+    """Return who is enrolled now, on the server's side, from who was when it looked last."""
     try:
         change, generation, removed, added = store.listing(current.change)
     except StoreError:  # of another history
