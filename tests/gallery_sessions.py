@@ -34,11 +34,11 @@ def embeddings(images: Any) -> Any:
         return MODEL.module(torch.from_numpy(images)).numpy()
 
 
-def shard_threads(folder: Path, count: int) -> tuple[list[Any], list[Any], list[PartyThread]]:
+def shard_threads(folder: Path, count: int, apart: bool = False) -> tuple[list[Any], list[Any], list[PartyThread]]:
     """Return the client's and the server's channels to so many further shards, and the threads of their ranks."""
     parents: tuple[list[Any], list[Any]] = ([], [])
     threads = []
-    for _ in range(count):
+    for number in range(1, count + 1):
         to_server, to_client = local_channels("client shard", "server shard")
         client_dealer, dealer_client = local_channels("client shard", "dealer")
         server_dealer, dealer_server = local_channels("server shard", "dealer")
@@ -46,7 +46,7 @@ def shard_threads(folder: Path, count: int) -> tuple[list[Any], list[Any], list[
             side = ("client", "server")[rank]
             down, up = local_channels(side, f"{side} shard")
             parents[rank].append(down)
-            work = ShardRank, rank, up, peer, dealer, folder / side
+            work = ShardRank, rank, up, peer, dealer, folder / (f"{side} shard {number}" if apart else side)
             threads.append(PartyThread(f"{side} shard", partial(_serve, *work), (up, peer, dealer)))
         threads.append(
             PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server))
@@ -67,6 +67,7 @@ def session(
     shards: int = 1,
     sides: list[GalleryServerSession] | None = None,
     timeout: float = 60.0,
+    apart: bool = False,
 ) -> Iterator[GalleryClientSession]:
     """Open a session about the gallery in a folder.
 
@@ -74,12 +75,13 @@ def session(
         shards: how many ranks of each side search.
         sides: gets the server's side, once it has begun.
         timeout: that client and server wait for each other.
+        apart: whether each further shard's ranks have folders of their own, as on other machines.
     """
     terms = Terms(MODEL.graph, threshold)
     to_server, to_client = local_channels("client", "server", timeout)
     client_dealer, dealer_client = local_channels("client", "dealer")
     server_dealer, dealer_server = local_channels("server", "dealer")
-    of_client, of_server, threads = shard_threads(folder, shards - 1)
+    of_client, of_server, threads = shard_threads(folder, shards - 1, apart)
 
     def serve() -> None:
         path = folder / "gallery.db"
@@ -108,10 +110,17 @@ def session(
     ]
     for thread in threads:
         thread.start()
-    with GalleryClientSession(
-        to_server, client_dealer, terms, key=key, index_folder=folder / "client", shards=of_client
-    ) as client:
-        yield client
+    try:
+        with GalleryClientSession(
+            to_server, client_dealer, terms, key=key, index_folder=folder / "client", shards=of_client
+        ) as client:
+            yield client
+    except BaseException:
+        for channel in (to_server, client_dealer, *of_client):
+            channel.close()
+        for thread in threads:  # whatever they are at: nothing of one session happens in the next
+            thread.join(60)
+        raise
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()

@@ -238,13 +238,15 @@ class GalleryClientSession(QueryClientSession):
                 raise QueryRefusedError(f"{error.reason}; the gallery stays under the old key") from error
             self._expect_generation(generation)
             self._forget_index(shards)
+            advice = "keep both keys: the gallery is under one of them"
             try:
                 self._send_new_shares(key)
                 new = _number(self._channel.receive_document("rotated").get("generation"))
+                advice = "the gallery is under the new key"
+                self._key, self._shards, self._generation = key, None, new
+                self._finish()
             except (PeerLostError, ProtocolError) as error:
-                raise type(error)(f"{error}; keep both keys: the gallery is under one of them") from error
-            self._key, self._shards, self._generation = key, None, new
-            self._finish()
+                raise type(error)(f"{error}; {advice}") from error
             return new
 
     def _send_new_shares(self, key: GalleryKey) -> None:
