@@ -126,7 +126,10 @@ def rotate_key(
     GalleryFile(settings.path, load_model(settings.model, weights=False), Kind.PRIVATE).close()
     read_key(settings.key_path)  # both before a file is made that would lie in the way of the next try
     create_key(new_key)
-    answers = run_queries([Task(Verb.ROTATE, key=str(new_key))], settings).answers
+    try:
+        answers = run_queries([Task(Verb.ROTATE, key=str(new_key))], settings).answers
+    except RunError as error:
+        raise RunError(f"{error}; keep both key files, {settings.key_path} and {new_key}") from error
     _refuse(answers, settings)
     text = f"the gallery is under {new_key} now (generation {answers[-1].get('generation')})"
     say(_document(answers), text, settings.as_json)

@@ -81,6 +81,9 @@ def _work(
     role = events.role
     if role in SHARD_ROLES:
         return party_gallery.run_shard(role, channels, options)
+    if shards and not (options.key and options.tasks if role is Role.CLIENT else options.gallery):
+        missing = "--tasks and --key" if role is Role.CLIENT else "--gallery"
+        raise ParameterError(f"expected {missing} with ranks of shards, which search a private gallery alone")
     if role in (Role.CLIENT, Role.SERVER) and options.mode is Mode.PURE_HE:
         party_pure_he.check_options(options, workers)
     if options.tasks and role is Role.CLIENT:

@@ -10,7 +10,11 @@ import pytest
 from helpers import Done, save_chips
 from PIL import Image
 
-from parties.gallery.key import read_key
+from hybridface.errors import RunError
+from hybridface.gallery_file import GalleryFile
+from hybridface.models import load_model
+from parties.gallery.key import create_key, read_key
+from parties.gallery.records import Kind
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 
@@ -104,6 +108,21 @@ def test_what_is_refused(
     assert (status, out) == (2, "")
     assert errors.count("\n") == 1
     assert message in errors
+
+
+def test_a_change_of_key_that_fails(call: Callable[..., Done], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = create_key(home / "old.key"), home / "new.key"
+    gallery = ["--gallery", str(home / "gallery.db"), "--key", str(home / "old.key"), "--model", "tiny-test"]
+    GalleryFile(home / "gallery.db", load_model("tiny-test", weights=False), Kind.PRIVATE).close()
+
+    def fail(*_: object) -> None:
+        raise RunError("server: killed")
+
+    monkeypatch.setattr("hybridface.cli_gallery.run_queries", fail)
+    status, _, errors = call("rotate-key", str(new), *gallery)
+    assert status == 2
+    assert "server: killed; keep both key files, " in errors
+    assert read_key(home / "old.key") == old != read_key(new)
 
 
 def test_a_refusal_is_an_error(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:

@@ -12,7 +12,7 @@ from gallery_sessions import IMAGES, KEY, MODEL, fill, found, index_files, opene
 
 from hybridface.gallery_file import GalleryFile
 from parties.gallery.errors import QueryRefusedError, StoreError, TracesLeftError
-from parties.gallery.index_folder import IndexFolder
+from parties.gallery.index_folder import IndexFolder, group_of
 from parties.gallery.limits import Rate
 from parties.gallery.records import Kind
 from parties.gallery.store import GalleryStore
@@ -64,6 +64,9 @@ def test_the_owner_removes_while_a_session_is_open(tmp_path: Path, by_owner: Cal
         assert index_files(tmp_path / "server") == []
         assert found(client, 0) == "p0"
         assert found(client, 1) != "p1"
+        (mask,) = (tmp_path / "server").glob("*.mask")
+        groups = {name.split("-")[1] for name in index_files(tmp_path / "server") if name != mask.name}
+        assert groups == {group_of(mask.read_bytes())}, "the session has read the new seed"
         assert by_owner("p0") == 1
         client.update_index()
         assert found(client, 2) == "p2"
