@@ -1,5 +1,6 @@
 """An index's files: rows come back as they were written, in any order, and damage means to begin again."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from parties import locks
 from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.index_file import IndexFile
 from parties.gallery.index_folder import IndexFolder
+from parties.gallery.shard import shard_seed
 from protocols.errors import ParameterError
 
 SEED, LINEAGE, BUILD = bytes(32), bytes(16), bytes(range(16))
@@ -155,3 +157,49 @@ def test_a_writer_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     index, other = opened(tmp_path), opened(tmp_path)  # folders take the limit when they are made
     with index.writing(), pytest.raises(StoreError, match="another session uses it"), other.reading():
         pass
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_crash_while_rows_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """The head counts rows that are on disk: before its last step nothing is there that was not, after it all is."""
+    index = written(opened(tmp_path), [1, 2])
+    places = index.take_places(2)
+    left = step
+
+    def crash(descriptor: int) -> None:
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        fsync(descriptor)
+
+    fsync = os.fsync
+    values = np.arange(8, dtype=np.uint64).reshape(2, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", crash)
+        with pytest.raises(KeyboardInterrupt):
+            index.write(places, np.array([3, 4]), values, values[:, 0])
+    found = opened(tmp_path)
+    assert (found.indexed.tolist(), found.used) == ([1, 2], 4)
+    assert found.read().opened[:, 0].tolist() == [1, 2]
+    written(found, [5])
+    again = opened(tmp_path)
+    assert again.indexed.tolist() == [1, 2, 0, 0, 5]
+    assert again.read().opened[:, 0].tolist() == [1, 2, 0, 0, 5], "what a crash has left is overwritten"
+
+
+def test_only_the_last_places_are_written(tmp_path: Path) -> None:
+    index = opened(tmp_path)
+    index.clear(BUILD)
+    first, second = index.take_places(1), index.take_places(1)
+    row = np.zeros((1, 4), dtype=np.uint64)
+    with pytest.raises(ParameterError, match="expected the places that were taken last"):
+        index.write(first, np.array([1]), row, row[0, :1])
+    index.write(second, np.array([1]), row, row[0, :1])
+
+
+def test_seeds_of_shards() -> None:
+    """Every shard of every number of shards has a mask of its own."""
+    seeds = {shard_seed(SEED, shard, shards) for shards in range(1, 12) for shard in range(shards)}
+    assert len(seeds) == sum(range(1, 12))
+    assert not seeds & {shard_seed(bytes(range(32)), 0, 1), SEED}
