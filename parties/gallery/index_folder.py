@@ -40,7 +40,7 @@ class IndexFolder:
     """The folder.
 
     Args:
-        path: made, for its owner alone, when it is first locked.
+        path: made, for its owner alone, when it is first locked or used.
         lineage: of the gallery's store.
         seconds: to wait for a lock, at most, if that is less than LOCK_SECONDS.
     """
@@ -48,6 +48,10 @@ class IndexFolder:
     def __init__(self, path: Path, lineage: bytes, seconds: float | None = None) -> None:
         self.path, self.lineage = path, lineage
         self._seconds = locks.LOCK_SECONDS if seconds is None else min(seconds, locks.LOCK_SECONDS)
+
+    def make(self) -> None:
+        """Make the folder, if there is none."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager
     def locked(self, shard: int = 0, shared: bool = False) -> Iterator[None]:
@@ -58,7 +62,7 @@ class IndexFolder:
         """
         with ExitStack() as stack:
             try:
-                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.make()
                 lock = self.file(f"{shard}{_LOCK}")
                 stack.enter_context(locks.locked(lock, "the gallery's index", shared, self._seconds))
             except TimeoutError as error:

@@ -114,6 +114,7 @@ class Shard:
     def begin(self, build: bytes) -> None:
         """Take the build that was agreed: begin again, if it is another one than the index's."""
         self.discard()
+        self._folder.make()
         if self._group:
             self._folder.keep_group(self._group)
         if self._index.build != build:

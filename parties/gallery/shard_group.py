@@ -200,7 +200,6 @@ class ShardGroup:
         dimension: int,
     ) -> "ShardGroup":
         """Return the shards of a gallery that nobody else uses, under a seed that stays."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         group = cls(source, others, IndexFolder(folder, lineage), dimension, lambda: seed)
         group._follow_seed()
         return group
