@@ -109,8 +109,8 @@ class GalleryServerSession(QueryServerSession):
         self._channel.send_document("stored", {})
 
     def _verify_identity(self, identity: str) -> None:
-        self._admit("verify", identity)
         found = self._store.get(identity)
+        self._admit("verify", identity, enrolled=bool(found))
         if not found:
             raise StoreError("expected an enrolled identity, found none of that name")
         self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])
@@ -170,6 +170,7 @@ class GalleryServerSession(QueryServerSession):
         self.last_identities = tuple(None if i is None else people.identities[i] for i in indices)
 
     def _send_list(self) -> None:
+        self._log("list")
         self._accept()
         send_entries(self._channel, [entry for entry, _ in self._store.entries()])
 
