@@ -14,13 +14,11 @@ from hybridface.clear_embedding import ClearEmbedding
 from hybridface.errors import ImageError
 from hybridface.gallery_answers import shown
 from hybridface.gallery_file import GalleryFile, kind_for_use
-from hybridface.gallery_limits import MOST_WITHOUT_DEALER
 from hybridface.gallery_options import PhotoSettings, SessionSettings
 from hybridface.gallery_tasks import Task, Verb, write_tasks
 from hybridface.models import load_model
 from hybridface.options import cache_options, kept_runs_path
 from hybridface.run import Outcome, run_gallery
-from parties.correlations import Correlations
 from parties.gallery.key import create_key, read_key
 from parties.gallery.records import Kind
 from protocols.errors import ParameterError
@@ -62,8 +60,8 @@ def run_queries(
     kind = kind_of_gallery(settings)
     if kind is Kind.LIST and shards > 1:
         raise ParameterError(f"{settings.path.name}: expected no --shards, since a list is searched in one part")
-    with GalleryFile(settings.path, load_model(settings.model, weights=False), kind) as file:
-        photos = file.store.count  # and refuses before anything starts
+    with GalleryFile(settings.path, load_model(settings.model, weights=False), kind):
+        pass  # refuses before anything starts
     key = None if kind is Kind.LIST else settings.key_path
     if key and not key.exists():
         raise _no_key(settings)
@@ -93,7 +91,7 @@ def run_queries(
             settings.timeout,
             on_event,
             shards,
-            _correlations(settings, tasks, photos),
+            settings.correlations,
             kept_runs_path(settings.prepared),
         )
 
@@ -101,16 +99,6 @@ def run_queries(
 def _no_key(settings: SessionSettings) -> ParameterError:
     path, key = settings.path, settings.key_path
     return ParameterError(f"expected the key of {path}, found no {key}: with another one nobody is found")
-
-
-def _correlations(settings: SessionSettings, tasks: Sequence[Task], photos: int) -> Correlations:
-    """Return who makes the correlations: what was chosen, or the two parties, or in a large gallery a dealer."""
-    if settings.correlations is not None:
-        return settings.correlations
-    if photos <= MOST_WITHOUT_DEALER or not any(task.verb is Verb.IDENTIFY for task in tasks):
-        return Correlations.OT
-    sys.stderr.write(f"hybridface: {photos} photos: correlations from a dealer, a third process (--correlations)\n")
-    return Correlations.DEALER
 
 
 def enroll_photos(
