@@ -5,11 +5,16 @@ a private enrolment of the same photo would have shared, but for the protocol's 
 by a few last bits.
 """
 
-from hybridface.errors import ModelError
+from pathlib import Path
+
+import numpy as np
+
+from hybridface.errors import ImageError, ModelError
 from hybridface.models import Model
 from hybridface.photo_input import Photo, load_images
 from parties.gallery.list_content import list_share
 from protocols.emulator import Emulator
+from protocols.errors import ParameterError
 from protocols.ring import RingArray
 
 __all__ = ["ClearEmbedding"]
@@ -37,6 +42,11 @@ class ClearEmbedding:
             aligned: the photo is a chip already; nothing is detected.
 
         Raises:
-            ImageError: it is unreadable, or does not show exactly one face.
+            ImageError: it is unreadable, or does not show exactly one face, or the network makes nothing useful of it.
         """
-        return list_share(self._emulator.run(load_images(self._model, [photo], aligned))[0])
+        embedding = self._emulator.run(load_images(self._model, [photo], aligned))[0]
+        try:
+            return list_share(embedding)
+        except ParameterError as error:
+            name = "the photo" if isinstance(photo, np.ndarray) else Path(photo).name
+            raise ImageError(f"{name}: {error}") from error

@@ -150,6 +150,7 @@ def bench_identify_command(
     kind: Annotated[GalleryKinds, typer.Option("--kind", help="Which kind of gallery.")] = GalleryKinds.BOTH,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Identifications in each gallery.")] = 5,
     shards: Annotated[str, typer.Option("--shards", help="Parts that a private gallery is searched in.")] = "1",
+    correlations: CorrelationsOption = Correlations.OT,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -164,7 +165,7 @@ def bench_identify_command(
         def on_size(of_kind: str, size: int, done: int) -> None:
             progress.update(task, description=f"{of_kind}, {size:,}", completed=done)
 
-        document = bench_identify(counts, kind.kinds, runs, on_size, shards=cuts)
+        document = bench_identify(counts, kind.kinds, runs, on_size, shards=cuts, correlations=correlations)
     show(document, identify_table, as_json)
 
 

@@ -1,4 +1,4 @@
-"""Galleries on the command line: `enroll`, `identify`, `verify --id`, `import`, `rotate-key`; others are beside it.
+"""Galleries on the command line: `enroll`, `identify`, `verify --id`, `rotate-key`; others are beside it.
 
 Queries, and enrolment in a private gallery, start client, server and perhaps a dealer as MPI processes on this machine,
 like `verify`; the gallery's file is the server's, the key's file the client's. A list is enrolled by the server alone.
@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from hybridface.cli_gallery_file import export, list_people, queries, remove
+from hybridface.cli_import import import_people
 from hybridface.errors import ImageError, RunError
 from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
 from hybridface.gallery_answers import names_text, photos_text, say
-from hybridface.gallery_file import GalleryFile, kind_for_import, kind_for_use
+from hybridface.gallery_file import GalleryFile, kind_for_use
 from hybridface.gallery_options import (
     IdOption,
     KindOption,
@@ -36,8 +37,6 @@ from protocols.errors import ParameterError
 from protocols.matching import Reveal
 
 __all__ = ["register", "verify_identity"]
-
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def register(app: typer.Typer) -> None:
@@ -133,48 +132,6 @@ def rotate_key(
     _refuse(answers, settings)
     text = f"the gallery is under {new_key} now (generation {answers[-1].get('generation')})"
     say(_document(answers), text, settings.as_json)
-
-
-def import_people(
-    settings: PhotoSettings,
-    source: Annotated[Path, typer.Argument(help="A folder, NAME/PHOTO.jpg or NAME.jpg; or a file of `export`.")],
-    kind: KindOption = None,
-) -> None:
-    """Enrol a whole folder, or read an exported file into a new gallery.
-
-    Photos that cannot be used are listed, each with the reason.
-
-    Exit status: 0 all were enrolled, 1 some were not, 2 error.
-    """
-    if source.is_file():
-        kind = kind_for_import(settings.path, source, kind)
-        with GalleryFile(settings.path, load_model(settings.model, weights=False), kind) as file:
-            count = file.import_(source)
-        say({"enrolled": count}, f"imported {photos_text(count)}", settings.as_json)
-        return
-    people = _people(source)
-    kind = kind_of_gallery(settings, kind, new=True)
-    answers = enroll_photos(people, settings, kind, whole=False)
-    failed = [answer for answer in answers if "unusable" in answer or "refused" in answer]
-    lines = [f"enrolled {len(answers) - len(failed)} of {photos_text(len(answers))}"]
-    lines += [f"not enrolled: {answer['photo']}: {_reason(answer)}" for answer in failed]
-    say({"answers": answers}, "\n".join(lines), settings.as_json)
-    raise typer.Exit(EXIT_DIFFERENT if failed else EXIT_SAME)
-
-
-def _reason(answer: dict[str, Any]) -> str:
-    """Return why a photo was not enrolled."""
-    return str(answer.get("unusable") or answer["refused"]).removeprefix(f"{Path(answer['photo']).name}: ")
-
-
-def _people(folder: Path) -> list[tuple[str, Path]]:
-    """Return whose photos lie in a folder: NAME/PHOTO.jpg, or NAME.jpg."""
-    if not folder.is_dir():
-        raise ImageError(f"{folder}: expected a folder of photos, or an exported file")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if not found:
-        raise ImageError(f"{folder}: expected photos, found none")
-    return [(path.stem if path.parent == folder else path.relative_to(folder).parts[0], path) for path in found]
 
 
 def _check_photos(photos: Sequence[Path]) -> None:

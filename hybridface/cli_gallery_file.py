@@ -29,7 +29,8 @@ def list_people(settings: FileSettings) -> None:
         people, kind = file.identities(), file.kind
 
     def table(document: dict[str, Any]) -> Table:
-        lines = Table("identity", "photos", box=None, title=f"{len(people)} enrolled ({kind})")
+        title = f"{len(people)} enrolled ({kind})"
+        lines = Table("identity", "photos", box=None, title=title, min_width=len(title))
         for name, photos in document["enrolled"].items():
             lines.add_row(Text(shown(name)), str(photos))
         return lines

@@ -51,7 +51,7 @@ class Gallery(LocalParties[QueryClientSession]):
         on_progress: called as steps begin.
         timeout: seconds that a party waits for another.
         cache: a folder where the server keeps encoded weights for the next session; None to encode them anew.
-        correlations: who makes them: "ot" (client and server), "ot-iknp", or "dealer", for large galleries.
+        correlations: who makes them: "ot" (client and server), "ot-iknp", or "dealer", who is faster offline.
 
     Raises:
         ModelError: the model has no weights. ParameterError: the file is of another kind, or a key is missing, or there

@@ -10,7 +10,7 @@ from pathlib import Path
 from hybridface.models import Model
 from parties.gallery.exchange import exported_kind
 from parties.gallery.index_folder import IndexFolder
-from parties.gallery.limits import EVERYONE, IDENTIFY, OPERATOR, VERIFY, QueryLimits
+from parties.gallery.limits import EVERYONE, GUESSES, IDENTIFY, OPERATOR, VERIFY, QueryLimits
 from parties.gallery.records import Kind, identity_bytes
 from parties.gallery.removal import remove_people
 from parties.gallery.store import GalleryStore, kind_of
@@ -72,7 +72,7 @@ class GalleryFile:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.store = GalleryStore(path, model.graph.digest(), dimension, kind)
         try:
-            self.limits = QueryLimits(path, *((VERIFY, IDENTIFY) if limits else (None, None)))
+            self.limits = QueryLimits(path, *((VERIFY, IDENTIFY, GUESSES) if limits else (None, None, None)))
         except BaseException:
             self.store.close()
             raise

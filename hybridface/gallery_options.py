@@ -11,10 +11,10 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from hybridface.gallery_limits import MOST_WITHOUT_DEALER
 from hybridface.options import (
     AlignedOption,
     CacheOption,
+    CorrelationsOption,
     GalleryOption,
     JsonOption,
     KeyOption,
@@ -37,15 +37,6 @@ __all__ = [
 ]
 
 _DEFAULT_MODEL = "dlib-resnet29"
-
-GalleryCorrelationsOption = Annotated[
-    Correlations | None,
-    typer.Option(
-        "--correlations",
-        help="Who makes the correlated randomness. ot, ot-iknp: client and server alone. dealer: a third process.",
-        show_default=f"ot; for identifications among more than {MOST_WITHOUT_DEALER} photos, dealer",
-    ),
-]
 
 IdOption = Annotated[str, typer.Option("--id", help="Who it is: any text up to 10,000 characters.")]
 KindOption = Annotated[
@@ -88,7 +79,7 @@ class SessionSettings(FileSettings):
     cache: CacheOption = ""
     timeout: TimeoutOption = 300.0
     quiet: QuietOption = False
-    correlations: GalleryCorrelationsOption = None
+    correlations: CorrelationsOption = Correlations.OT
     prepared: PreparedOption = ""
 
     @property

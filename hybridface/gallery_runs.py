@@ -14,13 +14,11 @@ from hybridface.clear_embedding import ClearEmbedding
 from hybridface.errors import ImageError
 from hybridface.gallery_answers import shown
 from hybridface.gallery_file import GalleryFile, kind_for_use
-from hybridface.gallery_limits import MOST_WITHOUT_DEALER
 from hybridface.gallery_options import PhotoSettings, SessionSettings
 from hybridface.gallery_tasks import Task, Verb, write_tasks
 from hybridface.models import load_model
 from hybridface.options import cache_options, kept_runs_path
 from hybridface.run import Outcome, run_gallery
-from parties.correlations import Correlations
 from parties.gallery.key import create_key, read_key
 from parties.gallery.records import Kind
 from protocols.errors import ParameterError
@@ -30,6 +28,7 @@ from protocols.ring import RingArray
 __all__ = ["enroll_photos", "kind_of_gallery", "run_queries"]
 
 Answer = dict[str, Any]
+OnAnswer = Callable[[Answer], None]
 _SHOWN = 60
 
 
@@ -51,14 +50,21 @@ def run_queries(
     reveal: Reveal = Reveal.CLIENT,
     limits: bool = True,
     shards: int = 1,
+    on_answer: OnAnswer | None = None,
 ) -> Outcome:
-    """Have client and server, and perhaps a dealer, as ranks, do tasks about a gallery that is there."""
+    """Have client and server, and perhaps a dealer, as ranks, do tasks about a gallery that is there.
+
+    Args:
+        on_answer: called with each answer as it comes.
+    """
     kind = kind_of_gallery(settings)
     if kind is Kind.LIST and shards > 1:
         raise ParameterError(f"{settings.path.name}: expected no --shards, since a list is searched in one part")
-    with GalleryFile(settings.path, load_model(settings.model, weights=False), kind) as file:
-        photos = file.store.count  # and refuses before anything starts
+    with GalleryFile(settings.path, load_model(settings.model, weights=False), kind):
+        pass  # refuses before anything starts
     key = None if kind is Kind.LIST else settings.key_path
+    if key and not key.exists():
+        raise _no_key(settings)
     if key:
         read_key(key)
     server_options = [*cache_options(settings.cache), *([] if limits else ["--no-limits"])]
@@ -72,6 +78,8 @@ def run_queries(
         def on_event(event: Answer) -> None:
             if event["event"] == "answer":
                 advance(str(event["identity"] or event["verb"]))
+                if on_answer:
+                    on_answer(event)
 
         return run_gallery(
             path,
@@ -83,35 +91,39 @@ def run_queries(
             settings.timeout,
             on_event,
             shards,
-            _correlations(settings, tasks, photos),
+            settings.correlations,
             kept_runs_path(settings.prepared),
         )
 
 
-def _correlations(settings: SessionSettings, tasks: Sequence[Task], photos: int) -> Correlations:
-    """Return who makes the correlations: what was chosen, or the two parties, or in a large gallery a dealer."""
-    if settings.correlations is not None:
-        return settings.correlations
-    if photos <= MOST_WITHOUT_DEALER or not any(task.verb is Verb.IDENTIFY for task in tasks):
-        return Correlations.OT
-    sys.stderr.write(f"hybridface: {photos} photos: correlations from a dealer, a third process (--correlations)\n")
-    return Correlations.DEALER
+def _no_key(settings: SessionSettings) -> ParameterError:
+    path, key = settings.path, settings.key_path
+    return ParameterError(f"expected the key of {path}, found no {key}: with another one nobody is found")
 
 
-def enroll_photos(people: Sequence[tuple[str, Path]], settings: PhotoSettings, kind: Kind, whole: bool) -> list[Answer]:
+def enroll_photos(
+    people: Sequence[tuple[str, Path]],
+    settings: PhotoSettings,
+    kind: Kind,
+    whole: bool,
+    on_answer: OnAnswer | None = None,
+) -> list[Answer]:
     """Enrol photos in a gallery of this kind, which is made if need be; return an answer for each.
 
     Args:
         whole: a photo that cannot be used is an error; else its answer says why, under "unusable".
+        on_answer: called with each answer as it comes.
     """
     if kind is Kind.LIST:
-        return _enroll_in_list(people, settings, whole)
+        return _enroll_in_list(people, settings, whole, on_answer)
     _make_private(settings)
     tasks = [Task(Verb.ENROLL, name, str(photo), optional=not whole) for name, photo in people]
-    return run_queries(tasks, settings).answers
+    return run_queries(tasks, settings, on_answer=on_answer).answers
 
 
-def _enroll_in_list(people: Sequence[tuple[str, Path]], settings: PhotoSettings, whole: bool) -> list[Answer]:
+def _enroll_in_list(
+    people: Sequence[tuple[str, Path]], settings: PhotoSettings, whole: bool, on_answer: OnAnswer | None
+) -> list[Answer]:
     """Enrol in this process; if all are wanted, nobody before every photo is known to be usable."""
     model = load_model(settings.model)
     if settings.path.exists():
@@ -127,6 +139,8 @@ def _enroll_in_list(people: Sequence[tuple[str, Path]], settings: PhotoSettings,
                     file.enroll(answer["identity"], share)
                 answers.append(answer)
                 advance(answer["identity"])
+                if on_answer:
+                    on_answer(answer)
     return answers
 
 
@@ -149,7 +163,7 @@ def _make_private(settings: SessionSettings) -> None:
     key = settings.key_path
     with GalleryFile(settings.path, load_model(settings.model, weights=False), Kind.PRIVATE) as file:
         if not key.exists() and file.store.count:
-            raise ParameterError(f"expected the key of {settings.path}, found no {key}: with a new one nobody is found")
+            raise _no_key(settings)
     if not key.exists():
         key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_key(key)

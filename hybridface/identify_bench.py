@@ -1,7 +1,7 @@
 """Benchmark of identification: what it costs by the size of a gallery, and how that grows.
 
-Three MPI ranks for each kind and size (see `identify_ranks`): nobody shares memory with a smaller gallery's. Times are
-those after the probe's embedding, which costs as much as in a verification.
+MPI ranks for each kind and size (see `identify_ranks`): nobody shares memory with a smaller gallery's. Times are those
+after the probe's embedding, which costs as much as in a verification.
 """
 
 import os
@@ -23,12 +23,13 @@ from hybridface.models import Model, load_model
 from hybridface.photo_input import load_images
 from hybridface.photos import PHOTOS, photo_path
 from hybridface.ranks import run_ranks
+from parties.correlations import Correlations
 from parties.gallery.records import Kind
-from parties.roles import SHARD_ROLES
+from parties.roles import SHARD_ROLES, Role
 
 __all__ = ["bench_identify", "fit_growth", "identify_table"]
 
-_ROLES = ("client", "server", "dealer")
+_ROLES = Role.CLIENT, Role.SERVER, Role.DEALER
 _TIMEOUT_SECONDS = 3600.0
 _GROWTHS: dict[str, Callable[[float], float]] = {"n": float, "log2 n": np.log2}
 _FIGURES = {
@@ -37,7 +38,7 @@ _FIGURES = {
     "online rounds": "log2 n",
     "offline seconds": "n",
     "offline MB, all links": "n",
-    "peak MiB, three processes": "n",
+    "peak MiB, all processes": "n",
 }
 """What is fitted, and how it is taken to grow."""
 
@@ -52,12 +53,14 @@ def bench_identify(
     on_size: Callable[[str, int, int], None] | None = None,
     model_name: str = "dlib-resnet29",
     shards: Sequence[int] = (1,),
+    correlations: Correlations = Correlations.OT,
 ) -> dict[str, Any]:
     """Identify probes in galleries of the given sizes, and return a JSON object.
 
     Args:
         kinds: "private", "list", or both.
         shards: numbers of parts to search a private gallery in.
+        correlations: who makes them.
         on_size: called with a kind, a size, and how many are done.
 
     Raises:
@@ -65,7 +68,7 @@ def bench_identify(
     """
     model = load_model(model_name)
     real = _real_embeddings(model)
-    result: dict[str, Any] = {"runs": runs, "model": model_name, "kinds": {}}
+    result: dict[str, Any] = {"runs": runs, "model": model_name, "correlations": correlations.value, "kinds": {}}
     cuts = [(kind, count) for kind in kinds for count in (shards if kind == Kind.PRIVATE else (1,))]
     for number, (kind, count) in enumerate(cuts):
         name = kind if count == 1 else f"{kind}, {count} shards"
@@ -73,7 +76,7 @@ def bench_identify(
         for index, size in enumerate(sizes):
             if on_size:
                 on_size(name, size, number * len(sizes) + index)
-            rows[size] = _measure(Kind(kind), size, runs, model.threshold, real, count)
+            rows[size] = _measure(Kind(kind), size, runs, model.threshold, real, count, correlations)
         result["kinds"][name] = {"sizes": rows, "shards": count, **(_growth(rows) if count == 1 else {})}
     _predict(result["kinds"])
     return result
@@ -88,12 +91,14 @@ def _real_embeddings(model: Model) -> NDArray[np.float64]:
         return np.asarray(model.module(torch.from_numpy(images)).numpy(), dtype=np.float64)
 
 
-def _measure(kind: Kind, size: int, runs: int, threshold: float, real: Any, shards: int) -> dict[str, Any]:
+def _measure(
+    kind: Kind, size: int, runs: int, threshold: float, real: Any, shards: int, correlations: Correlations
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="hybridface-") as folder:
         np.save(Path(folder) / "real.npy", real)
-        arguments = [kind.value, str(size), str(runs), str(threshold), folder]
+        arguments = [kind.value, str(size), str(runs), str(threshold), folder, correlations.value]
         said: dict[str, Any] = {}
-        roles = [*_ROLES, *[role.value for role in SHARD_ROLES] * (shards - 1)]
+        roles = [role for role in (*_ROLES, *[*SHARD_ROLES] * (shards - 1)) if _takes_part(role, correlations)]
         for line in run_ranks("hybridface.identify_ranks", [[role, *arguments] for role in roles], _TIMEOUT_SECONDS):
             said |= line
     client, server = said["client"], said["server"]
@@ -104,7 +109,7 @@ def _measure(kind: Kind, size: int, runs: int, threshold: float, real: Any, shar
     row = {
         "online seconds": _spread([one["seconds"] for one in online]),
         "online processor seconds": {
-            role: median(one["processor"] for one in said[role]["online"]) for role in _ROLES[:2]
+            role.value: median(one["processor"] for one in said[role]["online"]) for role in _ROLES[:2]
         },
         "online MB up": online[-1]["sent"] / 1e6,
         "online MB down": online[-1]["received"] / 1e6,
@@ -115,7 +120,7 @@ def _measure(kind: Kind, size: int, runs: int, threshold: float, real: Any, shar
         "offline MB from the dealer": last[1]["dealer"] / 1e6,
         "build seconds": max(client["build"]["seconds"], server["build"]["seconds"]),
         "build MB, both ways": (client["build"]["sent"] + client["build"]["received"]) / 1e6,
-        "peak MiB": {role: said[role]["peak_mib"] for role in _ROLES},
+        "peak MiB": {role.value: said[role]["peak_mib"] for role in _ROLES if role in said},
         "right": [client["right"], client["probes"]],
         "found": client["found"],
     }
@@ -129,6 +134,10 @@ def _measure(kind: Kind, size: int, runs: int, threshold: float, real: Any, shar
     return row
 
 
+def _takes_part(role: Role, correlations: Correlations) -> bool:
+    return correlations.needs_dealer or SHARD_ROLES.get(role, role) is not Role.DEALER
+
+
 def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median(values), "min": min(values), "max": max(values)}
 
@@ -140,7 +149,7 @@ def _fitted(row: dict[str, Any]) -> dict[str, float]:
         "online rounds": row["online rounds"],
         "offline seconds": row["offline seconds"]["median"],
         "offline MB, all links": row["offline MB up"] + row["offline MB down"] + row["offline MB from the dealer"],
-        "peak MiB, three processes": sum(row["peak MiB"].values()),
+        "peak MiB, all processes": sum(row["peak MiB"].values()),
     }
 
 
@@ -202,7 +211,7 @@ def _far(fit: dict[str, Any]) -> dict[str, Any]:
         f"online seconds of one link, {_LINK_GBIT:g} Gbit/s": transfer,
         "offline seconds, two cores a rank": _at(fit, "offline seconds", share),
         "offline MB, all links": offline,
-        "peak MiB a rank, three processes": _at(fit, "peak MiB, three processes", share),
+        "peak MiB a rank, all processes": _at(fit, "peak MiB, all processes", share),
         "limit": max(limits, key=lambda name: limits[name]),
     }
 
@@ -212,7 +221,9 @@ def identify_table(document: dict[str, Any]) -> Group:
     parts: list[Any] = []
     for kind, measured in document["kinds"].items():
         sizes = measured["sizes"]
-        table = Table(title=f"{kind} gallery, {document['runs']} identifications after the embedding", box=None)
+        made = "a dealer" if document["correlations"] == Correlations.DEALER else document["correlations"]
+        title = f"{kind} gallery, {document['runs']} identifications after the embedding, correlations by {made}"
+        table = Table(title=title, box=None)
         table.add_column("figure")
         for size in sizes:
             table.add_column(f"{size:,}", justify="right")

@@ -1,4 +1,4 @@
-"""Benchmark of identification, one rank of it: client, server or dealer, of a whole synthetic gallery or of a shard.
+"""Benchmark of identification, one rank of it: client, server or a dealer, of a whole synthetic gallery or of a shard.
 
 All that is measured begins and ends between client and server at once. The client's rank also searches in the clear, to
 compare. Run as ranks by `mpiexec`: see `identify_bench`.
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.identify_task import Task
+from parties.correlations import Correlations, open_source
 from parties.gallery.directory import Part
 from parties.gallery.index_file import BUILD_BYTES
 from parties.gallery.key import GalleryKey
@@ -27,7 +28,7 @@ from parties.gallery.shard_rank import ShardRank
 from parties.roles import SHARD_ROLES, Role
 from protocols.channel import Channel
 from protocols.ckks import CkksContext, ClientKeys, PublicKey
-from protocols.correlations import Dealer, DealerClient, DealerServer
+from protocols.correlations import Dealer
 from protocols.errors import HybridFaceError
 from protocols.identification.names import SEALED_BYTES, SealedNames, look_up, open_name, seal_names
 from protocols.identification.outcome import index_bits
@@ -40,7 +41,6 @@ from protocols.ring import RingArray
 __all__ = ["main", "measure"]
 
 _TIMEOUT_SECONDS = 1800.0
-_ROLES = Role.CLIENT, Role.SERVER, Role.DEALER
 _SCOPE, _LINEAGE = bytes(16), bytes(range(16))
 _KEY = GalleryKey(bytes(range(32)))
 _MASK_SEEDS = bytes(range(1, 33)), bytes(range(2, 34))
@@ -49,7 +49,7 @@ _MASK_SEEDS = bytes(range(1, 33)), bytes(range(2, 34))
 class _Meter:
     """Seconds, bytes and rounds of a block that both sides begin at once."""
 
-    def __init__(self, party: MpcParty, dealer: Channel, traffic: Traffic) -> None:
+    def __init__(self, party: MpcParty, dealer: Channel | None, traffic: Traffic) -> None:
         self._channel, self._dealer, self._traffic = party.channel, dealer, traffic
 
     def __enter__(self) -> dict[str, float]:
@@ -62,21 +62,22 @@ class _Meter:
         self.spent |= {key: value - self._before[key] for key, value in self._counters().items()}
 
     def _counters(self) -> dict[str, float]:
-        own, dealer, shards = self._channel.statistics, self._dealer.statistics, self._traffic
+        own, shards = self._channel.statistics, self._traffic
+        dealt = self._dealer.statistics.bytes_received if self._dealer else 0
         return {
             "seconds": time.perf_counter(),
             "processor": time.process_time(),
             "sent": own.bytes_sent + shards.peer.bytes_sent,
             "received": own.bytes_received + shards.peer.bytes_received,
             "rounds": own.rounds,
-            "dealer": dealer.bytes_received + shards.dealer.bytes_received,
+            "dealer": dealt + shards.dealer.bytes_received,
         }
 
 
 class _Side:
     """One party of a benchmark."""
 
-    def __init__(self, task: Task, party: MpcParty, dealer: Channel, shards: Sequence[Channel]) -> None:
+    def __init__(self, task: Task, party: MpcParty, dealer: Channel | None, shards: Sequence[Channel]) -> None:
         self.task, self.party, self.traffic = task, party, Traffic()
         self.is_client = party.rank == CLIENT
         self.meter = _Meter(party, dealer, self.traffic)
@@ -228,7 +229,9 @@ def _part(rows: NDArray[np.int64]) -> Part:
     return Part(rows, np.ones_like(rows), rows - 1)
 
 
-def measure(task: Task, party: MpcParty, dealer: Channel, shards: Sequence[Channel] = ()) -> dict[str, Any]:
+def measure(
+    task: Task, party: MpcParty, dealer: Channel | None = None, shards: Sequence[Channel] = ()
+) -> dict[str, Any]:
     """Be a party: build, then identify; return what it took, and on the client's side how often it was right."""
     side = (_Private if task.kind is Kind.PRIVATE else _List)(task, party, dealer, shards)
     said = side.run()
@@ -237,46 +240,49 @@ def measure(task: Task, party: MpcParty, dealer: Channel, shards: Sequence[Chann
     return said
 
 
-def _be_party(task: Task, rank: int, channels: Sequence[Channel], shards: Sequence[Channel]) -> dict[str, Any]:
-    peer, dealer = channels
-    source = DealerClient(dealer) if rank == CLIENT else DealerServer(dealer)
+def _be_party(
+    task: Task, rank: int, channels: dict[Role, Channel], shards: Sequence[Channel], correlations: Correlations
+) -> dict[str, Any]:
+    peer, dealer = channels[Role.SERVER if rank == CLIENT else Role.CLIENT], channels.get(Role.DEALER)
+    source = open_source(rank, correlations, peer, dealer)
     with MpcParty(rank, peer, source) as party:
         said = measure(task, party, dealer, shards)
-    if isinstance(source, DealerClient):
+    if rank == CLIENT:
         source.end()
     return said
 
 
-def _be_shard(role: Role, channels: dict[Role, Channel], folder: Path) -> None:
+def _be_shard(role: Role, channels: dict[Role, Channel], folder: Path, correlations: Correlations) -> None:
     if role is Role.DEALER_SHARD:
         Dealer(channels[Role.CLIENT_SHARD], channels[Role.SERVER_SHARD]).serve()
         return
     rank, peer = (CLIENT, Role.SERVER_SHARD) if role is Role.CLIENT_SHARD else (SERVER, Role.CLIENT_SHARD)
-    ranks = channels[role.party], channels[peer], channels[Role.DEALER_SHARD]
-    ShardRank(rank, *ranks, folder / f"rank {rank}").serve()
+    ranks = channels[role.party], channels[peer], channels.get(Role.DEALER_SHARD)
+    ShardRank(rank, *ranks, folder / f"rank {rank}", correlations).serve()
 
 
-def main(name: str, kind: str, size: str, runs: str, threshold: str, folder: str) -> int:
+def main(name: str, kind: str, size: str, runs: str, threshold: str, folder: str, made: str) -> int:
     """Be one rank of the benchmark."""
     from parties.mpi import join
     from parties.tuning import tune_process
 
     tune_process()
-    role, said = Role(name), dict[str, Any]()
-    world = join(role, _TIMEOUT_SECONDS, required=_ROLES)
+    role, said, correlations = Role(name), dict[str, Any](), Correlations(made)
+    roles = (Role.CLIENT, Role.SERVER, *((Role.DEALER,) if correlations.needs_dealer else ()))
+    world = join(role, _TIMEOUT_SECONDS, required=roles)
     try:
         if role in SHARD_ROLES:
-            links = world.channels_of_shard()
-            channels = list(links.values())
-            _be_shard(role, links, Path(folder))
+            channels = world.channels_of_shard()
+            _be_shard(role, channels, Path(folder), correlations)
         else:
-            channels = [world.channel(other) for other in _ROLES if other is not role]
+            channels = {other: world.channel(other) for other in roles if other is not role}
             if role is Role.DEALER:
-                Dealer(*channels).serve()
+                Dealer(*channels.values()).serve()
             else:
                 task = Task(Kind(kind), int(size), int(runs), float(threshold), Path(folder))
-                said = _be_party(task, CLIENT if role is Role.CLIENT else SERVER, channels, world.shards_of(role))
-        for channel in channels:
+                rank = CLIENT if role is Role.CLIENT else SERVER
+                said = _be_party(task, rank, channels, world.shards_of(role), correlations)
+        for channel in channels.values():
             channel.close()
         said["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         sys.stdout.write(json.dumps({role: said}) + "\n")

@@ -94,7 +94,7 @@ RevealOption = Annotated[
     typer.Option("--reveal", help="Who learns the decision. Nobody learns the score, but in pure-he mode the client."),
 ]
 AlignedOption = Annotated[
-    bool, typer.Option("--aligned", "--embedding", help="The photos are aligned crops of the network's input size.")
+    bool, typer.Option("--aligned", help="The photos are aligned crops of the network's input size.")
 ]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a peer's message.")]
 NetworkOption = Annotated[

@@ -4,6 +4,7 @@ A rank that fails says why on one line, tells its peers (which then end with tha
 status 2: nothing is left waiting.
 """
 
+import os
 import resource
 import sys
 import time
@@ -39,6 +40,7 @@ def run_party(role: Role, options: PartyOptions) -> int:
     torch.set_num_threads(1)
     tune_process()
     events = Events(role, options.events)
+    events.say("started", role=role.value, pid=os.getpid())
     try:
         world = join(role, options.timeout, options.network, roles_of(options))
     except HybridFaceError as error:

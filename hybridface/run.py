@@ -1,6 +1,7 @@
 """Start the parties as MPI processes on this machine, follow their events, and collect the outcome."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ __all__ = ["Outcome", "ProgressBars", "run_gallery", "run_parties"]
 Event = dict[str, Any]
 _KEPT_LINES = 20
 _START_SECONDS, _END_SECONDS = 60.0, 10.0
+_ENDED_PROCESS = re.compile(r"PID (\d+) RUNNING")
 
 
 @dataclass
@@ -162,12 +164,15 @@ def _follow(command: list[str], silence: float, on_event: Callable[[Event], None
     """Run the ranks, listen to them, and return what they said."""
     outcome = Outcome()
     errors: list[Event] = []
+    roles: dict[int, str] = {}
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         noise = _drain(process)
         try:
             for event in _events(process, silence):
+                if event["event"] == "started":
+                    roles[event["pid"]] = event["role"]
                 _collect(event, outcome, errors)
                 if on_event:
                     on_event(event)
@@ -179,9 +184,17 @@ def _follow(command: list[str], silence: float, on_event: Callable[[Event], None
     if errors:
         raise RunError(_first_cause(errors))
     if status not in (0, 1) or not (outcome.results or outcome.answers or outcome.kept):
-        last = f": {noise[-1]}" if noise else ""
-        raise RunError(f"a party ended unexpectedly (mpiexec's exit status {status}){last}")
+        raise RunError(_unexpected_end(status, noise, roles))
     return outcome
+
+
+def _unexpected_end(status: int, noise: Sequence[str], roles: dict[int, str]) -> str:
+    """Say which rank ended without a word, if mpiexec names its process; and the last line that was written."""
+    named = [int(found[1]) for line in noise if (found := _ENDED_PROCESS.search(line))]
+    who = next((roles[pid] for pid in named if pid in roles), "a party")
+    said = [line for line in noise if not line.startswith("=") and line.strip("= ")]
+    last = f": {said[-1]}" if said else ""
+    return f"{who} ended unexpectedly (mpiexec's exit status {status}){last}"
 
 
 def _events(process: "subprocess.Popen[str]", silence: float) -> Iterator[Event]:

@@ -60,7 +60,7 @@ def _inlined(function: Any) -> Any:
 
 
 @_inlined
-def _multiply_mod(a, b, p, inverse):  # type: ignore[no-untyped-def]
+def multiply_mod(a, b, p, inverse):  # type: ignore[no-untyped-def]
     """a b mod p for a, b < p < 2^48: the remainder by the estimated quotient lies in (-p, 2p)."""
     quotient = np.uint64(np.float64(a) * np.float64(b) * inverse)
     remainder = a * b - quotient * p
@@ -69,7 +69,7 @@ def _multiply_mod(a, b, p, inverse):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _reduce(a, p, inverse):  # type: ignore[no-untyped-def]
+def reduce_mod(a, p, inverse):  # type: ignore[no-untyped-def]
     """a mod p for any 64-bit a and 2^40 < p < 2^48."""
     remainder = a - np.uint64(np.float64(a) * inverse) * p
     remainder = min(remainder, remainder + p)
@@ -77,7 +77,7 @@ def _reduce(a, p, inverse):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _add_mod(a, b, p):  # type: ignore[no-untyped-def]
+def add_mod(a, b, p):  # type: ignore[no-untyped-def]
     total = a + b
     return min(total, total - p)
 
@@ -89,7 +89,7 @@ def add(a, b, primes, out):  # type: ignore[no-untyped-def]
         for r in range(2):
             p = primes[r]
             for j in range(a.shape[2]):
-                out[i, r, j] = _add_mod(a[i, r, j], b[i, r, j], p)
+                out[i, r, j] = add_mod(a[i, r, j], b[i, r, j], p)
 
 
 @compiled
@@ -112,7 +112,7 @@ def multiply(a, b, primes, out):  # type: ignore[no-untyped-def]
             p = primes[r]
             inverse = 1.0 / np.float64(p)
             for j in range(a.shape[2]):
-                out[i, r, j] = _multiply_mod(a[i, r, j], b[k, r, j], p, inverse)
+                out[i, r, j] = multiply_mod(a[i, r, j], b[k, r, j], p, inverse)
 
 
 @compiled
@@ -124,8 +124,8 @@ def add_multiplied(a, b, key, primes):  # type: ignore[no-untyped-def]
                 p = primes[r]
                 inverse = 1.0 / np.float64(p)
                 for j in range(a.shape[3]):
-                    product = _multiply_mod(b[i, r, j], key[q, r, j], p, inverse)
-                    a[i, q, r, j] = _add_mod(a[i, q, r, j], product, p)
+                    product = multiply_mod(b[i, r, j], key[q, r, j], p, inverse)
+                    a[i, q, r, j] = add_mod(a[i, q, r, j], product, p)
 
 
 @compiled
@@ -136,7 +136,7 @@ def add_small(a, values, primes):  # type: ignore[no-untyped-def]
             p = primes[r]
             for j in range(a.shape[2]):
                 value = np.uint64(values[i, j])  # negative ones wrap, and the sum with p unwraps them
-                a[i, r, j] = _add_mod(a[i, r, j], min(value, value + p), p)
+                a[i, r, j] = add_mod(a[i, r, j], min(value, value + p), p)
 
 
 @compiled
@@ -178,7 +178,7 @@ def multiply_accumulate(weights, groups, bounds, inputs, primes, out):  # type: 
     for r in range(2):
         p = primes[r]
         inverse = 1.0 / np.float64(p)
-        shift_24, shift_48 = np.uint64(1 << 24), _reduce(np.uint64(1 << 48), p, inverse)
+        shift_24, shift_48 = np.uint64(1 << 24), reduce_mod(np.uint64(1 << 48), p, inverse)
         for b in range(weights.shape[1]):
             start = b * block
             for first in range(0, out.shape[1], _TOGETHER):
@@ -195,12 +195,12 @@ def multiply_accumulate(weights, groups, bounds, inputs, primes, out):  # type: 
                                 high[j] += w_high * x_high
                         result = out[g, q, r, start : start + block]
                         for j in range(block):
-                            total = _add_mod(
-                                _multiply_mod(_reduce(middle[j], p, inverse), shift_24, p, inverse),
-                                _multiply_mod(_reduce(high[j], p, inverse), shift_48, p, inverse),
+                            total = add_mod(
+                                multiply_mod(reduce_mod(middle[j], p, inverse), shift_24, p, inverse),
+                                multiply_mod(reduce_mod(high[j], p, inverse), shift_48, p, inverse),
                                 p,
                             )
-                            result[j] = _add_mod(total, _reduce(low[j], p, inverse), p)
+                            result[j] = add_mod(total, reduce_mod(low[j], p, inverse), p)
 
 
 @compiled
@@ -211,8 +211,8 @@ def lift(values, primes, scales, offsets, out):  # type: ignore[no-untyped-def]
             p = primes[r]
             inverse = 1.0 / np.float64(p)
             for j in range(values.shape[1]):
-                residue = _add_mod(_reduce(values[i, j], p, inverse), offsets[r], p)
-                out[i, r, j] = _multiply_mod(residue, scales[r], p, inverse)
+                residue = add_mod(reduce_mod(values[i, j], p, inverse), offsets[r], p)
+                out[i, r, j] = multiply_mod(residue, scales[r], p, inverse)
 
 
 @compiled
@@ -224,17 +224,17 @@ def lift_signed(values, primes, scales, out):  # type: ignore[no-untyped-def]
             inverse = 1.0 / np.float64(p)
             for j in range(values.shape[1]):
                 value = values[i, j]
-                residue = _reduce(np.uint64(abs(value)), p, inverse)
+                residue = reduce_mod(np.uint64(abs(value)), p, inverse)
                 if value < 0 and residue:
                     residue = p - residue
-                out[i, r, j] = _multiply_mod(residue, scales[r], p, inverse)
+                out[i, r, j] = multiply_mod(residue, scales[r], p, inverse)
 
 
 @_inlined
 def _compose(r0, r1, p0, p1, inverse, inverse_of_p0):  # type: ignore[no-untyped-def]
     """Return the (high, low) words of the integer below p0 p1 with these residues: r0 + p0 k."""
-    difference = r1 - _reduce(r0, p1, inverse)
-    k = _multiply_mod(min(difference, difference + p1), inverse_of_p0, p1, inverse)
+    difference = r1 - reduce_mod(r0, p1, inverse)
+    k = multiply_mod(min(difference, difference + p1), inverse_of_p0, p1, inverse)
     p_low, p_high, k_low, k_high = p0 & _WORD_MASK, p0 >> _WORD, k & _WORD_MASK, k >> _WORD
     middle = p_low * k_high + p_high * k_low + ((p_low * k_low) >> _WORD)
     low = p0 * k + r0
@@ -306,9 +306,9 @@ def from_short_wire(low, high, primes, scales_low, scales_high, limit_high, limi
             p = primes[r]
             inverse = 1.0 / np.float64(p)
             for j in range(out.shape[2]):
-                upper = _multiply_mod(np.uint64(high[i, j]), scales_high[r], p, inverse)
-                lower = _multiply_mod(_reduce(low[i, j], p, inverse), scales_low[r], p, inverse)
-                out[i, r, j] = _add_mod(upper, lower, p)
+                upper = multiply_mod(np.uint64(high[i, j]), scales_high[r], p, inverse)
+                lower = multiply_mod(reduce_mod(low[i, j], p, inverse), scales_low[r], p, inverse)
+                out[i, r, j] = add_mod(upper, lower, p)
         for j in range(out.shape[2]):
             upper = np.uint64(high[i, j])
             valid &= upper < limit_high or (upper == limit_high and low[i, j] <= limit_low)

@@ -1,14 +1,11 @@
 """Galleries on the command line, as real MPI processes: the verbs in order, exit statuses, and what is refused."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import Done, save_chips
-from PIL import Image
 
 from hybridface.errors import RunError
 from hybridface.gallery_file import GalleryFile
@@ -73,21 +70,6 @@ def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path
     assert call("identify", photos["same"], *other, "--key", str(new), *TINY)[:2] == (0, "Ann B.\n")
 
 
-@pytest.mark.timeout(120)
-def test_a_folder(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
-    folder = home / "people"
-    (folder / "Ann").mkdir(parents=True)
-    shutil.copy(photos["a"], folder / "Ann" / "1.png")
-    shutil.copy(photos["same"], folder / "Ann" / "2.png")
-    shutil.copy(photos["different"], folder / "Bob.png")
-    Image.fromarray(np.zeros((5, 5, 3), dtype=np.uint8)).save(folder / "small.png")
-    status, out, _ = call("import", str(folder), *TINY)
-    assert status == 1
-    assert out.splitlines()[0] == "enrolled 3 of 4 photos"
-    assert "small.png: expected 16x16 pixels, got 5x5" in out.splitlines()[1]
-    assert json.loads(call("list", "--model", "tiny-test", "--json")[1]) == {"enrolled": {"Ann": 2, "Bob": 1}}
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -130,6 +112,10 @@ def test_a_refusal_is_an_error(call: Callable[..., Done], photos: dict[str, str]
     status, out, errors = call("verify", "--id", "nobody", photos["a"], *TINY)
     assert (status, out) == (2, "")
     assert "the server refuses: expected an enrolled identity, found none of that name" in errors
+    for command in (("identify",), ("enroll", "--id", "Bob"), ("verify", "--id", "Ann")):
+        status, _, errors = call(*command, photos["a"], *TINY, "--key", str(home / "no.key"))
+        assert status == 2
+        assert "no.key: with another one nobody is found" in errors
     status, _, errors = call("identify", photos["a"], *TINY, "--key", photos["a"])
     assert status == 2
     assert "expected a key file of 32 bytes" in errors

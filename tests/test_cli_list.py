@@ -82,8 +82,10 @@ def test_a_list_of_two_real_people(call: Callable[..., Done], home: Path) -> Non
         (OPERATOR, "enroll", True, False),
         ("client", "verify", True, True),
         ("client", "verify", True, True),
+        ("client", "read", True, False),
         ("client", "identify", True, False),
         (OPERATOR, "remove", True, False),
+        ("client", "read", True, False),
         ("client", "identify", True, False),
     ]
     assert "名前".encode() not in gallery.read_bytes()

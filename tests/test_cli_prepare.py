@@ -7,10 +7,6 @@ from pathlib import Path
 import pytest
 from helpers import Done, save_chips
 
-from hybridface import gallery_runs
-from hybridface.gallery_limits import MOST_WITHOUT_DEALER
-from hybridface.gallery_options import PhotoSettings
-from hybridface.gallery_tasks import Task, Verb
 from parties.correlations import Correlations
 
 TINY = ["--model", "tiny-test"]
@@ -64,29 +60,6 @@ def test_nowhere_to_keep_runs(call: Callable[..., Done]) -> None:
     status, out, errors = call("prepare", "--prepared", "none", *TINY)
     assert (status, out) == (2, "")
     assert errors == "hybridface: expected a folder to keep prepared runs in, got none\n"
-
-
-@pytest.mark.parametrize(
-    ("photos_there", "verb", "chosen", "expected"),
-    [
-        (MOST_WITHOUT_DEALER, Verb.IDENTIFY, None, Correlations.OT),
-        (MOST_WITHOUT_DEALER + 1, Verb.IDENTIFY, None, Correlations.DEALER),
-        (MOST_WITHOUT_DEALER + 1, Verb.VERIFY, None, Correlations.OT),
-        (MOST_WITHOUT_DEALER + 1, Verb.IDENTIFY, Correlations.OT, Correlations.OT),
-        (1, Verb.IDENTIFY, Correlations.DEALER, Correlations.DEALER),
-    ],
-)
-def test_a_large_gallery_takes_a_dealer_and_says_so(
-    photos_there: int,
-    verb: Verb,
-    chosen: Correlations | None,
-    expected: Correlations,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    settings = PhotoSettings(correlations=chosen)
-    assert gallery_runs._correlations(settings, [Task(verb, "Ann", "a.jpg")], photos_there) is expected
-    errors = capsys.readouterr().err
-    assert ("a dealer, a third process" in errors) is (chosen is None and expected is Correlations.DEALER)
 
 
 @pytest.mark.timeout(180)

@@ -73,14 +73,12 @@ def test_an_outcome_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
         client.identify(IMAGES[0][None])
 
 
-def test_more_people_than_without_a_dealer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_people_than_an_index_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are refused before anything is indexed, with advice; shards hold more."""
-    monkeypatch.setattr(GalleryServerSession, "_most_rows", 2)
+    monkeypatch.setattr(server_module, "_MOST_ROWS", 2)
     with session(tmp_path) as client:
         fill(client, 3)
-        with pytest.raises(
-            QueryRefusedError, match="at most 2 photos in each of 1 parts .*: use --correlations dealer"
-        ):
+        with pytest.raises(QueryRefusedError, match="at most 2 photos in each of 1 parts .*: use more shards"):
             client.identify(IMAGES[0][None])
         client.remove_identities(["p2"])
         assert found(client, 1) == "p1", "the session goes on"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from parties.gallery import database, limits
 from parties.gallery.errors import QueryLimitError, StoreError
-from parties.gallery.limits import EVERYONE, IDENTIFY, VERIFY, QueryLimits, Rate
+from parties.gallery.limits import EVERYONE, GUESSES, IDENTIFY, VERIFY, QueryLimits, Rate
 from parties.gallery.records import Kind
 from parties.gallery.store import GalleryStore
 from protocols.errors import ParameterError
@@ -256,6 +256,34 @@ def test_buckets_are_bounded(
     clock.now += 3601  # full buckets need no rows
     limit.take("c", "guess 10")
     assert sqlite3.connect(path).execute("SELECT count(*) FROM bucket").fetchone() == (2,)
+
+
+def test_names_are_guessed_only_so_often(begin: Callable[..., QueryLimits], clock: Clock) -> None:
+    limit = begin(guesses=Rate(3, 1))
+    for number in range(3):
+        limit.admit("c", "verify", f"guess {number}", enrolled=False)
+    for identity, enrolled in (("guess 3", False), ("alice", True)):
+        with pytest.raises(QueryLimitError) as caught:
+            limit.admit("c", "verify", identity, enrolled=enrolled)
+        assert caught.value.retry_after_seconds == pytest.approx(3600), "a right name and a wrong one look the same"
+    limit.admit("d", "verify", "alice")  # another client is not held up
+    limit.admit("c", "identify", EVERYONE)
+    clock.now += 3601
+    for _ in range(int(VERIFY.capacity) - 1):
+        limit.admit("c", "verify", "alice")  # takes nothing from the bucket of guesses
+    limit.admit("c", "verify", "guess 3", enrolled=False)
+    limit.reset("c", EVERYONE)
+    assert allowed_guesses(limit, "c", 9) == 3
+    assert begin().guesses == GUESSES
+
+
+def allowed_guesses(limit: QueryLimits, client: str, tries: int) -> int:
+    count = 0
+    for number in range(tries):
+        with contextlib.suppress(QueryLimitError):
+            limit.take(client, f"another guess {number}", enrolled=False)
+            count += 1
+    return count
 
 
 def test_no_identity_is_written_and_removal_takes_its_hashes(begin: Callable[..., QueryLimits], path: Path) -> None:

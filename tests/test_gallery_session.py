@@ -11,7 +11,7 @@ from helpers import assert_uniform_bytes
 from parties.gallery.client import GalleryClientSession
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.key import GalleryKey
-from parties.gallery.limits import QueryLimits, Rate
+from parties.gallery.limits import GUESSES, QueryLimits, Rate
 from parties.gallery.records import Kind
 from parties.gallery.server import GalleryServerSession
 from parties.gallery.store import GalleryStore
@@ -197,6 +197,17 @@ def test_a_change_between_index_and_query(tmp_path: Path, images: Any) -> None:
             store.remove("Ann")
         assert client.identify(images[1, 0][None]).identity == "Bob", "it is indexed again"
         assert client.identify(images[0, 0][None]).identity != "Ann"
+
+
+def test_who_guesses_names_is_refused_everything(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path) as client:
+        client.enroll_identity("Ann", images[0, :1])
+        for number in range(int(GUESSES.capacity)):
+            with pytest.raises(QueryRefusedError, match="found none of that name"):
+                client.verify_identity(f"guess {number}", images[0, 1:])
+        for name in ("one more", "Ann"):
+            with pytest.raises(QueryRefusedError, match="next is allowed in"):
+                client.verify_identity(name, images[0, 1:])
 
 
 def test_limits(tmp_path: Path, images: Any) -> None:

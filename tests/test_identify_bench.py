@@ -13,7 +13,7 @@ from parties.local import run_locally
 from protocols.ring import FRACTION_BITS
 
 FIGURES = ["online seconds", "online MB, both ways", "offline seconds", "offline MB, all links"]
-FIGURES += ["peak MiB, three processes"]
+FIGURES += ["peak MiB, all processes"]
 
 
 def test_a_fit_finds_what_it_was_made_of() -> None:

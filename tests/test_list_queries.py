@@ -10,7 +10,7 @@ from list_sessions import IMAGES, MODEL, NAMES, OWNERS, distances_to, embeddings
 
 from parties.gallery import list_client, list_server
 from parties.gallery.errors import QueryRefusedError, StoreError
-from parties.gallery.limits import OPERATOR, QueryLimits, Rate
+from parties.gallery.limits import GUESSES, OPERATOR, QueryLimits, Rate
 from parties.gallery.list_content import list_share, list_templates, read_list
 from parties.gallery.list_server import ListServerSession
 from parties.gallery.records import Kind
@@ -123,6 +123,7 @@ def test_limits_and_log(own: Path) -> None:
             ("tests", "verify", True),
             ("tests", "verify", False),
             ("tests", "verify", True),
+            ("tests", "read", True),
             ("tests", "identify", True),
             ("tests", "identify", False),
             ("tests", "identify", True),
@@ -130,6 +131,17 @@ def test_limits_and_log(own: Path) -> None:
         ]
         assert [line.allowed for line in limits.queries("Ann")] == [True, False]
         assert OPERATOR not in {line.client for line in limits.queries()}
+
+
+def test_who_guesses_names_is_refused_everything(own: Path) -> None:
+    with session(own) as (client, _):
+        for number in range(int(GUESSES.capacity)):
+            with pytest.raises(QueryRefusedError, match="found none of that name"):
+                client.verify_identity(f"guess {number}", IMAGES[0][None])
+        for name in ("one more", "Ann"):
+            with pytest.raises(QueryRefusedError, match="next is allowed in"):
+                client.verify_identity(name, IMAGES[0][None])
+        assert client.identify(IMAGES[0][None]).identity == "Ann"
 
 
 def test_ask_for_more_names_than_a_bucket_holds(own: Path) -> None:

@@ -48,6 +48,15 @@ def test_events_become_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             say(
+                {"event": "started", "role": "client", "pid": 41},
+                {"event": "started", "role": "server-shard", "pid": 42},
+                status=9,
+                then="print('====\\n=   PID 42 RUNNING AT here\\n=   KILLED', file=sys.stderr)",
+            ),
+            r"^server-shard ended unexpectedly \(mpiexec's exit status 9\)$",
+        ),
+        (
+            say(
                 {"event": "error", "role": "client", "message": "server ended: no disk", "from_peer": True},
                 {"event": "error", "role": "server", "message": "no disk"},
                 RESULT,
@@ -55,7 +64,7 @@ def test_events_become_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
             r"^server: no disk$",
         ),
     ],
-    ids=["status", "silence", "last line", "first cause"],
+    ids=["status", "silence", "last line", "a killed rank", "first cause"],
 )
 def test_failures_become_one_line(monkeypatch: pytest.MonkeyPatch, program: list[str], message: str) -> None:
     with pytest.raises(RunError, match=message):

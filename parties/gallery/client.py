@@ -114,8 +114,8 @@ class GalleryClientSession(QueryClientSession):
         """Index what was enrolled since; the first time, everything.
 
         Raises:
-            QueryRefusedError: nobody is enrolled, or too many are for correlations without a dealer. StoreError:
-                another session holds the index for too long.
+            QueryRefusedError: nobody is enrolled, or too many are. StoreError: another session holds the index for too
+                long.
         """
         shards = self._group()
         with self._turns.request(), shards.writing():

@@ -6,6 +6,10 @@ about an identity only so often: a bucket holds `capacity` tokens, and fills at 
 Identification asks about everyone at once, and has one bucket for each client, under EVERYONE; one that asks for the k
 nearest tells up to k names, and takes k tokens, or all, if the bucket holds fewer.
 
+Whoever asks about a name learns whether it is enrolled, so names are guessed only so often, too: a verification of
+somebody who is not enrolled takes a token from one more bucket of the client, and when that is empty, no verification
+of anybody is answered, since that would tell that the name is right.
+
 The defaults let a person retry at a door, and make an attack slow: about one identity 20 queries at once and 4 an hour
 (116 on the first day, 1,000 take ten days), and as many identifications of one person. They are a choice, not a bound
 from a proof; a gallery of high value wants less, and an eye on the log.
@@ -16,7 +20,7 @@ A client is whom the caller has authenticated: somebody who can pose as many cli
 
 The log has the time, the client, the operation, and whether it was allowed; never the outcome. Neither has an identity
 in clear: it stands there as a hash keyed by the store's own salt, which bounds its size. Removing an identity removes
-its hashes too. What is no query (an enrolment, a removal, a change of key, an import, an export) is logged likewise,
+its hashes too. What is no query (an enrolment, a removal, a change of key, a list of names) is logged likewise,
 before it is done, and never limited; what the gallery's owner does without a client, under OPERATOR.
 """
 
@@ -33,7 +37,7 @@ from parties.gallery.schema import VERSION
 from parties.gallery.tables import identity_tag
 from protocols.errors import ParameterError
 
-__all__ = ["EVERYONE", "IDENTIFY", "OPERATOR", "VERIFY", "Query", "QueryLimits", "Rate"]
+__all__ = ["EVERYONE", "GUESSES", "IDENTIFY", "OPERATOR", "VERIFY", "Query", "QueryLimits", "Rate"]
 
 EVERYONE = None
 """In place of an identity: a query about the whole gallery."""
@@ -41,6 +45,7 @@ EVERYONE = None
 OPERATOR = "operator"
 """In place of a client: whoever has the gallery's file."""
 
+_EVERYONE, _GUESSES = b"", b"guesses"  # in place of an identity's 16 bytes
 _MAX_NAME = 256
 _MAX_BUCKETS = 10_000
 _KEPT = 100_000
@@ -73,6 +78,9 @@ VERIFY = Rate(20, 4)
 IDENTIFY = Rate(20, 4)
 """Of a client about the whole gallery, by default."""
 
+GUESSES = Rate(20, 4)
+"""Of a client about names that are not enrolled, by default."""
+
 
 @dataclass(frozen=True)
 class Query:
@@ -98,6 +106,7 @@ class QueryLimits:
     Args:
         path: of a store that exists.
         verify, identify: how often a client may ask about an identity, and about everyone; None for no limit.
+        guesses: how often a client may ask about identities that are not enrolled.
         clock: seconds since 1970.
         kept: lines of the log to keep, at most; the oldest go first.
         timeout: seconds to wait for other processes, at most.
@@ -111,13 +120,14 @@ class QueryLimits:
         path: Path,
         verify: Rate | None = VERIFY,
         identify: Rate | None = IDENTIFY,
+        guesses: Rate | None = GUESSES,
         clock: Callable[[], float] = time.time,
         kept: int = _KEPT,
         timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         if kept < 0:
             raise ParameterError(f"expected to keep 0 lines or more, got {kept}")
-        self.verify, self.identify = verify, identify
+        self.verify, self.identify, self.guesses = verify, identify, guesses
         self._clock, self._kept = clock, kept
         self._database = Database(path, timeout)
         if self._database.version != VERSION:
@@ -125,14 +135,15 @@ class QueryLimits:
             raise StoreError(f"{path.name}: expected a store of version {VERSION}, got {self._database.version}")
         self._salt = cast(bytes, self._database.rows("SELECT salt FROM state")[0][0])
 
-    def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1) -> None:
+    def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
         """Take a query from the bucket and log it, also if it is refused: what a server calls before every answer.
 
         Args:
             client: whom the caller has authenticated, 1 to 256 characters.
             operation: what is asked, 1 to 256 characters.
-            identity: about whom; EVERYONE for an identification. It need not be enrolled.
+            identity: about whom; EVERYONE for an identification.
             tokens: what it costs, 1 or more: the names that it may tell. Never more than the bucket holds when full.
+            enrolled: whether there is such an identity.
 
         Raises:
             QueryLimitError: it must not be answered now.
@@ -143,14 +154,14 @@ class QueryLimits:
         refused = None
         with self._database.writing():
             try:
-                self._take(client, tag, tokens)
+                self._take_all(client, tag, tokens, enrolled)
             except QueryLimitError as error:
                 refused = error
             self._log(client, operation, tag, refused is None)
         if refused:
             raise refused
 
-    def take(self, client: str, identity: str | None, tokens: int = 1) -> None:
+    def take(self, client: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
         """Take a query from the bucket, without a line in the log: see `admit`.
 
         Raises:
@@ -159,7 +170,7 @@ class QueryLimits:
         _check(client)
         _check_tokens(tokens)
         with self._database.writing():
-            self._take(client, self.tag(identity), tokens)
+            self._take_all(client, self.tag(identity), tokens, enrolled)
 
     def log(self, client: str, operation: str, identity: str | None, allowed: bool) -> None:
         """Add a line to the log; beyond `kept` lines, the oldest goes."""
@@ -184,13 +195,16 @@ class QueryLimits:
             return self._database.execute("DELETE FROM query WHERE time < ?", (before,))
 
     def reset(self, client: str, identity: str | None) -> None:
-        """Fill a bucket, and believe the clock again if it was once ahead: for the operator, after a mistake."""
+        """Fill a bucket, and believe the clock again if it was once ahead: for the operator, after a mistake.
+
+        Args:
+            identity: EVERYONE for identifications and guesses.
+        """
+        tags = (_EVERYONE, _GUESSES) if identity is EVERYONE else (self.tag(identity),) * 2
         with self._database.writing():
             self._database.execute("UPDATE bucket SET time = min(time, ?)", (self._clock(),))
             self._database.execute("UPDATE state SET query_time = min(query_time, ?)", (self._clock(),))
-            self._database.execute(
-                "DELETE FROM bucket WHERE client = ? AND tag = ?", (client, self.tag(identity) or b"")
-            )
+            self._database.execute("DELETE FROM bucket WHERE client = ? AND tag IN (?, ?)", (client, *tags))
 
     def tag(self, identity: str | None) -> bytes | None:
         """Return what stands for an identity in the log: 16 bytes; None for EVERYONE."""
@@ -210,8 +224,15 @@ class QueryLimits:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take(self, client: str, tag: bytes | None, wanted: int) -> None:
-        rate = self.verify if tag else self.identify
+    def _take_all(self, client: str, tag: bytes | None, wanted: int, enrolled: bool) -> None:
+        if tag is None:
+            self._take(client, _EVERYONE, self.identify, wanted)
+            return
+        self._take(client, _GUESSES, self.guesses, 1, keep=enrolled)
+        self._take(client, tag, self.verify, wanted)
+
+    def _take(self, client: str, tag: bytes, rate: Rate | None, wanted: int, keep: bool = False) -> None:
+        """Take tokens from one bucket; if `keep`, only see whether they are there."""
         if rate is None:
             return
         cost, clock, per_second = min(wanted, rate.capacity), self._clock(), rate.per_hour / _SECONDS
@@ -219,15 +240,17 @@ class QueryLimits:
         now = max(clock, latest)  # a clock that was set back must not count the same hour twice
         self._database.execute("UPDATE state SET query_time = ?", (now,))
         self._database.execute("DELETE FROM bucket WHERE full <= ?", (now,))  # a full bucket needs no row
-        key = (client, tag or b"")
+        key = (client, tag)
         found = self._database.rows("SELECT tokens, time FROM bucket WHERE client = ? AND tag = ?", key)
-        if not found and self._buckets(client) >= _MAX_BUCKETS:
+        if not found and not keep and self._buckets(client) >= _MAX_BUCKETS:
             oldest = cast(float, self._database.rows("SELECT min(full) FROM bucket WHERE client = ?", (client,))[0][0])
             raise QueryLimitError(oldest - clock)
         tokens, last = cast(tuple[float, float], found[0]) if found else (rate.capacity, now)
         tokens = min(rate.capacity, tokens + (now - last) * per_second)
         if tokens < cost - _ROUNDING:
             raise QueryLimitError((cost - tokens) / per_second + now - clock)
+        if keep:
+            return
         full = now + (rate.capacity - tokens + cost) / per_second
         self._database.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?, ?, ?)", (*key, tokens - cost, now, full))
 

@@ -100,6 +100,7 @@ class ListServerSession(QueryServerSession):
             listed = read_list(self._store)
             if not listed.identities:
                 raise StoreError("expected enrolled identities, found none")
+            self._log("read")
             names, keys = seal_names(listed.identities)
             self._accept(sizes=_counts(listed), records=len(names))
             discard_queries(self._source, self._queries, self._sizes, self._store.dimension, self.terms.reveal)
@@ -110,8 +111,8 @@ class ListServerSession(QueryServerSession):
             self._channel.send("list/ready", np.ones(1, dtype=np.uint8))
 
     def _verify_identity(self, identity: str) -> None:
-        self._admit("verify", identity)
         found = self._store.get(identity)
+        self._admit("verify", identity, enrolled=bool(found))
         if not found:
             raise StoreError("expected an enrolled identity, found none of that name")
         templates = np.stack([share for _, share in found])

@@ -82,10 +82,10 @@ class QueryServerSession(ServerSession):
         self._accepted = True
         self._channel.send_document("answer", {"refused": None, **fields})
 
-    def _admit(self, operation: str, identity: str | None, tokens: int = 1) -> None:
+    def _admit(self, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
         """Count a query and log it, or refuse it: see `QueryLimits.admit`."""
         if self._limits:
-            self._limits.admit(self._client_name, operation, identity, tokens)
+            self._limits.admit(self._client_name, operation, identity, tokens, enrolled)
         self.last_asked = identity
 
     def _log(self, operation: str, identity: str | None = EVERYONE) -> None:

@@ -39,13 +39,15 @@ from parties.gallery.store import GalleryStore
 from parties.gallery.wire import refreshed, send_changes, send_entries
 from protocols.channel import Channel, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
-from protocols.correlations.ot.fixed import MOST_ROWS
 from protocols.errors import ProtocolError
 from protocols.identification.outcome import index_bits
 from protocols.mpc import SERVER
 from protocols.ring import RingArray
 
 __all__ = ["GalleryServerSession"]
+
+_MOST_ROWS = MAX_ROWS
+"""Of a shard's index."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ class GalleryServerSession(QueryServerSession):
         self._channel.send_document("stored", {})
 
     def _verify_identity(self, identity: str) -> None:
-        self._admit("verify", identity)
         found = self._store.get(identity)
+        self._admit("verify", identity, enrolled=bool(found))
         if not found:
             raise StoreError("expected an enrolled identity, found none of that name")
         self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])
@@ -174,7 +176,7 @@ class GalleryServerSession(QueryServerSession):
             draws = [secrets.token_bytes(BUILD_BYTES) for _ in states]
             builds = shards.agree(
                 [
-                    Wanted(state.build, state.digest, build_of(state.draw, draw), count, self._most_rows)
+                    Wanted(state.build, state.digest, build_of(state.draw, draw), count, _MOST_ROWS)
                     for state, draw, count in zip(states, draws, rows, strict=True)
                 ]
             )
@@ -192,17 +194,12 @@ class GalleryServerSession(QueryServerSession):
         """Return how many templates each shard has to search now; refuse what cannot be searched."""
         self._people = refreshed(self._store, self._people)
         rows = [len(part.rows) for part in self._people.parts(self._group.count)]
-        if max(rows) > self._most_rows:
+        if max(rows) > _MOST_ROWS:
             raise StoreError(
-                f"expected at most {self._most_rows} photos in each of {len(rows)} parts of the gallery,"
-                f" got {max(rows)}: use --correlations dealer, or more shards"
+                f"expected at most {_MOST_ROWS} photos in each of {len(rows)} parts of the gallery,"
+                f" got {max(rows)}: use more shards"
             )
         return rows
-
-    @property
-    def _most_rows(self) -> int:
-        """Of a shard's index."""
-        return MAX_ROWS if self.terms.correlations.needs_dealer else MOST_ROWS
 
     def _identify(self, top: int, again: bool) -> None:
         """Find who is nearest; if the index has changed since the probe was there, keep the probe for another try."""
@@ -238,6 +235,7 @@ class GalleryServerSession(QueryServerSession):
         self.last_identities = tuple(None if i is None else people.identities[i] for i in indices)
 
     def _send_list(self) -> None:
+        self._log("list")
         self._accept()
         send_entries(self._channel, [entry for entry, _ in self._store.entries()])
 

@@ -17,9 +17,11 @@ from protocols.bitplanes import plane_words
 from protocols.channel import Channel
 from protocols.correlations.comparison import BorrowJoin, ComparisonMask
 from protocols.correlations.fixed_mask import FixedMask, FixedNorms, FixedProduct, FixedRequest
-from protocols.correlations.ot import arithmetic, bilinear, fixed
+from protocols.correlations.ot import arithmetic, bilinear
 from protocols.correlations.ot.comparison_masks import comparison_masks
 from protocols.correlations.ot.ends import End
+from protocols.correlations.ot.fixed import fixed_norms
+from protocols.correlations.ot.fixed_products import FixedProducts
 from protocols.correlations.ot.join_masks import join_masks
 from protocols.correlations.pool import CorrelationPool
 from protocols.correlations.request import Request
@@ -46,11 +48,6 @@ _MAKERS: dict[type[Request], Callable[..., list[RingArray]]] = {
     WrapCount: arithmetic.wrap_count,
 }
 
-_FIXED_MAKERS: dict[type[FixedRequest], Callable[..., list[RingArray]]] = {
-    FixedNorms: fixed.fixed_norms,
-    FixedProduct: fixed.fixed_product,
-}
-
 
 class TransferSource(CorrelationPool):
     """One party's end. The transfers begin when something is made for the first time, on both sides at once.
@@ -66,6 +63,8 @@ class TransferSource(CorrelationPool):
         self._begin = partial(End.open, rank, channel, kind)
         self._transfers: End | None = None
         self._mask: FixedMask | None = None
+        self._channel = channel
+        self._products: FixedProducts | None = None
         self._made = 0
         self._failed = False
 
@@ -120,9 +119,17 @@ class TransferSource(CorrelationPool):
         if isinstance(kind, FixedRequest):
             if self._mask is None or self._mask.dimension != kind.dimension:
                 raise ParameterError(f"expected a fixed mask of dimension {kind.dimension} before {kind}")
-            maker = _FIXED_MAKERS[type(kind)]
-            return [maker(self.transfers, label, member, self._mask) for member in members]
+            return [self._make_fixed(label, member, self._mask) for member in members]
         return [_MAKERS[type(kind)](self.transfers, label, member) for member in members]
+
+    def _make_fixed(self, label: str, request: Request, mask: FixedMask) -> list[RingArray]:
+        if isinstance(request, FixedNorms):
+            return fixed_norms(self.transfers, label, request, mask)
+        if not isinstance(request, FixedProduct):
+            raise ParameterError(f"expected a correlation about a fixed mask, got {request}")
+        if self._products is None:
+            self._products = FixedProducts(self._channel)
+        return self._products.make(label, request, mask)
 
 
 def _by_kind(requests: Iterable[Request]) -> list[tuple[Request, list[Request]]]:

@@ -1,0 +1,118 @@
+"""`hybridface import` of a folder: what is enrolled, what is not and why, and going on after an interruption."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Done, save_chips
+from PIL import Image
+
+from hybridface.import_journal import ImportJournal
+
+TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
+FILE = ["--model", "tiny-test"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return save_chips(tmp_path_factory.mktemp("photos"), seed=3)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    return tmp_path
+
+
+@pytest.fixture
+def people(photos: dict[str, str], home: Path) -> Path:
+    """A folder: two photos of Ann, one of Bob, and a file that is too small."""
+    folder = home / "people"
+    (folder / "Ann").mkdir(parents=True)
+    shutil.copy(photos["a"], folder / "Ann" / "1.png")
+    shutil.copy(photos["same"], folder / "Ann" / "2.png")
+    shutil.copy(photos["different"], folder / "Bob.png")
+    Image.fromarray(np.zeros((5, 5, 3), dtype=np.uint8)).save(folder / "small.png")
+    return folder
+
+
+def enrolled(call: Callable[..., Done]) -> dict[str, int]:
+    found: dict[str, int] = json.loads(call("list", *FILE, "--json")[1])["enrolled"]
+    return found
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", ["private", "list"])
+def test_photos_that_cannot_be_used_are_listed_and_can_be_replaced(
+    call: Callable[..., Done], photos: dict[str, str], people: Path, kind: str
+) -> None:
+    command = ["import", "--kind", kind, str(people), *TINY]
+    status, out, _ = call(*command)
+    assert status == 1
+    assert out.splitlines()[0] == "enrolled 3 of 4 photos"
+    assert "small.png: expected 16x16 pixels, got 5x5" in out.splitlines()[1]
+    assert enrolled(call) == {"Ann": 2, "Bob": 1}
+    shutil.copy(photos["a"], people / "small.png")
+    assert call(*command)[:2] == (0, "enrolled 4 of 4 photos (3 of them before)\n")
+    assert enrolled(call) == {"Ann": 2, "Bob": 1, "small": 1}
+    assert not list(people.parent.rglob("*.import")), "nothing is left of an import that has come to its end"
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", ["private", "list"])
+def test_an_interrupted_import_goes_on(
+    call: Callable[..., Done], people: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (people / "small.png").unlink()
+    command = ["import", "--kind", kind, str(people), *TINY]
+    add, calls = ImportJournal.add, iter(range(9))
+
+    def interrupted(journal: ImportJournal, identity: str, photo: Path) -> None:
+        add(journal, identity, photo)
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImportJournal, "add", interrupted)
+        status, out, errors = call(*command)
+    assert (status, out) == (130, "")
+    assert "stopped after 2 of 3 photos; the same command goes on from there" in errors
+    assert enrolled(call)["Ann"] == 2
+    journal = next(people.parent.rglob("*.import"))
+    assert journal.stat().st_mode & 0o777 == 0o600
+    status, out, _ = call(*command)
+    assert (status, out) == (0, "enrolled 3 of 3 photos (2 of them before)\n")
+    found = enrolled(call)
+    assert found["Ann"] == 2
+    assert 1 <= found["Bob"] <= 2, "the photo in work may have been enrolled already"
+
+
+@pytest.mark.timeout(120)
+def test_who_was_removed_meanwhile_is_enrolled_again(call: Callable[..., Done], people: Path) -> None:
+    command = ["import", "--kind", "list", str(people), *TINY]
+    assert call(*command)[0] == 1
+    assert call("remove", "Ann", *FILE)[0] == 0
+    status, out, _ = call(*command, "--json")
+    assert (status, json.loads(out)["earlier"]) == (1, 1)
+    assert enrolled(call) == {"Ann": 2, "Bob": 1}
+
+
+@pytest.mark.parametrize(
+    "lines", [[b'["Ann", "12'], [b"null", b"[1, 2]", b"\xff"], [b""]], ids=["cut off", "other", "empty"]
+)
+def test_a_damaged_journal_says_nothing(tmp_path: Path, photos: dict[str, str], lines: Iterable[bytes]) -> None:
+    photo = Path(photos["a"])
+    journal = ImportJournal(tmp_path / "key", ["Ann"])
+    journal.add("Ann", photo)
+    with (tmp_path / "key.import").open("ab") as file:
+        file.write(b"\n".join(lines))
+    again = ImportJournal(tmp_path / "key", ["Ann"])
+    assert again.done("Ann", photo)
+    assert not again.done("Ann", Path(photos["same"]))
+    assert not ImportJournal(tmp_path / "key", []).done("Ann", photo)
+    again.end()
+    assert not ImportJournal(tmp_path / "key", ["Ann"]).done("Ann", photo)
