@@ -23,7 +23,8 @@ from parties.gallery.key import GalleryKey
 from parties.gallery.list_server import list_query_requests
 from parties.gallery.queries import list_distances, nearest_in_list, winners, winners_requests
 from parties.gallery.records import Entry, Kind
-from parties.gallery.shard_group import RemoteShard, ShardGroup, Traffic
+from parties.gallery.remote_shard import RemoteShard, Traffic
+from parties.gallery.shard_group import ShardGroup
 from parties.gallery.shard_rank import ShardRank
 from parties.roles import SHARD_ROLES, Role
 from protocols.channel import Channel

@@ -1,5 +1,6 @@
 """A peer of a gallery's session that says what it must not: numbers out of range, outcomes of nobody, other lists."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ def test_more_people_than_an_index_holds(tmp_path: Path, monkeypatch: pytest.Mon
                 store.remove(f"p{number - 1}")
             client.enroll_identity(f"p{number}", IMAGES[number][None])
             assert found(client, number) == f"p{number}"
+            (head,) = (tmp_path / "client").glob("*.head")
+            assert json.loads(head.read_bytes())["used"] <= 2
 
 
 def test_a_refused_verification_asks_about_nobody(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from gallery_sessions import IMAGES, fill, found, index_files, session, shard_th
 
 from parties.gallery.errors import QueryRefusedError, StoreError
 from parties.gallery.index_folder import IndexFolder
-from parties.gallery.shard_group import RemoteShard, ShardGroup, Traffic
+from parties.gallery.remote_shard import RemoteShard, Traffic
+from parties.gallery.shard_group import ShardGroup
 from protocols.errors import ParameterError
 
 

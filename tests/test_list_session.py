@@ -84,11 +84,19 @@ def test_who_learns(filled: Path, reveal: Reveal) -> None:
         assert found.identity == (nearest if reveal is Reveal.BOTH else None)
 
 
+def test_as_many_as_there_are(filled: Path) -> None:
+    with session(filled) as (client, _):
+        client.prepare_query(top=6)
+        found = client.identify(IMAGES[0][None], top=64)
+        assert sorted(name or "" for name in found.identities) == sorted(NAMES)
+        assert found.was_prepared is True, "what was prepared for six does"
+        with pytest.raises(QueryRefusedError, match="at most 5 identities, got 6"):
+            client._ask({"operation": "list-prepare", "top": 6})
+
+
 def test_what_is_refused(filled: Path, tmp_path: Path) -> None:
     image = IMAGES[0][None]
     with session(filled, limit=Rate(2, 1)) as (client, _):
-        with pytest.raises(QueryRefusedError, match="at most 5 identities, got 6"):
-            client.identify(image, top=6)
         for top in (0, 65):
             with pytest.raises(ParameterError, match="1 to 64"):
                 client.identify(image, top=top)

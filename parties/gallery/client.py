@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from parties.client import MatchResult
 from parties.cost import OFFLINE, ONLINE, CostReport
+from parties.gallery.answers import builds_of, entries_of, identifier, number
 from parties.gallery.directory import Directory
 from parties.gallery.errors import IndexChangedError, QueryRefusedError, StoreError
 from parties.gallery.holding import held_by_both
@@ -20,8 +21,8 @@ from parties.gallery.layout import layout_of
 from parties.gallery.queries import CHUNK_ROWS, decide, decide_requests, winners, winners_requests
 from parties.gallery.query_client import Identification, QueryClientSession, check_top
 from parties.gallery.records import Entry, Kind, identity_bytes
-from parties.gallery.shard import build_of
-from parties.gallery.shard_group import RemoteShard, ShardGroup, Traffic, chunks
+from parties.gallery.remote_shard import RemoteShard, Traffic
+from parties.gallery.shard_group import ShardGroup, chunks
 from parties.gallery.wire import follow_changes, receive_entries
 from protocols.channel import Channel, printable
 from protocols.errors import PeerLostError, ProtocolError
@@ -53,7 +54,7 @@ class GalleryClientSession(QueryClientSession):
         document = self._channel.receive_document("gallery")
         match document:
             case {"kind": Kind.PRIVATE.value, "scope": str(scope), "lineage": str(lineage), "shards": int(count)}:
-                self._scope, self._lineage = _identifier(scope), _identifier(lineage)
+                self._scope, self._lineage = identifier(scope), identifier(lineage)
             case _:
                 raise ProtocolError(f"expected a private gallery, got {printable(document)}")
         if count != 1 + len(shards):
@@ -65,7 +66,7 @@ class GalleryClientSession(QueryClientSession):
         self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
         self._shards: ShardGroup | None = None
         self._people, self._indexed = Directory(), False
-        self._generation = _number(document.get("generation"))
+        self._generation = number(document.get("generation"))
         self._channel.send_document("key", {"check": key.check(self._scope, self._generation)})
 
     def enroll_identity(self, identity: str, image: NDArray[np.float64]) -> CostReport:
@@ -79,7 +80,7 @@ class GalleryClientSession(QueryClientSession):
             value = self._encoded(image)
             self._prepare_probe()
             answer = self._ask({"operation": "gallery-enroll", "identity": identity})
-            numbers = [_number(answer.get(name), 1) for name in ("row", "photo", "generation")]
+            numbers = [number(answer.get(name), 1) for name in ("row", "photo", "generation")]
             entry = Entry(numbers[0], identity, *numbers[1:])
             self._expect_generation(entry.generation)
             share = self._embed(value)
@@ -100,7 +101,7 @@ class GalleryClientSession(QueryClientSession):
             value = self._encoded(image)
             ready = self._prepare_probe()
             answer = self._ask({"operation": "gallery-verify", "identity": identity})
-            entries = _entries_of(identity, answer.get("photos"))
+            entries = entries_of(identity, answer.get("photos"))
             for entry in entries:
                 self._expect_generation(entry.generation)
             templates = self._key.shares_of(self._scope, entries, self._dimension)
@@ -124,7 +125,7 @@ class GalleryClientSession(QueryClientSession):
             states = shards.states()
             told = [[build.hex(), digest, draw.hex()] for (build, digest), draw in zip(states, draws, strict=True)]
             self._ask({"operation": "gallery-index", "known": known.change, "indexed": told})
-            shards.begin(_builds(self._channel.receive_document("indexed"), states, draws))
+            shards.begin(builds_of(self._channel.receive_document("indexed"), states, draws))
             people = follow_changes(self._channel, known)
             self._expect_generation(people.generation)
             if people.digest != known.digest:
@@ -213,7 +214,7 @@ class GalleryClientSession(QueryClientSession):
         shards = self._group()
         with self._turns.request(), shards.writing():
             answer = self._ask({"operation": "gallery-remove", "identities": list(identities)})
-            removed = _number(answer.get("removed"))
+            removed = number(answer.get("removed"))
             self._finish()
             if removed:
                 self._forget_index(shards)
@@ -233,7 +234,7 @@ class GalleryClientSession(QueryClientSession):
         with self._turns.request(), shards.writing():
             command = {"operation": "gallery-rotate", "check": key.check(self._scope, self._generation + 1)}
             try:
-                generation = _number(self._ask(command).get("generation"))
+                generation = number(self._ask(command).get("generation"))
             except QueryRefusedError as error:
                 raise QueryRefusedError(f"{error.reason}; the gallery stays under the old key") from error
             self._expect_generation(generation)
@@ -241,7 +242,7 @@ class GalleryClientSession(QueryClientSession):
             advice = "keep both keys: the gallery is under one of them"
             try:
                 self._send_new_shares(key)
-                new = _number(self._channel.receive_document("rotated").get("generation"))
+                new = number(self._channel.receive_document("rotated").get("generation"))
                 advice = "the gallery is under the new key"
                 self._key, self._shards, self._generation = key, None, new
                 self._finish()
@@ -287,55 +288,3 @@ class GalleryClientSession(QueryClientSession):
         """Check that the gallery is still under this key: shares of another one would be noise."""
         if generation != self._generation:
             raise ProtocolError("expected the gallery's key as it was, but it has changed: open it with the new one")
-
-
-def _number(value: Any, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-        raise ProtocolError(f"expected a number, got {printable(value)}")
-    return value
-
-
-def _identifier(text: str) -> bytes:
-    try:
-        value = bytes.fromhex(text)
-    except ValueError:
-        value = b""
-    if len(value) != 16:
-        raise ProtocolError(f"expected 16 bytes in hexadecimal, got {printable(text)}")
-    return value
-
-
-def _builds(document: dict[str, Any], states: Sequence[tuple[bytes, str]], draws: Sequence[bytes]) -> list[bytes]:
-    """Return the builds that the server names: each the client's own, or a new one that both have drawn.
-
-    Raises:
-        ProtocolError: one is neither; it might be an old one, whose rows of B have hidden templates.
-    """
-    builds, theirs = (_hexadecimal(document.get(name), len(draws)) for name in ("builds", "draws"))
-    for build, (known, _), own, other in zip(builds, states, draws, theirs, strict=True):
-        if build not in (known, build_of(own, other)):
-            raise ProtocolError("expected a build's number that both sides have drawn, got another one")
-    return builds
-
-
-def _hexadecimal(values: Any, count: int) -> list[bytes]:
-    try:
-        parsed = [bytes.fromhex(one) for one in values]
-    except (TypeError, ValueError):
-        parsed = []
-    if len(parsed) != count or any(len(one) != BUILD_BYTES for one in parsed):
-        raise ProtocolError(f"expected numbers of the builds of {count} shards, got {printable(values)}")
-    return parsed
-
-
-def _entries_of(identity: str, photos: Any) -> list[Entry]:
-    if not isinstance(photos, list) or not 0 < len(photos) <= CHUNK_ROWS:
-        raise ProtocolError(f"expected photos of an identity, got {printable(photos)}")
-    entries = []
-    for item in photos:
-        match item:
-            case [photo, generation]:
-                entries.append(Entry(0, identity, _number(photo, 1), _number(generation, 1)))
-            case _:
-                raise ProtocolError(f"expected a photo's numbers, got {printable(item)}")
-    return entries

@@ -104,7 +104,7 @@ class ListClientSession(QueryClientSession):
         """Do, offline, all work of one identification that needs no photo.
 
         Args:
-            top: as it will be asked.
+            top: as it will be asked; if fewer people are on the list, all of them.
 
         Raises:
             QueryRefusedError: nobody is enrolled, the list has changed, or so much is prepared that more would be too
@@ -112,6 +112,7 @@ class ListClientSession(QueryClientSession):
         """
         check_top(top)
         layer = self._read_first()
+        top = min(top, self.identity_count)
         with self._turns.request():
             self._prepare_probe()
             self._prepare_query(layer, top)
@@ -120,7 +121,7 @@ class ListClientSession(QueryClientSession):
         """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
 
         Args:
-            top: how many, at most 64.
+            top: how many, at most 64; if fewer people are on the list, all of them.
 
         Raises:
             QueryRefusedError: the server has answered too often, nobody is enrolled, or the list has changed since
@@ -128,6 +129,7 @@ class ListClientSession(QueryClientSession):
         """
         check_top(top)
         layer = self._read_first()
+        top = min(top, self.identity_count)
         with self._turns.request():
             value = self._encoded(image)
             ready = self._prepare_probe()

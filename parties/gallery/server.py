@@ -32,9 +32,10 @@ from parties.gallery.queries import (
 )
 from parties.gallery.query_server import QueryServerSession
 from parties.gallery.records import Entry, Kind
+from parties.gallery.remote_shard import RemoteShard, Traffic
 from parties.gallery.removal import remove_people
 from parties.gallery.shard import Wanted, build_of
-from parties.gallery.shard_group import RemoteShard, ShardGroup, Traffic, chunks
+from parties.gallery.shard_group import ShardGroup, chunks
 from parties.gallery.store import GalleryStore
 from parties.gallery.wire import refreshed, send_changes, send_entries
 from protocols.channel import Channel, printable
