@@ -83,9 +83,8 @@ def _work(
     role = events.role
     if role in SHARD_ROLES:
         return party_gallery.run_shard(role, channels, options)
-    if shards and not (options.key and options.tasks if role is Role.CLIENT else options.gallery):
-        missing = "--tasks and --key" if role is Role.CLIENT else "--gallery"
-        raise ParameterError(f"expected {missing} with ranks of shards, which search a private gallery alone")
+    if shards:
+        _expect_private_gallery(role, options)
     if role in (Role.CLIENT, Role.SERVER) and options.mode is Mode.PURE_HE:
         party_pure_he.check_options(options, workers)
     if options.tasks and role is Role.CLIENT:
@@ -108,6 +107,16 @@ def _work(
             return party_pure_he.run_server(channels[Role.CLIENT], options, events)
         case _:
             raise ParameterError(f"expected a client and a server in {options.mode.value} mode, got a {role.value}")
+
+
+def _expect_private_gallery(role: Role, options: PartyOptions) -> None:
+    """Check, on the client's and the server's own rank, that there is something for ranks of shards to search."""
+    needed = {
+        Role.CLIENT: (options.tasks and options.key, "--tasks and --key"),
+        Role.SERVER: (options.gallery, "--gallery"),
+    }
+    if role in needed and not needed[role][0]:
+        raise ParameterError(f"expected {needed[role][1]} with ranks of shards, which search a private gallery alone")
 
 
 def _fail(error: Exception, world: World, channels: Sequence[Channel]) -> int:

@@ -36,7 +36,9 @@ def run(*programs: list[str]) -> tuple[int, str, list[str]]:
 
 
 @pytest.mark.timeout(240)
-def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str]) -> None:
+@pytest.mark.parametrize("correlations", ["ot", "dealer"])
+def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str], correlations: str) -> None:
+    made = ["--correlations", correlations]
     key, gallery, tasks = (tmp_path / name for name in ("gallery.key", "gallery.db", "tasks.jsonl"))
     create_key(key)
     names = ["Ann", "Bob", "Cyd", "Dan"]
@@ -50,10 +52,11 @@ def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str]) -> None:
         ],
     )
     status, out, errors = run(
-        ["client", *TINY, "--aligned", "--tasks", str(tasks), "--key", str(key)],
-        ["server", *TINY, "--gallery", str(gallery)],
-        ["client-shard", "--key", str(key)],
-        ["server-shard", "--gallery", str(gallery)],
+        ["client", *TINY, *made, "--aligned", "--tasks", str(tasks), "--key", str(key)],
+        ["server", *TINY, *made, "--gallery", str(gallery)],
+        ["client-shard", *made, "--key", str(key)],
+        ["server-shard", *made, "--gallery", str(gallery)],
+        *([["dealer", *made], ["dealer-shard", *made]] if correlations == "dealer" else []),
     )
     assert (status, errors) == (0, [])
     assert out.splitlines()[-1] == "Ann"
