@@ -222,7 +222,7 @@ def identify_table(document: dict[str, Any]) -> Group:
     for kind, measured in document["kinds"].items():
         sizes = measured["sizes"]
         made = "a dealer" if document["correlations"] == Correlations.DEALER else document["correlations"]
-        title = f"{kind} gallery, {document['runs']} identifications after the embedding, correlations by {made}"
+        title = f"{kind} gallery, {document['runs']} identifications, correlations: {made}"
         table = Table(title=title, box=None)
         table.add_column("figure")
         for size in sizes:
