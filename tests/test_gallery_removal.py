@@ -305,6 +305,27 @@ def test_rows_that_left_the_store_are_overwritten(tmp_path: Path) -> None:
         assert found(client, 2) == "p2"
 
 
+def test_files_of_earlier_versions_go(tmp_path: Path, by_owner: Callable[[str], int]) -> None:
+    old = [f"{'5e' * 12}-{'0' * 16}.{column}" for column in ("head", "opened", "norms", "rows", "checks")]
+    other = [f"{'5e' * 16}.mask", "notes.txt"]
+    for how in ("indexing", "removal"):
+        with session(tmp_path) as client:
+            fill(client, 2)
+            if how == "removal":
+                client.update_index()
+            for name in (*old, f"{'5e' * 12}.lock", *other):
+                for side in ("server", "client"):
+                    (tmp_path / side).mkdir(exist_ok=True)
+                    (tmp_path / side / name).touch()
+            if how == "indexing":
+                client.update_index()
+            else:
+                by_owner("p0")
+            left = {path.name for path in (tmp_path / "server").iterdir()}
+            assert not left & set(old)
+            assert left >= set(other)
+
+
 def test_a_server_keeps_few_builds(tmp_path: Path) -> None:
     for number in range(10):
         with session(tmp_path) as client:

@@ -14,6 +14,7 @@ and goes when an index is next brought up to date, as do the files of a rank tha
 """
 
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,9 @@ from protocols.randomness import KEY_BYTES
 __all__ = ["IndexFolder", "group_of"]
 
 _LOCK = ".lock"
+_OLD = re.compile(r"[0-9a-f]{24}(-[0-9a-f]{16})?\.(head|opened|norms|rows|checks|part|lock)")
+"""How earlier versions named an index's files, which say of no gallery, and are read no more."""
+
 _PART_SECONDS = 3600.0
 
 
@@ -101,7 +105,7 @@ class IndexFolder:
         Raises:
             StoreError: something is still there.
         """
-        self._remove([path for path in self._files() if path.suffix != _LOCK])
+        self._remove(path for path in self._files() if path.suffix != _LOCK or _OLD.fullmatch(path.name))
 
     def keep_group(self, group: str) -> None:
         """Remove the indexes under other seeds, and what a crash has left; the caller holds a shard alone."""
@@ -109,12 +113,15 @@ class IndexFolder:
         self._remove(
             path
             for path in self._files()
-            if (path.name.startswith(indexes) and not path.name.startswith(kept)) or _is_left(path)
+            if (path.name.startswith(indexes) and not path.name.startswith(kept))
+            or _OLD.fullmatch(path.name)
+            or _is_left(path)
         )
 
     def _files(self) -> list[Path]:
-        """Return the gallery's files, the seed first."""
-        found = [*self.path.glob(f"{self.lineage.hex()}[.-]*")]
+        """Return the gallery's files, the seed first, and those of earlier versions."""
+        own = re.compile(rf"{self.lineage.hex()}[.-].*")
+        found = [path for path in self.path.glob("*") if own.fullmatch(path.name) or _OLD.fullmatch(path.name)]
         return sorted(found, key=lambda path: (path != self.file("mask"), path.name))
 
     def _remove(self, paths: Iterable[Path]) -> None:
