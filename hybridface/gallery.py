@@ -195,7 +195,7 @@ class Gallery(LocalParties[QueryClientSession]):
         return self._opened().identities() if self.kind is Kind.LIST else self._private().list_identities()
 
     def remove(self, identities: Sequence[str]) -> int:
-        """Remove identities with all their photos, and every trace of them in the file; return how many photos."""
+        """Remove identities with all their photos, and every trace of them in the files; return how many photos."""
         if self.kind is Kind.LIST:
             return self._opened().remove(identities)
         return self._private().remove_identities(identities)

@@ -94,7 +94,12 @@ class GalleryFile:
         self.store.enroll(identity, share)
 
     def remove(self, identities: Sequence[str]) -> int:
-        """Remove identities with all their photos, and every trace of them; return how many photos."""
+        """Remove identities with all their photos, and every trace of them; return how many photos.
+
+        Raises:
+            TracesLeftError: they are removed, but old bytes are left: see `GalleryStore.remove_many`. StoreError: nobody
+                is removed, since a private gallery's index is in use, or cannot be removed.
+        """
         self._log("remove")
         if self.kind is Kind.LIST:
             return self.store.remove_many(identities)

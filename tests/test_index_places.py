@@ -185,3 +185,16 @@ def test_a_new_build_needs_both(tmp_path: Path) -> None:
     builds = {shard.build_of(bytes([a]) * 16, bytes([b]) * 16) for a in range(4) for b in range(4)}
     assert len(builds) == 16
     assert {len(build) for build in builds} == {16}
+
+
+def test_an_index_whose_places_are_used_up_begins_anew(tmp_path: Path) -> None:
+    folder, seed, build, fresh = IndexFolder(tmp_path, bytes(16)), bytes(32), bytes(16), bytes(range(16))
+    index = IndexFile(folder, seed, 4, name=build)
+    index.clear(build)
+    places = index.take_places(3)[1:]  # the first was used before a crash
+    row = np.ones((2, 4), dtype=np.uint64)
+    index.write(places, np.array([5, 6]), row, row[:, 0])
+    for rows, most, expected in ((2, 3, build), (3, 4, build), (3, 3, fresh)):
+        side = shard.Shard(None, folder, seed, 4)  # type: ignore[arg-type]
+        assert side.agree(shard.Wanted(build, index.digest, fresh, rows, most)) == expected
+    assert side.state() == (fresh, side.state()[1])
