@@ -97,8 +97,8 @@ class GalleryFile:
         """Remove identities with all their photos, and every trace of them; return how many photos.
 
         Raises:
-            TracesLeftError: they are removed, but old bytes are left: see `GalleryStore.remove_many`. StoreError: nobody
-                is removed, since a private gallery's index is in use, or cannot be removed.
+            TracesLeftError: they are removed, but old bytes are left: see `GalleryStore.remove_many`. StoreError:
+                nobody is removed, since a private gallery's index is in use, or cannot be removed.
         """
         self._log("remove")
         if self.kind is Kind.LIST:
