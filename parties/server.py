@@ -121,8 +121,8 @@ class ServerSession:
         """
         while (command := self._channel.receive_document("command", IDLE_SECONDS)).get("operation") != "end":
             match command:
-                case {"operation": "prepare", "images": int(images), "decisions": int(decisions), "part": int(part)}:
-                    self._prepare(_checked(images, decisions), part)
+                case {"operation": "prepare"}:
+                    self._obey_preparation(command)
                     continue
                 case {"operation": "kept server"}:
                     self._kept_runs.introduce()
@@ -136,6 +136,14 @@ class ServerSession:
                 on_done()
         if self._workers:
             self._workers.end()
+
+    def _obey_preparation(self, command: dict[str, Any]) -> None:
+        """Do the part of a preparation that a command says."""
+        match command:
+            case {"operation": "prepare", "images": int(images), "decisions": int(decisions), "part": int(part)}:
+                self._prepare(_checked(images, decisions), part)
+            case _:
+                raise ProtocolError(f"expected a part of a preparation, got {printable(command)}")
 
     def _obey_about_kept(self, command: dict[str, Any], kind: Kind, pairing: str) -> None:
         """Do what a command about kept runs says."""
@@ -205,10 +213,14 @@ class ServerSession:
 
     def _use_prepared(self, kind: Kind) -> None:
         """Count a prepared run as used."""
-        unfinished = self._begun is not None and self._begun[0] == kind
-        if self._prepared[kind] <= unfinished:
+        if not self._is_prepared(kind):
             raise ProtocolError(f"expected a preparation of {kind} before its run, got none")
         self._prepared[kind] -= 1
+
+    def _is_prepared(self, kind: Kind) -> bool:
+        """Return whether a run is prepared to its end."""
+        unfinished = self._begun is not None and self._begun[0] == kind
+        return self._prepared[kind] > unfinished
 
     def _extract(self, kind: Kind) -> RingArray:
         self._use_prepared(kind)

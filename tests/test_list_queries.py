@@ -92,7 +92,7 @@ def test_a_list_that_changes(own: Path) -> None:
         with pytest.raises(QueryRefusedError, match="found none of that name"):
             client.verify_identity("Ann", IMAGES[0][None])
         client.update_index()
-        assert pool_is_empty(client._party()) is False, "the probe is prepared"
+        assert pool_is_empty(client._party()), "a refused verification has prepared nothing"
         assert client.identify(IMAGES[0][None]).identity is None
         assert client.identify(IMAGES[15][None]).identity == "newcomer"
         assert client.identity_count == len(NAMES)
@@ -211,11 +211,22 @@ def test_a_client_that_deviates(filled: Path, command: dict[str, Any], message: 
 
 
 def test_a_verification_without_its_preparation_is_refused(filled: Path) -> None:
-    with pytest.raises(PeerLostError, match="expected a preparation of"):
+    with pytest.raises(PeerLostError, match="expected a part of a preparation"):
         with session(filled) as (client, _):
             assert client._ask({"operation": "list-verify", "identity": "Ann"})["photos"] == 2
-            client._prepare_now(list_client.decide_requests(2, 8))
+            client._channel.send_document("command", {"operation": "end"})
             client._channel.receive_document("cost")
+
+
+def test_a_refused_verification_costs_no_preparation(own: Path) -> None:
+    with session(own) as (client, _):
+        with pytest.raises(QueryRefusedError, match="found none of that name"):
+            client.verify_identity("nobody", IMAGES[0][None])
+        assert client.pool_status(1, 0).ready == 0
+        result = client.verify_identity("Ann", IMAGES[0][None])
+        assert (result.match, result.was_prepared) == (True, False)
+        client.prepare(1, 0)
+        assert client.verify_identity("Ann", IMAGES[0][None]).was_prepared
 
 
 @pytest.mark.parametrize("rows", [1, 3])

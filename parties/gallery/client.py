@@ -99,8 +99,9 @@ class GalleryClientSession(QueryClientSession):
         identity_bytes(identity)
         with self._turns.request():
             value = self._encoded(image)
-            ready = self._prepare_probe()
+            ready = self._probe_is_prepared()
             answer = self._ask({"operation": "gallery-verify", "identity": identity})
+            self._prepare_admitted()
             entries = entries_of(identity, answer.get("photos"))
             for entry in entries:
                 self._expect_generation(entry.generation)

@@ -88,12 +88,13 @@ class ListClientSession(QueryClientSession):
         identity_bytes(identity)
         with self._turns.request():
             value = self._encoded(image)
-            ready = self._prepare_probe()
+            ready = self._probe_is_prepared()
             match self._ask({"operation": "list-verify", "identity": identity}):
                 case {"photos": int(photos)} if 0 < photos <= CHUNK_ROWS:
                     templates = np.zeros((photos, self._dimension), dtype=np.uint64)
                 case answer:
                     raise ProtocolError(f"expected how many photos an identity has, got {printable(answer)}")
+            self._prepare_admitted()
             self._prepare_now(decide_requests(*templates.shape))
             probe = self._embed(value)
             with self._recorder.recording(ONLINE, "distance and threshold"), self._party() as party:

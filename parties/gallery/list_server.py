@@ -118,6 +118,7 @@ class ListServerSession(QueryServerSession):
         templates = np.stack([share for _, share in found])
         list_templates(templates, self._store.path.name)  # are they embeddings?
         self._accept(photos=len(found))
+        self._await_probe()
         self._prepare_now(decide_requests(*templates.shape))
         probe = self._extract(PROBE)
         with self._party("distance and threshold") as party:

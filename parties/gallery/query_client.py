@@ -87,14 +87,26 @@ class QueryClientSession(ClientSession):
             raise QueryRefusedError(printable(reason, 200), _seconds(answer.get("retry after")))
         return answer
 
-    def _prepare_probe(self) -> bool:
-        """Have a run of one photo prepared, and return whether it was."""
+    def _probe_is_prepared(self) -> bool:
+        """Return whether a run of one photo is prepared, here or by an earlier session."""
         self._check_refill()
         self._adopt_kept(PROBE)
-        ready = self._pool.ready(PROBE) > 0
+        return self._pool.ready(PROBE) > 0
+
+    def _prepare_probe(self) -> bool:
+        """Have a run of one photo prepared, and return whether it was."""
+        ready = self._probe_is_prepared()
         if not ready:
             self._pool.prepare(PROBE)
         return ready
+
+    def _prepare_admitted(self) -> None:
+        """Have a run of one photo prepared, for a command that the server has accepted and that waits for it."""
+        self._running = False
+        try:
+            self._prepare_probe()
+        finally:
+            self._running = True
 
     def _embed(self, value: RingArray) -> RingArray:
         """Run the network on one photo, after the server has accepted to."""

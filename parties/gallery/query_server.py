@@ -11,6 +11,7 @@ from typing import Any
 from parties.cost import OFFLINE, ONLINE
 from parties.gallery.errors import IndexChangedError, QueryLimitError, StoreError
 from parties.gallery.limits import EVERYONE, QueryLimits
+from parties.gallery.queries import PROBE
 from parties.gallery.records import Kind
 from parties.gallery.store import GalleryStore
 from parties.server import ServerSession
@@ -92,6 +93,11 @@ class QueryServerSession(ServerSession):
         """Log what is no query, and never limited."""
         if self._limits:
             self._limits.log(self._client_name, operation, identity, True)
+
+    def _await_probe(self) -> None:
+        """Let the client prepare a run of one photo, now that it may ask, if there is none."""
+        while not self._is_prepared(PROBE):
+            self._obey_preparation(self._channel.receive_document("command"))
 
     def _prepare_now(self, requests: Sequence[Request]) -> None:
         with self._recorder.recording(OFFLINE, "correlations"):

@@ -152,6 +152,7 @@ class GalleryServerSession(QueryServerSession):
         if not found:
             raise StoreError("expected an enrolled identity, found none of that name")
         self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])
+        self._await_probe()
         templates = np.stack([share for _, share in found])
         self._prepare_now(decide_requests(*templates.shape))
         probe = self._extract(PROBE)
