@@ -89,7 +89,7 @@ def measure(
 def _opened(correlations: Correlations, rank: int, peer: Channel, dealer: Channel | None) -> CorrelationSource:
     source = open_source(rank, correlations, peer, dealer)
     if isinstance(source, TransferSource):
-        _ = source.transfers  # begins them
+        source.transfers()
     return source
 
 
@@ -100,7 +100,7 @@ def _make(source: CorrelationSource, requests: Sequence[Request]) -> None:
 
 
 def _draw(source: TransferSource, rank: int, count: int) -> None:
-    end = source.transfers
+    end = source.transfers()
     for start in range(0, count, _PIECE):
         (end.chooser if rank == CLIENT else end.offerer).draw(min(_PIECE, count - start), words=1)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from protocols.ring import RingArray
 
-__all__ = ["bit_planes", "plane_words", "subset_products", "unpack_plane"]
+__all__ = ["all_products", "bit_planes", "plane_words", "subset_products", "unpack_plane"]
 
 _RUN = 512
 """Words at a time: 256 KiB of values."""
@@ -81,4 +81,17 @@ def subset_products(bits: RingArray) -> RingArray:
         number = 1 << i
         products[number - 1] = bit
         np.bitwise_and(products[: number - 1], bit, out=products[number : 2 * number - 1])
+    return products
+
+
+def all_products(singles: RingArray, several: RingArray) -> RingArray:
+    """Return the products of all sets, in the order of `subset_products`, from those of one bit and of several.
+
+    Args:
+        singles: (t, ...). several: (2^t - 1 - t, ...), in the order of their numbers.
+    """
+    products = np.empty((2 ** len(singles) - 1, *singles.shape[1:]), dtype=np.uint64)
+    numbers = range(1, len(products) + 1)
+    products[[number - 1 for number in numbers if number.bit_count() == 1]] = singles
+    products[[number - 1 for number in numbers if number.bit_count() > 1]] = several
     return products

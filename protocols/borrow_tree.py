@@ -24,6 +24,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from protocols.bitplanes import all_products
 from protocols.correlations import BorrowJoin
 from protocols.correlations.comparison import by_group
 from protocols.mpc import CLIENT, MpcParty
@@ -98,7 +99,7 @@ def _join(
     opened ^= party.channel.exchange("comparison/join", opened)
     p, g, p_lowest = request.split(opened)
     tops, carries, lowest = request.split(masks)
-    above = [passed for _, passed in _chain(p, _all_products(tops, several), party.rank)][::-1]
+    above = [passed for _, passed in _chain(p, all_products(tops, several), party.rank)][::-1]
     result = generate[m - 1 :: m].copy()
     for i in inner:
         result ^= g[i] & above[i]
@@ -129,16 +130,3 @@ def _times(single: RingArray, products: RingArray, public: RingArray) -> RingArr
         half = len(products) // 2
         products = (x & products[:half]) ^ products[half:]
     return products[0]
-
-
-def _all_products(masks: RingArray, several: RingArray) -> RingArray:
-    """Return the products of all sets, in the order of their numbers, from those of one mask and of several."""
-    products = np.empty((2 ** len(masks) - 1, *masks.shape[1:]), dtype=np.uint64)
-    products[_numbers(len(masks), one=True)] = masks
-    products[_numbers(len(masks), one=False)] = several
-    return products
-
-
-def _numbers(count: int, one: bool) -> list[int]:
-    """The rows of the sets of exactly one, or of more, of so many masks."""
-    return [number - 1 for number in range(1, 2**count) if (number.bit_count() == 1) is one]

@@ -1,10 +1,10 @@
 """Triples of bilinear operations by transfers: c = a * b for products of numbers, of matrices, and convolutions.
 
 a * b = (a_0 + a_1) * (b_0 + b_1): each party computes the product of its own shares; the two mixed ones are made number
-by number (`arithmetic.numbers_times_numbers`), or, for a matrix product or a convolution, entry by entry of b: the bits
-of an entry times the vector a * e, e the unit of that entry, which is all that depends on it. So a triple costs 64
-transfers, and 64 vectors, for each entry of b and party: good for small ones, as identification's, and refused for
-large ones.
+by number (`word_products`), or, for a matrix product or a convolution, entry by entry of b: the entry times the vector
+a * e, e the unit of that entry, which is all that depends on it (`vector_products`, which also draws b). So a triple
+costs 64 transfers, and 260 bytes a number of the vector, for each entry of b and party: good for small ones, as
+identification's, and refused for large ones.
 """
 
 import math
@@ -13,95 +13,86 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols.correlations.ot.arithmetic import numbers_times_numbers
 from protocols.correlations.ot.ends import End
-from protocols.correlations.ot.word_products import choose_words, offer_words
+from protocols.correlations.ot.turns import Steps
+from protocols.correlations.ot.vector_products import vector_products
+from protocols.correlations.ot.word_products import number_products
 from protocols.correlations.types import ArithmeticTriple
 from protocols.errors import ParameterError
 from protocols.randomness import random_words
 from protocols.ranks import CLIENT
 from protocols.ring import RingArray
 
-__all__ = ["arithmetic_triple"]
+__all__ = ["arithmetic_triple", "check_triple"]
 
-_MOST_WORDS = 1 << 24
-"""Words that one party offers, over 64: 8 GB."""
-
-_CHUNK_WORDS = 1 << 20
-_BITS = np.arange(64, dtype=np.uint64)
+_MOST_PRODUCTS = 1 << 24
+"""Of numbers, for which a party sends 4 GB."""
 
 
-def arithmetic_triple(end: End, label: str, request: ArithmeticTriple) -> list[RingArray]:
-    """Return a party's shares of a, b and c.
+def check_triple(request: ArithmeticTriple) -> None:
+    """Refuse a triple that is too large.
 
     Raises:
-        ParameterError: it is too large.
+        ParameterError: it is.
     """
-    a, b = (random_words(math.prod(shape)).reshape(shape) for shape in (request.left, request.right))
-    shape = request.derived[0].shape
-    own = _apply(request, a, b)
-    if request.operation == "mul":
-        first, second = (part.reshape(-1) for part in np.broadcast_arrays(a, b))
-        _check(first.size)
-        is_client = end.rank == CLIENT  # the client chooses by its a, then by its b
-        parts = first, second
-        mixed = [numbers_times_numbers(end, label, parts[i if is_client else 1 - i], is_client) for i in (0, 1)]
-        return [a, b, own + (mixed[0] + mixed[1]).reshape(shape)]
-    columns = request.operation == "matmul" and a.ndim == b.ndim == 2
-    _check(b.size * (a.shape[0] if columns else math.prod(shape)))
-    total = own.copy()
-    for chooser in (0, 1):
-        total += _entries(end, f"{label}/{chooser}", request, a, b, end.rank == chooser, columns)
-    return [a, b, total]
+    outputs = math.prod(request.derived[0].shape)
+    products = outputs if request.operation == "mul" else math.prod(request.right) * _width(request)
+    if products > _MOST_PRODUCTS:
+        raise ParameterError(f"expected a triple of at most {_MOST_PRODUCTS} products without a dealer, got {products}")
 
 
-def _entries(
-    end: End, label: str, request: ArithmeticTriple, a: RingArray, b: RingArray, chooses: bool, columns: bool
-) -> RingArray:
-    """Return shares of (the other's a) * (this party's b) if it chooses, else of (this a) * (the other's b).
+def arithmetic_triple(end: End, label: str, request: ArithmeticTriple) -> Steps[list[RingArray]]:
+    """Make a party's shares of a, b and c."""
+    maker = _numbers if request.operation == "mul" else _vectors
+    return (yield from maker(end, label, request, random_words(math.prod(request.left)).reshape(request.left)))
 
-    Args:
-        columns: a matrix product, in which an entry of b matters to one column of the result alone.
-    """
-    shape = request.derived[0].shape
-    width = shape[0] if columns else math.prod(shape)
-    total = np.zeros((b.size, width) if columns else (1, width), dtype=np.uint64)
-    step = max(1, _CHUNK_WORDS // (64 * width))
-    for start in range(0, b.size, step):
-        entries = np.arange(start, min(start + step, b.size))
-        if chooses:
-            bits = ((b.reshape(-1)[entries, None] >> _BITS) & np.uint64(1)).astype(np.uint8)
-            _, shares = choose_words(end, label, bits.size, width, bits.reshape(-1))
-        else:
-            vectors = a.T[entries // b.shape[1]] if columns else _units(request, a, entries)
-            words = (vectors[:, None, :] << _BITS[:, None]).reshape(-1, width)
-            shares = offer_words(end, label, words, chosen=True)
-        sums = shares.reshape(len(entries), 64, width).sum(axis=1, dtype=np.uint64)
-        if columns:
-            total[entries] = sums
-        else:
-            total[0] += sums.sum(axis=0, dtype=np.uint64)
-    if columns:
-        return np.asarray(total.reshape(*b.shape, width).sum(axis=0, dtype=np.uint64).T)
-    return total.reshape(shape)
+
+def _numbers(end: End, label: str, request: ArithmeticTriple, a: RingArray) -> Steps[list[RingArray]]:
+    """The client chooses by its a for the server's b, then by its b for the server's a."""
+    b = random_words(math.prod(request.right)).reshape(request.right)
+    parts = [part.reshape(-1) for part in np.broadcast_arrays(a, b)]
+    factors = np.concatenate(parts if end.rank == CLIENT else parts[::-1])
+    _, mixed = yield from number_products(end, label, factors, told=True)
+    return [a, b, _apply(request, a, b) + mixed.reshape(2, *request.derived[0].shape).sum(axis=0, dtype=np.uint64)]
+
+
+def _vectors(end: End, label: str, request: ArithmeticTriple, a: RingArray) -> Steps[list[RingArray]]:
+    """b comes with the products."""
+    count, shape = math.prod(request.right), request.derived[0].shape
+
+    def vectors(entries: NDArray[np.int64]) -> RingArray:
+        return a.T[entries // request.right[1]] if _is_matrices(request) else _units(request, a, entries)
+
+    numbers, shares = yield from vector_products(end, label, count, _width(request), vectors)
+    b = numbers.reshape(request.right)
+    if _is_matrices(request):
+        mixed = shares.reshape(*request.right, _width(request)).sum(axis=0, dtype=np.uint64).T
+    else:
+        mixed = shares.sum(axis=0, dtype=np.uint64).reshape(shape)
+    return [a, b, _apply(request, a, b) + mixed]
+
+
+def _is_matrices(request: ArithmeticTriple) -> bool:
+    """Whether an entry of b, in its column, matters to one column of the result alone."""
+    return request.operation == "matmul" and len(request.left) == len(request.right) == 2
+
+
+def _width(request: ArithmeticTriple) -> int:
+    """How many numbers of the result an entry of b matters to."""
+    return request.left[0] if _is_matrices(request) else math.prod(request.derived[0].shape)
 
 
 def _units(request: ArithmeticTriple, a: RingArray, entries: NDArray[np.int64]) -> RingArray:
     """Return a * e for the units e of some entries of b, (entries, outputs)."""
-    rows = []
-    for entry in entries.tolist():
+    rows = np.empty((len(entries), _width(request)), dtype=np.uint64)
+    for row, entry in zip(rows, entries.tolist(), strict=True):
         unit = np.zeros(math.prod(request.right), dtype=np.uint64)
         unit[entry] = 1
-        rows.append(_apply(request, a, unit.reshape(request.right)).reshape(-1))
-    return np.stack(rows)
+        row[:] = _apply(request, a, unit.reshape(request.right)).reshape(-1)
+    return rows
 
 
 def _apply(request: ArithmeticTriple, a: RingArray, b: RingArray) -> RingArray:
     pair = (torch.from_numpy(value.view(np.int64)) for value in (a, b))
     result = getattr(torch, request.operation)(*pair, **dict(request.options))
     return np.asarray(result.numpy().view(np.uint64))
-
-
-def _check(words: int) -> None:
-    if words > _MOST_WORDS:
-        raise ParameterError(f"expected a triple of at most {_MOST_WORDS} products without a dealer, got {words}")

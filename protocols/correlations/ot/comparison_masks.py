@@ -1,177 +1,145 @@
 """Masks of comparisons by transfers: r, its low bits, their products by groups, and a bit that selects.
 
 The client knows a and the server b, uniform. The low bits of r are a ^ b, so their products are products of shared
-bits, and r = a + b - 2 sum_i 2^i a_i b_i + 2^(k-1) (...) is a sum whose last part takes one transfer a bit: choice
-a_i, word 2^i b_i. Only the low k bits of that sum must be right; what is above the sign is uniform anyway, since each
-party adds a random multiple of 2^(k-1), whose lowest bit is its share of the sign bit. So a word of bit i needs
-k - 1 - i bits.
+bits (`bit_products`), and r = a + b - 2 sum_i 2^i a_i b_i + 2^(k-1) (...) is a sum whose last part takes one transfer a
+bit: choice a_i, word b_i (`word_products`). Only the low k bits of that sum must be right; what is above the sign is
+uniform anyway, since each party adds a random multiple of 2^(k-1), whose lowest bit is its share of the sign bit. So
+the word of bit i needs k - 1 - i bits. The same transfer serves that word and the products with choice a_i, with other
+bits of its pads. Of the server's bits those above the second of each group are choices of transfers too.
 
-Groups of three bits are one transfer of eight: with pads P_(i, c_i) of three transfers, message c = 1, ..., 7 has the
-four products of (c ^ b) and the offerer's share, masked by four bits of each chosen pad that belong to c alone (Naor
-and Pinkas, STOC 1999); the offerer's share is such that message 0 would be zero. The same pads mask the words: low 32
-bits for these, high 32 bits for the messages. Other groups take transfers for each product (`bit_products`).
+The bit: the client knows s_0, the server s_1, both choices of transfers, one in either direction;
 
-The bit: the client knows b_0, the server b_1, both choices of transfers, one in either direction;
+    s = s_0 + s_1 - 2 s_0 s_1,     r s = r_0 s_0 + r_1 s_1 + r_1 (1 - 2 s_1) s_0 + r_0 (1 - 2 s_0) s_1.
 
-    b = b_0 + b_1 - 2 b_0 b_1,     r b = r_0 b_0 + r_1 b_1 + r_1 (1 - 2 b_1) b_0 + r_0 (1 - 2 b_0) b_1.
-
-What each sees is masked by pads that it does not have, as in these modules; r, a, b stay as shared.
+What each sees is masked by pads that it does not have, as in these modules; r, a, b and s stay as shared.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
-from protocols.bitplanes import bit_planes, unpack_plane
-from protocols.correlations.comparison import ComparisonMask
-from protocols.correlations.ot.bit_products import ProductPlan, choose_products, offer_products
-from protocols.correlations.ot.ends import End
-from protocols.correlations.ot.kernels import choose_triples, offer_triples
-from protocols.correlations.ot.word_products import choose_words, offer_words
+from protocols.bitplanes import all_products, bit_planes
+from protocols.correlations.comparison import ComparisonMask, Cut, by_group
+from protocols.correlations.ot.bit_products import ProductPlan, shared_products
+from protocols.correlations.ot.ends import Drawn, End
+from protocols.correlations.ot.turns import Steps, Turn, together
+from protocols.correlations.ot.word_products import WordProducts, put_choices
 from protocols.randomness import random_words
-from protocols.ranks import CLIENT
+from protocols.ranks import CLIENT, SERVER
 from protocols.ring import RingArray
 
-__all__ = ["CHUNK_WORDS", "comparison_masks"]
+__all__ = ["comparison_masks"]
 
-CHUNK_WORDS = 128
-"""64 elements each: the pads of so many stay in cache."""
-
-_TRIPLE_PRODUCTS = np.array(
-    [sum((m & s == s) << j for j, s in enumerate((0b011, 0b101, 0b110, 0b111))) for m in range(8)], dtype=np.uint64
-)
-"""The products of two and three bits, by the bits."""
-
-_LARGEST_TRIPLES = 32
+_ONE, _TWO = np.uint64(1), np.uint64(2)
+_NARROW = 32
+"""Bits of a number that fit into a word of a pad beside those that mask bits."""
 
 
-@dataclass
-class _Leaves:
-    """A party's shares of r and of its products: what `comparison_masks` assembles.
-
-    Args:
-        r: uint64 (n,).
-        bits: its shares of r's low bits, planes (k or k - 1, words).
-        lowest, groups: planes as in `ComparisonMask`.
-    """
-
-    r: RingArray
-    bits: RingArray
-    lowest: RingArray
-    groups: RingArray
-
-
-def comparison_masks(end: End, label: str, kind: ComparisonMask, words: int) -> list[RingArray]:
-    """Return a party's shares of the fields of `kind`, for 64 `words` elements, made some at a time.
+def comparison_masks(end: End, label: str, kind: ComparisonMask, words: int) -> Steps[list[RingArray]]:
+    """Make a party's shares of the fields of `kind`, for 64 `words` elements.
 
     Args:
         kind: for its bits, and whether it selects and is signed; its count is ignored.
     """
-    parts = [_chunk(end, label, kind, min(CHUNK_WORDS, words - start)) for start in range(0, words, CHUNK_WORDS)]
-    return [np.concatenate(field, axis=-1) for field in zip(*parts, strict=True)]
+    count, low = 64 * words, kind.bits - kind.signed
+    numbers, sums, leaves = random_words(count), WordProducts(count), _Leaves(end.rank, kind.cut, words)
+    yield Turn.SERVER_CHOOSES
+    for i in filter(leaves.is_servers_choice, range(low)):
+        drawn = end.draw(SERVER, count)
+        leaves.take(SERVER, i, drawn)
+        put_choices(numbers, [(i, drawn)])
+    by_server = end.draw(SERVER, count) if kind.select else None
+    yield Turn.CLIENT_CHOOSES
+    for i in range(low):
+        drawn = end.draw(CLIENT, count, words=1 if kind.bits <= _NARROW else 2)
+        leaves.take(CLIENT, i, drawn)
+        put_choices(numbers, [(i, drawn)])
+        if i < kind.bits - 1:
+            sums.add(drawn, kind.bits - 1 - i, i + 1, None if end.rank == CLIENT else (numbers >> np.uint64(i)) & _ONE)
+    by_client = end.draw(CLIENT, count, words=2) if kind.select else None
+    planes = bit_planes(numbers, kind.bits)
+    makers: list[Steps[list[RingArray]]] = [
+        leaves.products(end, label, planes[:low]),
+        _values(end, label, numbers, sums, by_client, by_server),
+    ]
+    products, (r, plane, *selected) = yield from together(makers)
+    return [r, plane, *products, *([planes[-1]] if kind.signed else []), *selected]
 
 
-def _chunk(end: End, label: str, kind: ComparisonMask, words: int) -> list[RingArray]:
-    cut = kind.cut
-    triples = cut.lowest == cut.group == 3 and kind.signed and kind.bits <= _LARGEST_TRIPLES
-    leaves = (_triples if triples else _any_groups)(end, label, kind, words)
-    fields = [leaves.lowest, leaves.groups, *([leaves.bits[-1]] if kind.signed else [])]
-    if not kind.select:
-        return [leaves.r, random_words(words), *fields]
-    b, value, product = _selection(end, label, leaves.r)
-    return [leaves.r, b, *fields, value, product]
+class _Leaves:
+    """Bits of the pads for the products of all groups, the lowest and the further ones, and which bit is where."""
+
+    def __init__(self, rank: int, cut: Cut, words: int) -> None:
+        self._cut = cut
+        self._plans = _plan(cut.lowest), _plan(cut.group)
+        shapes = [(1, words), (cut.further, words)]
+        self._pads = [
+            [
+                np.empty((1 if rank == chooser else 2, sum(plan.counts(chooser)), *shape), dtype=np.uint64)
+                for plan, shape in zip(self._plans, shapes, strict=True)
+            ]
+            for chooser in (CLIENT, SERVER)
+        ]
+
+    def is_servers_choice(self, i: int) -> bool:
+        """Whether bit i of r is a choice of transfers for the server too."""
+        part, _, place = self._place(i)
+        return self._plans[part].counts(SERVER)[place] > 0
+
+    def take(self, chooser: int, i: int, drawn: Drawn) -> None:
+        """Take what is needed of the transfers of bit i."""
+        part, group, place = self._place(i)
+        counts = self._plans[part].counts(chooser)
+        start = sum(counts[:place])
+        self._pads[chooser][part][:, start : start + counts[place], group] = drawn.planes(counts[place])
+
+    def products(self, end: End, label: str, bits: RingArray) -> Steps[list[RingArray]]:
+        """Make shares of the products of all sets in each group, as in `ComparisonMask`: the lowest, the further ones.
+
+        Args:
+            bits: this party's, uint64 (low, words).
+        """
+        lowest, further = bits[None, : self._cut.lowest], bits[self._cut.lowest :]
+        singles = lowest.swapaxes(0, 1), by_group(further, self._cut.group)
+        makers = [
+            shared_products(
+                end, f"{label}/leaves {part}", self._plans[part], singles[part], *(p[part] for p in self._pads)
+            )
+            for part in (0, 1)[: 2 if self._cut.further else 1]
+        ]
+        several = yield from together(makers)
+        made = [all_products(*pair) for pair in zip(singles, several, strict=False)]
+        empty = np.empty((2**self._cut.group - 1, 0, bits.shape[1]), dtype=np.uint64)
+        return [made[0][:, 0], made[1] if self._cut.further else empty]
+
+    def _place(self, i: int) -> tuple[int, int, int]:
+        """Return whether bit i is in a further group, in which, and where in it."""
+        if i < self._cut.lowest:
+            return 0, 0, i
+        return 1, *divmod(i - self._cut.lowest, self._cut.group)
 
 
-def _triples(end: End, label: str, kind: ComparisonMask, words: int) -> _Leaves:
-    """Make leaves in groups of three bits."""
-    count, bits, low = 64 * words, kind.bits, kind.bits - 1
-    sent_bits = 28 * (low // 3) + bits * low // 2
-    shape = count, -(-sent_bits // 64)
-    numbers = random_words(count)
-    products, sums = np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.uint64)
-    if end.rank == CLIENT:
-        choices, pads = end.chooser.draw(count * low, words=1)
-        sent = end.channel.receive(f"{label}/leaves", np.uint64, shape)
-        own = np.empty(count, dtype=np.uint64)
-        arrays = sent, own, products, sums
-        choose_triples(pads.reshape(count, low), choices.reshape(count, low), bits, _TRIPLE_PRODUCTS, *arrays)
-        numbers = own | (numbers >> np.uint64(low) << np.uint64(low))
-    else:
-        pads = end.offerer.draw(count * low, words=1).reshape(count, low, 2)
-        sent = np.empty(shape, dtype=np.uint64)
-        offer_triples(pads, numbers, bits, _TRIPLE_PRODUCTS, sent, products, sums)
-        end.channel.send(f"{label}/leaves", sent)
-    own_planes = bit_planes(numbers, bits)
-    several = bit_planes(products, 4 * (low // 3)).reshape(-1, 4, words).swapaxes(0, 1)
-    singles = own_planes[:low].reshape(-1, 3, words).swapaxes(0, 1)
-    planes = _by_sets(singles, several)
-    return _Leaves(numbers - sums, own_planes, planes[:, 0], planes[:, 1:])
+def _plan(size: int) -> ProductPlan:
+    """All products of the bits of a group."""
+    return ProductPlan(size, tuple(s for s in range(1, 1 << size) if s.bit_count() > 1))
 
 
-def _any_groups(end: End, label: str, kind: ComparisonMask, words: int) -> _Leaves:
-    """Make leaves in groups of any size, by a transfer for every set of bits."""
-    cut = kind.cut
-    low = kind.bits - kind.signed
-    numbers = random_words(64 * words)
-    own = bit_planes(numbers, kind.bits)
-    lowest = _group_products(end, f"{label}/lowest", own[None, : cut.lowest])
-    further = own[cut.lowest : low].reshape(cut.further, cut.group, words)
-    groups = _group_products(end, f"{label}/groups", further) if cut.further else np.empty((15, 0, words), np.uint64)
-    sums = np.zeros(64 * words, dtype=np.uint64)
-    for i in range(kind.bits - 1):
-        bit = unpack_plane(own[i], sums.size)
-        if end.rank == CLIENT:
-            _, share = choose_words(end, f"{label}/sum", sums.size, 1, bit.astype(np.uint8))
-        else:
-            share = offer_words(end, f"{label}/sum", (bit << np.uint64(i + 1))[:, None], chosen=True)
-        sums += share[:, 0]
-    return _Leaves(numbers - sums, own, lowest[:, 0], groups)
-
-
-def _group_products(end: End, label: str, bits: RingArray) -> RingArray:
-    """Return shares of the products of all sets of each group's bits, (2^group - 1, groups, words), by their numbers.
-
-    Args:
-        bits: (groups, group, words), this party's shares.
-    """
-    groups, size, words = bits.shape
-    flat = bits.swapaxes(0, 1).reshape(size, groups * words)
-    sets = tuple(s for s in range(1, 1 << size) if s.bit_count() > 1)
-    plan = ProductPlan(size, sets)
-    if end.rank == CLIENT:
-        _, several = choose_products(end, label, plan, groups * words, flat)
-    else:
-        several = offer_products(end, label, plan, flat, chosen=True)
-    return _by_sets(flat.reshape(size, groups, words), several.reshape(-1, groups, words))
-
-
-def _by_sets(singles: RingArray, several: RingArray) -> RingArray:
-    """Return planes of single bits (t, groups, words) and of products as those of all sets, in their numbers' order."""
-    planes = np.empty((2 ** len(singles) - 1, *singles.shape[1:]), dtype=np.uint64)
-    of_one, of_several = iter(singles), iter(several)
-    for number in range(1, len(planes) + 1):
-        planes[number - 1] = next(of_one if number.bit_count() == 1 else of_several)
-    return planes
-
-
-def _selection(end: End, label: str, r: RingArray) -> tuple[RingArray, RingArray, RingArray]:
-    """Return shares of a random bit, as a plane, of its value, and of its product with r.
-
-    Both draw the transfers of the server's bit first, since its words of the other transfers depend on that.
-    """
-    count, one, two = r.size, np.uint64(1), np.uint64(2)
-    if end.rank == CLIENT:
-        pads = end.offerer.draw(count, words=1)[:, :, 0]
-        drawn, shares = choose_words(end, f"{label}/client's bit", count, 2)
-        b = drawn.astype(np.uint64)
-        end.channel.send(f"{label}/server's bit", pads[:, 0] - pads[:, 1] + r * (one - two * b))
-        product = shares[:, 1] - pads[:, 0]
-    else:
-        drawn, chosen = end.chooser.draw(count, words=1)
-        b = drawn.astype(np.uint64)
-        words = np.stack([np.negative(two * b), r * (one - two * b)], axis=1)
-        shares = offer_words(end, f"{label}/client's bit", words)
-        sent = end.channel.receive(f"{label}/server's bit", np.uint64, (count,))
-        product = shares[:, 1] + chosen[:, 0] + b * sent
-    plane = np.packbits(drawn, bitorder="little").view(np.uint64)
-    return plane, shares[:, 0] + b, product + r * b
+def _values(
+    end: End, label: str, numbers: RingArray, sums: WordProducts, by_client: Drawn | None, by_server: Drawn | None
+) -> Steps[list[RingArray]]:
+    """Make r, a plane of random bits, and if there are transfers for it the bit's value and r times it."""
+    yield Turn.SERVER
+    r = numbers - sums.exchange(end, f"{label}/sums")
+    if by_client is None or by_server is None:
+        return [r, random_words(r.size // 64)]
+    is_client = end.rank == CLIENT
+    own = by_client if is_client else by_server
+    bit = own.choices.astype(np.uint64)
+    value, from_server, from_client = (WordProducts(r.size) for _ in range(3))
+    turned = r * (_ONE - _TWO * bit)
+    value.add(by_client, 63, 1, None if is_client else bit)
+    from_server.add(by_client, 64, 0, None if is_client else turned, word=1)
+    from_client.add(by_server, 64, 0, turned if is_client else None)
+    values = bit - value.exchange(end, f"{label}/bit")
+    product = r * bit + from_server.exchange(end, f"{label}/from server")
+    yield Turn.CLIENT
+    product += from_client.exchange(end, f"{label}/from client")
+    return [r, own.choice_plane, values, product]

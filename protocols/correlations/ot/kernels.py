@@ -1,103 +1,75 @@
-"""Compiled loops over pads: their bits as planes, and the leaves of comparisons."""
+"""Compiled loops over pads: their bits as planes, and products of bits with numbers, packed.
+
+None branches on a secret: where a choice decides, both ways are computed and one is masked away.
+"""
 
 import numpy as np
 
 from protocols.kernels import compiled
 
-__all__ = ["pad_planes"]
+__all__ = ["choose_packed", "offer_packed", "pad_planes", "put_bits"]
+
+_ALL = np.uint64(2**64 - 1)
+_ONE = np.uint64(1)
 
 
 @compiled
-def pad_planes(pads, bits, out):  # type: ignore[no-untyped-def]
-    """out[j, w] = bit j of pads[64 w], pads[64 w + 1], ..., for the low bits; pads (64 words,), out (bits, words)."""
+def pad_planes(pads, first, out):  # type: ignore[no-untyped-def]
+    """out[j, w] = bit first + j of pads[64 w], pads[64 w + 1], ...; pads (64 words,), out (bits, words)."""
     for w in range(out.shape[1]):
-        for j in range(bits):
-            out[j, w] = 0
-        for k in range(64):
-            pad = pads[64 * w + k]
-            for j in range(bits):
-                out[j, w] |= ((pad >> np.uint64(j)) & np.uint64(1)) << np.uint64(k)
+        for j in range(out.shape[0]):
+            shift, plane = np.uint64(first + j), np.uint64(0)
+            for k in range(64):
+                plane |= ((pads[64 * w + k] >> shift) & _ONE) << np.uint64(k)
+            out[j, w] = plane
 
 
 @compiled
-def offer_triples(pads, numbers, bits, table, messages, products, sums):  # type: ignore[no-untyped-def]
-    """Be the offerer of the leaves of comparisons in groups of three bits; see `comparison_masks`.
+def put_bits(numbers, bits, i):  # type: ignore[no-untyped-def]
+    """Bit i of numbers (n,) = bits (n,), each 0 or 1."""
+    shift = np.uint64(i)
+    for e in range(numbers.shape[0]):
+        numbers[e] = (numbers[e] & ~(_ONE << shift)) | (np.uint64(bits[e]) << shift)
 
-    Args: pads (n, bits - 1, 2); numbers (n,), whose low bits are b; table (8,): the products of three bits, four bits
-    each; messages (n, words) out; products (n,) out, shares, four bits a group; sums (n,) out, shares of the sum of
-    2^(i+1) a_i b_i modulo 2^bits.
+
+@compiled
+def offer_packed(pads, values, width, shift, messages, sums):  # type: ignore[no-untyped-def]
+    """Be the offerer of products of bits with numbers y: messages P_0 - P_1 + y of `width` bits; sums -= P_0 2^shift.
+
+    Args: pads (2, n), n a multiple of 64; values (n,), y; messages (width n / 64,) out, one behind the other without a
+    gap; sums (n,), changed.
     """
-    low = bits - 1
-    for e in range(pads.shape[0]):
-        b = numbers[e]
-        total, leaf = np.uint64(0), np.uint64(0)
-        word, filled, place = np.uint64(0), 0, 0
-        for first in range(0, low, 3):
-            three = pads[e, first : first + 3]
-            own = np.int64((b >> np.uint64(first)) & np.uint64(7))
-            share = table[own] ^ ((three[0, 0] ^ three[1, 0] ^ three[2, 0]) >> np.uint64(32)) & np.uint64(15)
-            leaf |= share << np.uint64(4 * (first // 3))
-            for c in range(1, 8):
-                pad = three[0, c & 1] ^ three[1, (c >> 1) & 1] ^ three[2, c >> 2]
-                value = (table[c ^ own] ^ share ^ (pad >> np.uint64(32 + 4 * c))) & np.uint64(15)
-                word |= value << np.uint64(filled)
-                filled += 4
-                if filled >= 64:
-                    messages[e, place] = word
-                    place += 1
-                    filled -= 64
-                    word = value >> np.uint64(4 - filled) if filled else np.uint64(0)
-        for i in range(low):
-            width = bits - 1 - i
-            if width == 0:
-                break
-            mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-            value = (pads[e, i, 0] - pads[e, i, 1] + ((b >> np.uint64(i)) & np.uint64(1))) & mask
-            total -= pads[e, i, 0] << np.uint64(i + 1)
+    mask, up = _ALL >> np.uint64(64 - width), np.uint64(shift)
+    for block in range(values.shape[0] // 64):
+        word, filled, place = np.uint64(0), 0, width * block
+        for e in range(64 * block, 64 * block + 64):
+            first = pads[0, e]
+            value = (first - pads[1, e] + values[e]) & mask
+            sums[e] -= first << up
             word |= value << np.uint64(filled)
             filled += width
             if filled >= 64:
-                messages[e, place] = word
+                messages[place] = word
                 place += 1
                 filled -= 64
                 word = value >> np.uint64(width - filled) if filled else np.uint64(0)
-        if filled:
-            messages[e, place] = word
-        products[e], sums[e] = leaf, total
 
 
 @compiled
-def choose_triples(pads, choices, bits, table, messages, numbers, products, sums):  # type: ignore[no-untyped-def]
-    """Be the chooser: choices (n, bits - 1) are a, which comes out as numbers (n,); else as `offer_triples`."""
-    low = bits - 1
-    for e in range(pads.shape[0]):
-        a, total, leaf = np.uint64(0), np.uint64(0), np.uint64(0)
-        bit = 0
-        for first in range(0, low, 3):
-            c = (
-                np.int64(choices[e, first])
-                | np.int64(choices[e, first + 1]) << 1
-                | np.int64(choices[e, first + 2]) << 2
-            )
-            pad = pads[e, first] ^ pads[e, first + 1] ^ pads[e, first + 2]
-            share = pad >> np.uint64(32 + 4 * c)
-            if c:
-                at = 28 * (first // 3) + 4 * (c - 1)
-                share ^= messages[e, at // 64] >> np.uint64(at % 64)
-            leaf |= (share & np.uint64(15)) << np.uint64(4 * (first // 3))
-            a |= np.uint64(c) << np.uint64(first)
-        bit = 28 * (low // 3)
-        for i in range(low):
-            width = bits - 1 - i
-            if width == 0:
-                break
-            part = pads[e, i]
-            if choices[e, i]:
-                at = bit % 64
-                value = messages[e, bit // 64] >> np.uint64(at)
-                if at + width > 64:
-                    value |= messages[e, bit // 64 + 1] << np.uint64(64 - at)
-                part += value
-            total += part << np.uint64(i + 1)
-            bit += width
-        numbers[e], products[e], sums[e] = a, leaf, total
+def choose_packed(pads, choices, width, shift, messages, sums):  # type: ignore[no-untyped-def]
+    """Be the chooser: sums += (P_c + c message) 2^shift, where a message's bits above its width do not matter.
+
+    Args: pads (n,); choices (n,); others as in `offer_packed`.
+    """
+    up = np.uint64(shift)
+    for block in range(pads.shape[0] // 64):
+        at, place = 0, width * block
+        for e in range(64 * block, 64 * block + 64):
+            value = messages[place] >> np.uint64(at)
+            at += width
+            if at > 64:
+                value |= messages[place + 1] << np.uint64(64 + width - at)
+            if at >= 64:
+                at -= 64
+                place += 1
+            sums[e] += (pads[e] + (value & (np.uint64(0) - np.uint64(choices[e])))) << up

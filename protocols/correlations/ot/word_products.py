@@ -1,86 +1,146 @@
-"""Shares of products of a chooser's bits with an offerer's words, and so of numbers with numbers (Gilboa, CRYPTO 1999).
+"""Shares of products of a chooser's bits with an offerer's numbers, and so of two numbers (Gilboa, CRYPTO 1999).
 
-For a bit c and words y the two get additive shares of c y modulo 2^64: with pads P_0, P_1 of a random transfer the
-offerer sends P_0 - P_1 + y and holds -P_0; the chooser holds P_c + c (P_0 - P_1 + y) = P_0 + c y. A product of two
-numbers is the sum of that over the bits of one, with the other shifted. Pads of more than two words are expanded from
-128 bits by SHAKE-128.
+For a bit c and a number y the two get additive shares of c y: with pads P_0, P_1 of a random transfer the offerer sends
+P_0 - P_1 + y and holds -P_0; the chooser holds P_c + c (P_0 - P_1 + y) = P_0 + c y. Where c y is to be multiplied by
+2^s and matters modulo 2^(w + s), the message needs w bits; messages are packed. A product of two numbers is the sum of
+2^i c_i y over the bits c_i of one, so its messages have 64, 63, ..., 1 bits.
+
+The chooser's bits are the transfers' own choices, or it has bits already and says in which transfers they differ from
+the choices; the offerer then exchanges its two pads.
 
 What each sees: the chooser y masked by a pad that it does not have; the offerer, if the chooser's bits are not the
 transfers' own, these bits masked by those.
 """
 
-import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.correlations.ot.ends import End
+from protocols.bitplanes import bit_planes
+from protocols.correlations.ot.ends import PIECE, Drawn, End
+from protocols.correlations.ot.kernels import choose_packed, offer_packed, put_bits
+from protocols.correlations.ot.turns import Steps, Turn, pieces
+from protocols.ranks import CLIENT
 from protocols.ring import RingArray
 
-__all__ = ["choose_numbers", "choose_words", "offer_numbers", "offer_words"]
-
-Bits = NDArray[np.uint8]
+__all__ = ["WordProducts", "number_products", "padded", "put_choices", "tell_choices"]
 
 _BITS = 64
-_SHIFTS = np.arange(_BITS, dtype=np.uint64)
 
 
-def choose_words(end: End, label: str, count: int, width: int, bits: Bits | None = None) -> tuple[Bits, RingArray]:
-    """Be the chooser of `count` products of a bit with `width` words.
+class WordProducts:
+    """One party's share of sums of 2^s c y, for elements that all have the same c's chooser.
 
     Args:
-        bits: uint8 (count,), each 0 or 1; drawn if left out.
+        count: elements, a multiple of 64.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._sums = np.zeros(count, dtype=np.uint64)
+        self._messages: list[RingArray] = []
+        self._waiting: list[tuple[Drawn, int, int, int]] = []
+
+    def add(self, drawn: Drawn, width: int, shift: int, values: RingArray | None = None, word: int = 0) -> None:
+        """Add a product for every element.
+
+        Args:
+            drawn: transfers, one for each element.
+            width: w, 1 to 64. shift: s.
+            values: the offerer's y, uint64 (count,); None for the chooser.
+            word: of the pads, which nothing else uses.
+        """
+        if values is None:
+            self._waiting.append((drawn, width, shift, word))
+            return
+        message = np.empty(width * values.size // 64, dtype=np.uint64)
+        offer_packed(drawn.pads[..., word], values, width, shift, message, self._sums)
+        self._messages.append(message)
+
+    def exchange(self, end: End, label: str) -> RingArray:
+        """Send the offerer's message, or receive it as the chooser; return the share of the sums, uint64 (count,)."""
+        if self._messages:
+            end.channel.send(label, np.concatenate(self._messages))
+        if self._waiting:
+            sizes = [width * self._sums.size // 64 for _, width, _, _ in self._waiting]
+            sent = end.channel.receive(label, np.uint64, (sum(sizes),))
+            start = 0
+            for (drawn, width, shift, word), size in zip(self._waiting, sizes, strict=True):
+                message = sent[start : start + size]
+                choose_packed(drawn.pads[0, :, word], drawn.choices, width, shift, message, self._sums)
+                start += size
+        return self._sums
+
+
+def tell_choices(end: End, label: str, drawn: Sequence[Drawn], planes: RingArray | None) -> list[Drawn]:
+    """Turn the client's random choices into bits that it has; the client sends.
+
+    Args:
+        drawn: transfers in which the client chooses, a multiple of 64 each.
+        planes: the client's bits, uint64 (len(drawn), words); None for the server.
 
     Returns:
-        The bits, and this party's shares, uint64 (count, width).
+        The same transfers with these choices.
     """
-    drawn, pads = end.chooser.draw(count, words=min(width, 2))
-    if bits is None:
-        bits = drawn
-    else:
-        end.channel.send(f"{label}/choices", np.packbits(bits ^ drawn))
-    sent = end.channel.receive(f"{label}/words", np.uint64, (count, width))
-    return bits, _expanded(pads, width) + bits[:, None] * sent
+    if planes is not None:
+        choices = np.stack([one.choice_plane for one in drawn])
+        end.channel.send(label, planes ^ choices)
+        return [Drawn(one.pads, _bits(plane)) for one, plane in zip(drawn, planes, strict=True)]
+    told = end.channel.receive(label, np.uint64, (len(drawn), drawn[0].pads.shape[1] // 64))
+    return [
+        Drawn(np.where(_bits(plane).astype(bool)[:, None], one.pads[::-1], one.pads))
+        for one, plane in zip(drawn, told, strict=True)
+    ]
 
 
-def offer_words(end: End, label: str, words: RingArray, chosen: bool = False) -> RingArray:
-    """Be the offerer; return this party's shares, uint64 (count, width).
+def number_products(end: End, label: str, numbers: RingArray, told: bool) -> Steps[tuple[RingArray, RingArray]]:
+    """Make shares of the products of client's and server's numbers, some at a time; the client chooses.
 
     Args:
-        words: y, uint64 (count, width).
-        chosen: whether the chooser has bits of its own.
+        numbers: this party's, uint64 (count,).
+        told: whether the client has numbers already; else it gets uniform ones, which take no message.
+
+    Returns:
+        This party's numbers and its shares, uint64 (count,).
     """
-    count, width = words.shape
-    pads = end.offerer.draw(count, words=min(width, 2))
-    first, second = (_expanded(pads[:, side], width) for side in (0, 1))
-    if chosen:
-        packed = end.channel.receive(f"{label}/choices", np.uint8, (-(-count // 8),))
-        swap = np.unpackbits(packed, count=count).astype(bool)[:, None]
-        first, second = np.where(swap, second, first), np.where(swap, first, second)
-    end.channel.send(f"{label}/words", first - second + words)
-    return np.negative(first)
+    numbers, shares = numbers.copy(), np.empty_like(numbers)
+    for part in pieces(numbers.size, PIECE // _BITS):
+        made = yield from _some_products(end, f"{label}/{part.start}", padded(numbers[part]), told)
+        numbers[part], shares[part] = (one[: part.stop - part.start] for one in made)
+    return numbers, shares
 
 
-def choose_numbers(end: End, label: str, count: int, numbers: RingArray | None = None) -> tuple[RingArray, RingArray]:
-    """Be the chooser of products of two numbers; return its numbers, drawn if left out, and its shares, (count,)."""
-    bits = None
-    if numbers is not None:
-        bits = ((numbers[:, None] >> _SHIFTS) & np.uint64(1)).astype(np.uint8).reshape(-1)
-    bits, shares = choose_words(end, label, _BITS * count, 1, bits)
-    if numbers is None:
-        numbers = (bits.reshape(count, _BITS).astype(np.uint64) << _SHIFTS).sum(axis=1, dtype=np.uint64)
-    return numbers, shares.reshape(count, _BITS).sum(axis=1, dtype=np.uint64)
+def _some_products(end: End, label: str, numbers: RingArray, told: bool) -> Steps[tuple[RingArray, RingArray]]:
+    is_client = end.rank == CLIENT
+    yield Turn.CLIENT_CHOOSES
+    drawn = [end.draw(CLIENT, numbers.size) for _ in range(_BITS)]
+    if told:
+        yield Turn.CLIENT
+        drawn = tell_choices(end, f"{label}/choices", drawn, bit_planes(numbers, _BITS) if is_client else None)
+    else:
+        put_choices(numbers, enumerate(drawn))
+    products = WordProducts(numbers.size)
+    for i, one in enumerate(drawn):
+        products.add(one, _BITS - i, i, None if is_client else numbers)
+    yield Turn.SERVER
+    return numbers, products.exchange(end, f"{label}/words")
 
 
-def offer_numbers(end: End, label: str, numbers: RingArray, chosen: bool = False) -> RingArray:
-    """Be the offerer of products of two numbers; return its shares, uint64 (count,)."""
-    words = (numbers[:, None] << _SHIFTS).reshape(-1, 1)
-    return offer_words(end, label, words, chosen).reshape(len(numbers), _BITS).sum(axis=1, dtype=np.uint64)
+def put_choices(numbers: RingArray, drawn: Iterable[tuple[int, Drawn]]) -> None:
+    """Make the choices of some transfers bits of numbers, in place; nothing for the offerer of them.
+
+    Args:
+        drawn: by the number of the bit.
+    """
+    for i, one in drawn:
+        if one.is_chooser:
+            put_bits(numbers, one.choices, i)
 
 
-def _expanded(pads: RingArray, width: int) -> RingArray:
-    """Return pads (count, 1 or 2) as (count, width)."""
-    if pads.shape[1] == width:
-        return pads
-    rows = [np.frombuffer(hashlib.shake_128(pad.tobytes()).digest(8 * width), dtype=np.uint64) for pad in pads]
-    return np.stack(rows) if rows else np.empty((0, width), dtype=np.uint64)
+def padded(numbers: RingArray) -> RingArray:
+    """Return a copy that zeros make a multiple of 64 long."""
+    return np.concatenate([numbers, np.zeros(-numbers.size % 64, dtype=np.uint64)])
+
+
+def _bits(plane: RingArray) -> NDArray[np.uint8]:
+    return np.unpackbits(plane.view(np.uint8), bitorder="little")

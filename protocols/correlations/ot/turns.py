@@ -1,0 +1,74 @@
+"""Who speaks when: makers of correlations that run together, so that a flight carries the messages of all of them.
+
+A maker is a generator that yields the turn it wants next, and returns its result. In a turn messages go one way: first
+transfers are drawn, those in which the server chooses and then the others; then the server speaks, then the client, and
+so on from the beginning. Both parties run the same makers in the same order, so their turns are the same.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from enum import IntEnum
+from typing import TypeVar
+
+__all__ = ["Steps", "Turn", "finish", "pieces", "together"]
+
+Result = TypeVar("Result")
+
+
+class Turn(IntEnum):
+    """What is done at once, in this order, over and over."""
+
+    SERVER_CHOOSES = 0
+    """Transfers are drawn in which the server chooses."""
+
+    CLIENT_CHOOSES = 1
+    """Transfers are drawn in which the client chooses."""
+
+    SERVER = 2
+    """The server sends, the client receives."""
+
+    CLIENT = 3
+    """The client sends, the server receives."""
+
+
+Steps = Generator[Turn, None, Result]
+"""A maker: what it yields is the turn in which it wants to go on."""
+
+
+def together(makers: Sequence[Steps[Result]]) -> Steps[list[Result]]:
+    """Run makers side by side, each in the turns that it wants; return what each returned."""
+    results: dict[int, Result] = {}
+    wanted: dict[int, Turn] = {}
+
+    def go_on(index: int) -> None:
+        try:
+            wanted[index] = next(makers[index])
+        except StopIteration as end:
+            wanted.pop(index, None)
+            results[index] = end.value
+
+    for index in range(len(makers)):
+        go_on(index)
+    while wanted:
+        for turn in Turn:
+            ready = [index for index, other in wanted.items() if other is turn]
+            if ready:
+                yield turn
+            for index in ready:
+                go_on(index)
+    return [results[index] for index in range(len(makers))]
+
+
+def finish(maker: Steps[Result]) -> Result:
+    """Run a maker to its end."""
+    while True:
+        try:
+            next(maker)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def pieces(count: int, most: int) -> Iterator[slice]:
+    """Cut `count` elements into runs of at most `most`, for a maker that makes one after the other."""
+    for start in range(0, count, most):
+        yield slice(start, min(start + most, count))
