@@ -1,7 +1,7 @@
 """Comparison on shares: sign, interval, ReLU, maximum, max-pool; exact within a stated range.
 
 Both parties hold additive shares of x in Z_2^64 and want shares of [x >= 0], |x| < 2^(k-1). With a shared uniform r,
-whose bits and their products by fours are shared as well (a `ComparisonMask`), they open c = x + r, which is uniform.
+whose bits and their products by groups are shared as well (a `ComparisonMask`), they open c = x + r, which is uniform.
 Modulo 2^k, x = c - r, so
 
     sign(x) = c[k-1] ^ r[k-1] ^ [c' < r'],    c', r' = c, r mod 2^(k-1),
@@ -133,7 +133,8 @@ def max_pool(
     """Return this party's share of the maxima over windows: rows first, then columns, each step in one batch.
 
     Args:
-        share: uint64 (B, C, H, W). Padding counts as -2^(bits - 3), below every value it may meet.
+        share: uint64 (B, C, H, W). Padding counts as -2^(bits - 2). Where there is some, magnitudes are below that:
+            so it is below every value, and differences stay below 2^(bits - 1).
         bits: differences are below 2^(bits - 1).
     """
     for axis in (2, 3):
@@ -168,7 +169,7 @@ def _pad(share: RingArray, axis: int, amount: int, bits: int, rank: int) -> Ring
     if not amount:
         return share
     widths = [(amount, amount) if i == axis else (0, 0) for i in range(share.ndim)]
-    low = np.uint64(2**64 - 2 ** (bits - 3)) if rank == CLIENT else np.uint64(0)
+    low = np.uint64(2**64 - 2 ** (bits - 2)) if rank == CLIENT else np.uint64(0)
     return np.pad(share, widths, constant_values=low)
 
 

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import assert_uniform_bytes, dealer_bytes, on_shares, opened, pool_is_empty, record
+from helpers import assert_uniform_bytes, dealer_bytes, on_shares, opened, pool_is_empty, record, run_locally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.local import run_locally
 from protocols import is_nonnegative, max_pool, max_pool_requests, maximum, relu, relu_requests, sign_requests
 from protocols.bitplanes import unpack_plane
 from protocols.comparison import interval_requests, is_below
@@ -208,6 +207,17 @@ def test_max_pool_is_torchs_and_uses_what_it_says(shape: Any, kernel: Any, strid
 
     expected = torch.nn.functional.max_pool2d(torch.from_numpy(values).double(), kernel, stride, padding).numpy()
     assert (opened(side, ring(values)) == expected).all()
+
+
+@pytest.mark.parametrize("bits", [8, 19, 32])
+def test_max_pool_pads_below_the_lowest_value_and_within_the_range(bits: int) -> None:
+    """A window with padding whose values are at the ends of the range, alone, together, and all of them the lowest."""
+    edge = 2 ** (bits - 2) - 1
+    values = np.random.default_rng(1).choice([-edge, 1 - edge, edge], (1, 4, 6, 6), p=[0.6, 0.3, 0.1])
+    values[0, 0] = -edge
+    window = (3, 3), (1, 1), (1, 1)
+    expected = torch.nn.functional.max_pool2d(torch.from_numpy(values).double(), *window).numpy()
+    assert (opened(lambda party, share: max_pool(party, share, *window, bits), ring(values)) == expected).all()
 
 
 @pytest.mark.parametrize("count", [1, 64, 100, 4096])
