@@ -114,7 +114,7 @@ def run_locally(
     client: Callable[[MpcParty], _ClientResult],
     server: Callable[[MpcParty], _ServerResult],
     timeout: float = 60.0,
-    correlations: Correlations = Correlations.DEALER,
+    correlations: Correlations = Correlations.OT,
 ) -> tuple[_ClientResult, _ServerResult]:
     """Run both parties' sides of a protocol in this process, and return what each returned.
 

@@ -44,7 +44,7 @@ class Terms:
     reveal: Reveal = Reveal.CLIENT
     parameters: CkksParameters = field(default_factory=CkksParameters)
     widths: Widths = field(default_factory=dict)
-    correlations: Correlations = Correlations.DEALER
+    correlations: Correlations = Correlations.OT
 
     def __post_init__(self) -> None:
         check_widths(self.widths, comparing_layers(self.graph))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from hybridface.models import load_model
+from parties.correlations import Correlations
 from parties.gallery.client import GalleryClientSession
 from parties.gallery.key import GalleryKey
 from parties.gallery.limits import QueryLimits, Rate
@@ -46,7 +47,8 @@ def shard_threads(folder: Path, count: int, apart: bool = False) -> tuple[list[A
             side = ("client", "server")[rank]
             down, up = local_channels(side, f"{side} shard")
             parents[rank].append(down)
-            work = ShardRank, rank, up, peer, dealer, folder / (f"{side} shard {number}" if apart else side)
+            index = folder / (f"{side} shard {number}" if apart else side)
+            work = ShardRank, rank, up, peer, dealer, index, Correlations.DEALER
             threads.append(PartyThread(f"{side} shard", partial(_serve, *work), (up, peer, dealer)))
         threads.append(
             PartyThread("dealer", Dealer(dealer_client, dealer_server).serve, (dealer_client, dealer_server))
@@ -77,7 +79,7 @@ def session(
         timeout: that client and server wait for each other.
         apart: whether each further shard's ranks have folders of their own, as on other machines.
     """
-    terms = Terms(MODEL.graph, threshold)
+    terms = Terms(MODEL.graph, threshold, correlations=Correlations.DEALER)
     to_server, to_client = local_channels("client", "server", timeout)
     client_dealer, dealer_client = local_channels("client", "dealer")
     server_dealer, dealer_server = local_channels("server", "dealer")

@@ -23,8 +23,10 @@ from PIL import Image
 from scipy import stats
 
 from hybridface.models import Model, load_model
+from parties import local
 from parties.client import ClientSession
-from parties.local import PartyThread, run_locally
+from parties.correlations import Correlations
+from parties.local import PartyThread
 from parties.progress import OnProgress
 from parties.server import ServerSession
 from parties.terms import Terms
@@ -89,6 +91,10 @@ def record(channel: Any) -> list[bytes]:
     """Return a list that every frame sent over the channel from now on is added to."""
     channel.transport = Recorder(channel.transport)
     return channel.transport.sent
+
+
+run_locally = functools.partial(local.run_locally, correlations=Correlations.DEALER)
+"""With a dealer, which starts at once: tests of what uses correlations do not care who makes them."""
 
 
 def on_shares(function: Callable[..., Any], *secrets: Any) -> Any:
@@ -302,7 +308,7 @@ def pair_of(model: Model, chips: Chip) -> NDArray[np.float64]:
 
 
 def terms_of(model: Model, **changes: Any) -> Terms:
-    return dataclasses.replace(Terms(model.graph, model.threshold), **changes)
+    return dataclasses.replace(Terms(model.graph, model.threshold, correlations=Correlations.DEALER), **changes)
 
 
 @dataclasses.dataclass

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hybridface.models import load_model
+from parties.correlations import Correlations
 from parties.gallery.limits import QueryLimits, Rate
 from parties.gallery.list_client import ListClientSession
 from parties.gallery.list_server import ListServerSession
@@ -58,7 +59,7 @@ def session(
     verify_limit: Rate | None = None,
 ) -> Iterator[tuple[ListClientSession, list[ListServerSession]]]:
     """Open a session; the list holds the server's side once it has begun."""
-    terms = Terms(MODEL.graph, threshold, reveal)
+    terms = Terms(MODEL.graph, threshold, reveal, correlations=Correlations.DEALER)
     to_server, to_client = local_channels("client", "server")
     client_dealer, dealer_client = local_channels("client", "dealer")
     server_dealer, dealer_server = local_channels("server", "dealer")

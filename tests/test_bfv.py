@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_uniform
+from helpers import assert_uniform, run_locally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.correlations import Correlations
-from parties.local import run_locally
 from protocols.bfv.context import BfvContext, BfvParameters, Wide
 from protocols.bfv.keys import BfvKeys, BfvPublicKey, Seeded
 from protocols.bfv.products import Answerer, ProductShape, ask, read_answers

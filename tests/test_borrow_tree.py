@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import pool_is_empty
+from helpers import pool_is_empty, run_locally
 
-from parties.local import run_locally
 from protocols.borrow_tree import _join, borrow_requests
 from protocols.correlations import BorrowJoin
 from protocols.ring import random_ring

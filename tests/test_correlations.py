@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from helpers import assert_uniform, assert_uniform_bytes, dealer_bytes, on_shares, outcome, pool_is_empty, record
+from helpers import (
+    assert_uniform,
+    assert_uniform_bytes,
+    dealer_bytes,
+    on_shares,
+    outcome,
+    pool_is_empty,
+    record,
+    run_locally,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.correlations import Correlations
-from parties.local import PartyThread, local_channels, run_locally
+from parties.local import PartyThread, local_channels
 from protocols import randomness
 from protocols.bitplanes import unpack_plane
 from protocols.correlations import (

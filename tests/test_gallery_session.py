@@ -8,6 +8,7 @@ import pytest
 from gallery_sessions import KEY, MODEL, embeddings, session
 from helpers import assert_uniform_bytes
 
+from parties.correlations import Correlations
 from parties.gallery.client import GalleryClientSession
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.key import GalleryKey
@@ -118,7 +119,7 @@ def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
     to_server, to_client = local_channels("client", "server", 5.0)
     client_dealer, dealer_client = local_channels("client", "dealer")
     server_dealer, dealer_server = local_channels("server", "dealer")
-    terms = Terms(MODEL.graph, 0.6)
+    terms = Terms(MODEL.graph, 0.6, correlations=Correlations.DEALER)
     (of_server, _) = local_channels("server", "shard")
 
     def serve() -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import run_locally
 
 from hybridface.identify_bench import fit_growth
 from hybridface.identify_ranks import measure
 from hybridface.identify_task import Task
 from parties.gallery.records import Kind
-from parties.local import run_locally
 from protocols.ring import FRACTION_BITS
 
 FIGURES = ["online seconds", "online MB, both ways", "offline seconds", "offline MB, all links"]

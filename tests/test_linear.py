@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tenseal.sealapi as seal
 import torch
-from helpers import assert_uniform, assert_uniform_bytes, integers, plans, reachable, record
+from helpers import assert_uniform, assert_uniform_bytes, integers, plans, reachable, record, run_locally
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from parties.local import local_channels, run_locally
+from parties.local import local_channels
 from protocols import ClientKeys, ConvPlan, ConvShape, PrivateConvolutionClient, PrivateConvolutionServer, PublicKey
 from protocols.conversion import MaskedCiphertexts, Upload
 from protocols.errors import ParameterError, PeerLostError, ProtocolError

@@ -4,9 +4,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_uniform, assert_uniform_bytes, dealer_bytes, on_shares, opened, pool_is_empty, record
+from helpers import (
+    assert_uniform,
+    assert_uniform_bytes,
+    dealer_bytes,
+    on_shares,
+    opened,
+    pool_is_empty,
+    record,
+    run_locally,
+)
 
-from parties.local import local_channels, run_locally
+from parties.local import local_channels
 from protocols import CLIENT, MpcParty, Reveal, encode, matching_requests, reveal_match, squared_distance
 from protocols.channel import tag_of
 from protocols.comparison import interval_requests

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import on_shares
+from helpers import on_shares, run_locally
 
-from parties.local import local_channels, run_locally
+from parties.local import local_channels
 from protocols.correlations import SquarePair
 from protocols.crypten_import import crypten
 from protocols.errors import ParameterError, ProtocolError

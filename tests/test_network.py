@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tenseal.sealapi as seal
 import torch
-from helpers import dealer_bytes, pool_is_empty, reachable
+from helpers import dealer_bytes, pool_is_empty, reachable, run_locally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -14,7 +14,6 @@ from torch import nn
 from hybridface.models import _tiny, load_model
 from hybridface.models.dlib_resnet import ResidualBlock
 from hybridface.models.from_torch import graph_from_torch
-from parties.local import run_locally
 from protocols import ClientKeys, Emulator, Graph, LinearWeights, MpcParty, NetworkClient, NetworkServer, PublicKey
 from protocols import graph as g
 from protocols.errors import ParameterError, PeerLostError, ProtocolError

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import hybridface as hf
 from parties.client import ClientSession
+from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels
 from parties.server import ServerSession
 from parties.terms import Terms, plans_document, plans_from_document
@@ -109,7 +110,7 @@ def test_the_dearest_plans_that_are_taken() -> None:
 def test_a_server_that_plans_for_another_network_gives_the_same_result(network: Any) -> None:
     cost = CostModel(client_upload=2.0, server_upload=2.0, network=network)
     assert plan_network(GRAPH, cost=cost) != plan_network(GRAPH), "the plans are the same ones"
-    terms = Terms(GRAPH, TINY.threshold)
+    terms = Terms(GRAPH, TINY.threshold, correlations=Correlations.DEALER)
     chips = np.random.default_rng(4).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     images = np.stack([TINY.normalise(chip) for chip in chips])
     emulated = Emulator(GRAPH, TINY.weights or {}).run(images)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import hybridface as hf
 from hybridface.models import Model
 from parties.client import ClientSession
+from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels
 from parties.pool import PARTS, Kind, PoolStatus, layers_of_part
 from parties.progress import Progress
@@ -93,10 +94,11 @@ def test_without_a_pool_only_a_prepared_run_was_prepared(model: Model, chips: ND
 
 @pytest.mark.parametrize("pool", [-1, 17])
 def test_a_pool_that_the_server_would_refuse_sends_nothing(model: Model, pool: int) -> None:
+    terms = Terms(model.graph, model.threshold, correlations=Correlations.DEALER)
     to_server, _ = local_channels("client", "server")
     to_dealer, _ = local_channels("client", "dealer")
     with pytest.raises(ParameterError, match=r"^expected to keep at most 16 runs prepared"):
-        ClientSession(to_server, to_dealer, Terms(model.graph, model.threshold), pool=pool)
+        ClientSession(to_server, to_dealer, terms, pool=pool)
     assert to_server.statistics.bytes_sent == 0
 
 
@@ -191,7 +193,7 @@ class Attacker:
         to_server, to_client = local_channels("client", "server", GUARD_SECONDS)
         client_dealer, dealer_client = local_channels("client", "dealer", GUARD_SECONDS)
         server_dealer, dealer_server = local_channels("server", "dealer", GUARD_SECONDS)
-        terms = Terms(model.graph, model.threshold)
+        terms = Terms(model.graph, model.threshold, correlations=Correlations.DEALER)
         self.sessions: list[ServerSession] = []
 
         def serve() -> None:

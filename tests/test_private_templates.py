@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_uniform_bytes, on_shares, pool_is_empty, record
+from helpers import assert_uniform_bytes, on_shares, pool_is_empty, record, run_locally
 
-from parties.local import run_locally
 from protocols.correlations import FixedMask, FixedNorms, FixedProduct
 from protocols.errors import HybridFaceError, ParameterError
 from protocols.identification.private_templates import (

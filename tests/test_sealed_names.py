@@ -7,11 +7,10 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from helpers import assert_uniform_bytes, pool_is_empty, record
+from helpers import assert_uniform_bytes, pool_is_empty, record, run_locally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.local import run_locally
 from protocols.errors import ParameterError, ProtocolError
 from protocols.identification import names as sealing
 from protocols.identification.names import SEALED_BYTES, look_up, lookup_requests, open_name, seal_names

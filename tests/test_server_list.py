@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import pool_is_empty
+from helpers import pool_is_empty, run_locally
 
-from parties.local import run_locally
 from protocols.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import ParameterError
 from protocols.identification.server_list import (

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers import assert_uniform_bytes
+from helpers import assert_uniform_bytes, run_locally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.local import run_locally
 from protocols.correlations import TruncationMask
 from protocols.errors import ParameterError
 from protocols.mpc import MpcParty

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import hybridface as hf
 from hybridface.models import Model
 from parties.client import ClientSession
+from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels
 from parties.pool import MAX_BATCH
 from parties.server import ServerSession
@@ -45,7 +46,7 @@ def plans(model: Model) -> dict[str, ConvPlan]:
 
 @pytest.fixture(scope="module")
 def terms(model: Model) -> Terms:
-    return Terms(model.graph, model.threshold)
+    return Terms(model.graph, model.threshold, correlations=Correlations.DEALER)
 
 
 class Workers:
@@ -339,7 +340,7 @@ def test_a_worker_with_other_terms(
     model: Model, terms: Terms, plans: dict[str, ConvPlan], public_key: PublicKey, start: Any, changed: str
 ) -> None:
     graph = hf.load_model("dlib-resnet29", weights=False).graph
-    other = Terms(model.graph, 0.25) if changed == "threshold" else Terms(graph, model.threshold)
+    other = dataclasses.replace(terms, **({"threshold": 0.25} if changed == "threshold" else {"graph": graph}))
     workers = start(1, terms=other)
     with pytest.raises(ProtocolError, match=r"^the peers disagree on (threshold|model): .*, the worker 0 has "):
         lead(workers.ends[0], terms, plans, public_key)

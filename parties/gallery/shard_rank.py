@@ -51,7 +51,7 @@ class ShardRank:
         peer: Channel,
         dealer: Channel | None,
         folder: Path,
-        correlations: Correlations = Correlations.DEALER,
+        correlations: Correlations,
     ) -> None:
         self._rank, self._parent, self._peer, self._folder = rank, parent, peer, folder
         self._dealt = dealer.statistics if dealer else ChannelStatistics()
