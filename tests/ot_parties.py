@@ -1,7 +1,7 @@
 """Both parties of correlations by transfers, turn by turn in one thread, with transfers that the test decides on.
 
-`Transfers` stands for `protocols.transfers`: what it hands out is constant over all elements, but for the one thing that
-the receiver of a message does not know, which is uniform. So whatever a message tells about the sender's secrets,
+`Transfers` stands for `protocols.transfers`: what it hands out is constant over all elements, but for the one thing
+that the receiver of a message does not know, which is uniform. So whatever a message tells about the sender's secrets,
 which are constant too, shows as a bit that is constant, or that depends on other bits.
 """
 

@@ -64,7 +64,7 @@ class Cut:
 
 def by_group(planes: RingArray, group: int) -> RingArray:
     """Return a view of planes (group n, words) as (group, n, words): bit i of group j is at [i, j]."""
-    return planes.reshape(-1, group, planes.shape[-1]).swapaxes(0, 1)
+    return planes.reshape(len(planes) // group, group, planes.shape[-1]).swapaxes(0, 1)
 
 
 @dataclass(frozen=True)

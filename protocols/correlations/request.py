@@ -36,7 +36,7 @@ class Field:
 
     def combine(self, first: RingArray, second: RingArray) -> RingArray:
         """Return the value of two shares."""
-        return first ^ second if self.xor else first + second
+        return np.asarray(first ^ second if self.xor else first + second)
 
     def complement(self, value: RingArray, first: RingArray, out: RingArray | None = None) -> RingArray:
         """Return the second share of a value, or write it to `out`."""
