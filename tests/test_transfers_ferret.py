@@ -109,6 +109,28 @@ def test_corrections_are_uniform_but_for_the_last_ones_low_bit() -> None:
     assert_uniform_bytes(np.concatenate(rest))
 
 
+def test_the_receiver_learns_nothing_of_delta_from_the_keys_of_its_trees() -> None:
+    """A tree's first key is the root or the root plus Delta: all are uniform, none is Delta, and none comes twice."""
+    made: list[np.ndarray] = []
+
+    def receiver(side: SilentReceiver) -> None:
+        regrow = side._grower.regrow
+
+        def watched(keys: np.ndarray, sides: np.ndarray) -> Any:
+            made.append(keys.copy())
+            return regrow(keys, sides)
+
+        side._grower.regrow = watched  # type: ignore[method-assign]
+        extended(side, 60)
+
+    delta, _, _ = both_sides(lambda side: (side.delta, extended(side, 60))[0], receiver)
+    first = np.concatenate([keys[0] for keys in made])
+    assert_uniform_bytes(first)
+    blocks = [as_integer(block) for block in np.concatenate([keys[:-1].reshape(-1, 2) for keys in made])]
+    assert len(first) > 2000
+    assert len({block for key in blocks for block in (key, key ^ as_integer(delta))} | {0}) == 2 * len(blocks) + 1
+
+
 def test_what_is_kept_back_is_new_and_not_given_out(batch: int) -> None:
     extensions = len(batches_of(SMALL.given_trees, batch)) + 1
 

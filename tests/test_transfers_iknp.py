@@ -98,6 +98,14 @@ def test_the_correlation_holds_and_all_is_uniform_on_a_million() -> None:
         assert_uniform_bytes(words_under(frames, f"test/extension {extension}"))
 
 
+def test_choices_are_new_in_every_extension() -> None:
+    """No 64 choices come twice, in one extension or in two: among so many words that has probability below 2^-41."""
+    _, (received, _) = extended(*[12_800] * 20)
+    words = np.packbits(np.concatenate(received)[:, 0].astype(np.uint8) & 1).view(np.uint64)
+    assert len(words) == len(np.unique(words)) == 4_000
+    assert_uniform_bytes(words)
+
+
 def test_deltas_are_random_but_for_their_low_bit() -> None:
     deltas = np.array([extended(64)[0][0] for _ in range(12)])
     assert (deltas[:, 0] & np.uint64(1) == 1).all()
