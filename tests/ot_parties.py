@@ -46,6 +46,10 @@ class Transfers:
         assert pads.shape == (2, count, words), "the parties draw differently"
         return Drawn(pads[choices, np.arange(count)][None].copy(), choices.copy()) if rank == chooser else Drawn(pads)
 
+    def count(self, chooser: int) -> int:
+        """How many transfers were drawn in which that party chooses."""
+        return sum(len(choices) for (who, _), (choices, _) in self._made.items() if who == chooser)
+
     def _make(self, chooser: int, count: int, words: int) -> tuple[Bits, Any]:
         choices = np.full(count, self.random.integers(2), dtype=np.uint8)
         pads = np.repeat(self.random.integers(0, 2**64, (2, 1, words), dtype=np.uint64), count, axis=1)
