@@ -29,6 +29,7 @@ from protocols.correlations import (
     WrapCount,
 )
 from protocols.correlations.ot import arithmetic, groups, vector_products, word_products
+from protocols.correlations.ot.ends import PIECE, End
 from protocols.correlations.ot.source import TransferSource
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.randomness import KEY_BYTES
@@ -123,7 +124,15 @@ def test_requests_of_one_kind_in_pieces_that_fit_none_of_them(monkeypatch: pytes
         assert_holds(request, ours, theirs)
 
 
-def test_millions_of_bits_in_small_messages() -> None:
+def test_millions_of_bits_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages are small, and so is what is drawn between them."""
+    draw, drawn = End.draw, list[int]()
+
+    def watched(end: End, chooser: int, count: int, words: int = 1) -> Any:
+        drawn.append(count * words)
+        return draw(end, chooser, count, words)
+
+    monkeypatch.setattr(End, "draw", watched)
     requests: list[Request] = [BinaryTriple((1 << 15,), (1 << 15,)), SharedBit((1_000_003,))]
 
     def side(party: Any) -> Any:
@@ -137,6 +146,8 @@ def test_millions_of_bits_in_small_messages() -> None:
     for request, first, second in zip(requests, ours, theirs, strict=True):
         assert_holds(request, first, second)
     assert max(sent, received) < 6e6
+    assert max(drawn) <= PIECE
+    assert sum(drawn) > 10_000_000  # by both
     assert flights < 60
 
 

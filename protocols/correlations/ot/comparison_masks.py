@@ -26,11 +26,16 @@ from protocols.randomness import random_words
 from protocols.ranks import CLIENT, SERVER
 from protocols.ring import RingArray
 
-__all__ = ["comparison_masks"]
+__all__ = ["comparison_masks", "pad_words"]
 
 _ONE, _TWO = np.uint64(1), np.uint64(2)
 _NARROW = 32
 """Bits of a number that fit into a word of a pad beside those that mask bits."""
+
+
+def pad_words(kind: ComparisonMask) -> int:
+    """Return how many words the pads have that mask both numbers and bits."""
+    return 1 if kind.bits <= _NARROW else 2
 
 
 def comparison_masks(end: End, label: str, kind: ComparisonMask, words: int) -> Steps[list[RingArray]]:
@@ -49,7 +54,7 @@ def comparison_masks(end: End, label: str, kind: ComparisonMask, words: int) -> 
     by_server = end.draw(SERVER, count) if kind.select else None
     yield Turn.CLIENT_CHOOSES
     for i in range(low):
-        drawn = end.draw(CLIENT, count, words=1 if kind.bits <= _NARROW else 2)
+        drawn = end.draw(CLIENT, count, pad_words(kind))
         leaves.take(CLIENT, i, drawn)
         put_choices(numbers, [(i, drawn)])
         if i < kind.bits - 1:

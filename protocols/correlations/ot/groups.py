@@ -13,7 +13,7 @@ import numpy as np
 from protocols.bitplanes import plane_words
 from protocols.correlations.comparison import BorrowJoin, ComparisonMask
 from protocols.correlations.ot import arithmetic, bilinear
-from protocols.correlations.ot.comparison_masks import comparison_masks
+from protocols.correlations.ot.comparison_masks import comparison_masks, pad_words
 from protocols.correlations.ot.ends import PIECE, End
 from protocols.correlations.ot.join_masks import join_masks
 from protocols.correlations.ot.turns import Steps, pieces
@@ -27,7 +27,6 @@ from protocols.correlations.types import (
     WrapCount,
 )
 from protocols.errors import ParameterError
-from protocols.randomness import random_words
 from protocols.ring import RingArray
 
 __all__ = ["Group", "check_request", "grouped"]
@@ -35,7 +34,7 @@ __all__ = ["Group", "check_request", "grouped"]
 Shares = list[RingArray]
 
 _BY_WORDS: dict[type[Request], tuple[Callable[..., Steps[Shares]], Callable[[Any], int]]] = {
-    ComparisonMask: (comparison_masks, lambda kind: kind.bits if kind.bits <= 32 else 2 * kind.bits),
+    ComparisonMask: (comparison_masks, lambda kind: kind.bits * pad_words(kind)),
     BorrowJoin: (join_masks, lambda kind: 2 * kind.children * kind.nodes),
     SharedBit: (arithmetic.shared_bit, lambda kind: 1),
     SquarePair: (arithmetic.square_pair, lambda kind: 64),
@@ -76,8 +75,6 @@ class Group:
 
     def make(self, end: End, label: str) -> Steps[list[Shares]]:
         """Make a party's shares of every member's fields."""
-        if not any(math.prod(field.shape) for member in self.members for field in member.derived):
-            return [_empty(member) for member in self.members]
         if type(self.kind) in _BY_WORDS:
             return (yield from self._by_words(end, label))
         return [(yield from _ONE_BY_ONE[type(self.kind)](end, label, self.kind))]
@@ -131,11 +128,6 @@ def _hand_out(made: Shares, part: slice, shares: Sequence[Shares], sizes: Sequen
                 elements = field.reshape(-1)[step * (first - place) : step * (last - place)]
                 elements[:] = words[: elements.size]
         place += size
-
-
-def _empty(request: Request) -> Shares:
-    """Return shares of a correlation whose derived fields have no element; uniform ones may have some."""
-    return [random_words(math.prod(field.shape)).reshape(field.shape) for field in _fields(request)]
 
 
 def _fields(request: Request) -> tuple[Field, ...]:
