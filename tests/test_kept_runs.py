@@ -45,10 +45,12 @@ def test_a_later_session_uses_what_was_kept(
 
 @pytest.mark.parametrize("correlations", [Correlations.OT, Correlations.DEALER])
 def test_nothing_is_kept_twice_nor_kept_and_used(tmp_path: Path, model: Model, correlations: Correlations) -> None:
-    written: list[np.ndarray] = []
+    """Of either side: the two sides' shares of a bit that is zero are the same."""
+    written: list[tuple[str, np.ndarray]] = []
 
     def noting(store: PreparedStore, peer: str, number: str, binding: str, arrays: Any) -> None:
-        written.extend(array for values in arrays.values() for array in values if array.size > 8)
+        side = str(store._folder)
+        written.extend((side, array) for values in arrays.values() for array in values if array.size > 8)
         write(store, peer, number, binding, arrays)
 
     write = PreparedStore.write
@@ -58,7 +60,7 @@ def test_nothing_is_kept_twice_nor_kept_and_used(tmp_path: Path, model: Model, c
         assert not any(client._source._pool.values()), "correlations that were kept are still in memory"
         layers = client._network._linear_layers.values()
         assert not any(queue for layer in layers for queue in layer._pool.values()), "masks are still in memory"
-    contents = [array.tobytes() for array in written]
+    contents = [(side, array.tobytes()) for side, array in written]
     assert len(contents) > 40
     assert len(contents) == len(set(contents))
 
