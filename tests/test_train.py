@@ -345,7 +345,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distil, "PATCHES", GRID)
     options = ["--images", data / "faces.tar", "--pairs", data / "pairs.txt", "--held-out-folds", "2"]
-    options += ["--teacher", "tiny-test", "--epochs", 2500, "--views", 2, "--cache", data / "cache", "--workers", 1]
+    options += ["--teacher", "tiny-test", "--epochs", 300, "--views", 2, "--cache", data / "cache", "--workers", 1]
     status, out, errors = call(*options, "--output", data / "net.npz", "--json")
     assert (status, errors) == (0, "")
     result = json.loads(out)
@@ -384,7 +384,7 @@ def test_a_run_without_labels(
         "--teacher",
         "tiny-test",
         "--epochs",
-        2000,
+        300,
         "--views",
         1,
         "--held-out-fraction",

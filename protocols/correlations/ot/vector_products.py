@@ -1,8 +1,8 @@
 """Shares of products of each party's uniform numbers with vectors of the other, in both directions at once.
 
 As products of bits with numbers (`word_products`), one for each entry of a vector, but that a vector takes one transfer
-for each bit: its pads, of 128 bits, are expanded by SHAKE-128 to one word for each entry. The numbers' bits are the
-transfers' own choices, so nothing is said about them.
+for each bit: the two words of its pads serve two entries, and for more they are expanded by SHAKE-128 to one word for
+each. The numbers' bits are the transfers' own choices, so nothing is said about them.
 
 What each sees: the other's vectors, masked by pads that it does not have.
 """
@@ -21,7 +21,7 @@ from protocols.ring import RingArray
 
 __all__ = ["vector_products"]
 
-_BITS = 64
+_BITS, _PAD_WORDS = 64, 2
 
 Vectors = Callable[[NDArray[np.int64]], RingArray]
 
@@ -53,7 +53,7 @@ def _piece(end: End, label: str, count: int, width: int, vectors: RingArray) -> 
     for turn, chooser in ((Turn.SERVER_CHOOSES, SERVER), (Turn.CLIENT_CHOOSES, CLIENT)):
         yield turn
         for i in range(_BITS):
-            drawn = end.draw(chooser, count, words=2)
+            drawn = end.draw(chooser, count, words=_PAD_WORDS)
             put_choices(numbers, [(i, drawn)])
             sums[chooser].add(_expanded(drawn, width), _BITS - i, i, None if end.rank == chooser else values)
     shares = np.zeros(values.size, dtype=np.uint64)
@@ -67,8 +67,12 @@ def _expanded(drawn: Drawn, width: int) -> Drawn:
     """Return one pad of a word for every entry of a transfer's vector, and zeros up to a multiple of 64 of them."""
     sides, count, _ = drawn.pads.shape
     pads = np.zeros((sides, count * width + -count * width % 64, 1), dtype=np.uint64)
-    words = b"".join(hashlib.shake_128(pad.tobytes()).digest(8 * width) for pad in drawn.pads.reshape(-1, 2))
-    pads[:, : count * width, 0] = np.frombuffer(words, dtype=np.uint64).reshape(sides, -1)
+    if width <= _PAD_WORDS:
+        words = drawn.pads[..., :width]
+    else:
+        streams = b"".join(hashlib.shake_128(p.tobytes()).digest(8 * width) for p in drawn.pads.reshape(-1, _PAD_WORDS))
+        words = np.frombuffer(streams, dtype=np.uint64)
+    pads[:, : count * width, 0] = words.reshape(sides, -1)
     if not drawn.is_chooser:
         return Drawn(pads)
     choices = np.zeros(pads.shape[1], dtype=np.uint8)
