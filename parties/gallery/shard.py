@@ -125,9 +125,10 @@ class Shard:
 
     def arrange(self, part: Part) -> Numbers:
         """Take what is to be searched; forget who is not enrolled any more; return the rows that are not indexed."""
-        self._index.forget(np.setdiff1d(self._index.indexed, np.append(part.rows, 0)))
+        indexed = self._index.indexed
+        self._index.forget(indexed[(indexed != 0) & ~np.isin(indexed, part.rows)])
         self._part = part
-        return np.setdiff1d(part.rows, self._index.indexed)
+        return np.sort(part.rows[~np.isin(part.rows, self._index.indexed)])
 
     def extend(self, party: MpcParty, rows: Numbers, templates: RingArray) -> None:
         """Index templates, shares (n, d), of some rows."""
