@@ -44,7 +44,8 @@ def import_people(
         return
     people = _people(source)
     kind = kind_of_gallery(settings, kind, new=True)
-    journal = ImportJournal(settings.path if kind is Kind.LIST else settings.key_path, _enrolled(settings, kind))
+    beside = settings.path if kind is Kind.LIST else settings.key_path
+    journal = ImportJournal(beside, settings.path, _enrolled(settings, kind))
     missing = [person for person in people if not journal.done(*person)]
     answers = _enroll(missing, settings, kind, journal)
     failed = [answer for answer in answers if _failed(answer)]
@@ -103,7 +104,7 @@ def _people(folder: Path) -> list[Person]:
     """Return whose photos lie in a folder: NAME/PHOTO.jpg, or NAME.jpg."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: expected a folder of photos, or an exported file")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not found:
         raise ImageError(f"{folder}: expected photos, found none")
     return [(path.stem if path.parent == folder else path.relative_to(folder).parts[0], path) for path in found]

@@ -16,6 +16,7 @@ from protocols.bfv.products import Answerer, ProductShape, ask, read_answers
 from protocols.correlations import FixedMask, FixedProduct
 from protocols.correlations.ot import fixed_products
 from protocols.errors import ParameterError, ProtocolError
+from protocols.ring import DROPPED_BITS
 
 WORD = 2**64
 EDGES = [0, 1, 2**63 - 1, 2**63, 2**63 + 1, WORD - 1]
@@ -79,6 +80,11 @@ def phase(c0: list[int], c1: list[int], place: int, modulus: int) -> int:
 def test_the_moduli() -> None:
     assert np.prod(np.array(primes(), dtype=object)) == context().modulus
     assert all(p % (2 * context().degree) == 1 for p in primes())
+    p0, p1, q0, q1 = primes()
+    largest_product = 128 * context().degree * 21 * 2**63
+    flooded = (2 ** context().parameters.flood_bits + largest_product) // (q0 * q1)
+    noise = flooded + (context().degree + 1) * (2**DROPPED_BITS + 1) + 1
+    assert noise < p0 * p1 // 2**65, "what is opened is exact, whatever is multiplied"
     with pytest.raises(ParameterError, match="SEAL refuses"):
         BfvContext(BfvParameters(degree=4096))
 
@@ -209,6 +215,25 @@ def test_what_is_no_key_or_answer_is_refused() -> None:
     message = np.full(shape.answer_bytes(3, 1), 255, dtype=np.uint8)
     with pytest.raises(ProtocolError, match="expected integers below Q"):
         read_answers(shape, context(), keys(), message, 3, 1)
+
+
+def test_the_widest_rows() -> None:
+    dimension = 4 * context().degree
+    shape = ProductShape(1, dimension, context().degree)
+    assert shape.width <= context().degree
+    matrix, vector = words(8, 1, dimension), words(9, dimension)
+    matrix[:] = 2**63
+    own, opened = answered(shape, matrix, vector)
+    assert np.array_equal(own + opened, (matrix * vector).sum(axis=1, dtype=np.uint64))
+
+
+def test_nothing_random_comes_twice() -> None:
+    first, second = (keys().encrypt(np.zeros((1, context().degree), dtype=np.uint64)).seeds for _ in range(2))
+    assert len({seed.tobytes() for seed in (*first, *second)}) == 4
+    shape, vector = ProductShape(64, 128, context().degree), words(10, 128)
+    matrix = np.zeros((64, 128), dtype=np.uint64)
+    shares = [answered(shape, matrix, vector)[0] for _ in range(2)]
+    assert not set(shares[0].tolist()) & set(shares[1].tolist())
 
 
 SEEDS = bytes(range(32)), bytes(range(1, 33))

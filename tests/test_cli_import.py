@@ -10,6 +10,7 @@ import pytest
 from helpers import Done, save_chips
 from PIL import Image
 
+from hybridface.errors import RunError
 from hybridface.import_journal import ImportJournal
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
@@ -101,18 +102,57 @@ def test_who_was_removed_meanwhile_is_enrolled_again(call: Callable[..., Done], 
     assert enrolled(call) == {"Ann": 2, "Bob": 1}
 
 
+def journal_of(tmp_path: Path, enrolled: dict[str, int], gallery: str = "a.db") -> ImportJournal:
+    return ImportJournal(tmp_path / "key", tmp_path / gallery, enrolled)
+
+
 @pytest.mark.parametrize(
     "lines", [[b'["Ann", "12'], [b"null", b"[1, 2]", b"\xff"], [b""]], ids=["cut off", "other", "empty"]
 )
-def test_a_damaged_journal_says_nothing(tmp_path: Path, photos: dict[str, str], lines: Iterable[bytes]) -> None:
-    photo = Path(photos["a"])
-    journal = ImportJournal(tmp_path / "key", ["Ann"])
-    journal.add("Ann", photo)
-    with (tmp_path / "key.import").open("ab") as file:
+def test_a_damaged_journal_says_nothing_and_goes_on(
+    tmp_path: Path, photos: dict[str, str], lines: Iterable[bytes]
+) -> None:
+    photo, other = Path(photos["a"]), Path(photos["same"])
+    journal_of(tmp_path, {"Ann": 1}).add("Ann", photo)
+    with next(tmp_path.glob("key.*.import")).open("ab") as file:
         file.write(b"\n".join(lines))
-    again = ImportJournal(tmp_path / "key", ["Ann"])
+    again = journal_of(tmp_path, {"Ann": 1})
     assert again.done("Ann", photo)
-    assert not again.done("Ann", Path(photos["same"]))
-    assert not ImportJournal(tmp_path / "key", []).done("Ann", photo)
+    assert not again.done("Ann", other)
+    again.add("Ann", other)
+    assert journal_of(tmp_path, {"Ann": 2}).done("Ann", other), "a line behind one that was cut off"
     again.end()
-    assert not ImportJournal(tmp_path / "key", ["Ann"]).done("Ann", photo)
+    assert not journal_of(tmp_path, {"Ann": 2}).done("Ann", photo)
+
+
+def test_a_journal_forgets_for_good_who_has_fewer_photos_than_it_says(tmp_path: Path, photos: dict[str, str]) -> None:
+    first, second = Path(photos["a"]), Path(photos["same"])
+    journal = journal_of(tmp_path, {})
+    for photo in (first, second):
+        journal.add("Ann", photo)
+    journal.add("Bob", first)
+    journal = journal_of(tmp_path, {"Ann": 1, "Bob": 1})  # removed, and enrolled with another photo
+    assert not journal.done("Ann", first)
+    assert journal.done("Bob", first)
+    journal.add("Ann", first)
+    journal = journal_of(tmp_path, {"Ann": 2, "Bob": 1})
+    assert journal.done("Ann", first)
+    assert not journal.done("Ann", second), "what was forgotten does not come back"
+
+
+def test_each_gallery_has_its_own_journal(tmp_path: Path, photos: dict[str, str]) -> None:
+    photo = Path(photos["a"])
+    journal_of(tmp_path, {}).add("Ann", photo)
+    other = journal_of(tmp_path, {"Ann": 1}, "b.db")
+    assert not other.done("Ann", photo)
+    other.end()
+    assert journal_of(tmp_path, {"Ann": 1}).done("Ann", photo)
+
+
+def test_what_cannot_be_read_or_written(tmp_path: Path, photos: dict[str, str]) -> None:
+    journal = journal_of(tmp_path, {})
+    journal.add("Ann", Path(photos["a"]))
+    assert not journal_of(tmp_path, {"Ann": 1}).done("Ann", tmp_path / "missing.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"import: cannot note what is enrolled"):
+        ImportJournal(tmp_path / "file" / "key", tmp_path / "a.db", {})

@@ -111,8 +111,8 @@ class ListServerSession(QueryServerSession):
             self._channel.send("list/ready", np.ones(1, dtype=np.uint8))
 
     def _verify_identity(self, identity: str) -> None:
+        self._admit("verify", identity, enrolled=self._store.has(identity))
         found = self._store.get(identity)
-        self._admit("verify", identity, enrolled=bool(found))
         if not found:
             raise StoreError("expected an enrolled identity, found none of that name")
         templates = np.stack([share for _, share in found])

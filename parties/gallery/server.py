@@ -147,8 +147,8 @@ class GalleryServerSession(QueryServerSession):
         self._channel.send_document("stored", {})
 
     def _verify_identity(self, identity: str) -> None:
+        self._admit("verify", identity, enrolled=self._store.has(identity))
         found = self._store.get(identity)
-        self._admit("verify", identity, enrolled=bool(found))
         if not found:
             raise StoreError("expected an enrolled identity, found none of that name")
         self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])

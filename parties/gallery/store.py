@@ -185,6 +185,10 @@ class GalleryStore:
         with self._database.writing():
             self._tables.forget_reservation(entry.row, identity_bytes(entry.identity))
 
+    def has(self, identity: str) -> bool:
+        """Return whether an identity is enrolled."""
+        return self._tables.has(identity_bytes(identity))
+
     def get(self, identity: str) -> list[tuple[Entry, RingArray]]:
         """Return an identity's photos with their shares, uint64 (d,), by number; empty if there are none.
 

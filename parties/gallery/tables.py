@@ -130,6 +130,11 @@ class Tables:
         self.put_share(entry, raw, share)
         self._log(entry.row, True)
 
+    def has(self, raw: bytes) -> bool:
+        """Return whether an identity has a photo that is no mere reservation."""
+        query = "SELECT EXISTS (SELECT 1 FROM entry WHERE identity = ? AND row NOT IN (SELECT row FROM reservation))"
+        return bool(self.database.number(query, (raw,)))
+
     def select(self, condition: str, parameters: tuple[object, ...]) -> list[tuple[Entry, RingArray]]:
         """Return the entries and shares, uint64 (d,), of the current generation under a condition."""
         with self.database.reading():

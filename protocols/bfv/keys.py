@@ -9,11 +9,12 @@ tell nothing of these but the sum of the messages plus a number that it draws:
 - it adds uniform numbers to the messages of the coefficients that are sent;
 - it adds uniform noise in [-2^b, 2^b) to these. Other noise in them is e times its polynomials, about 2^74 (root mean
   square, for polynomials uniform modulo 2^64 and 128 products), against a width of 2^121: what is opened is within a
-  statistical distance of 2^-47 a coefficient from what the message alone gives.
+  statistical distance of 2^-47 a coefficient from what the message alone gives. Distances add up, over coefficients and
+  over questions about the same numbers: 2^-30 for 100,000 of them, 2^-20 for a thousand such questions.
 
 It then divides by q0 q1 and drops the 13 low bits (`CrtModulus.to_short_wire`), which is a function of the above. Noise
-is 2^27 from flooding then, and 2^21 from what was dropped (six deviations), against p0 p1 / 2^65 > 2^27.9 that would
-turn a number into the next: what is opened is exact.
+is then, at most, 2^27 from flooding, N 2^13 from what was dropped of c1, 2^13 of c0, N + 1 from the division, and less
+than 1 of e B: 2^27.59, where p0 p1 / 2^65 > 2^27.99 would turn a number into the next. What is opened is exact.
 """
 
 import secrets

@@ -46,8 +46,9 @@ class ProductShape:
 
     @cached_property
     def width(self) -> int:
-        """g: the power of two that divides d and sends least."""
-        divisors = [1 << k for k in range((self.dimension & -self.dimension).bit_length())]
+        """g: the power of two that divides d, and is at most N, and sends least."""
+        largest = min(self.dimension & -self.dimension, self.degree)
+        divisors = [1 << k for k in range(largest.bit_length())]
         return min(divisors, key=self._bytes)
 
     def _bytes(self, width: int) -> int:
