@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import GUARD_SECONDS, Chip, Done, Ends, SealReference, keys_and_generator
+from helpers import GUARD_SECONDS, Chip, Done, Ends, SealReference, keys_and_generator, save_chips
 
 import hybridface as hf
 from hybridface import cli
@@ -30,6 +30,20 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place for the galleries and keys of a command line."""
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Aligned random chips for the tiny network: "a" and "same" match, "a" and "different" do not."""
+    return save_chips(tmp_path_factory.mktemp("photos"), seed=3)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import Done, save_chips
+from helpers import Done
 
 from hybridface.errors import RunError
 from hybridface.gallery_file import GalleryFile
@@ -14,21 +14,6 @@ from parties.gallery.key import create_key, read_key
 from parties.gallery.records import Kind
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Aligned random chips: "a" and "same" match, "a" and "different" do not."""
-    folder = tmp_path_factory.mktemp("photos")
-    save_chips(folder, seed=3)
-    return {path.stem: str(path) for path in folder.iterdir()}
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    return tmp_path
 
 
 @pytest.mark.timeout(240)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Done, save_chips
+from helpers import Done
 from PIL import Image
 
 from hybridface.errors import RunError
@@ -15,18 +15,6 @@ from hybridface.import_journal import ImportJournal
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 FILE = ["--model", "tiny-test"]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return save_chips(tmp_path_factory.mktemp("photos"), seed=3)
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    return tmp_path
 
 
 @pytest.fixture
