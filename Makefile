@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SPU_VENV := .venv-spu
 SPU_INSTALLED := $(SPU_VENV)/.installed
 
-.PHONY: help demo test lint bench bench-peers clean
+.PHONY: help demo test wire-digests lint bench bench-peers clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: $(INSTALLED) ## Compare two real photos, privately, with client and server
 
 test: $(INSTALLED) ## Run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+wire-digests: $(INSTALLED) ## Write anew what each protocol sends: after a change that is meant to change it
+	cd tests && ../$(BIN)/python -m support.wire
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .
