@@ -7,12 +7,12 @@ with hf.local_session(model) as session:
 """
 
 from hybridface.errors import ImageError, ModelError
-from hybridface.gallery import Gallery
-from hybridface.images import face_chip, read_chip
+from hybridface.faces.images import face_chip, read_chip
+from hybridface.local.gallery import Gallery
+from hybridface.local.pure_he import LocalPureHeSession
+from hybridface.local.session import LocalSession, local_session
 from hybridface.models import Model, load_model
 from hybridface.modes import Mode
-from hybridface.pure_he import LocalPureHeSession
-from hybridface.session import LocalSession, local_session
 from parties import CostReport, MatchResult, Progress, Template
 from parties.pure_he import EncryptedTemplate, PureHeResult
 from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError

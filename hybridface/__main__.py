@@ -1,6 +1,6 @@
 """`python -m hybridface`."""
 
-from hybridface.cli import main
+from hybridface.commands.main import main
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ import pytest
 from helpers import GUARD_SECONDS, Chip, Done, Ends, SealReference, keys_and_generator, save_chips
 
 import hybridface as hf
-from hybridface import cli
+from hybridface.commands import main as cli
 from hybridface.models import Model
 from parties.local import PartyThread, local_channels
 from parties.server import ServerSession

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hybridface.hybrid_terms import hybrid_terms
-from hybridface.local_parties import LocalLinks
+from hybridface.local.parties import LocalLinks
 from hybridface.models import Model
 from parties.client import ClientSession
 from parties.correlations import Correlations

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from hybridface.modes_report import Settings, modes_document
-from hybridface.modes_report.accuracy import Accuracy
-from hybridface.modes_report.measure import Measurement
-from hybridface.modes_report.samples import Kind, Sample, Session, Setup, Stage, Traffic, summed
-from hybridface.modes_report.ways import WAYS
+from hybridface.measure.modes import Settings, modes_document
+from hybridface.measure.modes.accuracy import Accuracy
+from hybridface.measure.modes.measure import Measurement
+from hybridface.measure.modes.samples import Kind, Sample, Session, Setup, Stage, Traffic, summed
+from hybridface.measure.modes.ways import WAYS
 from protocols.network_profile import NETWORKS, NetworkProfile
 
 KNOWN = (

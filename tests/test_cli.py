@@ -10,10 +10,11 @@ import pytest
 from helpers import Done, save_chips
 from PIL import Image
 
-from hybridface import cli, run
+from hybridface.commands import main as cli
 from hybridface.models import load_model
 from hybridface.photos import photo_path
-from hybridface.run import Outcome
+from hybridface.processes import start as run
+from hybridface.processes.start import Outcome
 from parties.cost import CostReport, StageCost
 from protocols.network import convolution_shapes
 

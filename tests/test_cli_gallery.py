@@ -8,7 +8,7 @@ import pytest
 from helpers import Done
 
 from hybridface.errors import RunError
-from hybridface.gallery_file import GalleryFile
+from hybridface.galleries.file import GalleryFile
 from hybridface.models import load_model
 from parties.gallery.key import create_key, read_key
 from parties.gallery.records import Kind
@@ -85,7 +85,7 @@ def test_a_change_of_key_that_fails(call: Callable[..., Done], home: Path, monke
     def fail(*_: object) -> None:
         raise RunError("server: killed")
 
-    monkeypatch.setattr("hybridface.cli_gallery.run_queries", fail)
+    monkeypatch.setattr("hybridface.commands.gallery.run_queries", fail)
     status, _, errors = call("rotate-key", str(new), *gallery)
     assert status == 2
     assert "server: killed; keep both key files, " in errors

@@ -11,7 +11,7 @@ from helpers import Done
 from PIL import Image
 
 from hybridface.errors import RunError
-from hybridface.import_journal import ImportJournal
+from hybridface.galleries.import_journal import ImportJournal
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 FILE = ["--model", "tiny-test"]

@@ -13,15 +13,15 @@ import pytest
 from helpers import Done
 from PIL import Image
 
-from hybridface import gallery_runs
-from hybridface.events import Events
-from hybridface.gallery_answers import answer_text
-from hybridface.gallery_tasks import Task, Verb, write_tasks
+from hybridface.commands import gallery_runs
+from hybridface.galleries.tasks import Task, Verb, write_tasks
 from hybridface.models import load_model
-from hybridface.party_gallery import _Outcomes
-from hybridface.party_options import PartyOptions
+from hybridface.output.answers import answer_text
 from hybridface.photos import photo_path
-from hybridface.run import Outcome
+from hybridface.processes.events import Events
+from hybridface.processes.gallery import _Outcomes
+from hybridface.processes.options import PartyOptions
+from hybridface.processes.start import Outcome
 from launch.mpiexec import find_mpiexec, mpiexec_command
 from parties.gallery.limits import OPERATOR
 from parties.gallery.records import Kind

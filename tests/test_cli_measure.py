@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import hybridface as hf
-from hybridface import cli
+from hybridface.commands import main as cli
 from protocols.network import plan_network
 from protocols.planner import CostModel, bytes_down, bytes_up
 
@@ -70,7 +70,7 @@ def test_calibrating_into_a_folder_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr("hybridface.cli_plan.calibrate", lambda on_step: CostModel())
+    monkeypatch.setattr("hybridface.commands.plan.calibrate", lambda on_step: CostModel())
     monkeypatch.setattr(sys, "argv", ["hybridface", "calibrate", "--cache", str(tmp_path / "file" / "x"), "--quiet"])
     with pytest.raises(SystemExit) as caught:
         cli.main()

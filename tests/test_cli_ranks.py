@@ -9,10 +9,10 @@ from types import ModuleType
 import pytest
 from helpers import Done, save_chips
 
-from hybridface import run
 from hybridface.modes import Mode
-from hybridface.party_options import Purpose
 from hybridface.photos import photo_path
+from hybridface.processes import start as run
+from hybridface.processes.options import Purpose
 from parties.correlations import Correlations
 from parties.weight_cache import cache_directory
 from protocols.matching import Reveal
@@ -47,13 +47,13 @@ def ranks(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callabl
             lines.extend(programs)
             raise FileNotFoundError(STOPPED)
 
-        party = ModuleType("hybridface.party")
+        party = ModuleType("hybridface.processes.rank")
         options: dict[str, Options] = {}
         party.PartyOptions = Options  # type: ignore[attr-defined]
         party.run_party = lambda role, given: options.update({role.value: given}) or 0  # type: ignore[attr-defined]
         monkeypatch.setattr(run, "mpiexec_command", mpiexec_command)
         assert call(*arguments)[::2] == (2, f"hybridface: {STOPPED}\n")
-        monkeypatch.setitem(sys.modules, "hybridface.party", party)
+        monkeypatch.setitem(sys.modules, "hybridface.processes.rank", party)
         for line in lines:
             assert line[:3] == [sys.executable, "-m", "hybridface"]
             status, _, errors = call(*line[3:])

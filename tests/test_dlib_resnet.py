@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hybridface.errors import ModelError
-from hybridface.images import face_chip
+from hybridface.faces.images import face_chip
 from hybridface.models.dlib_dat import AvgPool, Convolution, FullyConnected, Input, packaged_path, read_dat
 from hybridface.models.dlib_resnet import DlibResNet, default_dat_path, normalise
 from hybridface.photos import photo_path

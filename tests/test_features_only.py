@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hybridface.errors import RunError
+from hybridface.measure.peers import Task, features_only, make_task
+from hybridface.measure.peers.features_only import FeaturesOnlySession, features_only_peer, features_only_session
+from hybridface.measure.peers.features_only_party import FeaturesOnlyClient, FeaturesOnlyServer
 from hybridface.models import load_model
-from hybridface.peers import Task, features_only, make_task
-from hybridface.peers.features_only import FeaturesOnlySession, features_only_peer, features_only_session
-from hybridface.peers.features_only_party import FeaturesOnlyClient, FeaturesOnlyServer
 from hybridface.photos import photo_path
 from parties.local import PartyThread, local_channels
 from protocols.errors import PeerLostError, ProtocolError

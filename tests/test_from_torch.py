@@ -12,7 +12,7 @@ from torch import nn
 from hybridface.errors import ModelError
 from hybridface.models import MODELS, Model, _tiny, load_model
 from hybridface.models.dlib_resnet import DlibResNet
-from hybridface.models.from_torch import graph_from_torch
+from hybridface.models.importing.torch_module import graph_from_torch
 from protocols import graph as g
 
 

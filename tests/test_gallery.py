@@ -7,7 +7,7 @@ import pytest
 from helpers import save_chips
 
 from hybridface.errors import ModelError
-from hybridface.gallery import Gallery
+from hybridface.local.gallery import Gallery
 from hybridface.models import load_model
 from parties.gallery.errors import KeyFileError, QueryRefusedError, StoreError
 

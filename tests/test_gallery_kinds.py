@@ -11,10 +11,10 @@ from helpers import save_chips
 from PIL import Image
 
 import hybridface as hf
-from hybridface.clear_embedding import ClearEmbedding
 from hybridface.errors import ImageError, ModelError
-from hybridface.gallery import Gallery
-from hybridface.gallery_file import GalleryFile, index_folder, kind_for_import, kind_for_use
+from hybridface.galleries.clear_embedding import ClearEmbedding
+from hybridface.galleries.file import GalleryFile, index_folder, kind_for_import, kind_for_use
+from hybridface.local.gallery import Gallery
 from hybridface.models import load_model
 from hybridface.photos import photo_path
 from parties.gallery.errors import QueryRefusedError, StoreError

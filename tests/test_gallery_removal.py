@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gallery_sessions import IMAGES, KEY, MODEL, fill, found, index_files, opened_store, session
 
-from hybridface.gallery_file import GalleryFile
+from hybridface.galleries.file import GalleryFile
 from parties.gallery.errors import QueryRefusedError, StoreError, TracesLeftError
 from parties.gallery.index_folder import IndexFolder, group_of
 from parties.gallery.limits import Rate
@@ -21,7 +21,7 @@ from parties.gallery.store import GalleryStore
 @pytest.fixture
 def by_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
     """Remove somebody as the gallery's owner does, in the file."""
-    monkeypatch.setattr("hybridface.gallery_file.index_folder", lambda path: tmp_path / "server")
+    monkeypatch.setattr("hybridface.galleries.file.index_folder", lambda path: tmp_path / "server")
 
     def remove(name: str) -> int:
         with GalleryFile(tmp_path / "gallery.db", MODEL, Kind.PRIVATE) as file:

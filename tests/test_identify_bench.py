@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from helpers import run_locally
 
-from hybridface.identify_bench import fit_growth
-from hybridface.identify_ranks import measure
-from hybridface.identify_task import Task
+from hybridface.measure.cost.identify import fit_growth
+from hybridface.measure.cost.identify_rank import measure
+from hybridface.measure.cost.identify_task import Task
 from parties.gallery.records import Kind
 from protocols.ring import FRACTION_BITS
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from hybridface.errors import ImageError
-from hybridface.images import MAX_BYTES, face_chip, read_chip
+from hybridface.faces.images import MAX_BYTES, face_chip, read_chip
 from hybridface.models.dlib_resnet import DlibResNet, normalise
 from hybridface.photos import photo_path
 

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 CONFINED = {
     "mpi4py": {"parties/mpi.py"},
     "tenseal": {
-        "hybridface/peers/features_only_party.py",
+        "hybridface/measure/peers/features_only_party.py",
         "protocols/ckks.py",
         "protocols/pure_he/answer.py",
         "protocols/pure_he/evaluation_keys.py",
@@ -32,8 +32,8 @@ CONFINED = {
     "nacl": {"protocols/transfers/base.py"},
     "numba": {"protocols/kernels.py"},
     "crypten": {"protocols/crypten_import.py"},
-    "PIL": {"hybridface/images.py"},
-    "_dlib_pybind11": {"hybridface/images.py"},
+    "PIL": {"hybridface/faces/images.py"},
+    "_dlib_pybind11": {"hybridface/faces/images.py"},
 }
 """Libraries that only some modules touch."""
 
@@ -112,17 +112,17 @@ def test_protocols_know_no_faces(path: Path) -> None:
 
 def test_parties_does_not_start_mpi_on_import() -> None:
     users = {relative(path) for path in FILES if "parties.mpi" in {n.rpartition(".")[0] for n in imported(path)}}
-    modules = (
-        "party",
-        "worker_bench",
-        "pure_he_bench",
-        "identify_ranks",
-        "correlation_ranks",
+    benchmarks = (
+        "cost/workers",
+        "cost/pure_he",
+        "cost/identify_rank",
+        "cost/correlations_rank",
         "peers/features_only_party",
     )
-    ranks = {f"hybridface/{name}.py" for name in modules}
-    assert users == {*ranks, "hybridface/cli.py"}, "importing parties.mpi starts MPI"
-    for name in ("cli", "worker_bench", "pure_he_bench", "identify_ranks", "peers/features_only_party"):
-        top_level = ast.parse((ROOT / f"hybridface/{name}.py").read_text()).body
+    measuring = {f"hybridface/measure/{name}.py" for name in benchmarks}
+    starting = {*measuring, "hybridface/commands/main.py"}
+    assert users == {*starting, "hybridface/processes/rank.py"}, "importing parties.mpi starts MPI"
+    for path in starting - {"hybridface/measure/cost/correlations_rank.py"}:
+        top_level = ast.parse((ROOT / path).read_text()).body
         modules = [node.module for node in top_level if isinstance(node, ast.ImportFrom)]
-        assert not {"hybridface.party", "parties.mpi"} & set(modules)
+        assert not {"hybridface.processes.rank", "parties.mpi"} & set(modules)

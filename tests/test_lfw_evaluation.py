@@ -16,16 +16,16 @@ import pytest
 import torch
 from PIL import Image
 
-from hybridface import cli
+from hybridface.commands import main as cli
 from hybridface.errors import ImageError
-from hybridface.images import FaceChoice, face_chips
-from hybridface.lfw import measured_accuracy, sessions
-from hybridface.lfw.alignment import align
-from hybridface.lfw.embeddings import Network
-from hybridface.lfw.evaluation import EvalMode, Evaluation, Options, evaluate
-from hybridface.lfw.report import accuracy_table, write_results
-from hybridface.lfw.sources import open_photos
-from hybridface.lfw.statistics import best_threshold
+from hybridface.faces.alignment import align
+from hybridface.faces.images import FaceChoice, face_chips
+from hybridface.faces.sources import open_photos
+from hybridface.measure.accuracy import measured_accuracy, sessions
+from hybridface.measure.accuracy.embeddings import Network
+from hybridface.measure.accuracy.evaluation import EvalMode, Evaluation, Options, evaluate
+from hybridface.measure.accuracy.report import accuracy_table, write_results
+from hybridface.measure.accuracy.statistics import best_threshold
 from hybridface.models import MODELS, Model, load_model
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
@@ -229,7 +229,7 @@ class FakeSession:
 @pytest.fixture
 def any_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tiny network, which is no patch network, pass for one."""
-    monkeypatch.setattr("hybridface.lfw.evaluation.terms_of", lambda _: None)
+    monkeypatch.setattr("hybridface.measure.accuracy.evaluation.terms_of", lambda _: None)
 
 
 @pytest.mark.usefixtures("any_model")

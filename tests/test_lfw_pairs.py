@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hybridface.errors import ImageError
-from hybridface.lfw.pairs import folds_from_text, photos_of, read_folds, read_pairs
-from hybridface.lfw.selection import select
+from hybridface.faces.pairs import folds_from_text, photos_of, read_folds, read_pairs
+from hybridface.measure.accuracy.selection import select
 from protocols.errors import ParameterError
 
 TEXT = "3\t2\n" + "".join(

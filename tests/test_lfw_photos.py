@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from hybridface.errors import ImageError, RunError
-from hybridface.images import FaceChoice, central_crop, face_chips
-from hybridface.lfw import alignment
-from hybridface.lfw.alignment import align
-from hybridface.lfw.rows import Field, Rows, fill
-from hybridface.lfw.sources import open_photos
+from hybridface.faces import alignment
+from hybridface.faces.alignment import align
+from hybridface.faces.images import FaceChoice, central_crop, face_chips
+from hybridface.faces.rows import Field, Rows, fill
+from hybridface.faces.sources import open_photos
 from hybridface.photos import photo_path
 from protocols.errors import ParameterError
 
@@ -177,8 +177,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from hybridface.lfw import rows
-from hybridface.lfw.rows import Field, Rows, fill
+from hybridface.measure.accuracy import rows
+from hybridface.faces.rows import Field, Rows, fill
 rows._SAVE_SECONDS = 0.0
 sys.path.insert(0, "tests")
 from test_lfw_photos import FIELDS, slow

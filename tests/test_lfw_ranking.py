@@ -8,7 +8,7 @@ import pytest
 from helpers import Done
 
 from hybridface.errors import ImageError
-from hybridface.lfw.ranking import RankOptions, rank
+from hybridface.measure.accuracy.ranking import RankOptions, rank
 from hybridface.photos import photo_path
 
 PEOPLE = {

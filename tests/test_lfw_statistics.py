@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import mannwhitneyu
 
-from hybridface.lfw.statistics import (
+from hybridface.measure.accuracy.statistics import (
     best_threshold,
     decide,
     fold_accuracy,

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from modes_measurements import KNOWN, document
 
-from hybridface.modes_report.page import report_page
-from hybridface.modes_report.quantities import bytes_text, seconds_text
-from hybridface.modes_report.summary import headline, summary_rows
+from hybridface.measure.modes.page import report_page
+from hybridface.measure.modes.quantities import bytes_text, seconds_text
+from hybridface.measure.modes.summary import headline, summary_rows
 from protocols.network_profile import NETWORKS
 
 SECTIONS = ["summary", "privacy", "time", "bytes", "memory", "keys", "accuracy", "published", "method"]

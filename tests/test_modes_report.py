@@ -13,18 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modes_measurements import KNOWN, document, measurements, settings
 
-from hybridface import cli, modes_report
+from hybridface.commands import main as cli
 from hybridface.errors import RunError
-from hybridface.lfw import measured_accuracy
-from hybridface.memory import peak_bytes
-from hybridface.models import load_model
-from hybridface.modes_report import Settings, measure_modes, modes_document, modes_table, report_paths, write_report
-from hybridface.modes_report import measure as measure_module
-from hybridface.modes_report import sessions as sessions_module
-from hybridface.modes_report.accuracy import Accuracy, accuracy_of, read_accuracy, shipped_accuracy
-from hybridface.modes_report.computed import over_network
-from hybridface.modes_report.measure import Measurement
-from hybridface.modes_report.samples import (
+from hybridface.measure import modes as modes_report
+from hybridface.measure.accuracy import measured_accuracy
+from hybridface.measure.modes import Settings, measure_modes, modes_document, modes_table, report_paths, write_report
+from hybridface.measure.modes import measure as measure_module
+from hybridface.measure.modes import sessions as sessions_module
+from hybridface.measure.modes.accuracy import Accuracy, accuracy_of, read_accuracy, shipped_accuracy
+from hybridface.measure.modes.computed import over_network
+from hybridface.measure.modes.measure import Measurement
+from hybridface.measure.modes.samples import (
     Kind,
     Sample,
     Session,
@@ -35,11 +34,13 @@ from hybridface.modes_report.samples import (
     sample_in_turns,
     sample_of_cost,
 )
-from hybridface.modes_report.sessions import start_session
-from hybridface.modes_report.ways import PRIVACY, WAYS, ReportMode, Way
-from hybridface.peers import make_task
-from hybridface.peers.features_only import FeaturesOnlySession
+from hybridface.measure.modes.sessions import start_session
+from hybridface.measure.modes.ways import PRIVACY, WAYS, ReportMode, Way
+from hybridface.measure.peers import make_task
+from hybridface.measure.peers.features_only import FeaturesOnlySession
+from hybridface.models import load_model
 from hybridface.photos import photo_path
+from hybridface.processes.memory import peak_bytes
 from parties.cost import CostReport, StageCost
 from protocols.errors import ParameterError
 from protocols.network_profile import LAN, MOBILE, NONE, WAN

@@ -330,7 +330,7 @@ def test_different_networks(start: Start, photos: dict[str, str]) -> None:
 ELSEWHERE = """
 import sys
 import parties.mpi
-from hybridface.cli import main
+from hybridface.commands.main import main
 
 parties.mpi.machine_id = lambda: b"elsewhere"[:8]
 main()

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybridface.faces.inputs import load_images
 from hybridface.models import load_model
-from hybridface.photo_input import load_images
 from hybridface.photos import photo_path
 from launch.mpiexec import find_mpiexec, mpiexec_command
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import save_chips
 
-from hybridface.gallery_file import GalleryFile, index_folder
-from hybridface.gallery_tasks import Task, Verb, write_tasks
+from hybridface.galleries.file import GalleryFile, index_folder
+from hybridface.galleries.tasks import Task, Verb, write_tasks
 from hybridface.models import load_model
 from launch.mpiexec import find_mpiexec, mpiexec_command
 from parties.gallery.key import create_key

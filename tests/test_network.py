@@ -13,7 +13,7 @@ from torch import nn
 
 from hybridface.models import _tiny, load_model
 from hybridface.models.dlib_resnet import ResidualBlock
-from hybridface.models.from_torch import graph_from_torch
+from hybridface.models.importing.torch_module import graph_from_torch
 from protocols import ClientKeys, Emulator, Graph, LinearWeights, MpcParty, NetworkClient, NetworkServer, PublicKey
 from protocols import graph as g
 from protocols.errors import ParameterError, PeerLostError, ProtocolError

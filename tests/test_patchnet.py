@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from hybridface.errors import ModelError
-from hybridface.images import face_chip
+from hybridface.faces.images import face_chip
 from hybridface.models import Model, load_model
 from hybridface.models.budget import check_file
 from hybridface.models.contrast import normalised_contrast

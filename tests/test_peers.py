@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybridface import cli
+from hybridface.commands import main as cli
 from hybridface.errors import ModelError, RunError
+from hybridface.measure.peers import Peer, Result, Run, Task, compare, comparison_document, comparison_table, make_task
+from hybridface.measure.peers.children import run_pair
+from hybridface.measure.peers.crypten_alone import crypten_peer, crypten_runs
+from hybridface.measure.peers.plaintext import plaintext_peer
+from hybridface.measure.peers.spu_cheetah import spu_peer
 from hybridface.models import load_model
-from hybridface.peers import Peer, Result, Run, Task, compare, comparison_document, comparison_table, make_task
-from hybridface.peers.children import run_pair
-from hybridface.peers.crypten_alone import crypten_peer, crypten_runs
-from hybridface.peers.plaintext import plaintext_peer
-from hybridface.peers.spu_cheetah import spu_peer
 from hybridface.photos import photo_path
 from protocols.errors import ParameterError
 

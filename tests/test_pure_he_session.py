@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from hybridface.errors import ModelError, RunError
+from hybridface.local.pure_he import LocalPureHeSession, inputs_of, terms_of
+from hybridface.local.session import LocalSession, local_session
+from hybridface.measure.cost.pure_he import bench_pure_he, load_subject, pure_he_table
 from hybridface.models import Model, load_model
 from hybridface.models.patchnet import Ranges
-from hybridface.pure_he import LocalPureHeSession, inputs_of, terms_of
-from hybridface.pure_he_bench import bench_pure_he, load_subject, pure_he_table
-from hybridface.session import LocalSession, local_session
 from parties.cost import CostReport
 from parties.local import PartyThread, local_channels
 from parties.pure_he import EncryptedTemplate, PureHeClientSession, PureHeServerSession, PureHeTerms

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from hybridface.bench import bench_table, summarise
+from hybridface.measure.cost.verify import bench_table, summarise
 from hybridface.models import Model, load_model
-from hybridface.report import cost_table, decision_text, pure_he_document, result_document, score_text
-from hybridface.run import Outcome, _first_cause
+from hybridface.output.cost import cost_table, decision_text, pure_he_document, result_document, score_text
+from hybridface.processes.start import Outcome, _first_cause
 from parties.client import MatchResult
 from parties.cost import OFFLINE, ONLINE, CostReport, StageCost, merge
 from parties.pure_he import PureHeResult

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from hybridface import ranks, run
 from hybridface.errors import RunError
-from hybridface.run import Outcome, ProgressBars, run_parties
+from hybridface.measure.cost import ranks
+from hybridface.processes import start as run
+from hybridface.processes.start import Outcome, ProgressBars, run_parties
 
 
 def say(*events: dict[str, Any] | str, status: int = 0, then: str = "") -> list[str]:

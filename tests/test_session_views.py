@@ -9,8 +9,8 @@ import tenseal.sealapi as seal
 from helpers import Chip, Ends, assert_uniform_bytes, pair_of, plaintext, reachable, record, terms_of
 
 import hybridface as hf
+from hybridface.local.session import LocalSession
 from hybridface.models import Model
-from hybridface.session import LocalSession
 from parties.client import ClientSession, Template
 from parties.server import ServerSession
 from protocols.ckks import ClientKeys, PublicKey

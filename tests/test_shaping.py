@@ -329,7 +329,7 @@ def test_a_session_over_a_simulated_network(monkeypatch: pytest.MonkeyPatch) -> 
 
     with local_session(model) as session:
         plain = session.verify(*chips)
-    monkeypatch.setattr("hybridface.local_parties.local_channels", channels)
+    monkeypatch.setattr("hybridface.local.parties.local_channels", channels)
     with local_session(model, network=profile) as session:
         result = session.verify(*chips)
     assert ends == [("client", "server")]

@@ -16,9 +16,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hybridface import cli
+from hybridface.commands import main as cli
 from hybridface.errors import ImageError, ModelError
-from hybridface.lfw import alignment
+from hybridface.faces import alignment
 from hybridface.models import budget, load_model
 from hybridface.models.patchnet import (
     PatchNet,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hybridface.errors import ModelError
 from hybridface.models.dlib_resnet import CHIP_SIZE, DlibResNet, ResidualBlock
 from hybridface.models.dlib_resnet import normalise as dlib_normalise
-from hybridface.models.from_torch import graph_from_torch
+from hybridface.models.importing.torch_module import graph_from_torch
 from hybridface.models.patchnet import CHIP_SIZE as PATCHNET_CHIP_SIZE
 from hybridface.models.patchnet import (
     PATCHNET_PATH,

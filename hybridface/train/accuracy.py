@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
-from hybridface.lfw.pairs import Pair, read_folds
-from hybridface.lfw.statistics import decide
+from hybridface.faces.pairs import Pair, read_folds
+from hybridface.measure.accuracy.statistics import decide
 
 __all__ = ["Accuracy", "Split", "measure", "read_split", "soft_threshold"]
 

@@ -1,4 +1,4 @@
-"""The faces that a student is trained on: two chips per photo, aligned once by `hybridface.lfw.alignment`.
+"""The faces that a student is trained on: two chips per photo, aligned once by `hybridface.faces.alignment`.
 
 One as the student sees it in use, and a larger one with more margin around the same face, from which changed views are
 cut. A photo in which no face is found counts as its middle, and is marked.
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridface.lfw.alignment import PADDING, align
-from hybridface.lfw.sources import open_photos
+from hybridface.faces.alignment import PADDING, align
+from hybridface.faces.sources import open_photos
 from hybridface.models.patchnet import CHIP_SIZE
 
 __all__ = ["FACE_SIZE", "WIDE_SIZE", "Chips", "load_chips"]

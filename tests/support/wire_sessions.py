@@ -11,7 +11,7 @@ from kept_runs import session as kept_session
 from support.wire import Recording, case
 from support.wire_protocols import numbers
 
-from hybridface.local_parties import LocalLinks
+from hybridface.local.parties import LocalLinks
 from hybridface.models import load_model
 from parties.client import ClientSession
 from parties.correlations import Correlations

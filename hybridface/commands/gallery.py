@@ -1,0 +1,167 @@
+"""Galleries on the command line: `enroll`, `identify`, `verify --id`, `rotate-key`; others are beside it.
+
+Queries, and enrolment in a private gallery, start client, server and perhaps a dealer as MPI processes on this machine,
+like `verify`; the gallery's file is the server's, the key's file the client's. A list is enrolled by the server alone.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hybridface.commands.gallery_file import export, list_people, queries, remove
+from hybridface.commands.gallery_options import (
+    IdOption,
+    KindOption,
+    PhotoSettings,
+    SessionSettings,
+    with_settings,
+)
+from hybridface.commands.gallery_runs import enroll_photos, kind_of_gallery, run_queries
+from hybridface.commands.import_people import import_people
+from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption
+from hybridface.errors import ImageError, RunError
+from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
+from hybridface.galleries.file import GalleryFile, kind_for_use
+from hybridface.galleries.tasks import Task, Verb
+from hybridface.models import load_model
+from hybridface.output.answers import names_text, photos_text, say
+from hybridface.output.cost import decision_text
+from hybridface.processes.start import Outcome
+from parties.gallery.key import create_key, read_key
+from parties.gallery.records import Kind, identity_bytes
+from protocols.errors import ParameterError
+from protocols.matching import Reveal
+
+__all__ = ["register", "verify_identity"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for name, command in (
+        ("enroll", enroll),
+        ("identify", identify),
+        ("list", list_people),
+        ("remove", remove),
+        ("import", import_people),
+        ("export", export),
+        ("rotate-key", rotate_key),
+        ("queries", queries),
+    ):
+        app.command(name)(with_settings(command))
+
+
+def enroll(
+    settings: PhotoSettings,
+    photos: Annotated[list[Path], typer.Argument(help="Photos of one person.")],
+    identity: IdOption,
+    kind: KindOption = None,
+) -> None:
+    """Enrol a person, and make the gallery (a private one's key, too) if there is none.
+
+    In a private gallery the server stores what is noise without the client's key.
+
+    To a list (--kind list) the server adds its own photos, embedded in the clear: no key, no other process.
+    """
+    _check_photos(photos)
+    identity_bytes(identity)
+    kind = kind_of_gallery(settings, kind, new=True)
+    answers = enroll_photos([(identity, photo) for photo in photos], settings, kind, whole=True)
+    _refuse(answers, settings)
+    say(_document(answers), f"enrolled {photos_text(len(answers))} of {identity!r}", settings.as_json)
+
+
+def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal: Reveal) -> None:
+    """Compare a photo with somebody in the gallery, print the decision, and exit: 0 same person, 1 different."""
+    identity_bytes(identity)
+    outcome = run_queries([Task(Verb.VERIFY, identity, str(photo))], settings, reveal)
+    answer = outcome.answers[-1]
+    _refuse([answer], settings)
+    match = answer["match"] if answer["match"] is not None else outcome.decision
+    if match is None:
+        raise RunError("expected a decision, no party has told one")
+    document = {**answer, "decision": match, "reveal": reveal.value}
+    say(document, decision_text(match) + _learner(reveal), settings.as_json)
+    raise typer.Exit(EXIT_SAME if match else EXIT_DIFFERENT)
+
+
+def identify(
+    settings: PhotoSettings,
+    photo: Annotated[Path, typer.Argument(help="Of whom to find.")],
+    top: Annotated[int, typer.Option("--top", min=1, max=64, help="How many of the nearest people to name.")] = 1,
+    reveal: RevealOption = Reveal.CLIENT,
+    limits: LimitsOption = True,
+    shards: ShardsOption = 1,
+) -> None:
+    """Find who is nearest and near enough, among everybody in the gallery; never a distance.
+
+    Prints names, nearest first, or "unknown".
+
+    Exit status: 0 somebody was found, 1 nobody, 2 error.
+    """
+    _check_photos([photo])
+    outcome = run_queries([Task(Verb.IDENTIFY, None, str(photo), top)], settings, reveal, limits, shards)
+    answer = outcome.answers[-1]
+    _refuse([answer], settings)
+    identities = _found(outcome, answer)
+    document = {**answer, "decision": identities, "reveal": reveal.value}
+    say(document, names_text(identities) + _learner(reveal), settings.as_json)
+    raise typer.Exit(EXIT_SAME if any(name is not None for name in identities) else EXIT_DIFFERENT)
+
+
+def rotate_key(
+    settings: SessionSettings,
+    new_key: Annotated[Path, typer.Argument(help="A new file for the new key.")],
+) -> None:
+    """Put a private gallery under a new key, without enrolling anybody again.
+
+    Then the old key opens nothing any more. A list has no key.
+    """
+    if kind_for_use(settings.path) is Kind.LIST:
+        raise ParameterError(f"{settings.path.name}: expected a private gallery, found a list, which has no key")
+    GalleryFile(settings.path, load_model(settings.model, weights=False), Kind.PRIVATE).close()
+    read_key(settings.key_path)  # both before a file is made that would lie in the way of the next try
+    create_key(new_key)
+    try:
+        answers = run_queries([Task(Verb.ROTATE, key=str(new_key))], settings).answers
+    except RunError as error:
+        raise RunError(f"{error}; keep both key files, {settings.key_path} and {new_key}") from error
+    _refuse(answers, settings)
+    text = f"the gallery is under {new_key} now (generation {answers[-1].get('generation')})"
+    say(_document(answers), text, settings.as_json)
+
+
+def _check_photos(photos: Sequence[Path]) -> None:
+    for photo in photos:
+        if not photo.is_file():
+            raise ImageError(f"{photo}: expected a photo, found no such file")
+
+
+def _found(outcome: Outcome, answer: dict[str, Any]) -> Sequence[str | None]:
+    """Return whom an identification has found, by whoever learned it."""
+    identities = answer["identities"] if answer["match"] is not None else outcome.found
+    if identities is None:
+        raise RunError("expected the names that were found, no party has told them")
+    return list(identities)
+
+
+def _learner(reveal: Reveal) -> str:
+    return " (only the server learned it)" if reveal is Reveal.SERVER else ""
+
+
+def _document(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    return answers[0] if len(answers) == 1 else {"answers": answers}
+
+
+def _refuse(answers: list[dict[str, Any]], settings: SessionSettings) -> None:
+    """End with an error, if the server has refused something."""
+    refused = [answer["refused"] for answer in answers if "refused" in answer]
+    if not refused:
+        return
+    if settings.as_json:
+        sys.stdout.write(json.dumps(_document(answers)) + "\n")
+    sys.stderr.write(f"hybridface: {refused[0]}\n")
+    raise typer.Exit(EXIT_ERROR)

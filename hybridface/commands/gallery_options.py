@@ -1,0 +1,125 @@
+"""What most commands about galleries are told: settings, a dataclass of which every field is an option."""
+
+import inspect
+import os
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from hybridface.commands.options import (
+    AlignedOption,
+    CacheOption,
+    CorrelationsOption,
+    GalleryOption,
+    JsonOption,
+    KeyOption,
+    ModelOption,
+    PreparedOption,
+    QuietOption,
+    TimeoutOption,
+)
+from parties.correlations import Correlations
+from parties.gallery.records import Kind
+
+__all__ = [
+    "FileSettings",
+    "GallerySettings",
+    "IdOption",
+    "KindOption",
+    "PhotoSettings",
+    "SessionSettings",
+    "with_settings",
+]
+
+_DEFAULT_MODEL = "dlib-resnet29"
+
+IdOption = Annotated[str, typer.Option("--id", help="Who it is: any text up to 10,000 characters.")]
+KindOption = Annotated[
+    Kind | None,
+    typer.Option(
+        "--kind",
+        help="Of a new gallery. private: the server stores noise, only the client's key makes templates of it. "
+        "list: the server's own list, which it knows; it has no key.",
+        show_default="private, or what the gallery is",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class GallerySettings:
+    """Of every command about a gallery."""
+
+    gallery: GalleryOption = None
+    as_json: JsonOption = False
+
+    @property
+    def path(self) -> Path:
+        """Of the gallery's file."""
+        base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+        return self.gallery or base / "hybridface" / "gallery.db"
+
+
+@dataclass(frozen=True)
+class FileSettings(GallerySettings):
+    """Of a command about what is in a gallery's file."""
+
+    model: ModelOption = _DEFAULT_MODEL
+
+
+@dataclass(frozen=True)
+class SessionSettings(FileSettings):
+    """Of a command that starts client and server, and perhaps a dealer."""
+
+    key: KeyOption = None
+    cache: CacheOption = ""
+    timeout: TimeoutOption = 300.0
+    quiet: QuietOption = False
+    correlations: CorrelationsOption = Correlations.OT
+    prepared: PreparedOption = ""
+
+    @property
+    def key_path(self) -> Path:
+        """Of the client's key, for a private gallery."""
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+        return self.key or base / "hybridface" / "gallery.key"
+
+
+@dataclass(frozen=True)
+class PhotoSettings(SessionSettings):
+    """Of a command that reads photos."""
+
+    aligned: AlignedOption = False
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that has, for its first parameter, the fields of that one's class of settings, as options."""
+    first, *others = inspect.signature(command, eval_str=True).parameters.values()
+    settings = first.annotation
+    hints = get_type_hints(settings, include_extras=True)
+    options = [
+        inspect.Parameter(field.name, first.kind, default=field.default, annotation=_in_panel(hints[field.name]))
+        for field in fields(settings)
+    ]
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        chosen = {field.name: given.pop(field.name) for field in fields(settings)}
+        command(settings(**chosen), **given)
+
+    signature = inspect.Signature([*others, *options])
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
+    return call
+
+
+def _in_panel(hint: Any) -> Any:
+    """Return an annotated option that help shows among the common ones."""
+    kind, option = get_args(hint)
+    option = copy(option)
+    option.rich_help_panel = "Common options"
+    return Annotated[kind, option]

@@ -1,0 +1,94 @@
+"""`hybridface prepare`: the offline work of verifications, done ahead of time and kept on disk by both sides."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hybridface.commands.options import (
+    CacheOption,
+    CorrelationsOption,
+    JsonOption,
+    ModelOption,
+    PreparedOption,
+    QuietOption,
+    RevealOption,
+    TimeoutOption,
+    cache_options,
+    prepared_path,
+    show,
+)
+from hybridface.modes import Mode
+from hybridface.processes.options import Purpose
+from hybridface.processes.start import ProgressBars, run_parties
+from parties.correlations import Correlations
+from parties.prepared import MAX_KEPT
+from protocols.errors import ParameterError
+from protocols.matching import Reveal
+
+__all__ = ["prepare"]
+
+
+def prepare(
+    count: Annotated[int, typer.Option("--count", min=1, max=MAX_KEPT, help="How many verifications.")] = 10,
+    purpose: Annotated[
+        Purpose,
+        typer.Option(
+            "--for",
+            help="pair: `verify A B`. photo: `enroll`, `verify --id`, `identify`. template: `verify A B --enrolled`, "
+            "whose second photo takes one for a photo.",
+        ),
+    ] = Purpose.PAIR,
+    model: ModelOption = "dlib-resnet29",
+    reveal: RevealOption = Reveal.CLIENT,
+    correlations: CorrelationsOption = Correlations.OT,
+    prepared: PreparedOption = "",
+    cache: CacheOption = "",
+    timeout: TimeoutOption = 300.0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Do the offline work of some verifications now; `verify` then takes what is there, each once.
+
+    Client and server keep a file each for every verification, some 40 MB a photo; neither is of use without the other.
+    """
+    folder = prepared_path(prepared)
+    if folder is None:
+        raise ParameterError("expected a folder to keep prepared runs in, got none")
+    options = ["--keep", str(count), "--keep-for", purpose.value]
+    shared = ["--model", model, "--reveal", reveal.value]
+    with ProgressBars(shown=not quiet and not as_json) as bars:
+        outcome = run_parties(
+            [],
+            options,
+            shared,
+            timeout,
+            bars,
+            server_options=cache_options(cache),
+            mode=Mode.HYBRID,
+            correlations=correlations,
+            prepared=folder,
+        )
+    offline = [kept["cost"]["offline"] for kept in outcome.kept]
+    document = {
+        "kept": len(outcome.kept),
+        "folder": str(folder),
+        "seconds": [one["elapsed_seconds"] for one in offline],
+        "MB, both ways": [(one["bytes_up"] + one["bytes_down"]) / 1e6 for one in offline],
+        "peak_bytes": outcome.memory,
+    }
+    show(document, _table, as_json)
+    if len(outcome.kept) < count:
+        Console(stderr=True).print(f"hybridface: expected to keep {count}, kept {len(outcome.kept)}")
+        raise typer.Exit(2)
+
+
+def _table(document: dict[str, Any]) -> Table:
+    seconds, size = document["seconds"], document["MB, both ways"]
+    table = Table(box=None, show_header=False, title=f"{document['kept']} prepared, in {document['folder']}")
+    table.add_row("seconds each", f"{min(seconds):.1f} to {max(seconds):.1f}")
+    table.add_row("MB sent each, both ways", f"{max(size):.0f}")
+    for role, peak in sorted(document["peak_bytes"].items()):
+        table.add_row(f"peak memory of the {role}, MiB", f"{peak / 2**20:.0f}")
+    return table

@@ -1,0 +1,1 @@
+"""Photos in, aligned faces out: reading, detection, alignment, and the photo sets that accuracy is measured on."""

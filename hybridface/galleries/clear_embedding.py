@@ -1,0 +1,52 @@
+"""Embeddings of a list's photos, in the clear: photos and network are one party's own, and nobody else takes part.
+
+They are computed on the protocol's integers (`protocols.emulator`) and not in floating point, so that a list holds what
+a private enrolment of the same photo would have shared, but for the protocol's random truncation, which moves a number
+by a few last bits.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from hybridface.errors import ImageError, ModelError
+from hybridface.faces.inputs import Photo, load_images
+from hybridface.models import Model
+from parties.gallery.list_content import list_share
+from protocols.emulator import Emulator
+from protocols.errors import ParameterError
+from protocols.ring import RingArray
+
+__all__ = ["ClearEmbedding"]
+
+
+class ClearEmbedding:
+    """Embeds photos, one at a time.
+
+    Args:
+        model: with weights.
+
+    Raises:
+        ModelError: it has none.
+    """
+
+    def __init__(self, model: Model) -> None:
+        if model.weights is None:
+            raise ModelError(f"expected a model with weights, got {model.name} without")
+        self._model, self._emulator = model, Emulator(model.graph, model.weights)
+
+    def __call__(self, photo: Photo, aligned: bool = False) -> RingArray:
+        """Return a photo's embedding, uint64 (d,), at 16 fractional bits.
+
+        Args:
+            aligned: the photo is a chip already; nothing is detected.
+
+        Raises:
+            ImageError: it is unreadable, or does not show exactly one face, or the network makes nothing useful of it.
+        """
+        embedding = self._emulator.run(load_images(self._model, [photo], aligned))[0]
+        try:
+            return list_share(embedding)
+        except ParameterError as error:
+            name = "the photo" if isinstance(photo, np.ndarray) else Path(photo).name
+            raise ImageError(f"{name}: {error}") from error

@@ -1,5 +1,0 @@
-"""Accuracy on Labeled Faces in the Wild, by its own protocol: `hybridface eval lfw`."""
-
-from hybridface.lfw.measured import measured_accuracy
-
-__all__ = ["measured_accuracy"]

@@ -1,0 +1,223 @@
+"""A gallery with all parties in this process: for notebooks, examples and tests.
+
+All share this process's memory, so it protects nothing from anybody who can read it; the files are as they would be
+between organisations: what the server stores of a private gallery is noise without the client's key, and a list's
+embeddings are in its file. Between machines: docs/GALLERIES.md.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hybridface.errors import ImageError, ModelError
+from hybridface.faces.inputs import Photo, load_images
+from hybridface.galleries.clear_embedding import ClearEmbedding
+from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
+from hybridface.hybrid_terms import hybrid_terms
+from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
+from hybridface.models import Model
+from parties.client import MatchResult
+from parties.correlations import Correlations
+from parties.cost import CostReport
+from parties.gallery.client import GalleryClientSession
+from parties.gallery.key import create_key, read_key
+from parties.gallery.list_client import ListClientSession
+from parties.gallery.list_server import ListServerSession
+from parties.gallery.query_client import Identification, QueryClientSession
+from parties.gallery.query_server import QueryServerSession
+from parties.gallery.records import Kind
+from parties.gallery.server import GalleryServerSession
+from parties.local import PartyThread
+from parties.progress import OnProgress
+from protocols.channel import Channel
+from protocols.errors import ParameterError
+from protocols.matching import Reveal
+
+__all__ = ["Gallery"]
+
+
+class Gallery(LocalParties[QueryClientSession]):
+    """Enrolled people: all parties in one process. Use as a context manager.
+
+    Args:
+        model: with weights.
+        path: the server's file; made if there is none.
+        key: the client's key file, 32 bytes, of a private gallery; made if there is none. A list has none.
+        kind: "private" or "list"; by default what the file is, and private for a new one.
+        reveal: who learns the outcome of queries.
+        limits: whether the server limits queries (docs/GALLERIES.md).
+        on_progress: called as steps begin.
+        timeout: seconds that a party waits for another.
+        cache: a folder where the server keeps encoded weights for the next session; None to encode them anew.
+        correlations: who makes them: "ot" (client and server), "ot-iknp", or "dealer", who is faster offline.
+
+    Raises:
+        ModelError: the model has no weights. ParameterError: the file is of another kind, or a key is missing, or there
+            is one too many. KeyFileError, StoreError: a file cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        path: str | Path,
+        key: str | Path | None = None,
+        kind: Kind | str | None = None,
+        reveal: Reveal | str = Reveal.CLIENT,
+        limits: bool = True,
+        on_progress: OnProgress | None = None,
+        timeout: float = 300.0,
+        cache: str | Path | None = None,
+        correlations: Correlations | str = Correlations.OT,
+    ) -> None:
+        super().__init__(timeout)
+        if model.weights is None:
+            raise ModelError(f"expected a model with weights, got {model.name} without")
+        for value, known in ((kind, Kind), (reveal, Reveal)):
+            if value is not None and value not in list(known):
+                raise ParameterError(f"expected {' or '.join(known)}, got {value!r}")
+        self.model, self._path = model, Path(path).expanduser()
+        self._key = None if key is None else Path(key).expanduser()
+        self.kind = kind_for_use(self._path, None if kind is None else Kind(kind), new=True)
+        if (self.kind is Kind.LIST) is (self._key is not None):
+            wanted = "no key" if self._key else "a key file"
+            raise ParameterError(f"expected {wanted} for a gallery of kind {self.kind}, got another argument")
+        self._terms = hybrid_terms(model, Reveal(reveal), correlations_named(correlations))
+        self._limits, self._on_progress = limits, on_progress
+        self._cache = None if cache is None else Path(cache).expanduser()
+        self._embedding = ClearEmbedding(model) if self.kind is Kind.LIST else None
+        self._file: GalleryFile | None = None
+        self._server: QueryServerSession | None = None
+        self._server_is_open = threading.Event()
+
+    def __enter__(self) -> "Gallery":
+        secret = None
+        if self._key:
+            secret = read_key(self._key) if self._key.exists() else create_key(self._key)
+        self._file = GalleryFile(self._path, self.model, self.kind, self._limits)
+        links = LocalLinks.make(self._terms.correlations, self._timeout)
+
+        def serve() -> None:
+            self._server = self._served(links.to_client, links.of_server)
+            self._server_is_open.set()
+            self._server.serve()
+
+        self._start(PartyThread("server", serve, links.server_ends), *links.others)
+        peers = links.to_server, links.of_client, self._terms, self._on_progress
+        try:
+            if self._key and secret:
+                folder = index_folder(self._key)
+                self._client = GalleryClientSession(*peers, key=secret, index_folder=folder)
+            else:
+                self._client = ListClientSession(*peers)
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self._opened().close()
+
+    def _served(self, client: Channel, dealer: Channel | None) -> QueryServerSession:
+        """Open the server's side."""
+        file = self._opened()
+        peers = client, dealer, self._terms, self.model.weights or {}
+        options: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": "client"}
+        if self.kind is Kind.LIST:
+            return ListServerSession(*peers, cache=self._cache, **options)
+        return GalleryServerSession(*peers, cache=self._cache, **options, index_folder=index_folder(self._path))
+
+    @property
+    def server(self) -> QueryServerSession:
+        """The server's session: `last_decisions` and `last_identities`, if they are revealed to it.
+
+        Raises:
+            ModelError: the gallery is not open.
+        """
+        if self._threads:
+            self._server_is_open.wait(self._timeout)
+        if self._server is None:
+            raise ModelError("expected an open gallery: use `with Gallery(...) as gallery`")
+        return self._server
+
+    def enroll(self, identity: str, photo: Photo, aligned: bool = False) -> CostReport:
+        """Add a photo of an identity: by the protocol to a private gallery, in the clear to the server's own list.
+
+        Returns:
+            What the protocol cost: nothing for a list.
+        """
+        if self._embedding:
+            self._opened().enroll(identity, self._embedding(photo, aligned))
+            return CostReport(())
+        return self._private().enroll_identity(identity, load_images(self.model, [photo], aligned))
+
+    def enroll_many(
+        self, people: Iterable[tuple[str, Photo]], aligned: bool = False
+    ) -> Iterator[tuple[str, Photo, ImageError | None]]:
+        """Add many photos; yield each with None, or with why it shows no usable face."""
+        for identity, photo in people:
+            error = None
+            try:
+                self.enroll(identity, photo, aligned)
+            except ImageError as reason:
+                error = reason
+            yield identity, photo, error
+
+    def verify(self, identity: str, photo: Photo, aligned: bool = False) -> MatchResult:
+        """Compare a photo with an identity: with the nearest of its photos.
+
+        Raises:
+            QueryRefusedError: it is not enrolled, or was asked about too often.
+        """
+        return self.client.verify_identity(identity, load_images(self.model, [photo], aligned))
+
+    def identify(self, photo: Photo, top: int = 1, aligned: bool = False) -> Identification:
+        """Return who is nearest to a photo and near enough; never a distance.
+
+        Raises:
+            QueryRefusedError: nobody is enrolled, or too much was asked.
+        """
+        image = load_images(self.model, [photo], aligned)
+        self.client.update_index()
+        return self.client.identify(image, top)
+
+    def list(self) -> dict[str, int]:
+        """Return who is enrolled, and how many photos each has: a private gallery in order of enrolment, a list sorted.
+
+        A list's are the server's to know.
+        """
+        return self._opened().identities() if self.kind is Kind.LIST else self._private().list_identities()
+
+    def remove(self, identities: Sequence[str]) -> int:
+        """Remove identities with all their photos, and every trace of them in the files; return how many photos."""
+        if self.kind is Kind.LIST:
+            return self._opened().remove(identities)
+        return self._private().remove_identities(identities)
+
+    def export(self, path: str | Path) -> int:
+        """Write the gallery as it is at rest to a new file, for another server; return how many photos."""
+        return self._opened().export(Path(path).expanduser())
+
+    def rotate_key(self, path: str | Path) -> int:
+        """Put a private gallery under a new key, in a new file, without enrolling anybody again; return its generation.
+
+        Raises:
+            ParameterError: it is a list, which has no key.
+        """
+        return self._private().rotate_key(create_key(Path(path).expanduser()))
+
+    def _opened(self) -> GalleryFile:
+        if self._file is None:
+            raise ModelError("expected an open gallery: use `with Gallery(...) as gallery`")
+        return self._file
+
+    def _private(self) -> GalleryClientSession:
+        if not isinstance(self.client, GalleryClientSession):
+            raise ParameterError("expected a private gallery, got a list that the server owns, which has no key")
+        return self.client

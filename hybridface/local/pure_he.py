@@ -1,0 +1,116 @@
+"""Verification under encryption from end to end, with both parties in this process: for notebooks and tests.
+
+Both share this process's memory, so it protects nothing from anybody who can read it. The result holds a score, which
+the ordinary session never opens: see docs/PURE_HE.md before choosing this mode.
+"""
+
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridface.errors import ModelError
+from hybridface.faces.inputs import Photo, load_images
+from hybridface.local.parties import LocalParties
+from hybridface.models import Model
+from hybridface.models.budget import check_budget
+from parties.local import PartyThread, local_channels
+from parties.progress import OnProgress
+from parties.pure_he import EncryptedTemplate, PureHeClientSession, PureHeResult, PureHeServerSession, PureHeTerms
+from protocols.network_profile import NONE, NetworkProfile, network_named
+from protocols.pure_he import PatchNetWeights, PureHeParameters
+
+__all__ = ["LocalPureHeSession", "inputs_of", "terms_of", "weights_of"]
+
+
+def terms_of(model: Model, max_answers: int = 50, parameters: PureHeParameters | None = None) -> PureHeTerms:
+    """Return the public terms of a session with a model.
+
+    Args:
+        max_answers: scores that the server gives in a session.
+        parameters: of the encryption; by default those that the network needs.
+
+    Raises:
+        ModelError: the model is no patch network.
+    """
+    if model.patch_shape is None:
+        raise ModelError(f"expected a patch network (patchnet) for pure-HE mode, got {model.name}")
+    return PureHeTerms(model.patch_shape, model.threshold, parameters, max_answers)
+
+
+def weights_of(model: Model) -> PatchNetWeights:
+    """Return a model's weights for the server, if its values fit the encryption.
+
+    Raises:
+        ModelError: it is no patch network with weights, or one whose largest values need more room (`models.budget`).
+    """
+    if model.patch_weights is None:
+        raise ModelError(f"expected a patch network with weights, got {model.name} without")
+    if model.patch_ranges:
+        check_budget(model.patch_ranges)
+    return model.patch_weights
+
+
+def inputs_of(model: Model, image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an input of the model's layer graph as the patches (P, inputs) of its patch network."""
+    if model.patch_shape is None:
+        raise ModelError(f"expected a patch network (patchnet) for pure-HE mode, got {model.name}")
+    return image.reshape(model.patch_shape.patches, model.patch_shape.inputs)
+
+
+class LocalPureHeSession(LocalParties[PureHeClientSession]):
+    """Client and server in one process. Use as a context manager.
+
+    Args:
+        model: a patch network with weights.
+        on_progress: called as the client's steps begin.
+        timeout: seconds that a party waits for the other.
+        network: simulated between the two, a profile or the name of one.
+        max_answers: scores that the server gives in this session.
+        parameters: of the encryption; by default those that the network needs.
+
+    Raises:
+        ModelError: the model is no patch network, or has no weights.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        on_progress: OnProgress | None = None,
+        timeout: float = 300.0,
+        network: NetworkProfile | str = NONE,
+        max_answers: int = 50,
+        parameters: PureHeParameters | None = None,
+    ) -> None:
+        super().__init__(timeout)
+        self.model, self.terms = model, terms_of(model, max_answers, parameters)
+        self._weights, self._on_progress = weights_of(model), on_progress
+        self._network = network_named(network) if isinstance(network, str) else network
+
+    def __enter__(self) -> "LocalPureHeSession":
+        to_server, to_client = local_channels("client", "server", self._timeout, self._network)
+
+        def serve() -> None:
+            PureHeServerSession(to_client, self.terms, self._weights).serve()
+
+        self._start(PartyThread("server", serve, (to_client,)))
+        self._client = PureHeClientSession(to_server, self.terms, self._on_progress)
+        return self
+
+    def enroll(self, photo: Photo, name: str | None = None, aligned: bool = False) -> EncryptedTemplate:
+        """Leave a photo's encrypted embedding with the server.
+
+        Args:
+            name: a new one; a random one if left out.
+        """
+        return self.client.enroll(name or secrets.token_hex(8), self._inputs([photo], aligned)[0])
+
+    def verify(self, first: Photo, second: Photo | EncryptedTemplate, aligned: bool = False) -> PureHeResult:
+        """Compare a photo with an enrolled template, or with a photo, which is then enrolled first."""
+        if not isinstance(second, EncryptedTemplate):
+            second = self.enroll(second, aligned=aligned)
+        return self.client.verify(self._inputs([first], aligned)[0], second)
+
+    def _inputs(self, photos: Sequence[Photo], aligned: bool) -> list[NDArray[np.float64]]:
+        return [inputs_of(self.model, image) for image in load_images(self.model, list(photos), aligned)]

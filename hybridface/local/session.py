@@ -1,0 +1,130 @@
+"""A session with all parties in this process: for notebooks, examples and tests.
+
+They share this process's memory, so it protects nothing from anybody who can read it; between organisations, run them
+as MPI ranks (`hybridface party`, see launch/).
+"""
+
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hybridface.errors import ModelError
+from hybridface.faces.inputs import Photo, load_images
+from hybridface.hybrid_terms import hybrid_terms
+from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
+from hybridface.local.pure_he import LocalPureHeSession
+from hybridface.models import Model
+from hybridface.modes import Mode
+from parties.client import ClientSession, MatchResult, Template
+from parties.correlations import Correlations
+from parties.local import PartyThread
+from parties.progress import OnProgress
+from parties.server import ServerSession
+from protocols.errors import ParameterError
+from protocols.matching import Reveal
+from protocols.network_profile import NONE, NetworkProfile, network_named
+
+__all__ = ["LocalSession", "local_session"]
+
+
+class LocalSession(LocalParties[ClientSession]):
+    """Client and server, and a dealer if there is one, in one process. Use as a context manager.
+
+    Args:
+        model: with weights.
+        reveal: who learns the decision.
+        on_progress: called as steps begin.
+        timeout: seconds that a party waits for another.
+        pool: verifications of one photo that are kept prepared, in the background, between requests.
+        cache: a folder where the server keeps encoded weights for the next session; None to encode them anew.
+        network: simulated between them, a profile or the name of one; "none" for no slowing down.
+        correlations: who makes them: "ot" (client and server), "ot-iknp", or "dealer".
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        reveal: Reveal | str = Reveal.CLIENT,
+        on_progress: OnProgress | None = None,
+        timeout: float = 300.0,
+        network: NetworkProfile | str = NONE,
+        pool: int = 0,
+        cache: str | Path | None = None,
+        correlations: Correlations | str = Correlations.OT,
+    ) -> None:
+        super().__init__(timeout)
+        if model.weights is None:
+            raise ModelError(f"expected a model with weights, got {model.name} without")
+        self.model = model
+        if reveal not in list(Reveal):
+            raise ParameterError(f"expected to reveal to {', '.join(Reveal)}, got {reveal!r}")
+        self._terms = hybrid_terms(model, Reveal(reveal), correlations_named(correlations))
+        self._on_progress = on_progress
+        self._pool, self._cache = pool, None if cache is None else Path(cache).expanduser()
+        self._network = network_named(network) if isinstance(network, str) else network
+        self._server: ServerSession | None = None
+        self._server_is_open = threading.Event()
+
+    def __enter__(self) -> "LocalSession":
+        links = LocalLinks.make(self._terms.correlations, self._timeout, self._network)
+        weights = self.model.weights or {}
+
+        def serve() -> None:
+            self._server = ServerSession(links.to_client, links.of_server, self._terms, weights, cache=self._cache)
+            self._server_is_open.set()
+            self._server.serve()
+
+        self._start(PartyThread("server", serve, links.server_ends), *links.others)
+        self._client = ClientSession(links.to_server, links.of_client, self._terms, self._on_progress, self._pool)
+        return self
+
+    @property
+    def server(self) -> ServerSession:
+        """The server's session (its `decisions`, if they are revealed to it)."""
+        if self._threads:
+            self._server_is_open.wait(self._timeout)
+        if self._server is None:
+            raise ModelError("expected an open session: use `with local_session(model) as session`")
+        return self._server
+
+    def prepare(self, images: int = 2, decisions: int = 1) -> None:
+        """Do the offline work of one verification ahead of time: 2 images for a pair, 1 against a template.
+
+        Args:
+            decisions: as many as images for a batch (`verify_batch`).
+        """
+        self.client.prepare(images, decisions)
+
+    def verify(self, first: Photo, second: Photo | Template, aligned: bool = False) -> MatchResult:
+        """Compare two photos, or a photo with an enrolled template."""
+        if isinstance(second, Template):
+            return self.client.verify(load_images(self.model, [first], aligned), second)
+        return self.client.verify_pair(load_images(self.model, [first, second], aligned))
+
+    def verify_batch(
+        self, photos: Sequence[Photo], template: Template | Sequence[Template], aligned: bool = False
+    ) -> MatchResult:
+        """Compare up to 16 photos with a template, or with one each, in one batch: the rounds of a single photo."""
+        return self.client.verify(load_images(self.model, list(photos), aligned), template)
+
+    def enroll(self, photo: Photo, name: str | None = None, aligned: bool = False) -> Template:
+        """Leave a photo's embedding as shares: the template returned is the client's, the server keeps the other.
+
+        Args:
+            name: a new one; a random one if left out.
+        """
+        return self.client.enroll(name or secrets.token_hex(8), load_images(self.model, [photo], aligned))
+
+
+def local_session(model: Model, mode: Mode | str = Mode.HYBRID, **options: Any) -> LocalSession | LocalPureHeSession:
+    """Return a session with all parties in this process.
+
+    Args:
+        mode: "hybrid", which opens one bit, or "pure-he", in which the client sees a score.
+        options: as for `LocalSession`, or for `LocalPureHeSession`.
+    """
+    if mode not in list(Mode):
+        raise ParameterError(f"expected a mode {' or '.join(Mode)}, got {mode!r}")
+    return LocalPureHeSession(model, **options) if mode == Mode.PURE_HE else LocalSession(model, **options)

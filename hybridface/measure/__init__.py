@@ -1,0 +1,1 @@
+"""Measurements: what a verification costs, beside peers and in every mode, and how accurate it is."""

@@ -1,0 +1,142 @@
+"""Embeddings of aligned faces, once per photo: by the network in float64, and by the bit-exact fixed-point emulator.
+
+They stay beside the faces, by a digest of all that they depend on: the weights, and what the emulator gives for a fixed
+face, so that a change of either makes new ones. They are as much biometric data as the faces.
+"""
+
+import functools
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hybridface.errors import ModelError
+from hybridface.faces.alignment import Aligned
+from hybridface.faces.rows import Field, Rows, Values, fill
+from hybridface.models import Model, load_model
+from protocols.emulator import Emulator
+from protocols.ring import decode
+
+__all__ = ["Arithmetic", "Embeddings", "Network", "embed"]
+
+
+class Arithmetic(StrEnum):
+    """How an embedding is computed."""
+
+    PLAIN = "plain"
+    EMULATED = "emulated"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of the photos of an `Aligned`; rows that were not asked for have any value.
+
+    Args:
+        values: float64 (n, d).
+        largest: float64 (n,), the largest magnitude that a comparison met in the emulator; 0 otherwise.
+    """
+
+    values: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+    def distances(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the Euclidean distance of rows, two by two."""
+        difference: NDArray[np.float64] = self.values[first] - self.values[second]
+        return np.sqrt(np.square(difference).sum(1))
+
+
+class Network:
+    """A model that embeds chips one at a time, so that no result depends on what is computed beside it.
+
+    Args:
+        model: with weights.
+
+    Raises:
+        ModelError: it has none.
+    """
+
+    def __init__(self, model: Model) -> None:
+        if model.module is None or model.weights is None:
+            raise ModelError(f"expected a model with weights, got {model.name} without")
+        self.model, self._module = model, model.module
+        self._emulator = Emulator(model.graph, model.weights, widths=model.widths)
+
+    def plain(self, chip: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the embedding (d,) in float64."""
+        with torch.inference_mode():
+            output: Any = self._module(torch.from_numpy(self.model.normalise(chip)[None]))
+        return np.asarray(output[0].numpy(), dtype=np.float64)
+
+    def emulated(self, chip: NDArray[np.uint8]) -> tuple[NDArray[np.int64], float]:
+        """Return the embedding (d,) as integers at 16 fractional bits, and the largest magnitude compared."""
+        return self._emulate(chip), self._emulator.largest
+
+    def ranges(self, chip: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the largest magnitude that each comparing layer meets, (layers,)."""
+        self._emulate(chip)
+        return np.array(list(self._emulator.ranges.values()))
+
+    def _emulate(self, chip: NDArray[np.uint8]) -> NDArray[np.int64]:
+        self._emulator.ranges.update(dict.fromkeys(self._emulator.ranges, 0.0))
+        return self._emulator.run(self.model.normalise(chip)[None])[0]
+
+    def digest(self) -> str:
+        """Return a digest of the graph, the weights, the normalisation and the emulator."""
+        model = self.model
+        digest = hashlib.sha256(model.graph.digest().encode())
+        for name, weights in sorted((model.weights or {}).items()):
+            digest.update(name.encode())
+            for array in (weights.weight, weights.bias):
+                digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        face = np.random.default_rng(0).integers(0, 256, (model.chip_size, model.chip_size, 3), dtype=np.uint8)
+        digest.update(np.ascontiguousarray(model.normalise(face)).tobytes())
+        unchecked = Emulator(model.graph, model.weights or {})  # noise may lie beyond a face's ranges
+        digest.update(unchecked.run(model.normalise(face)[None])[0].tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Embedder:
+    """Makes the row of a chip. A worker process loads the model by its name, once."""
+
+    name: str
+    arithmetic: Arithmetic
+    network: Network | None = field(default=None, compare=False)
+
+    def __call__(self, chip: NDArray[np.uint8]) -> Values:
+        network = self.network or _loaded(self.name)
+        if self.arithmetic is Arithmetic.PLAIN:
+            return {"values": network.plain(chip), "largest": 0.0}
+        values, largest = network.emulated(chip)
+        return {"values": values, "largest": largest}
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(name: str) -> Network:
+    return Network(load_model(name))
+
+
+def embed(
+    network: Network,
+    aligned: Aligned,
+    rows: NDArray[np.int64],
+    arithmetic: Arithmetic,
+    workers: int = 2,
+    shown: bool = True,
+) -> Embeddings:
+    """Return the embeddings of these rows' photos; those that are not beside the faces are made first."""
+    kind = "int64" if arithmetic is Arithmetic.EMULATED else "float64"
+    size = network.model.graph.output_shape
+    fields = {"values": Field(kind, size), "largest": Field("float64")}
+    folder = aligned.folder / f"{network.model.name}-{network.digest()[:16]}-{arithmetic}"
+    stored = Rows(folder, len(aligned.photos), fields)
+    work = _Embedder(network.model.name, arithmetic, network if workers == 1 else None)
+    fill(stored, rows, lambda row: np.array(aligned.chips[0][row]), work, workers, f"{arithmetic} embeddings", shown)
+    values = np.array(stored["values"])
+    if arithmetic is Arithmetic.EMULATED:
+        values = decode(values.view(np.uint64))
+    return Embeddings(values.astype(np.float64), np.array(stored["largest"]))

@@ -1,0 +1,1 @@
+"""What verifications, correlations, workers and identifications cost: `hybridface bench`."""

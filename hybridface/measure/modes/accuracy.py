@@ -1,0 +1,106 @@
+"""Accuracy of the networks, measured elsewhere (`hybridface eval lfw`): read from its results, never measured here."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybridface.measure.accuracy import measured_accuracy
+from hybridface.measure.modes.ways import ReportMode
+from protocols.channel import printable
+from protocols.errors import ParameterError
+
+__all__ = ["Accuracy", "accuracy_of", "read_accuracy", "shipped_accuracy"]
+
+_PLAIN, _EMULATED = "plain", "emulated"
+_MOST_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One result of `hybridface eval lfw`.
+
+    Args:
+        mode: "plain", "emulated", "hybrid" or "pure-he".
+        model: the network.
+        pairs: how many were decided.
+        accuracy: mean over folds, 0 to 1; None where too few pairs were run for one.
+        standard_error: of it.
+        differing: decisions that differ from the reference's, where there is one.
+        folds: that were measured; none where the result does not say.
+    """
+
+    mode: str
+    model: str
+    pairs: int
+    accuracy: float | None
+    standard_error: float | None = None
+    differing: int | None = None
+    folds: tuple[int, ...] = ()
+
+
+def read_accuracy(paths: Sequence[Path]) -> list[Accuracy]:
+    """Return the results of some result.json files.
+
+    Raises:
+        ParameterError: a file cannot be read, or is no result of `hybridface eval lfw`.
+    """
+    return [_read(path) for path in paths]
+
+
+def shipped_accuracy() -> list[Accuracy]:
+    """Return the results that come with the project."""
+    return [_parsed(document) for document in measured_accuracy()]
+
+
+def accuracy_of(mode: str, model: str, known: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], bool] | None:
+    """Return the accuracy that holds for a mode's decisions, and whether it is of this mode's own arithmetic.
+
+    The hybrid's is the emulator's, which computes the same integers; the others' is that of the network in the clear.
+    Of several results the one on the fewest folds counts, then that of most pairs: folds are chosen (`--folds`) where a
+    network was trained on the people of the others, who would make it look better than it is.
+
+    Args:
+        known: `Accuracy` as dictionaries.
+    """
+    wanted = [_EMULATED, _PLAIN] if mode == ReportMode.HYBRID else [_PLAIN]
+    for source in wanted:
+        found = [row for row in known if (row["mode"], row["model"]) == (source, model) and row["accuracy"] is not None]
+        if found:
+            own = source == _EMULATED or mode == ReportMode.PLAIN
+            return min(found, key=lambda row: (len(row["folds"]) or math.inf, -row["pairs"])), own
+    return None
+
+
+def _read(path: Path) -> Accuracy:
+    try:
+        with path.open("rb") as file:
+            document = json.loads(file.read(_MOST_BYTES))
+        return _parsed(document)
+    except OSError as error:
+        raise ParameterError(f"expected a result of `hybridface eval lfw`, got {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ParameterError(
+            f"expected a result of `hybridface eval lfw` in {path}, got {printable(error)!r}"
+        ) from error
+
+
+def _parsed(document: Any) -> Accuracy:
+    if not isinstance(document, dict):
+        raise TypeError(f"a {type(document).__name__}")
+    accuracy, error = (_fraction(document.get(key)) for key in ("accuracy", "accuracy_se"))
+    differing = document.get("differing_decisions")
+    names = printable(document["mode"]), printable(document["model"])
+    decided, differing = int(document["pairs"]), None if differing is None else int(differing)
+    return Accuracy(*names, decided, accuracy, error, differing, tuple(int(fold) for fold in document.get("folds", ())))
+
+
+def _fraction(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = float(value)
+    if not (math.isfinite(number) and 0 <= number <= 1):
+        raise ValueError(f"an accuracy of {number}")
+    return number

@@ -1,0 +1,88 @@
+"""The report as one HTML page: figures, tables and words from the JSON object, nothing from outside the file."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hybridface.measure.modes.accuracy import accuracy_of
+from hybridface.measure.modes.charts import (
+    accuracy_chart,
+    bytes_chart,
+    memory_chart,
+    setup_chart,
+    time_chart,
+)
+from hybridface.measure.modes.quantities import bytes_text, seconds_text
+from hybridface.measure.modes.summary import headline, summary_network, summary_rows
+from parties.cost import OFFLINE, ONLINE
+
+__all__ = ["report_page"]
+
+_PACKAGE = "hybridface.measure.modes"
+
+
+def report_page(document: Mapping[str, Any]) -> str:
+    """Return the page for a document of `modes_document`."""
+    environment = Environment(
+        loader=PackageLoader(_PACKAGE, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"seconds": seconds_text, "bytes": bytes_text}
+    style = Markup((files(_PACKAGE) / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    networks = [network["name"] for network in document["networks"]]
+    rows = {name: [row for row in document["measurements"] if row["network"] == name] for name in networks}
+    once = rows[networks[0]]
+    return environment.get_template("report.html.j2").render(
+        document=document,
+        style=style,
+        rows=rows,
+        once=once,
+        offline=OFFLINE,
+        online=ONLINE,
+        headline=headline(document),
+        summary=summary_rows(document),
+        summary_network=summary_network(document),
+        time_charts={name: _inline(time_chart(rows[name], name)) for name in networks},
+        bytes_chart=_inline(bytes_chart(once)),
+        memory_chart=_inline(memory_chart(_largest(rows))),
+        setup_chart=_inline(setup_chart(once)),
+        accuracy_chart=_accuracy(document, networks),
+        setups=_setups(rows),
+    )
+
+
+def _inline(chart: Any) -> dict[str, Markup]:
+    """Return a chart as markup: SVG that `drawing` made, with all text escaped."""
+    return {"wide": Markup(chart.wide), "narrow": Markup(chart.narrow)}  # noqa: S704
+
+
+def _accuracy(document: Mapping[str, Any], networks: Sequence[str]) -> dict[str, Markup] | None:
+    known, rows = document["accuracy"], document["measurements"]
+    if not any(row["figures"] and accuracy_of(row["mode"], row["model"], known) for row in rows):
+        return None
+    return _inline(accuracy_chart(rows, networks, known))
+
+
+def _largest(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the rows of the first network with every process's largest peak over all networks."""
+    result = []
+    for alike in zip(*rows.values(), strict=True):
+        roles = sorted({role for row in alike for role in row["peak_bytes"]})
+        peaks = {role: max(row["peak_bytes"].get(role, 0) for row in alike) for role in roles}
+        result.append({**alike[0], "peak_bytes": peaks})
+    return result
+
+
+def _setups(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return, for every way with keys, its setup by network."""
+    return [
+        {"mode": alike[0]["mode"], "model": alike[0]["model"], "by_network": [row["setup"] for row in alike]}
+        for alike in zip(*rows.values(), strict=True)
+        if any(row["setup"] for row in alike)
+    ]

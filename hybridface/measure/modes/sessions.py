@@ -1,0 +1,134 @@
+"""How each way is started and measured: processes of this machine, an enrolment, then some verifications.
+
+Photos are found, aligned and normalised before the clock starts, in every way alike.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridface.errors import RunError
+from hybridface.measure.modes.samples import (
+    Kind,
+    Sample,
+    Session,
+    Setup,
+    Stage,
+    Traffic,
+    kinds_of_layers,
+    sample_in_turns,
+    sample_of_cost,
+    summed,
+)
+from hybridface.measure.modes.ways import ReportMode, Way
+from hybridface.measure.peers import Task
+from hybridface.measure.peers.children import run_pair
+from hybridface.measure.peers.crypten_alone import crypten_runs
+from hybridface.measure.peers.crypten_party import MATCHING
+from hybridface.measure.peers.features_only import features_only_session
+from hybridface.modes import Mode
+from hybridface.processes.start import Outcome, run_parties
+from parties.cost import ONLINE
+from protocols.network_profile import NetworkProfile
+
+__all__ = ["Start", "start_session"]
+
+Start = Callable[[Task, int, NetworkProfile, float], Session]
+_CORRELATIONS = "correlations"
+
+
+def start_session(way: Way, task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+    """Start the processes of a way, enrol, verify some times, and return what it cost.
+
+    Args:
+        network: simulated between the processes; "none" for ways that cannot.
+        timeout: seconds that a process waits for another.
+
+    Raises:
+        RunError: a process failed, said something unexpected, or decided otherwise than the network in the clear.
+    """
+    try:
+        session = _STARTS[way.mode](task, verifications, network, timeout)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{way.name}: expected what a session costs, got {type(error).__name__}: {error}") from error
+    if any(sample.match != task.match for sample in session.samples):
+        raise RunError(f"{way.name}: expected the decision of the network in the clear, got the opposite")
+    return session
+
+
+def _plain(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+    with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
+        np.save(Path(name) / "image.npy", task.image)
+        np.save(Path(name) / "template.npy", task.template)
+        module = "hybridface.measure.modes.plain_process"
+        command = [sys.executable, "-m", module, task.model.name, name, str(verifications)]
+        said, _ = run_pair("plain", [command], timeout)
+    chip = Traffic(3 * task.model.chip_size**2, 1, rounds=2)  # the aligned photo goes up, one byte comes down
+    kinds = {"network": Kind.CLEAR, "matching": Kind.MATCHING}
+    samples = (
+        Sample(run["match"], summed(Stage(ONLINE, kind, run[key]) for key, kind in kinds.items()), chip)
+        for run in said["runs"]
+    )
+    return Session(tuple(samples), {"server": int(said["peak_bytes"])})
+
+
+def _hybrid(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+    outcome = _run(task, ["--enrolled", "--repeat", str(verifications)], network, timeout)
+    kinds = kinds_of_layers(task.model.graph) | {_CORRELATIONS: Kind.CORRELATIONS, MATCHING: Kind.MATCHING}
+    samples = (sample_of_cost(bool(result["match"]), result["cost"], kinds) for result in outcome.results)
+    return Session(tuple(samples), outcome.memory, _setup(outcome.setup) if outcome.setup else None)
+
+
+def _run(task: Task, options: list[str], network: NetworkProfile, timeout: float, mode: Mode = Mode.HYBRID) -> Outcome:
+    """Run client, server and perhaps a dealer as `hybridface verify` does."""
+    options = [*options, *(["--aligned"] if task.aligned else [])]
+    shared = ["--model", task.model.name]
+    return run_parties(task.photos, options, shared, timeout, network=network.name, mode=mode)
+
+
+def _pure_he(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+    outcome = _run(task, ["--repeat", str(verifications)], network, timeout, Mode.PURE_HE)
+    kinds = {"upload": Kind.UPLOAD, "distance": Kind.MATCHING}
+    kinds |= {name: Kind.LINEAR for name in _layers_of(outcome.results) if name not in kinds}
+    samples = (sample_in_turns(result["match"], result["cost"], kinds) for result in outcome.results)
+    return Session(tuple(samples), outcome.memory, _setup(outcome.setup) if outcome.setup else None)
+
+
+def _pure_mpc(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+    runs, peaks = crypten_runs(task, verifications, timeout)
+    kinds = kinds_of_layers(task.model.graph) | {MATCHING: Kind.MATCHING}
+    samples = []
+    for run in runs:
+        stages = summed(Stage(ONLINE, kinds[name], seconds) for name, seconds in run["stages"].items())
+        half = int(run["bytes"]) // 2  # the two ranks exchange shares: as much up as down
+        samples.append(Sample(run["match"], stages, Traffic(half, half, rounds=int(run["rounds"]))))
+    return Session(tuple(samples), dict(zip(("client", "server"), peaks, strict=True)))
+
+
+def _features_only(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+    session = features_only_session(task, verifications, network, timeout)
+    kinds = {"network in the clear": Kind.CLEAR, "upload": Kind.UPLOAD, "distance": Kind.MATCHING}
+    samples = (sample_in_turns(result["match"], result["cost"], kinds) for result in session.results)
+    return Session(tuple(samples), session.memory, _setup(session.setup))
+
+
+def _layers_of(results: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the names of all online stages: under encryption a layer is an affine map and the square after it."""
+    return {stage["stage"] for result in results for stage in result["cost"]["stages"] if stage["phase"] == ONLINE}
+
+
+def _setup(stage: Mapping[str, Any]) -> Setup:
+    return Setup(float(stage["elapsed_seconds"]), int(stage["bytes_up"]), int(stage["bytes_down"]))
+
+
+_STARTS: dict[ReportMode, Start] = {
+    ReportMode.PLAIN: _plain,
+    ReportMode.HYBRID: _hybrid,
+    ReportMode.PURE_HE: _pure_he,
+    ReportMode.PURE_MPC: _pure_mpc,
+    ReportMode.FEATURES_ONLY: _features_only,
+}

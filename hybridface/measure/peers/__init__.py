@@ -1,0 +1,22 @@
+"""This project beside other ways to do the same: plaintext torch, CrypTen alone, and SPU's Cheetah.
+
+Every peer takes the same photo, template and network to the same bit, by processes of its own; what each one's
+security rests on is part of its row. The parties' inputs meet in the process that starts them: a benchmark, no product.
+"""
+
+from hybridface.measure.peers.compare import all_peers, compare, progress_bar
+from hybridface.measure.peers.measure import Peer, Result, Run, Task, make_task
+from hybridface.measure.peers.report import comparison_document, comparison_table
+
+__all__ = [
+    "Peer",
+    "Result",
+    "Run",
+    "Task",
+    "all_peers",
+    "compare",
+    "comparison_document",
+    "comparison_table",
+    "make_task",
+    "progress_bar",
+]

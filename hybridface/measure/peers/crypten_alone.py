@@ -1,0 +1,68 @@
+"""CrypTen alone: two processes, the whole network on its own secret shares (`crypten_party` is one of them).
+
+Insecure as CrypTen comes: rank 0 deals the triples and can open everything. The row shows what sharing without
+homomorphic encryption costs at best, with a dealer's work in the time.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridface.errors import RunError
+from hybridface.measure.peers.children import run_pair
+from hybridface.measure.peers.measure import Peer, Run, Task
+
+__all__ = ["crypten_peer", "crypten_runs"]
+
+_NAME = "CrypTen alone"
+_SECURITY = "insecure: rank 0 deals the triples and can open everything; semi-honest otherwise"
+
+
+def crypten_peer(task: Task, timeout: float = 300.0) -> Peer:
+    """Return the peer. Each run starts two processes.
+
+    Args:
+        timeout: seconds for one run, its start included.
+    """
+
+    def run() -> Run:
+        (result,), _ = crypten_runs(task, 1, timeout)
+        try:
+            return Run(
+                seconds=float(result["seconds"]),
+                match=bool(result["match"]),
+                max_error=task.error_of(np.array(result["features"], dtype=np.float64)),
+                bytes_online=int(result["bytes"]),
+                rounds=int(result["rounds"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{_NAME}: expected seconds, match, features, bytes and rounds, got {error}") from error
+
+    return Peer(_NAME, _SECURITY, run)
+
+
+def crypten_runs(task: Task, runs: int, timeout: float = 300.0) -> tuple[list[dict[str, Any]], list[int]]:
+    """Do a task some times in two processes, after a warm-up.
+
+    Args:
+        timeout: seconds for all of it, the start included.
+
+    Returns:
+        what `crypten_party` says of every run, and the peak bytes of the client and the server.
+
+    Raises:
+        RunError: a process failed, or did not say what was expected.
+    """
+    with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
+        folder = Path(name)
+        np.save(folder / "image.npy", task.image)
+        np.save(folder / "template.npy", task.template)
+        command = [sys.executable, "-m", "hybridface.measure.peers.crypten_party"]
+        rest = [task.model.name, name, str(timeout), str(runs)]
+        said, _ = run_pair(_NAME, [[*command, str(rank), *rest] for rank in (0, 1)], timeout)
+    if len(said.get("runs", ())) != runs or len(said.get("peak_bytes", ())) != 2:
+        raise RunError(f"{_NAME}: expected {runs} runs and the memory of two processes, got {sorted(said)}")
+    return said["runs"], said["peak_bytes"]

@@ -1,0 +1,210 @@
+"""One of two processes that run a network with CrypTen alone: its layers, its communicator, its provider.
+
+    python -m hybridface.measure.peers.crypten_party RANK MODEL FOLDER SECONDS [RUNS]
+
+Computed: the features of an image (rank 0's), by encrypted weights (rank 1's), their squared distance to an encrypted
+template (rank 1's), and whether it is under the threshold; only that bit is opened while the clock runs, the features
+afterwards, to see how exact they are. Weights and template are shared before. One warm-up goes first. The last line is
+a JSON object: `runs`, each with seconds, match, features, bytes, rounds, and the seconds of every layer (on rank 0's
+clock), and the `peak_bytes` of both ranks.
+
+Security rests on rank 0: CrypTen's default provider, TrustedFirstParty, lets it deal all random numbers, so that it
+can open everything; and between two parties both know the seeds of all zero sharings. It measures speed, not privacy.
+The messages go over TCP by torch.distributed (gloo), on the loopback interface; CrypTen's own counters count them.
+Rank 1 does not end by itself, so that nothing on its way is lost.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hybridface.models import Model, load_model
+from hybridface.processes.memory import peak_bytes
+from protocols.crypten_import import crypten
+from protocols.errors import ParameterError
+from protocols.graph import AvgPool2d, Conv2d, Flatten, LinearWeights, MaxPool2d, Node, Pad, PReLU, ReLU, Shape, Square
+
+__all__ = ["MATCHING", "CrypTenNetwork", "main"]
+
+MATCHING = "distance and threshold"
+"""The last stage's name; the others are those of the layers."""
+
+_CLIENT, _SERVER = 0, 1
+
+
+class CrypTenNetwork:
+    """A layer graph as CrypTen's modules, weights encrypted by rank 1. Both ranks make one at the same time.
+
+    Args:
+        model: with weights at rank 1; the other rank's are not looked at.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.graph = model.graph
+        shapes, weights = model.graph.shapes(), model.weights or {}
+        self._layers = {
+            node.name: _layer(node, shapes[node.inputs[0]], weights.get(node.name)) for node in model.graph.nodes
+        }
+
+    def __call__(self, image: Any, on_layer: Callable[[str], None] | None = None) -> Any:
+        """Map an encrypted image (1, C, H, W) to encrypted features (1, d).
+
+        Args:
+            on_layer: called with the name of every layer that is done.
+        """
+        values = {"input": image}
+        last_use = self.graph.last_use()
+        for index, node in enumerate(self.graph.nodes):
+            values[node.name] = self._layers[node.name](*(values[name] for name in node.inputs))
+            for name in set(node.inputs):
+                if last_use[name] == index:
+                    del values[name]
+            if on_layer:
+                on_layer(node.name)
+        return values[self.graph.nodes[-1].name]
+
+
+def _layer(node: Node, shape: Shape, weights: LinearWeights | None) -> Callable[..., Any]:
+    """Return a layer for an input of the given shape."""
+    nn = crypten.nn
+    match node:
+        case Conv2d(flat=True):
+            return _encrypted(nn.Linear(shape[0], node.channels_out), weights)
+        case Conv2d():
+            sizes, options = (node.kernel, node.stride, node.padding), {"groups": node.groups}
+            return _encrypted(nn.Conv2d(shape[0], node.channels_out, *sizes, **options), weights)
+        case ReLU():
+            return nn.ReLU().encrypt()  # type: ignore[no-any-return]
+        case PReLU():
+            return _prelu(shape, weights)
+        case Square():
+            return lambda x: x.square()
+        case MaxPool2d():
+            return nn.MaxPool2d(node.kernel, stride=node.stride, padding=node.padding).encrypt()  # type: ignore[no-any-return]
+        case AvgPool2d():
+            whole = node.kernel == (0, 0)
+            return nn.AvgPool2d(shape[1:] if whole else node.kernel, stride=node.stride).encrypt()  # type: ignore[no-any-return]
+        case Pad():
+            channels, below, right = node.amount
+            return lambda x: x.pad((0, right, 0, below, 0, channels))
+        case Flatten():
+            return nn.Flatten(axis=1).encrypt()  # type: ignore[no-any-return]
+        case _:
+            return lambda x, y: x + y
+
+
+def _encrypted(module: Any, weights: LinearWeights | None) -> Any:
+    """Set weights and bias (zero where the network has none, which the other rank need not know) and encrypt them."""
+    if weights is not None:
+        bias = np.zeros(len(weights.weight)) if weights.bias is None else weights.bias
+        module.set_parameter("weight", _tensor(weights.weight))
+        module.set_parameter("bias", _tensor(bias))
+    return module.encrypt(src=_SERVER)
+
+
+def _prelu(shape: Shape, weights: LinearWeights | None) -> Callable[..., Any]:
+    """Return x -> a x + (1 - a) max(x, 0); CrypTen has no module for it."""
+    slopes = torch.zeros(shape[0]) if weights is None else _tensor(weights.weight)
+    encrypted = crypten.cryptensor(slopes.reshape(1, -1, *(1,) * (len(shape) - 1)), src=_SERVER)
+    return lambda x: x * encrypted + x.relu() * (1 - encrypted)
+
+
+def _tensor(values: Any) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+def _connect(rank: int, folder: Path) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        WORLD_SIZE="2",
+        RENDEZVOUS=f"file://{folder / 'rendezvous'}",
+        DISTRIBUTED_BACKEND="gloo",
+        GLOO_SOCKET_IFNAME="lo",
+    )
+    crypten.init()
+    crypten.config.cfg["communicator.verbose"] = True
+
+
+def _verify(network: CrypTenNetwork, template: Any, image: torch.Tensor, bound: float) -> dict[str, Any]:
+    """Do the task once, and return times, decision, features, and the counters of this rank."""
+    stages: dict[str, float] = {}
+    marks: list[float] = []
+
+    def mark(name: str) -> None:
+        marks.append(time.perf_counter())
+        stages[name] = marks[-1] - marks[-2]
+
+    communicator = crypten.communicator.get()
+    communicator.barrier()
+    communicator.reset_communication_stats()
+    marks.append(time.perf_counter())
+    features = network(crypten.cryptensor(image, src=_CLIENT), mark)
+    distance = (features - template).square().sum()
+    match = bool(distance.lt(bound).get_plain_text())
+    mark(MATCHING)
+    counted = communicator.get_communication_stats()
+    opened = features.get_plain_text().reshape(-1).tolist()
+    # each rank counts what it sends and what it receives: half of the sum is what both have sent
+    total = communicator.all_reduce(torch.tensor(int(counted["bytes"])))
+    return {
+        "seconds": marks[-1] - marks[0],
+        "stages": stages,
+        "match": match,
+        "features": opened,
+        "bytes": int(total) // 2,
+        "rounds": int(counted["rounds"]),
+    }
+
+
+def _peaks() -> list[int]:
+    """Return the most memory that each rank has had, in bytes, by rank."""
+    own = torch.zeros(2, dtype=torch.long)
+    communicator = crypten.communicator.get()
+    own[communicator.get_rank()] = peak_bytes()
+    return [int(size) for size in communicator.all_reduce(own)]
+
+
+def main(rank: int, model_name: str, folder: Path, seconds: float, runs: int = 1) -> None:
+    """Run one rank; print the result as the last line.
+
+    Args:
+        seconds: after which this process ends, whatever happens.
+        runs: after the warm-up.
+
+    Raises:
+        ParameterError: the rank is neither 0 nor 1.
+    """
+    if rank not in (_CLIENT, _SERVER):
+        raise ParameterError(f"expected rank 0 or 1, got {rank}")
+    signal.alarm(max(1, int(seconds)))  # the end of this process, whatever happens
+    torch.set_num_threads(1)
+    model = load_model(model_name, weights=rank == _SERVER)
+    image = torch.zeros(1, *model.graph.input_shape)
+    template = torch.zeros(1, *model.graph.output_shape)
+    if rank == _CLIENT:
+        image = _tensor(np.load(folder / "image.npy", allow_pickle=False))
+    else:
+        template = _tensor(np.load(folder / "template.npy", allow_pickle=False)).reshape(1, -1)
+    _connect(rank, folder)
+    with crypten.no_grad():
+        network = CrypTenNetwork(model)
+        enrolled = crypten.cryptensor(template, src=_SERVER)
+        results = [_verify(network, enrolled, image, model.threshold**2) for _ in range(1 + runs)]
+        document = {"runs": results[1:], "peak_bytes": _peaks()}
+    if rank == _SERVER:
+        signal.pause()  # until rank 0 has all, and whoever started both ends this process
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads would abort an orderly end
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), float(sys.argv[4]), *map(int, sys.argv[5:]))

@@ -1,0 +1,61 @@
+"""This project: client and server as MPI processes, one photo against an enrolled template; with and without a dealer.
+
+Security rests on ring-LWE (the masks' ciphertexts), AES, and on the transfers' assumptions or on a dealer that colludes
+with neither party; semi-honest. No process of a timed run can open the features, so their error is taken once, from an
+enrolment in this process whose two shares are added.
+"""
+
+from hybridface.errors import RunError
+from hybridface.local.session import LocalSession
+from hybridface.measure.peers.measure import Peer, Run, Task
+from hybridface.processes.start import run_parties
+from parties.correlations import Correlations
+from protocols.ring import decode
+
+__all__ = ["enrolment_error", "hybrid_peer"]
+
+_NAMES = {Correlations.OT: "hybridface", Correlations.DEALER: "hybridface, dealer"}
+_SECURITY = {
+    Correlations.OT: "ring-LWE, LPN, AES, Curve25519; semi-honest",
+    Correlations.DEALER: "ring-LWE, AES, a dealer who colludes with neither party; semi-honest",
+}
+
+
+def hybrid_peer(task: Task, timeout: float = 300.0, correlations: Correlations = Correlations.OT) -> Peer:
+    """Return the peer. Each run starts its processes and enrols before it verifies.
+
+    Args:
+        timeout: seconds that a rank waits for another.
+        correlations: who makes them: "ot" or "dealer".
+    """
+    error = enrolment_error(task, timeout)
+    options = ["--enrolled", "--repeat", "1", *(["--aligned"] if task.aligned else [])]
+
+    def run() -> Run:
+        outcome = run_parties(task.photos, options, ["--model", task.model.name], timeout, correlations=correlations)
+        if outcome.match is None:
+            raise RunError("expected the client to learn the decision, it did not")
+        online, offline = (outcome.results[-1]["cost"][phase] for phase in ("online", "offline"))
+        return Run(
+            seconds=float(online["elapsed_seconds"]),
+            match=outcome.match,
+            max_error=error,
+            offline_seconds=float(offline["elapsed_seconds"]),
+            bytes_online=_bytes(online),
+            bytes_offline=_bytes(offline),
+            rounds=int(online["rounds"]),
+        )
+
+    return Peer(_NAMES[correlations], _SECURITY[correlations], run)
+
+
+def enrolment_error(task: Task, timeout: float = 300.0) -> float:
+    """Enrol the photo in this process, and return the largest error of the features that the shares add up to."""
+    with LocalSession(task.model, timeout=timeout) as session:
+        template = session.enroll(str(task.photos[0]), aligned=task.aligned)
+        features = decode(template.share + session.server.template_share(template.name))
+    return task.error_of(features)
+
+
+def _bytes(cost: dict[str, int]) -> int:
+    return int(cost["bytes_up"]) + int(cost["bytes_down"]) + int(cost["dealer_bytes"])

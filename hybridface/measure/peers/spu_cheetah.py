@@ -1,0 +1,104 @@
+"""SPU's Cheetah: ring-LWE for products, oblivious transfer for comparisons, no third party (semi-honest).
+
+SPU needs older libraries than this project, so an environment of its own runs `spu_network.py`: two processes, each
+with its own input, linked by TCP over 127.0.0.1. One run takes minutes, and one is all that is asked for.
+"""
+
+import dataclasses
+import json
+import re
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridface.errors import RunError
+from hybridface.measure.peers.children import run_pair
+from hybridface.measure.peers.measure import Peer, Run, Task
+from protocols.graph import Conv2d, PReLU
+
+__all__ = ["DEFAULT_INTERPRETER", "spu_peer"]
+
+DEFAULT_INTERPRETER = Path(".venv-spu/bin/python")
+"""Where `make bench-peers` puts the environment."""
+
+_NAME = "SPU Cheetah"
+_SECURITY = "ring-LWE, oblivious transfer; no third party; semi-honest"
+_SCRIPT = Path(__file__).with_name("spu_network.py")
+_BYTES = re.compile(r"Link details: total send bytes (\d+), recv bytes (\d+)")
+
+
+def spu_peer(task: Task, interpreter: Path = DEFAULT_INTERPRETER, timeout: float = 1800.0) -> Peer:
+    """Return the peer; its row says why it was not measured if that fails.
+
+    Args:
+        interpreter: Python of an environment with SPU.
+        timeout: seconds for the run, compilation included.
+    """
+
+    def run() -> Run:
+        if not interpreter.is_file():
+            raise RunError(f"no SPU environment, expected {interpreter} (make bench-peers builds it)")
+        with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
+            _write(task, Path(name))
+            rest = [*_free_ports(), name, str(timeout)]
+            commands = [[str(interpreter), str(_SCRIPT), str(rank), *rest] for rank in (0, 1)]
+            result, said = run_pair(_NAME, commands, timeout)
+        return _run(task, result, said)
+
+    return Peer(_NAME, _SECURITY, run, most_runs=1, optional=True)
+
+
+def _run(task: Task, result: dict[str, Any], said: str) -> Run:
+    counted = _BYTES.findall(said)
+    if not counted:
+        raise RunError(f"{_NAME}: expected a count of bytes in its log, found none")
+    try:
+        return Run(
+            seconds=float(result["seconds"]),
+            match=bool(result["match"]),
+            max_error=task.error_of(np.array(result["features"], dtype=np.float64)),
+            bytes_online=sum(int(count) for count in counted[-1]),
+            versions={str(name): str(version) for name, version in result["versions"].items()},
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{_NAME}: expected seconds, match, features and versions, got {error}") from error
+
+
+def _write(task: Task, folder: Path) -> None:
+    """Write graph.json (public), image.npz (rank 0's) and private.npz (rank 1's), channels last as SPU's layout is."""
+    image = task.image.transpose(0, 2, 3, 1)
+    private = {"template": task.template, **_weights(task)}
+    nodes = [{"kind": type(node).__name__, **dataclasses.asdict(node)} for node in task.model.graph.nodes]
+    inputs = {"image": image.shape, **{name: value.shape for name, value in private.items()}}
+    graph = {"nodes": nodes, "inputs": inputs, "bound": task.model.threshold**2}
+    (folder / "graph.json").write_text(json.dumps(graph))
+    np.savez(folder / "image.npz", image=image)
+    np.savez(folder / "private.npz", **private)  # type: ignore[arg-type]
+
+
+def _weights(task: Task) -> dict[str, NDArray[np.float64]]:
+    """Return weights and biases by input name: (kh, kw, in, out) for a convolution, (in, out) for a flat one."""
+    arrays: dict[str, NDArray[np.float64]] = {}
+    for node in task.model.graph.nodes:
+        weights = (task.model.weights or {}).get(node.name)
+        if weights is None:
+            continue
+        if isinstance(node, Conv2d):
+            axes = (1, 0) if node.flat else (2, 3, 1, 0)
+            bias = np.zeros(node.channels_out) if weights.bias is None else weights.bias
+            arrays |= {f"{node.name}.weight": weights.weight.transpose(axes), f"{node.name}.bias": bias}
+        elif isinstance(node, PReLU):
+            arrays[f"{node.name}.weight"] = weights.weight
+    return arrays
+
+
+def _free_ports() -> list[str]:
+    """Return two ports of the loopback interface that nobody listens on."""
+    with socket.socket() as first, socket.socket() as second:
+        for listener in (first, second):
+            listener.bind(("127.0.0.1", 0))
+        return [str(listener.getsockname()[1]) for listener in (first, second)]

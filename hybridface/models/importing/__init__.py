@@ -1,0 +1,1 @@
+"""Networks of other libraries as layer graphs with weights."""

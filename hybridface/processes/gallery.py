@@ -1,0 +1,216 @@
+"""Client and server of a gallery, as ranks: the client does tasks from a file, the server holds the store.
+
+A client that has a key asks about a private gallery, one without about a list. To a list it can put queries alone: its
+owner enrols and removes in the file. A server that learns an outcome says so.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridface.errors import ImageError, ModelError
+from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.faces.inputs import load_images
+from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
+from hybridface.galleries.tasks import Task, Verb, read_tasks
+from hybridface.hybrid_terms import hybrid_terms
+from hybridface.models import Model
+from hybridface.output.answers import answer_text, names_text, shown
+from hybridface.output.cost import decision_text
+from hybridface.processes.events import Events
+from hybridface.processes.options import PartyOptions
+from parties.gallery.client import GalleryClientSession
+from parties.gallery.errors import QueryRefusedError
+from parties.gallery.key import read_key
+from parties.gallery.list_client import ListClientSession
+from parties.gallery.list_server import ListServerSession
+from parties.gallery.query_client import QueryClientSession
+from parties.gallery.query_server import QueryServerSession
+from parties.gallery.records import Kind
+from parties.gallery.server import GalleryServerSession
+from parties.gallery.shard_rank import ShardRank
+from parties.roles import Role
+from protocols.channel import Channel
+from protocols.correlations import Dealer
+from protocols.errors import ParameterError
+from protocols.matching import Reveal
+from protocols.mpc import CLIENT, SERVER
+
+__all__ = ["run_client", "run_server", "run_shard"]
+
+Answer = dict[str, Any]
+
+
+def run_client(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
+    """Do the tasks in order, and say what came of each; return the exit status of the last."""
+    if options.tasks is None:
+        raise ParameterError("expected tasks for a gallery")
+    model = options.model()
+    status = EXIT_SAME
+    with _client_session(channels, shards, options, model, events) as session:
+        for task in read_tasks(options.tasks):
+            done = _do(session, task, model, options.aligned)
+            answer = {"verb": task.verb.value, "identity": task.identity, "photo": task.photo, **done}
+            events.say("answer", **answer)
+            if not options.events:
+                sys.stdout.write(f"{answer_text(answer)}\n")
+            status = EXIT_DIFFERENT if answer.get("match") is False or "refused" in answer else EXIT_SAME
+    return status
+
+
+def run_server(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
+    """Serve one client's session about the gallery; return the exit status: of the last outcome it learned, if any."""
+    model = options.model()
+    if model.weights is None or options.gallery is None:
+        raise ParameterError("expected a model with weights and a gallery's file")
+    kind = kind_for_use(options.gallery, new=True)
+    with GalleryFile(options.gallery, model, kind, options.limits) as file:
+        session = _server_session(channels, shards, options, model, file, events)
+        said = _Outcomes(session, options, events)
+        session.serve(said.say)
+    return said.status
+
+
+def run_shard(role: Role, channels: dict[Role, Channel], options: PartyOptions) -> int:
+    """Search one shard of the gallery for its party, or deal to those who do."""
+    if role is Role.DEALER_SHARD:
+        Dealer(channels[Role.CLIENT_SHARD], channels[Role.SERVER_SHARD]).serve()
+        return EXIT_SAME
+    file, peer = {
+        Role.CLIENT_SHARD: (options.key, Role.SERVER_SHARD),
+        Role.SERVER_SHARD: (options.gallery, Role.CLIENT_SHARD),
+    }[role]
+    if file is None:
+        raise ParameterError("expected the key's or the gallery's file, beside which the index is kept")
+    rank = CLIENT if role is Role.CLIENT_SHARD else SERVER
+    ranks = channels[role.party], channels[peer], channels.get(Role.DEALER_SHARD)
+    ShardRank(rank, *ranks, index_folder(file), options.correlations).serve()
+    return EXIT_SAME
+
+
+def _client_session(
+    channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, model: Model, events: Events
+) -> QueryClientSession:
+    terms = hybrid_terms(model, options.reveal, options.correlations)
+    peers = channels[Role.SERVER], channels.get(Role.DEALER), terms, events.on_progress
+    if options.key is None:
+        _expect_no_shards(shards)
+        return ListClientSession(*peers, prepared=options.store)
+    own: dict[str, Any] = {"key": read_key(options.key), "index_folder": index_folder(options.key), "shards": shards}
+    return GalleryClientSession(*peers, prepared=options.store, **own)
+
+
+def _server_session(
+    channels: dict[Role, Channel],
+    shards: list[Channel],
+    options: PartyOptions,
+    model: Model,
+    file: GalleryFile,
+    events: Events,
+) -> QueryServerSession:
+    if model.weights is None:
+        raise ModelError(f"expected a model with weights, got {model.name} without")
+    terms = hybrid_terms(model, options.reveal, options.correlations)
+    ends = channels[Role.CLIENT], channels.get(Role.DEALER)
+    peers = *ends, terms, model.weights, events.on_progress, options.cache
+    named: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": options.client_name}
+    named["prepared"] = options.store
+    if file.kind is Kind.LIST:
+        _expect_no_shards(shards)
+        return ListServerSession(*peers, **named)
+    return GalleryServerSession(*peers, **named, index_folder=index_folder(file.store.path), shards=shards)
+
+
+def _expect_no_shards(shards: list[Channel]) -> None:
+    if shards:
+        raise ParameterError(f"expected a list to be searched in one part, got {1 + len(shards)}")
+
+
+class _Outcomes:
+    """Says what the server learns of its session's queries.
+
+    Args:
+        session: the server's side.
+    """
+
+    def __init__(self, session: QueryServerSession, options: PartyOptions, events: Events) -> None:
+        self._session, self._options, self._events = session, options, events
+        self.status = EXIT_SAME
+
+    def say(self) -> None:
+        """Say what was learned of the command that was obeyed last, if anything was."""
+        session = self._session
+        if self._options.reveal is Reveal.CLIENT:
+            return
+        for match in session.last_decisions:
+            who = "" if session.last_asked is None else f": {shown(session.last_asked)}"
+            document: dict[str, Any] = {"event": "decision", "match": match, "identity": session.last_asked}
+            self._tell(document, decision_text(match) + who, match is True)
+        if names := session.last_identities:
+            document = {"event": "identified", "identities": list(names)}
+            self._tell(document, names_text(names).replace("\n", ", "), any(name is not None for name in names))
+
+    def _tell(self, document: dict[str, Any], text: str, found: bool) -> None:
+        self.status = EXIT_SAME if found else EXIT_DIFFERENT
+        self._events.say(**document, role=Role.SERVER.value)
+        if not self._options.events:
+            sys.stdout.write(f"server: {text}\n")
+            sys.stdout.flush()
+
+
+def _do(session: QueryClientSession, task: Task, model: Model, aligned: bool) -> Answer:
+    """Do one task; return what came of it."""
+    try:
+        return _VERBS[task.verb](session, task, lambda: load_images(model, [Path(task.photo or "")], aligned))
+    except QueryRefusedError as error:
+        return {"refused": str(error), "retry_after": error.retry_after_seconds}
+    except ImageError as error:
+        if not task.optional:
+            raise
+        return {"unusable": str(error)}
+
+
+Image = Callable[[], NDArray[np.float64]]
+
+
+def _verify(session: QueryClientSession, task: Task, image: Image) -> Answer:
+    result = session.verify_identity(task.identity or "", image())
+    return {"match": result.match, "cost": result.cost.document()}
+
+
+def _identify(session: QueryClientSession, task: Task, image: Image) -> Answer:
+    probe = image()
+    index = session.update_index()
+    result = session.identify(probe, task.top)
+    return {
+        "identities": list(result.identities),
+        "match": None if session.terms.reveal is Reveal.SERVER else result.identity is not None,
+        "cost": result.cost.document(),
+        "index": asdict(index.offline),
+    }
+
+
+def _private(work: Callable[[GalleryClientSession, Task, Image], Answer]) -> Callable[..., Answer]:
+    """Return a verb that only a private gallery has."""
+
+    def checked(session: QueryClientSession, task: Task, image: Image) -> Answer:
+        if not isinstance(session, GalleryClientSession):
+            raise ParameterError(f"expected verify or identify for a list, got {task.verb}: its owner does that alone")
+        return work(session, task, image)
+
+    return checked
+
+
+_VERBS: dict[Verb, Callable[..., Answer]] = {
+    Verb.ENROLL: _private(lambda s, task, image: {"cost": s.enroll_identity(task.identity or "", image()).document()}),
+    Verb.VERIFY: _verify,
+    Verb.IDENTIFY: _identify,
+    Verb.LIST: _private(lambda session, task, image: {"enrolled": session.list_identities()}),
+    Verb.REMOVE: _private(lambda session, task, image: {"removed": session.remove_identities([task.identity or ""])}),
+    Verb.ROTATE: _private(lambda s, task, image: {"generation": s.rotate_key(read_key(Path(task.key or "")))}),
+}
