@@ -14,7 +14,7 @@ from hybridface.local.session import LocalSession, local_session
 from hybridface.models import Model, load_model
 from hybridface.modes import Mode
 from parties import CostReport, MatchResult, Progress, Template
-from parties.pure_he import EncryptedTemplate, PureHeResult
+from parties.session.pure_he import EncryptedTemplate, PureHeResult
 from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
 from protocols.matching import Reveal
 

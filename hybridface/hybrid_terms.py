@@ -1,8 +1,8 @@
 """The terms of a hybrid session about a model: what client and server must agree on."""
 
 from hybridface.models import Model
-from parties.correlations import Correlations
-from parties.terms import Terms
+from parties.session.correlations import Correlations
+from parties.session.terms import Terms
 from protocols.matching import Reveal
 
 __all__ = ["hybrid_terms"]

@@ -3,12 +3,12 @@
 `mpi` is not imported here: importing mpi4py starts MPI.
 """
 
-from parties.client import ClientSession, MatchResult, Template
-from parties.cost import CostReport, StageCost
-from parties.progress import Progress
-from parties.roles import Role
-from parties.server import ServerSession
-from parties.terms import Terms
+from parties.session.client import ClientSession, MatchResult, Template
+from parties.session.cost import CostReport, StageCost
+from parties.session.progress import Progress
+from parties.session.server import ServerSession
+from parties.session.terms import Terms
+from parties.transport.roles import Role
 
 __all__ = [
     "ClientSession",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from parties.correlations import Correlations, open_source
-from parties.shaping import shaped
+from parties.session.correlations import Correlations, open_source
+from parties.transport.shaping import shaped
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import PeerLostError, ProtocolError, reason_for_peers

@@ -17,8 +17,8 @@ import hybridface as hf
 from hybridface.commands import main as cli
 from hybridface.models import Model
 from parties.local import PartyThread, local_channels
-from parties.server import ServerSession
-from parties.terms import Terms
+from parties.session.server import ServerSession
+from parties.session.terms import Terms
 from protocols import CkksContext, ClientKeys, PublicKey
 from protocols.channel import Channel
 from protocols.correlations import Dealer

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 
 from hybridface.models import load_model
-from parties.correlations import Correlations
-from parties.gallery.client import GalleryClientSession
 from parties.gallery.key import GalleryKey
-from parties.gallery.limits import QueryLimits, Rate
-from parties.gallery.records import Kind
-from parties.gallery.server import GalleryServerSession
-from parties.gallery.shard_rank import ShardRank
-from parties.gallery.store import GalleryStore
+from parties.gallery.sessions.private_client import GalleryClientSession
+from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.shards.rank import ShardRank
+from parties.gallery.store.limits import QueryLimits, Rate
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread, local_channels
-from parties.terms import Terms
+from parties.session.correlations import Correlations
+from parties.session.terms import Terms
 from protocols.correlations import Dealer
 
 KEY = GalleryKey(bytes(range(32)))

@@ -24,12 +24,12 @@ from scipy import stats
 
 from hybridface.models import Model, load_model
 from parties import local
-from parties.client import ClientSession
-from parties.correlations import Correlations
 from parties.local import PartyThread
-from parties.progress import OnProgress
-from parties.server import ServerSession
-from parties.terms import Terms
+from parties.session.client import ClientSession
+from parties.session.correlations import Correlations
+from parties.session.progress import OnProgress
+from parties.session.server import ServerSession
+from parties.session.terms import Terms
 from protocols import CkksContext, ClientKeys, MpcParty, share
 from protocols.channel import Channel
 from protocols.errors import PeerLostError, ProtocolError

@@ -11,11 +11,11 @@ import torch
 from hybridface.hybrid_terms import hybrid_terms
 from hybridface.local.parties import LocalLinks
 from hybridface.models import Model
-from parties.client import ClientSession
-from parties.correlations import Correlations
 from parties.local import PartyThread
-from parties.prepared import PreparedStore
-from parties.server import ServerSession
+from parties.prepared.store import PreparedStore
+from parties.session.client import ClientSession
+from parties.session.correlations import Correlations
+from parties.session.server import ServerSession
 from protocols.graph import Weights
 
 

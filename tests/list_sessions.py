@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from hybridface.models import load_model
-from parties.correlations import Correlations
-from parties.gallery.limits import QueryLimits, Rate
-from parties.gallery.list_client import ListClientSession
-from parties.gallery.list_server import ListServerSession
-from parties.gallery.records import Kind
-from parties.gallery.store import GalleryStore
+from parties.gallery.sessions.list_client import ListClientSession
+from parties.gallery.sessions.list_server import ListServerSession
+from parties.gallery.store.limits import QueryLimits, Rate
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread, local_channels
-from parties.terms import Terms
+from parties.session.correlations import Correlations
+from parties.session.terms import Terms
 from protocols.correlations import Dealer
 from protocols.matching import Reveal
 from protocols.ring import encode

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 import hybridface as hf
 from hybridface.models import Model
-from parties.client import MatchResult
-from parties.cost import CostReport
 from parties.local import local_channels
+from parties.session.client import MatchResult
+from parties.session.cost import CostReport
 from protocols import CLIENT, SERVER, MpcParty, Reveal
 from protocols.errors import ParameterError, ProtocolError
 from protocols.matching import open_decisions, reveal_matches

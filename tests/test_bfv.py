@@ -9,7 +9,7 @@ from helpers import assert_uniform, run_locally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.correlations import Correlations
+from parties.session.correlations import Correlations
 from protocols.bfv.context import BfvContext, BfvParameters, Wide
 from protocols.bfv.keys import BfvKeys, BfvPublicKey, Seeded
 from protocols.bfv.products import Answerer, ProductShape, ask, read_answers

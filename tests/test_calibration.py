@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parties.calibration import calibrate, calibration_path, load_calibration, save_calibration
+from parties.machine.calibration import calibrate, calibration_path, load_calibration, save_calibration
 from protocols.errors import ParameterError
 from protocols.network_profile import MOBILE, NONE
 from protocols.planner import CostModel
@@ -91,9 +91,9 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_calibration_measures_every_constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.calibration._RUNS", 1)
-    monkeypatch.setattr("parties.calibration._COUNT", 2)
-    monkeypatch.setattr("parties.calibration._WEIGHTS", 4)
+    monkeypatch.setattr("parties.machine.calibration._RUNS", 1)
+    monkeypatch.setattr("parties.machine.calibration._COUNT", 2)
+    monkeypatch.setattr("parties.machine.calibration._WEIGHTS", 4)
     steps: list[tuple[str, int, int]] = []
     model = calibrate(lambda *step: steps.append(step))
     assert all(getattr(model, name) > 0 for name in TIMES)

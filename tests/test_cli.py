@@ -15,7 +15,7 @@ from hybridface.models import load_model
 from hybridface.photos import photo_path
 from hybridface.processes import start as run
 from hybridface.processes.start import Outcome
-from parties.cost import CostReport, StageCost
+from parties.session.cost import CostReport, StageCost
 from protocols.network import convolution_shapes
 
 ROOT = Path(__file__).resolve().parent.parent

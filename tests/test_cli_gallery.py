@@ -11,7 +11,7 @@ from hybridface.errors import RunError
 from hybridface.galleries.file import GalleryFile
 from hybridface.models import load_model
 from parties.gallery.key import create_key, read_key
-from parties.gallery.records import Kind
+from parties.gallery.store.records import Kind
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 

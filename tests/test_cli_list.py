@@ -23,10 +23,10 @@ from hybridface.processes.gallery import _Outcomes
 from hybridface.processes.options import PartyOptions
 from hybridface.processes.start import Outcome
 from launch.mpiexec import find_mpiexec, mpiexec_command
-from parties.gallery.limits import OPERATOR
-from parties.gallery.records import Kind
-from parties.gallery.store import kind_of
-from parties.roles import Role
+from parties.gallery.store.limits import OPERATOR
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import kind_of
+from parties.transport.roles import Role
 from protocols.matching import Reveal
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import Done, save_chips
 
-from parties.correlations import Correlations
+from parties.session.correlations import Correlations
 
 TINY = ["--model", "tiny-test"]
 

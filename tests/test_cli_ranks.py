@@ -13,8 +13,8 @@ from hybridface.modes import Mode
 from hybridface.photos import photo_path
 from hybridface.processes import start as run
 from hybridface.processes.options import Purpose
-from parties.correlations import Correlations
-from parties.weight_cache import cache_directory
+from parties.session.correlations import Correlations
+from parties.session.weight_cache import cache_directory
 from protocols.matching import Reveal
 from protocols.network_profile import MOBILE, NONE, WAN
 

@@ -20,8 +20,8 @@ from helpers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels
+from parties.session.correlations import Correlations
 from protocols import randomness
 from protocols.bitplanes import unpack_plane
 from protocols.correlations import (

@@ -9,10 +9,10 @@ from helpers import outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.gallery.directory import Directory
-from parties.gallery.records import Entry, Kind
-from parties.gallery.store import GalleryStore
-from parties.gallery.wire import follow_changes, send_changes
+from parties.gallery.index.directory import Directory
+from parties.gallery.sessions.messages import follow_changes, send_changes
+from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread, local_channels
 
 NAMES = ["Ann", "Bob", "名前", "x" * 300]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parties.gallery import database
 from parties.gallery.errors import StoreError
-from parties.gallery.records import Entry, Kind
-from parties.gallery.store import GalleryStore
+from parties.gallery.store import database
+from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.store import GalleryStore
 from protocols.ring import RingArray
 
 MODEL, DIMENSION = "4f3a", 8

@@ -12,13 +12,13 @@ from list_sessions import NAMES
 from list_sessions import fill as fill_list
 from list_sessions import session as list_session
 
-from parties.gallery import client as client_module
-from parties.gallery import server as server_module
 from parties.gallery.errors import QueryRefusedError
-from parties.gallery.query_server import QueryServerSession
-from parties.gallery.records import Kind
-from parties.gallery.server import GalleryServerSession
-from parties.gallery.store import GalleryStore
+from parties.gallery.sessions import private_client as client_module
+from parties.gallery.sessions import private_server as server_module
+from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
 from protocols.errors import PeerLostError, ProtocolError
 
 WRONG_NUMBERS = [10**400, -1, 0, 2**63, True, 1.5, "1", None, [1]]

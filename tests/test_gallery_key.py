@@ -16,7 +16,7 @@ from scipy.stats import chisquare
 
 from parties.gallery.errors import KeyFileError, KeyFileWarning
 from parties.gallery.key import GalleryKey, create_key, read_key
-from parties.gallery.records import Entry
+from parties.gallery.store.records import Entry
 from protocols.errors import ParameterError
 
 KEY, SCOPE = GalleryKey(bytes(range(32))), bytes(range(100, 116))

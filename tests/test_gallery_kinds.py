@@ -18,10 +18,10 @@ from hybridface.local.gallery import Gallery
 from hybridface.models import load_model
 from hybridface.photos import photo_path
 from parties.gallery.errors import QueryRefusedError, StoreError
-from parties.gallery.exchange import exported_kind
-from parties.gallery.limits import OPERATOR, QueryLimits
-from parties.gallery.records import Kind
-from parties.gallery.store import GalleryStore, kind_of
+from parties.gallery.store.exchange import exported_kind
+from parties.gallery.store.limits import OPERATOR, QueryLimits
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore, kind_of
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
 

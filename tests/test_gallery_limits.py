@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.gallery import database, limits
 from parties.gallery.errors import QueryLimitError, StoreError
-from parties.gallery.limits import EVERYONE, GUESSES, IDENTIFY, VERIFY, QueryLimits, Rate
-from parties.gallery.records import Kind
-from parties.gallery.store import GalleryStore
+from parties.gallery.store import database, limits
+from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, VERIFY, QueryLimits, Rate
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
 from protocols.errors import ParameterError
 
 START = 1_700_000_000.0

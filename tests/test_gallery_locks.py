@@ -11,15 +11,15 @@ import pytest
 from gallery_sessions import IMAGES, fill, found, index_files, session, shard_threads
 
 from parties.gallery.errors import QueryRefusedError, StoreError
-from parties.gallery.index_folder import IndexFolder
-from parties.gallery.remote_shard import RemoteShard, Traffic
-from parties.gallery.shard_group import ShardGroup
+from parties.gallery.index.folder import IndexFolder
+from parties.gallery.shards.group import ShardGroup
+from parties.gallery.shards.remote import RemoteShard, Traffic
 from protocols.errors import ParameterError
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.locks.LOCK_SECONDS", 0.3)
+    monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 0.3)
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def test_any_error_gives_up_the_locks(tmp_path: Path, error: BaseException, how:
 
 def test_a_wait_is_shorter_than_the_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A party waits for a lock while the other waits for its message: it gives up first, and says why."""
-    monkeypatch.setattr("parties.locks.LOCK_SECONDS", 60.0)
+    monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 60.0)
     with session(tmp_path, timeout=5.0) as client:
         fill(client)
         client.update_index()

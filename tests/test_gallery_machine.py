@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from parties.gallery.errors import StoreError
-from parties.gallery.records import Entry, Kind
-from parties.gallery.store import GalleryStore
+from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.store import GalleryStore
 from protocols.ring import RingArray
 
 MODEL, DIMENSION = "m", 3

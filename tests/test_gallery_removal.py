@@ -12,10 +12,10 @@ from gallery_sessions import IMAGES, KEY, MODEL, fill, found, index_files, opene
 
 from hybridface.galleries.file import GalleryFile
 from parties.gallery.errors import QueryRefusedError, StoreError, TracesLeftError
-from parties.gallery.index_folder import IndexFolder, group_of
-from parties.gallery.limits import Rate
-from parties.gallery.records import Kind
-from parties.gallery.store import GalleryStore
+from parties.gallery.index.folder import IndexFolder, group_of
+from parties.gallery.store.limits import Rate
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_folders_that_have_gone(tmp_path: Path) -> None:
 def test_a_removal_that_cannot_have_the_index_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_owner: Callable[[str], int], side: str
 ) -> None:
-    monkeypatch.setattr("parties.locks.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 0.2)
     with session(tmp_path) as client:
         fill(client)
         client.update_index()

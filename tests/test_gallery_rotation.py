@@ -7,11 +7,11 @@ import pytest
 from gallery_sessions import IMAGES, KEY, NEW_KEY, fill, found, index_files, session
 
 from parties.gallery.errors import QueryRefusedError, StoreError
-from parties.gallery.index_folder import IndexFolder
+from parties.gallery.index.folder import IndexFolder
 from parties.gallery.key import GalleryKey
-from parties.gallery.key_check import KeyCheck
-from parties.gallery.store import GalleryStore
-from parties.gallery.tables import Tables
+from parties.gallery.sessions.key_check import KeyCheck
+from parties.gallery.store.store import GalleryStore
+from parties.gallery.store.tables import Tables
 from protocols.errors import PeerLostError
 
 
@@ -49,7 +49,7 @@ def test_every_index_of_the_old_key_goes(filled: Path) -> None:
 
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_it_is_refused_beside_an_identification(filled: Path, monkeypatch: pytest.MonkeyPatch, side: str) -> None:
-    monkeypatch.setattr("parties.locks.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 0.2)
     lineage = bytes.fromhex(index_files(filled / "server")[0][:32])
     with session(filled) as client:
         with IndexFolder(filled / side, lineage).locked(shared=True):
@@ -100,7 +100,7 @@ def test_what_is_left_of_the_old_shares_is_no_failure(filled: Path, monkeypatch:
         def full(*_: Any) -> bool:
             raise StoreError("gallery.db: the disk is full")
 
-        patch.setattr("parties.gallery.database.Database.truncate_log", full)
+        patch.setattr("parties.gallery.store.database.Database.truncate_log", full)
         with session(filled) as client:
             assert client.rotate_key(NEW_KEY) == 2
     assert opens(filled, NEW_KEY)

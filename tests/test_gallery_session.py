@@ -8,16 +8,16 @@ import pytest
 from gallery_sessions import KEY, MODEL, embeddings, session
 from helpers import assert_uniform_bytes
 
-from parties.correlations import Correlations
-from parties.gallery.client import GalleryClientSession
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.key import GalleryKey
-from parties.gallery.limits import GUESSES, QueryLimits, Rate
-from parties.gallery.records import Kind
-from parties.gallery.server import GalleryServerSession
-from parties.gallery.store import GalleryStore
+from parties.gallery.sessions.private_client import GalleryClientSession
+from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.store.limits import GUESSES, QueryLimits, Rate
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread, local_channels
-from parties.terms import Terms
+from parties.session.correlations import Correlations
+from parties.session.terms import Terms
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from parties.gallery import database, rotation, store, tables
 from parties.gallery.errors import StoreError
 from parties.gallery.key import GalleryKey
-from parties.gallery.records import Entry, Kind
-from parties.gallery.store import GalleryStore
+from parties.gallery.store import database, rotation, store, tables
+from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.store import GalleryStore
 from protocols.errors import ParameterError
 from protocols.ring import RingArray, encode
 

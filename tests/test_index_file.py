@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parties import locks
 from parties.gallery.errors import IndexChangedError, StoreError
-from parties.gallery.index_file import IndexFile
-from parties.gallery.index_folder import IndexFolder
-from parties.gallery.shard import shard_seed
+from parties.gallery.index.file import IndexFile
+from parties.gallery.index.folder import IndexFolder
+from parties.gallery.shards.shard import shard_seed
+from parties.machine import locks
 from protocols.errors import ParameterError
 
 SEED, LINEAGE, BUILD = bytes(32), bytes(16), bytes(range(16))
@@ -153,7 +153,7 @@ def test_a_writer_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert opened(tmp_path).indexed.tolist() == [1]
     thread.join(30)
     assert opened(tmp_path).indexed.tolist() == [1, 2]
-    monkeypatch.setattr("parties.locks.LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 0.0)
     index, other = opened(tmp_path), opened(tmp_path)  # folders take the limit when they are made
     with index.writing(), pytest.raises(StoreError, match="another session uses it"), other.reading():
         pass

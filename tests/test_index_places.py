@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from gallery_sessions import IMAGES, KEY, embeddings, fill, found, index_files, opened_store, session
 
-from parties.gallery import queries, server, shard
-from parties.gallery.index_file import IndexFile
-from parties.gallery.index_folder import IndexFolder
+from parties.gallery.index import search as queries
+from parties.gallery.index.file import IndexFile
+from parties.gallery.index.folder import IndexFolder
+from parties.gallery.sessions import private_server as server
+from parties.gallery.shards import shard
 from protocols.errors import ProtocolError
 from protocols.mpc import CLIENT, SERVER
 from protocols.ring import encode

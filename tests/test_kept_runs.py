@@ -10,10 +10,10 @@ from helpers import Chip
 from kept_runs import expected, runs, session
 
 from hybridface.models import Model
-from parties import prepared
-from parties.correlations import Correlations
-from parties.pool import Kind
-from parties.prepared import PreparedStore
+from parties.prepared import store as prepared
+from parties.prepared.pool import Kind
+from parties.prepared.store import PreparedStore
+from parties.session.correlations import Correlations
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.graph import LinearWeights
 

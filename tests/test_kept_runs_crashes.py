@@ -18,8 +18,8 @@ from helpers import Chip
 from kept_runs import expected, runs, session
 
 from hybridface.models import Model
-from parties import prepared
-from parties.correlations import Correlations
+from parties.prepared import store as prepared
+from parties.session.correlations import Correlations
 from protocols.errors import PeerLostError
 
 

@@ -16,7 +16,7 @@ MAY_IMPORT = {
 """What each package may import of the four."""
 
 CONFINED = {
-    "mpi4py": {"parties/mpi.py"},
+    "mpi4py": {"parties/transport/mpi.py"},
     "tenseal": {
         "hybridface/measure/peers/features_only_party.py",
         "protocols/ckks.py",
@@ -111,7 +111,9 @@ def test_protocols_know_no_faces(path: Path) -> None:
 
 
 def test_parties_does_not_start_mpi_on_import() -> None:
-    users = {relative(path) for path in FILES if "parties.mpi" in {n.rpartition(".")[0] for n in imported(path)}}
+    users = {
+        relative(path) for path in FILES if "parties.transport.mpi" in {n.rpartition(".")[0] for n in imported(path)}
+    }
     benchmarks = (
         "cost/workers",
         "cost/pure_he",
@@ -121,8 +123,8 @@ def test_parties_does_not_start_mpi_on_import() -> None:
     )
     measuring = {f"hybridface/measure/{name}.py" for name in benchmarks}
     starting = {*measuring, "hybridface/commands/main.py"}
-    assert users == {*starting, "hybridface/processes/rank.py"}, "importing parties.mpi starts MPI"
+    assert users == {*starting, "hybridface/processes/rank.py"}, "importing parties.transport.mpi starts MPI"
     for path in starting - {"hybridface/measure/cost/correlations_rank.py"}:
         top_level = ast.parse((ROOT / path).read_text()).body
         modules = [node.module for node in top_level if isinstance(node, ast.ImportFrom)]
-        assert not {"hybridface.processes.rank", "parties.mpi"} & set(modules)
+        assert not {"hybridface.processes.rank", "parties.transport.mpi"} & set(modules)

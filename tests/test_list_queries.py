@@ -8,13 +8,13 @@ import pytest
 from helpers import assert_uniform_bytes, pool_is_empty, record
 from list_sessions import IMAGES, MODEL, NAMES, OWNERS, distances_to, embeddings, fill, session
 
-from parties.gallery import list_client, list_server
 from parties.gallery.errors import QueryRefusedError, StoreError
-from parties.gallery.limits import GUESSES, OPERATOR, QueryLimits, Rate
-from parties.gallery.list_content import list_share, list_templates, read_list
-from parties.gallery.list_server import ListServerSession
-from parties.gallery.records import Kind
-from parties.gallery.store import GalleryStore
+from parties.gallery.sessions import list_client, list_server
+from parties.gallery.sessions.list_content import list_share, list_templates, read_list
+from parties.gallery.sessions.list_server import ListServerSession
+from parties.gallery.store.limits import GUESSES, OPERATOR, QueryLimits, Rate
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.matching import Reveal
 from protocols.ring import encode

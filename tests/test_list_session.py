@@ -10,9 +10,9 @@ from helpers import on_shares, record
 from list_sessions import IMAGES, NAMES, OWNERS, distances_to, fill, session
 
 from parties.gallery.errors import QueryRefusedError
-from parties.gallery.limits import Rate
-from parties.gallery.list_server import MAX_PREPARED_QUERIES
-from parties.gallery.queries import list_distances, nearest_in_list
+from parties.gallery.index.search import list_distances, nearest_in_list
+from parties.gallery.sessions.list_server import MAX_PREPARED_QUERIES
+from parties.gallery.store.limits import Rate
 from protocols.errors import ParameterError, PeerLostError
 from protocols.identification.server_list import LIST_FRACTION_BITS
 from protocols.matching import Reveal

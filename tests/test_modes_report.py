@@ -41,7 +41,7 @@ from hybridface.measure.peers.features_only import FeaturesOnlySession
 from hybridface.models import load_model
 from hybridface.photos import photo_path
 from hybridface.processes.memory import peak_bytes
-from parties.cost import CostReport, StageCost
+from parties.session.cost import CostReport, StageCost
 from protocols.errors import ParameterError
 from protocols.network_profile import LAN, MOBILE, NONE, WAN
 

@@ -329,10 +329,10 @@ def test_different_networks(start: Start, photos: dict[str, str]) -> None:
 
 ELSEWHERE = """
 import sys
-import parties.mpi
+import parties.transport.mpi
 from hybridface.commands.main import main
 
-parties.mpi.machine_id = lambda: b"elsewhere"[:8]
+parties.transport.mpi.machine_id = lambda: b"elsewhere"[:8]
 main()
 """
 
@@ -403,8 +403,8 @@ def test_a_killed_party_ends_all(start: Start, photos: dict[str, str], role: str
 
 ATTACK = """
 import sys, time
-from parties.mpi import join
-from parties.roles import Role
+from parties.transport.mpi import join
+from parties.transport.roles import Role
 
 world = join(Role.CLIENT, required=(Role.CLIENT, Role.SERVER))
 server = world.channel(Role.SERVER)

@@ -12,7 +12,7 @@ from hybridface.galleries.tasks import Task, Verb, write_tasks
 from hybridface.models import load_model
 from launch.mpiexec import find_mpiexec, mpiexec_command
 from parties.gallery.key import create_key
-from parties.gallery.records import Kind
+from parties.gallery.store.records import Kind
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD_SECONDS = 120.0

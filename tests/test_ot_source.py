@@ -10,8 +10,8 @@ from helpers import Tampered, outcome, record
 from test_transfers_hostile import BROKEN
 from transfer_parties import both, outcomes
 
-from parties.correlations import Correlations
 from parties.local import run_locally
+from parties.session.correlations import Correlations
 from protocols.channel import Channel, tag_of
 from protocols.comparison import relu_requests
 from protocols.correlations import (

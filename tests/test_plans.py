@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hybridface as hf
-from parties.client import ClientSession
-from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels
-from parties.server import ServerSession
-from parties.terms import Terms, plans_document, plans_from_document
+from parties.session.client import ClientSession
+from parties.session.correlations import Correlations
+from parties.session.server import ServerSession
+from parties.session.terms import Terms, plans_document, plans_from_document
 from protocols.correlations import Dealer
 from protocols.emulator import Emulator
 from protocols.errors import ProtocolError

@@ -11,7 +11,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from parties.pool import MAX_BATCH, MAX_PREPARED_IMAGES, PARTS, BackgroundRefill, Kind, Pool, Turns, layers_of_part
+from parties.prepared.pool import (
+    MAX_BATCH,
+    MAX_PREPARED_IMAGES,
+    PARTS,
+    BackgroundRefill,
+    Kind,
+    Pool,
+    Turns,
+    layers_of_part,
+)
 from protocols.errors import ParameterError, PeerLostError
 
 KINDS = [Kind(1, 1), Kind(2, 1), Kind(1, 0), Kind(3, 3)]

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 import hybridface as hf
 from hybridface.models import Model
-from parties.client import ClientSession
-from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels
-from parties.pool import PARTS, Kind, PoolStatus, layers_of_part
-from parties.progress import Progress
-from parties.server import ServerSession
-from parties.terms import Terms
+from parties.prepared.pool import PARTS, Kind, PoolStatus, layers_of_part
+from parties.session.client import ClientSession
+from parties.session.correlations import Correlations
+from parties.session.progress import Progress
+from parties.session.server import ServerSession
+from parties.session.terms import Terms
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError, PeerLostError, ProtocolError

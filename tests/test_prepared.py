@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parties import prepared
-from parties.prepared import MAX_DAYS, MAX_KEPT, PreparedStore, binding_of
+from parties.prepared import store as prepared
+from parties.prepared.store import MAX_DAYS, MAX_KEPT, PreparedStore, binding_of
 from protocols.errors import ParameterError
 
 PEER, NUMBER, BINDING = "0" * 32, "1" * 32, binding_of("something")

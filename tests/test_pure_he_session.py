@@ -15,9 +15,9 @@ from hybridface.local.session import LocalSession, local_session
 from hybridface.measure.cost.pure_he import bench_pure_he, load_subject, pure_he_table
 from hybridface.models import Model, load_model
 from hybridface.models.patchnet import Ranges
-from parties.cost import CostReport
 from parties.local import PartyThread, local_channels
-from parties.pure_he import EncryptedTemplate, PureHeClientSession, PureHeServerSession, PureHeTerms
+from parties.session.cost import CostReport
+from parties.session.pure_he import EncryptedTemplate, PureHeClientSession, PureHeServerSession, PureHeTerms
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.pure_he import EncodedNetwork, PatchNetShape, PatchNetWeights, PureHeParameters
 

@@ -10,9 +10,9 @@ from hybridface.measure.cost.verify import bench_table, summarise
 from hybridface.models import Model, load_model
 from hybridface.output.cost import cost_table, decision_text, pure_he_document, result_document, score_text
 from hybridface.processes.start import Outcome, _first_cause
-from parties.client import MatchResult
-from parties.cost import OFFLINE, ONLINE, CostReport, StageCost, merge
-from parties.pure_he import PureHeResult
+from parties.session.client import MatchResult
+from parties.session.cost import OFFLINE, ONLINE, CostReport, StageCost, merge
+from parties.session.pure_he import PureHeResult
 
 STAGES = (
     StageCost(OFFLINE, "keys and weights", 1.25, 2.5, 3.75, 4_250_000, 0, 60_000, 4),

@@ -12,7 +12,7 @@ from PIL import Image
 
 import hybridface as hf
 from hybridface.models import Model
-from parties.progress import Progress
+from parties.session.progress import Progress
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.matching import Reveal
 
@@ -139,7 +139,7 @@ def test_a_pause_between_verifications_ends_no_session(model: Model, chips: Chip
 
 
 def test_preparations_are_bounded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.server.MAX_PREPARED_IMAGES", 2)
+    monkeypatch.setattr("parties.session.server.MAX_PREPARED_IMAGES", 2)
 
     def prepare_for_ever() -> None:
         with hf.local_session(model, timeout=GUARD_SECONDS) as session:

@@ -11,8 +11,8 @@ from helpers import GUARD_SECONDS, Chip, Ends, Tampered, pair_of, terms_of
 
 import hybridface as hf
 from hybridface.models import Model
-from parties.client import ClientSession
-from parties.progress import Progress
+from parties.session.client import ClientSession
+from parties.session.progress import Progress
 from protocols.channel import Channel
 from protocols.ckks import CkksParameters
 from protocols.errors import HybridFaceError, PeerLostError, ProtocolError

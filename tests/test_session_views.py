@@ -11,8 +11,8 @@ from helpers import Chip, Ends, assert_uniform_bytes, pair_of, plaintext, reacha
 import hybridface as hf
 from hybridface.local.session import LocalSession
 from hybridface.models import Model
-from parties.client import ClientSession, Template
-from parties.server import ServerSession
+from parties.session.client import ClientSession, Template
+from parties.session.server import ServerSession
 from protocols.ckks import ClientKeys, PublicKey
 from protocols.correlations import Dealer, DealerClient, DealerServer
 from protocols.emulator import Emulator

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from parties import tuning
+from parties.machine import tuning
 
 SLACK = Path("/proc/self/timerslack_ns")
 TUNE = f"""
 from pathlib import Path
-from parties.tuning import tune_process
+from parties.machine.tuning import tune_process
 tune_process()
 tune_process()
 slack = Path({str(SLACK)!r})

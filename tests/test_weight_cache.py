@@ -18,8 +18,8 @@ import pytest
 
 import hybridface as hf
 from hybridface.models import Model
-from parties import weight_cache
-from parties.weight_cache import EncodedWeights, cache_directory, layer_polynomials
+from parties.session import weight_cache
+from parties.session.weight_cache import EncodedWeights, cache_directory, layer_polynomials
 from protocols.ckks import CkksContext, CkksParameters
 from protocols.errors import ParameterError
 from protocols.graph import LinearWeights, Weights

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 import hybridface as hf
 from hybridface.models import Model
-from parties.client import ClientSession
-from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels
-from parties.pool import MAX_BATCH
-from parties.server import ServerSession
-from parties.terms import Terms, agree, plans_document
-from parties.worker import Worker, WorkerPool
+from parties.prepared.pool import MAX_BATCH
+from parties.session.client import ClientSession
+from parties.session.correlations import Correlations
+from parties.session.server import ServerSession
+from parties.session.terms import Terms, agree, plans_document
+from parties.session.worker import Worker, WorkerPool
 from protocols.channel import Channel
 from protocols.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.conversion import MaskedCiphertexts, SharesToCiphertextsClient, Upload

@@ -34,7 +34,7 @@ from hybridface.models import load_model
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
 from hybridface.processes.start import ProgressBars, run_parties
-from parties.correlations import Correlations
+from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
 from protocols.network_profile import network_named
 

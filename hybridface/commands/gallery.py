@@ -32,7 +32,7 @@ from hybridface.output.answers import names_text, photos_text, say
 from hybridface.output.cost import decision_text
 from hybridface.processes.start import Outcome
 from parties.gallery.key import create_key, read_key
-from parties.gallery.records import Kind, identity_bytes
+from parties.gallery.store.records import Kind, identity_bytes
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
 

@@ -15,7 +15,7 @@ from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.galleries.file import GalleryFile, kind_for_use
 from hybridface.models import load_model
 from hybridface.output.answers import photos_text, say, shown
-from parties.gallery.limits import EVERYONE, Query, QueryLimits
+from parties.gallery.store.limits import EVERYONE, Query, QueryLimits
 from protocols.errors import ParameterError
 
 __all__ = ["export", "list_people", "queries", "remove"]

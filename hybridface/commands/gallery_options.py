@@ -23,8 +23,8 @@ from hybridface.commands.options import (
     QuietOption,
     TimeoutOption,
 )
-from parties.correlations import Correlations
-from parties.gallery.records import Kind
+from parties.gallery.store.records import Kind
+from parties.session.correlations import Correlations
 
 __all__ = [
     "FileSettings",

@@ -20,7 +20,7 @@ from hybridface.models import load_model
 from hybridface.output.answers import shown
 from hybridface.processes.start import Outcome, run_gallery
 from parties.gallery.key import create_key, read_key
-from parties.gallery.records import Kind
+from parties.gallery.store.records import Kind
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
 from protocols.ring import RingArray

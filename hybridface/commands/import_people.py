@@ -14,7 +14,7 @@ from hybridface.galleries.file import GalleryFile, kind_for_import
 from hybridface.galleries.import_journal import ImportJournal
 from hybridface.models import load_model
 from hybridface.output.answers import photos_text, say
-from parties.gallery.records import Kind
+from parties.gallery.store.records import Kind
 
 __all__ = ["import_people"]
 

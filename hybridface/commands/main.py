@@ -55,9 +55,9 @@ from hybridface.output.cost import cost_table, decision_text, score_text
 from hybridface.photos import photo_path
 from hybridface.processes.options import Purpose
 from hybridface.processes.start import Outcome, ProgressBars, run_parties
-from parties.correlations import Correlations
-from parties.cost import CostReport, StageCost
-from parties.roles import Role
+from parties.session.correlations import Correlations
+from parties.session.cost import CostReport, StageCost
+from parties.transport.roles import Role
 from protocols.errors import HybridFaceError, ParameterError
 from protocols.matching import Reveal
 from protocols.network_profile import network_named
@@ -259,8 +259,8 @@ def main() -> None:
 
 def _exit_with_error() -> None:
     """Exit with status 2. A rank of mpiexec that has not joined MPI yet ends the others, who wait for it."""
-    if any(name in os.environ for name in _STARTED_BY_MPIEXEC) and "parties.mpi" not in sys.modules:
-        from parties.mpi import abort_world
+    if any(name in os.environ for name in _STARTED_BY_MPIEXEC) and "parties.transport.mpi" not in sys.modules:
+        from parties.transport.mpi import abort_world
 
         abort_world(EXIT_ERROR)
     sys.exit(EXIT_ERROR)

@@ -14,8 +14,8 @@ from rich.console import Console, RenderableType
 
 from hybridface.models import MODELS
 from hybridface.modes import Mode
-from parties.correlations import Correlations
-from parties.weight_cache import cache_directory
+from parties.session.correlations import Correlations
+from parties.session.weight_cache import cache_directory
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
 from protocols.network_profile import NETWORKS

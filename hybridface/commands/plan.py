@@ -22,7 +22,7 @@ from hybridface.commands.options import (
 from hybridface.models import MODELS, load_model
 from hybridface.photos import photo_path
 from hybridface.processes.start import ProgressBars, run_parties
-from parties.calibration import calibrate, calibration_path, load_calibration, save_calibration
+from parties.machine.calibration import calibrate, calibration_path, load_calibration, save_calibration
 from protocols.errors import ParameterError
 from protocols.network_profile import network_named
 

@@ -22,8 +22,8 @@ from hybridface.commands.options import (
 from hybridface.modes import Mode
 from hybridface.processes.options import Purpose
 from hybridface.processes.start import ProgressBars, run_parties
-from parties.correlations import Correlations
-from parties.prepared import MAX_KEPT
+from parties.prepared.store import MAX_KEPT
+from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
 

@@ -12,7 +12,7 @@ import numpy as np
 from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.models import Model
-from parties.gallery.list_content import list_share
+from parties.gallery.sessions.list_content import list_share
 from protocols.emulator import Emulator
 from protocols.errors import ParameterError
 from protocols.ring import RingArray

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybridface.models import Model
-from parties.gallery.exchange import exported_kind
-from parties.gallery.index_folder import IndexFolder
-from parties.gallery.limits import EVERYONE, GUESSES, IDENTIFY, OPERATOR, VERIFY, QueryLimits
-from parties.gallery.records import Kind, identity_bytes
-from parties.gallery.removal import remove_people
-from parties.gallery.store import GalleryStore, kind_of
+from parties.gallery.index.folder import IndexFolder
+from parties.gallery.index.removal import remove_people
+from parties.gallery.store.exchange import exported_kind
+from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, OPERATOR, VERIFY, QueryLimits
+from parties.gallery.store.records import Kind, identity_bytes
+from parties.gallery.store.store import GalleryStore, kind_of
 from protocols.errors import ParameterError
 from protocols.ring import RingArray
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hybridface.errors import RunError
-from parties.gallery.durable import write_durably
+from parties.machine.durable import write_durably
 
 __all__ = ["ImportJournal"]
 

@@ -18,19 +18,19 @@ from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
 from hybridface.hybrid_terms import hybrid_terms
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
 from hybridface.models import Model
-from parties.client import MatchResult
-from parties.correlations import Correlations
-from parties.cost import CostReport
-from parties.gallery.client import GalleryClientSession
 from parties.gallery.key import create_key, read_key
-from parties.gallery.list_client import ListClientSession
-from parties.gallery.list_server import ListServerSession
-from parties.gallery.query_client import Identification, QueryClientSession
-from parties.gallery.query_server import QueryServerSession
-from parties.gallery.records import Kind
-from parties.gallery.server import GalleryServerSession
+from parties.gallery.sessions.client import Identification, QueryClientSession
+from parties.gallery.sessions.list_client import ListClientSession
+from parties.gallery.sessions.list_server import ListServerSession
+from parties.gallery.sessions.private_client import GalleryClientSession
+from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.store.records import Kind
 from parties.local import PartyThread
-from parties.progress import OnProgress
+from parties.session.client import MatchResult
+from parties.session.correlations import Correlations
+from parties.session.cost import CostReport
+from parties.session.progress import OnProgress
 from protocols.channel import Channel
 from protocols.errors import ParameterError
 from protocols.matching import Reveal

@@ -5,8 +5,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from hybridface.errors import ModelError
-from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels
+from parties.session.correlations import Correlations
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError

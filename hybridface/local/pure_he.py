@@ -16,8 +16,14 @@ from hybridface.local.parties import LocalParties
 from hybridface.models import Model
 from hybridface.models.budget import check_budget
 from parties.local import PartyThread, local_channels
-from parties.progress import OnProgress
-from parties.pure_he import EncryptedTemplate, PureHeClientSession, PureHeResult, PureHeServerSession, PureHeTerms
+from parties.session.progress import OnProgress
+from parties.session.pure_he import (
+    EncryptedTemplate,
+    PureHeClientSession,
+    PureHeResult,
+    PureHeServerSession,
+    PureHeTerms,
+)
 from protocols.network_profile import NONE, NetworkProfile, network_named
 from protocols.pure_he import PatchNetWeights, PureHeParameters
 

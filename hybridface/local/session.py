@@ -17,11 +17,11 @@ from hybridface.local.parties import LocalLinks, LocalParties, correlations_name
 from hybridface.local.pure_he import LocalPureHeSession
 from hybridface.models import Model
 from hybridface.modes import Mode
-from parties.client import ClientSession, MatchResult, Template
-from parties.correlations import Correlations
 from parties.local import PartyThread
-from parties.progress import OnProgress
-from parties.server import ServerSession
+from parties.session.client import ClientSession, MatchResult, Template
+from parties.session.correlations import Correlations
+from parties.session.progress import OnProgress
+from parties.session.server import ServerSession
 from protocols.errors import ParameterError
 from protocols.matching import Reveal
 from protocols.network_profile import NONE, NetworkProfile, network_named

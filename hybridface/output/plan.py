@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from hybridface.models import Model
-from parties.cost import OFFLINE
+from parties.session.cost import OFFLINE
 from protocols.network import plan_network
 from protocols.packing import ConvPlan
 from protocols.planner import CostModel, bytes_down, bytes_up

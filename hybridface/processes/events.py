@@ -6,8 +6,8 @@ import threading
 from dataclasses import asdict
 from typing import Any
 
-from parties.progress import OnProgress, Progress
-from parties.roles import Role
+from parties.session.progress import OnProgress, Progress
+from parties.transport.roles import Role
 
 __all__ = ["Events"]
 

@@ -18,12 +18,12 @@ from hybridface.models import Model
 from hybridface.output.cost import cost_table, decision_text, result_document
 from hybridface.processes.events import Events
 from hybridface.processes.options import PartyOptions
-from parties.calibration import calibration_path, load_calibration
-from parties.client import SETUP_STAGE, ClientSession, MatchResult
-from parties.roles import Role
-from parties.server import ServerSession
-from parties.terms import Terms
-from parties.worker import Worker
+from parties.machine.calibration import calibration_path, load_calibration
+from parties.session.client import SETUP_STAGE, ClientSession, MatchResult
+from parties.session.server import ServerSession
+from parties.session.terms import Terms
+from parties.session.worker import Worker
+from parties.transport.roles import Role
 from protocols.channel import Channel
 from protocols.errors import ParameterError
 from protocols.graph import Weights

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hybridface.models import Model
 from hybridface.modes import Mode
-from parties.correlations import Correlations
-from parties.pool import Kind
-from parties.prepared import PreparedStore
+from parties.prepared.pool import Kind
+from parties.prepared.store import PreparedStore
+from parties.session.correlations import Correlations
 from protocols.matching import Reveal
 from protocols.network_profile import NONE, NetworkProfile
 

@@ -14,8 +14,8 @@ from hybridface.output.cost import cost_table, decision_text, pure_he_document, 
 from hybridface.processes.events import Events
 from hybridface.processes.hybrid import photos_of, resident_bytes
 from hybridface.processes.options import PartyOptions
-from parties.pure_he import PureHeClientSession, PureHeResult, PureHeServerSession
-from parties.roles import Role
+from parties.session.pure_he import PureHeClientSession, PureHeResult, PureHeServerSession
+from parties.transport.roles import Role
 from protocols.channel import Channel
 from protocols.errors import ParameterError
 from protocols.matching import Reveal

@@ -19,9 +19,9 @@ from hybridface.processes import hybrid as party_hybrid
 from hybridface.processes import pure_he as party_pure_he
 from hybridface.processes.events import Events
 from hybridface.processes.options import PartyOptions
-from parties.mpi import World, is_first_rank, join
-from parties.roles import SHARD_ROLES, Role
-from parties.tuning import tune_process
+from parties.machine.tuning import tune_process
+from parties.transport.mpi import World, is_first_rank, join
+from parties.transport.roles import SHARD_ROLES, Role
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import HybridFaceError, ParameterError, PeerLostError, reason_for_peers

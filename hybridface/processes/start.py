@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from hybridface.errors import RunError
 from hybridface.modes import Mode
 from launch.mpiexec import find_mpiexec, mpiexec_command
-from parties.correlations import Correlations
+from parties.session.correlations import Correlations
 
 __all__ = ["Outcome", "ProgressBars", "run_gallery", "run_parties"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from parties.gallery.index_file import BUILD_BYTES
-from parties.gallery.queries import CHUNK_ROWS
-from parties.gallery.records import Entry
-from parties.gallery.shard import build_of
+from parties.gallery.index.file import BUILD_BYTES
+from parties.gallery.index.search import CHUNK_ROWS
+from parties.gallery.shards.shard import build_of
+from parties.gallery.store.records import Entry
 from protocols.channel import printable
 from protocols.errors import ProtocolError
 

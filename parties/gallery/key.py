@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from parties.gallery.errors import KeyFileError, KeyFileWarning
-from parties.gallery.records import Entry, identity_bytes
+from parties.gallery.store.records import Entry, identity_bytes
 from protocols.errors import ParameterError
 from protocols.randomness import KEY_BYTES, keystream
 from protocols.ring import RingArray

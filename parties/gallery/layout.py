@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.gallery.records import Entry
+from parties.gallery.store.records import Entry
 
 __all__ = ["Layout", "layout_of"]
 

@@ -4,8 +4,8 @@ from functools import partial
 
 from support.wire import Recording, case
 
-from parties.correlations import Correlations
 from parties.local import run_locally
+from parties.session.correlations import Correlations
 from protocols.correlations import (
     ArithmeticTriple,
     BinaryTriple,

@@ -8,8 +8,8 @@ import numpy as np
 from support.wire import Recording, case
 
 from parties import local
-from parties.correlations import Correlations
 from parties.local import PartyThread, local_channels
+from parties.session.correlations import Correlations
 from protocols.bfv.context import BfvContext
 from protocols.bfv.keys import BfvKeys, BfvPublicKey, Seeded
 from protocols.bfv.products import Answerer, ProductShape, ask

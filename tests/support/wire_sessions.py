@@ -13,14 +13,14 @@ from support.wire_protocols import numbers
 
 from hybridface.local.parties import LocalLinks
 from hybridface.models import load_model
-from parties.client import ClientSession
-from parties.correlations import Correlations
 from parties.gallery.key import GalleryKey
 from parties.local import PartyThread, local_channels
-from parties.pure_he import PureHeClientSession, PureHeServerSession, PureHeTerms
-from parties.server import ServerSession
-from parties.terms import Terms
-from parties.worker import Worker
+from parties.session.client import ClientSession
+from parties.session.correlations import Correlations
+from parties.session.pure_he import PureHeClientSession, PureHeServerSession, PureHeTerms
+from parties.session.server import ServerSession
+from parties.session.terms import Terms
+from parties.session.worker import Worker
 from protocols.channel import Channel
 from protocols.matching import Reveal
 from protocols.pure_he import PatchNetShape, PatchNetWeights, PureHeParameters

@@ -27,8 +27,8 @@ from hybridface.local.gallery import Gallery
 from hybridface.measure.accuracy.embeddings import Arithmetic, Network, embed
 from hybridface.models import Model, load_model
 from parties.gallery.key import create_key
-from parties.gallery.records import Kind
-from parties.gallery.store import GalleryStore
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
 from protocols.ring import encode
 
 __all__ = ["RankOptions", "rank"]

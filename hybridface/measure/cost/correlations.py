@@ -13,8 +13,8 @@ from rich.table import Table
 
 from hybridface.measure.cost.correlations_rank import WIDTHS
 from hybridface.measure.cost.ranks import run_ranks
-from parties.correlations import Correlations
-from parties.roles import Role
+from parties.session.correlations import Correlations
+from parties.transport.roles import Role
 
 __all__ = ["bench_correlations", "correlations_table"]
 

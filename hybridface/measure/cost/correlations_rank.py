@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.correlations import Correlations, open_source
-from parties.roles import Role
+from parties.session.correlations import Correlations, open_source
+from parties.transport.roles import Role
 from protocols.channel import Channel
 from protocols.comparison import relu_requests
 from protocols.correlations import CorrelationSource, Dealer, Request
@@ -107,8 +107,8 @@ def _draw(source: TransferSource, rank: int, count: int) -> None:
 
 def main(name: str, correlations: str, transfers: str, comparisons: str, runs: str) -> int:
     """Be one rank of the benchmark."""
-    from parties.mpi import join
-    from parties.tuning import tune_process
+    from parties.machine.tuning import tune_process
+    from parties.transport.mpi import join
 
     tune_process()
     role, kind, said = Role(name), Correlations(correlations), dict[str, Any]()

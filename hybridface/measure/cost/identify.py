@@ -23,9 +23,9 @@ from hybridface.faces.inputs import load_images
 from hybridface.measure.cost.ranks import run_ranks
 from hybridface.models import Model, load_model
 from hybridface.photos import PHOTOS, photo_path
-from parties.correlations import Correlations
-from parties.gallery.records import Kind
-from parties.roles import SHARD_ROLES, Role
+from parties.gallery.store.records import Kind
+from parties.session.correlations import Correlations
+from parties.transport.roles import SHARD_ROLES, Role
 
 __all__ = ["bench_identify", "fit_growth", "identify_table"]
 

@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.measure.cost.identify_task import Task
-from parties.correlations import Correlations, open_source
-from parties.gallery.directory import Part
-from parties.gallery.index_file import BUILD_BYTES
+from parties.gallery.index.directory import Part
+from parties.gallery.index.file import BUILD_BYTES
+from parties.gallery.index.search import list_distances, nearest_in_list, winners, winners_requests
 from parties.gallery.key import GalleryKey
-from parties.gallery.list_server import list_query_requests
-from parties.gallery.queries import list_distances, nearest_in_list, winners, winners_requests
-from parties.gallery.records import Entry, Kind
-from parties.gallery.remote_shard import RemoteShard, Traffic
-from parties.gallery.shard_group import ShardGroup
-from parties.gallery.shard_rank import ShardRank
-from parties.roles import SHARD_ROLES, Role
+from parties.gallery.sessions.list_server import list_query_requests
+from parties.gallery.shards.group import ShardGroup
+from parties.gallery.shards.rank import ShardRank
+from parties.gallery.shards.remote import RemoteShard, Traffic
+from parties.gallery.store.records import Entry, Kind
+from parties.session.correlations import Correlations, open_source
+from parties.transport.roles import SHARD_ROLES, Role
 from protocols.channel import Channel
 from protocols.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.correlations import Dealer
@@ -264,8 +264,8 @@ def _be_shard(role: Role, channels: dict[Role, Channel], folder: Path, correlati
 
 def main(name: str, kind: str, size: str, runs: str, threshold: str, folder: str, made: str) -> int:
     """Be one rank of the benchmark."""
-    from parties.mpi import join
-    from parties.tuning import tune_process
+    from parties.machine.tuning import tune_process
+    from parties.transport.mpi import join
 
     tune_process()
     role, said, correlations = Role(name), dict[str, Any](), Correlations(made)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.gallery.queries import CHUNK_ROWS
-from parties.gallery.records import Kind
+from parties.gallery.index.search import CHUNK_ROWS
+from parties.gallery.store.records import Kind
 from protocols.ring import FRACTION_BITS, encode
 
 __all__ = ["Task", "synthetic"]

@@ -115,7 +115,7 @@ def pure_he_table(document: dict[str, Any]) -> Table:
 
 
 def _be_client(channel: Any, subject: Subject, runs: int) -> dict[str, Any]:
-    from parties.pure_he import PureHeClientSession
+    from parties.session.pure_he import PureHeClientSession
 
     weights, terms = subject.weights, _terms(subject, runs)
     others = itertools.islice(itertools.cycle(subject.inputs[1:]), runs)
@@ -144,13 +144,13 @@ def _be_client(channel: Any, subject: Subject, runs: int) -> dict[str, Any]:
 
 
 def _terms(subject: Subject, runs: int) -> Any:
-    from parties.pure_he import PureHeTerms
+    from parties.session.pure_he import PureHeTerms
 
     return PureHeTerms(subject.weights.shape, subject.threshold, max_answers=runs)
 
 
 def _be_server(channel: Any, subject: Subject, runs: int) -> dict[str, Any]:
-    from parties.pure_he import PureHeServerSession
+    from parties.session.pure_he import PureHeServerSession
     from protocols.pure_he import EncodedNetwork
 
     terms = _terms(subject, runs)
@@ -165,9 +165,9 @@ def _be_server(channel: Any, subject: Subject, runs: int) -> dict[str, Any]:
 
 def main(role: str, path: str, widths: str, runs: str) -> int:
     """Be one rank of the benchmark."""
-    from parties.mpi import join
-    from parties.roles import Role
-    from parties.tuning import tune_process
+    from parties.machine.tuning import tune_process
+    from parties.transport.mpi import join
+    from parties.transport.roles import Role
 
     tune_process()
     roles = (Role.CLIENT, Role.SERVER)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from hybridface.modes import Mode
 from hybridface.processes.start import Outcome
-from parties.cost import OFFLINE
+from parties.session.cost import OFFLINE
 
 __all__ = ["bench_table", "summarise"]
 

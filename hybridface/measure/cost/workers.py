@@ -88,8 +88,8 @@ def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> dict[
 
 def _lead(model: str, runs: int, channels: list[Any], cache: Path | None, watch: "_Stopwatch") -> list[float]:
     """Time the products of all layers, after one run that is not counted."""
-    from parties.weight_cache import layer_polynomials
-    from parties.worker import WorkerPool
+    from parties.session.weight_cache import layer_polynomials
+    from parties.session.worker import WorkerPool
     from protocols.ckks import CkksContext, ClientKeys, PublicKey
     from protocols.conversion import Upload
     from protocols.linear import MaskedProducts
@@ -150,10 +150,10 @@ class _Stopwatch:
 
 def main(role: str, model: str, runs: str, cache: str) -> int:
     """Be one rank of the benchmark."""
-    from parties.mpi import join
-    from parties.roles import Role
-    from parties.tuning import tune_process
-    from parties.worker import Worker
+    from parties.machine.tuning import tune_process
+    from parties.session.worker import Worker
+    from parties.transport.mpi import join
+    from parties.transport.roles import Role
 
     torch.set_num_threads(1)
     tune_process()

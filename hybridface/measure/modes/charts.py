@@ -39,7 +39,7 @@ from hybridface.measure.modes.panels import (
 from hybridface.measure.modes.quantities import bytes_text, seconds_text
 from hybridface.measure.modes.samples import Kind
 from hybridface.measure.modes.ways import ReportMode
-from parties.cost import OFFLINE, ONLINE
+from parties.session.cost import OFFLINE, ONLINE
 
 __all__ = ["Chart", "accuracy_chart", "bytes_chart", "memory_chart", "setup_chart", "time_chart"]
 

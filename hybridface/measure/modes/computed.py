@@ -8,7 +8,7 @@ Work and transfer are added up: CrypTen's steps wait for their messages, and do 
 from dataclasses import replace
 
 from hybridface.measure.modes.samples import Kind, Sample, Session, Stage, Traffic, summed
-from parties.cost import OFFLINE, ONLINE
+from parties.session.cost import OFFLINE, ONLINE
 from protocols.network_profile import NetworkProfile
 
 __all__ = ["over_network"]

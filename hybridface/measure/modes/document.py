@@ -15,7 +15,7 @@ from hybridface.measure.modes.published import PUBLISHED
 from hybridface.measure.modes.samples import Sample
 from hybridface.measure.modes.ways import PRIVACY
 from hybridface.measure.peers.report import machine
-from parties.cost import OFFLINE, ONLINE
+from parties.session.cost import OFFLINE, ONLINE
 from protocols.network_profile import NetworkProfile
 
 __all__ = ["FORMAT", "modes_document", "modes_table"]

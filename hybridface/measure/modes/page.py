@@ -17,7 +17,7 @@ from hybridface.measure.modes.charts import (
 )
 from hybridface.measure.modes.quantities import bytes_text, seconds_text
 from hybridface.measure.modes.summary import headline, summary_network, summary_rows
-from parties.cost import OFFLINE, ONLINE
+from parties.session.cost import OFFLINE, ONLINE
 
 __all__ = ["report_page"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from parties.cost import OFFLINE, ONLINE
+from parties.session.cost import OFFLINE, ONLINE
 from protocols.graph import Conv2d, Graph, MaxPool2d, PReLU, ReLU, Square
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Any
 from hybridface.measure.modes.accuracy import accuracy_of
 from hybridface.measure.modes.quantities import bytes_text, seconds_text
 from hybridface.measure.modes.ways import DLIB, PATCHNET, ReportMode
-from parties.cost import OFFLINE, ONLINE
+from parties.session.cost import OFFLINE, ONLINE
 
 __all__ = ["headline", "summary_network", "summary_rows"]
 

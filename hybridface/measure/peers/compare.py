@@ -14,7 +14,7 @@ from hybridface.measure.peers.hybrid import hybrid_peer
 from hybridface.measure.peers.measure import Peer, Result, Run, Task
 from hybridface.measure.peers.plaintext import plaintext_peer
 from hybridface.measure.peers.spu_cheetah import DEFAULT_INTERPRETER, spu_peer
-from parties.correlations import Correlations
+from parties.session.correlations import Correlations
 from protocols.errors import HybridFaceError, ParameterError
 
 __all__ = ["OnRun", "all_peers", "compare", "progress_bar"]

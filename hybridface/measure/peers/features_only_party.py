@@ -26,7 +26,7 @@ from hybridface.errors import ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.models import Model, load_model
 from hybridface.processes.memory import peak_bytes
-from parties.cost import OFFLINE, ONLINE, Recorder, merge, server_report
+from parties.session.cost import OFFLINE, ONLINE, Recorder, merge, server_report
 from protocols.channel import Channel
 from protocols.errors import HybridFaceError, ProtocolError
 from protocols.network_profile import network_named
@@ -175,9 +175,9 @@ def _be_server(channel: Channel, verifications: int) -> dict[str, Any]:
 
 def main(role: str, model: str, aligned: str, verifications: str, network: str, timeout: str, *photos: str) -> int:
     """Be one rank; write one JSON object, the result under this rank's role."""
-    from parties.mpi import join
-    from parties.roles import Role
-    from parties.tuning import tune_process
+    from parties.machine.tuning import tune_process
+    from parties.transport.mpi import join
+    from parties.transport.roles import Role
 
     torch.set_num_threads(1)
     tune_process()

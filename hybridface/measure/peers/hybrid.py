@@ -9,7 +9,7 @@ from hybridface.errors import RunError
 from hybridface.local.session import LocalSession
 from hybridface.measure.peers.measure import Peer, Run, Task
 from hybridface.processes.start import run_parties
-from parties.correlations import Correlations
+from parties.session.correlations import Correlations
 from protocols.ring import decode
 
 __all__ = ["enrolment_error", "hybrid_peer"]

@@ -1,0 +1,174 @@
+"""Who is enrolled, as both sides of a private gallery know it: rows, whose they are, and which slice finds them.
+
+Identities are numbered in the order of their first rows. A gallery that is searched in several slices ("shards") has
+all photos of an identity in one of them, by a hash of the number of its first row. The client keeps its directory
+between sessions, so that the server sends only what has changed.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.store.records import Entry
+from parties.machine.durable import write_durably
+
+__all__ = ["Directory", "Part"]
+
+Numbers = NDArray[np.int64]
+
+_COLUMNS = ("rows", "photos", "owners")
+_DIGEST_BYTES = 32
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise for content that is none of theirs."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The templates that one shard searches.
+
+    Args:
+        rows: int64 (n,), of its first identity, then of its second, ....
+        sizes: int64 (m,), photos of each identity.
+        numbers: int64 (m,), of its identities in the whole gallery, ascending.
+    """
+
+    rows: Numbers
+    sizes: Numbers
+    numbers: Numbers
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Everybody who is enrolled.
+
+    Args:
+        change: the number of the store's last change that it knows.
+        generation: of the client's key.
+        rows, photos: int64 (n,), of every photo, by row.
+        owners: int64 (n,), whose photo it is, as a place in `identities`.
+        identities: m, in the order of their first rows.
+    """
+
+    change: int = 0
+    generation: int = 0
+    rows: Numbers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    photos: Numbers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    owners: Numbers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    identities: tuple[str, ...] = field(default=(), repr=False)
+
+    def updated(self, change: int, generation: int, removed: Numbers, added: Sequence[Entry]) -> "Directory":
+        """Return the directory after some changes: without the rows `removed`, and with the entries `added`."""
+        kept = ~np.isin(self.rows, removed)
+        number_of = {name: number for number, name in enumerate(self.identities)}
+        names = list(self.identities)
+        for entry in added:
+            if number_of.setdefault(entry.identity, len(names)) == len(names):
+                names.append(entry.identity)
+        columns = [(entry.row, entry.photo, number_of[entry.identity]) for entry in added]
+        new = np.array(columns, dtype=np.int64).reshape(-1, 3).T
+        rows, photos, owners = (
+            np.concatenate([old[kept], more])
+            for old, more in zip((self.rows, self.photos, self.owners), new, strict=True)
+        )
+        order = np.argsort(rows, kind="stable")
+        rows, photos, owners = rows[order], photos[order], owners[order]
+        known, first, inverse = np.unique(owners, return_index=True, return_inverse=True)
+        by_first = np.argsort(first)
+        rank = np.empty_like(by_first)
+        rank[by_first] = np.arange(len(by_first))
+        identities = tuple(names[number] for number in known[by_first].tolist())
+        return Directory(change, generation, rows, photos, rank[inverse].astype(np.int64), identities)
+
+    def entries(self, rows: Numbers) -> list[Entry]:
+        """Return the entries of some rows, all of them enrolled, in the order asked for."""
+        places = np.searchsorted(self.rows, rows)
+        found = zip(rows.tolist(), self.owners[places].tolist(), self.photos[places].tolist(), strict=True)
+        return [Entry(row, self.identities[owner], photo, self.generation) for row, owner, photo in found]
+
+    def parts(self, shards: int) -> list[Part]:
+        """Return what each of so many shards searches."""
+        order = np.lexsort((self.rows, self.owners))
+        rows, owners = self.rows[order], self.owners[order]
+        sizes = np.bincount(owners, minlength=len(self.identities)).astype(np.int64)
+        first = rows[np.cumsum(sizes) - sizes]
+        shard_of = _spread(first) % np.uint64(shards)
+        result = []
+        for shard in range(shards):
+            mine = shard_of == shard
+            result.append(Part(rows[mine[owners]], sizes[mine], np.flatnonzero(mine)))
+        return result
+
+    @property
+    def digest(self) -> str:
+        """Of all of it: equal on both sides, or the client begins again."""
+        digest = hashlib.sha256(b"hybridface directory 1\n%d %d\n" % (self.generation, len(self.rows)))
+        for column in (self.rows, self.photos, self.owners):
+            digest.update(column.tobytes())
+        digest.update(_text(self.identities))
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write it to a file, for its owner alone, whole or not at all: a digest, and what it is of."""
+        content = io.BytesIO()
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        state = np.array([self.change, self.generation], dtype=np.int64)
+        np.savez(content, state=state, text=np.frombuffer(_text(self.identities), dtype=np.uint8), **columns)
+        write_durably(path, hashlib.sha256(content.getbuffer()).digest() + content.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> "Directory":
+        """Read what `save` wrote; an empty directory, if there is none or it is damaged.
+
+        Whether it is this gallery's is found by `digest`.
+        """
+        try:
+            content = path.read_bytes()
+            digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+            if hashlib.sha256(rest).digest() == digest:
+                return cls._parsed(rest)
+        except _DAMAGE:
+            pass
+        return cls()
+
+    @classmethod
+    def _parsed(cls, content: bytes) -> "Directory":
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            change, generation = arrays["state"].tolist()
+            rows, photos, owners = (np.asarray(arrays[name], dtype=np.int64) for name in _COLUMNS)
+            identities = json.loads(arrays["text"].tobytes())
+        whole = isinstance(identities, list) and all(isinstance(name, str) for name in identities)
+        whole = whole and rows.ndim == 1 and rows.shape == photos.shape == owners.shape
+        if not whole or np.any((owners < 0) | (owners >= len(identities))):
+            raise ValueError("expected columns that fit")
+        return cls(int(change), int(generation), rows, photos, owners, tuple(identities))
+
+
+def _spread(numbers: Numbers) -> NDArray[np.uint64]:
+    """Return a fixed hash of each number (the finaliser of SplitMix64): even spread, whatever pattern they have."""
+    words = numbers.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
+    return words ^ (words >> np.uint64(31))
+
+
+def _text(identities: Sequence[str]) -> bytes:
+    return json.dumps(identities, ensure_ascii=False).encode()

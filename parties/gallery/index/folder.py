@@ -1,0 +1,152 @@
+"""A folder of a gallery's indexes, as one rank keeps it: names, locks, the server's seed, and how all of it goes.
+
+A file's name begins with the gallery's lineage, so one folder may serve several galleries:
+
+    LINEAGE.N.lock      shard N's lock: held by whoever reads or changes that shard's indexes, and never removed
+    LINEAGE.mask        the server's seed, 32 bytes
+    LINEAGE.people      who is enrolled, as the client knows it
+    LINEAGE-GROUP-...   an index; GROUP follows from the party's seed
+
+A party's own rank searches shard 0, and every session that uses the folder holds that lock first: who holds it alone
+may remove everything. What is removed is removed by name, also in a folder that a symbolic link names; a file that is
+itself a link is refused, since its content would stay. The seed goes first: what a crash leaves then is of no group,
+and goes when an index is next brought up to date, as do the files of a rank that could not be reached.
+"""
+
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from parties.gallery.errors import StoreError
+from parties.machine import locks
+from parties.machine.durable import PART, sync_folder, write_durably
+from protocols.randomness import KEY_BYTES
+
+__all__ = ["IndexFolder", "group_of"]
+
+_LOCK = ".lock"
+_OLD = re.compile(r"[0-9a-f]{24}(-[0-9a-f]{16})?\.(head|opened|norms|rows|checks|part|lock)")
+"""How earlier versions named an index's files, which say of no gallery, and are read no more."""
+
+_PART_SECONDS = 3600.0
+
+
+def group_of(seed: bytes) -> str:
+    """Return what names the indexes under a party's seed: 16 hexadecimal digits, from which nothing follows."""
+    return hmac.digest(seed, b"hybridface index group 1", "sha256")[:8].hex()
+
+
+class IndexFolder:
+    """The folder.
+
+    Args:
+        path: made, for its owner alone, when it is first locked or used.
+        lineage: of the gallery's store.
+        seconds: to wait for a lock, at most, if that is less than LOCK_SECONDS.
+    """
+
+    def __init__(self, path: Path, lineage: bytes, seconds: float | None = None) -> None:
+        self.path, self.lineage = path, lineage
+        self._seconds = locks.LOCK_SECONDS if seconds is None else min(seconds, locks.LOCK_SECONDS)
+
+    def make(self) -> None:
+        """Make the folder, if there is none."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self, shard: int = 0, shared: bool = False) -> Iterator[None]:
+        """Hold a shard's lock, alone or with others who hold it shared.
+
+        Raises:
+            StoreError: others hold it for too long, or the folder cannot be used.
+        """
+        with ExitStack() as stack:
+            try:
+                self.make()
+                lock = self.file(f"{shard}{_LOCK}")
+                stack.enter_context(locks.locked(lock, "the gallery's index", shared, self._seconds))
+            except TimeoutError as error:
+                raise StoreError(f"{error}: another session uses it") from error
+            except OSError as error:
+                raise StoreError(f"{self.path.name}: cannot use the index's folder: {error.strerror}") from error
+            yield
+
+    @property
+    def people(self) -> Path:
+        """The client's file of who is enrolled."""
+        return self.file("people")
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file of this gallery."""
+        return self.path / f"{self.lineage.hex()}.{name}"
+
+    def stem(self, group: str, rest: str) -> str:
+        """Return how the names of an index's files begin."""
+        return f"{self.lineage.hex()}-{group}-{rest}"
+
+    def seed(self) -> bytes:
+        """Return the server's seed; it is drawn if there is none that is whole. The caller holds shard 0 alone."""
+        path = self.file("mask")
+        secret = path.read_bytes() if path.exists() else b""
+        if len(secret) != KEY_BYTES:
+            secret = secrets.token_bytes(KEY_BYTES)
+            write_durably(path, secret)
+        return secret
+
+    def erase(self) -> None:
+        """Remove all of the gallery's, but for the locks: of every seed, and of every number of shards.
+
+        The caller holds shard 0 alone.
+
+        Raises:
+            StoreError: something is still there.
+        """
+        self._remove(path for path in self._files() if path.suffix != _LOCK or _OLD.fullmatch(path.name))
+
+    def keep_group(self, group: str) -> None:
+        """Remove the indexes under other seeds, and what a crash has left; the caller holds a shard alone."""
+        indexes, kept = f"{self.lineage.hex()}-", self.stem(group, "")
+        self._remove(
+            path
+            for path in self._files()
+            if (path.name.startswith(indexes) and not path.name.startswith(kept))
+            or _OLD.fullmatch(path.name)
+            or _is_left(path)
+        )
+
+    def _files(self) -> list[Path]:
+        """Return the gallery's files, the seed first, and those of earlier versions."""
+        own = re.compile(rf"{self.lineage.hex()}[.-].*")
+        found = [path for path in self.path.glob("*") if own.fullmatch(path.name) or _OLD.fullmatch(path.name)]
+        return sorted(found, key=lambda path: (path != self.file("mask"), path.name))
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        chosen = list(paths)
+        try:
+            for path in chosen:
+                if path.is_symlink():
+                    raise StoreError(
+                        f"{path.name}: expected an index's file, got a symbolic link: remove what it names"
+                    )
+            for number, path in enumerate(chosen):
+                path.unlink(missing_ok=True)
+                if number == 0:
+                    sync_folder(self.path)  # a seed, if there is one
+            if chosen:
+                sync_folder(self.path)
+        except OSError as error:
+            raise StoreError(f"{self.path.name}: cannot remove the index: {error.strerror}") from error
+        if left := next((path for path in chosen if path.exists()), None):
+            raise StoreError(f"{self.path.name}: expected the index to be gone, but {left.name} is still there")
+
+
+def _is_left(path: Path) -> bool:
+    """Return whether a file was being written by a process that has ended long ago."""
+    try:
+        return path.suffix == PART and time.time() - path.stat().st_mtime > _PART_SECONDS
+    except OSError:
+        return False

@@ -1,0 +1,152 @@
+"""What both sides of a gallery's session do alike: compare a probe with some templates, and find the nearest of many.
+
+A list's distances are sums that were rounded, so that one near zero may be negative, and would not count as near. They
+are moved up by 2^-16, and so is the squared threshold.
+
+Both call these with their own shares, and see what `matching` and `protocols.identification` say.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.index.file import IndexFile
+from parties.prepared.pool import Kind as Run
+from protocols.comparison import interval_requests
+from protocols.correlations import Request, SquarePair
+from protocols.identification.outcome import index_bits, outcome_requests, reveal_indices
+from protocols.identification.private_templates import distance_requests, distances, index_requests, index_templates
+from protocols.identification.selection import (
+    group_requests,
+    smallest,
+    smallest_of_groups,
+    smallest_requests,
+    with_indices,
+)
+from protocols.identification.server_list import (
+    LIST_FRACTION_BITS,
+    ServerListClient,
+    ServerListServer,
+    list_requests,
+)
+from protocols.matching import Reveal, reveal_matches, squared_distance
+from protocols.mpc import CLIENT, MpcParty
+from protocols.ring import FRACTION_BITS, RingArray, encode
+
+__all__ = [
+    "CHUNK_ROWS",
+    "PROBE",
+    "TOP_MAX",
+    "decide",
+    "decide_requests",
+    "extend_index",
+    "find_requests",
+    "list_distances",
+    "list_find_requests",
+    "nearest_in_list",
+    "private_distances",
+    "selection_requests",
+    "winners",
+    "winners_requests",
+]
+
+PROBE = Run(1, 0)
+"""The run of the network on one photo."""
+
+CHUNK_ROWS = 1 << 13
+"""Templates that are indexed at a time."""
+
+TOP_MAX = 64
+"""Identities that one query may ask for."""
+
+_LIST_OFFSET = 1 << (LIST_FRACTION_BITS - 16)
+
+
+def decide_requests(photos: int, dimension: int) -> list[Request]:
+    """Return the correlations that `decide` uses up."""
+    return [SquarePair((photos, dimension)), *smallest_requests(photos), *interval_requests(1)]
+
+
+def decide(party: MpcParty, probe: RingArray, templates: RingArray, threshold: float, reveal: Reveal) -> bool | None:
+    """Open whether the nearest of an identity's templates (n, d) is near enough to a probe (1, d)."""
+    found = squared_distance(party, np.broadcast_to(probe, templates.shape), templates)
+    return reveal_matches(party, smallest(party, found), threshold, reveal)[0]
+
+
+def extend_index(party: MpcParty, index: IndexFile, templates: RingArray, rows: Sequence[int]) -> None:
+    """Index templates (n, d) of some rows of the store, and write them to this party's files."""
+    places = index.take_places(len(rows))  # on disk, before anything is opened under them
+    party.correlations.prepare(index_requests(places, templates.shape[1]))
+    opened, norms = index_templates(party, index.mask, templates, places)
+    index.write(places, np.array(rows, dtype=np.int64), opened, norms)
+
+
+def find_requests(sizes: NDArray[np.int64], index: IndexFile) -> list[Request]:
+    """Return the correlations that `private_distances` uses up."""
+    products = distance_requests(0, len(index.indexed), index.dimension)
+    return [*products, *group_requests(sizes)]
+
+
+def private_distances(
+    party: MpcParty, index: IndexFile, rows: NDArray[np.int64], sizes: NDArray[np.int64], probe: RingArray
+) -> RingArray:
+    """Return shares of the squared distance of a probe (d,) to each identity's nearest template, 32 fractional bits.
+
+    Args:
+        rows: int64 (n,), of the first identity, then of the second, ....
+        sizes: int64 (m,), how many of each.
+    """
+    found = distances(party, index.read(), probe)[index.places_of(rows)]
+    return smallest_of_groups(party, found, sizes)
+
+
+def selection_requests(identities: int, top: int) -> list[Request]:
+    """Return the correlations that `nearest_in_list` uses up."""
+    return [*smallest_requests(identities, top), *outcome_requests(top)]
+
+
+def winners_requests(sizes: Sequence[int], top: int) -> list[Request]:
+    """Return the correlations that `winners` of so many keys of each shard uses up."""
+    return [*(smallest_requests(sum(sizes), top) if len(sizes) > 1 else []), *outcome_requests(top)]
+
+
+def winners(
+    party: MpcParty, keys: Sequence[RingArray], threshold: float, top: int, bits: int, reveal: Reveal
+) -> tuple[int | None, ...]:
+    """Open the numbers of the `top` nearest identities that are under the threshold, nearest first.
+
+    Args:
+        keys: of every shard, those of its nearest identities (k,), in order; at least `top` in all.
+        bits: of an identity's number in a key.
+    """
+    best = keys[0] if len(keys) == 1 else smallest(party, np.concatenate(keys), top)
+    return reveal_indices(party, best, int(encode(threshold**2, 2 * FRACTION_BITS)), bits, reveal)
+
+
+def list_find_requests(sizes: NDArray[np.int64], dimension: int) -> list[Request]:
+    """Return the correlations that `list_distances` uses up."""
+    return [*list_requests(dimension), *group_requests(sizes)]
+
+
+def list_distances(
+    party: MpcParty, side: ServerListClient | ServerListServer, sizes: NDArray[np.int64], probe: RingArray
+) -> RingArray:
+    """Return shares of the squared distance of a probe (d,) to each identity's nearest template: see above.
+
+    Args:
+        sizes: int64 (m,), templates of each identity, in the order of the list.
+    """
+    found = side.distances(party, probe)
+    if party.rank == CLIENT:
+        found += np.uint64(_LIST_OFFSET)
+    return smallest_of_groups(party, found, sizes)
+
+
+def nearest_in_list(
+    party: MpcParty, found: RingArray, threshold: float, top: int, reveal: Reveal
+) -> tuple[int | None, ...]:
+    """Open the indices of the `top` smallest of what `list_distances` returned that are under the threshold."""
+    bits, bound = index_bits(found.size), int(encode(threshold**2, LIST_FRACTION_BITS)) + _LIST_OFFSET
+    keys = smallest(party, with_indices(found, np.arange(found.size), bits, party.rank), top)
+    return reveal_indices(party, keys, bound, bits, reveal)

@@ -1,0 +1,77 @@
+"""Whether a client has the gallery's key: a value that follows from the key alone is kept beside the store.
+
+Without it a wrong key would be noticed by nobody: photos enrolled under it would be noise among the others, and a
+change of key would leave nothing that any key opens. The value is a PRF's output, so nothing follows from it. It
+belongs to a generation; after a crash between a change of key and its file, the client's is taken as it comes.
+"""
+
+import json
+
+from parties.gallery.store.store import GalleryStore
+from parties.machine.durable import write_durably
+from protocols.errors import ProtocolError
+
+__all__ = ["KeyCheck"]
+
+_DIGITS = 32
+
+
+class KeyCheck:
+    """The check of a store's key.
+
+    Args:
+        store: whose file the check lies beside.
+    """
+
+    def __init__(self, store: GalleryStore) -> None:
+        self._store = store
+        self._path = store.path.with_name(f"{store.path.name}.keycheck")
+        self._given = ""
+
+    def compare(self, check: object) -> None:
+        """Compare what a client sends when its session opens.
+
+        Raises:
+            ProtocolError: it has another key, or sends no check.
+        """
+        self._given = check = self.checked(check)
+        known = self._read()
+        if self._store.count and known not in ("", check):
+            raise ProtocolError("expected the gallery's key, the client has another one")
+        if self._store.count and not known:
+            self.keep()
+
+    @staticmethod
+    def checked(check: object) -> str:
+        """Return a check, as a client sends it.
+
+        Raises:
+            ProtocolError: it is none.
+        """
+        if not isinstance(check, str) or len(check) != _DIGITS or set(check) - set("0123456789abcdef"):
+            raise ProtocolError("expected the check of a key, got something else")
+        return check
+
+    def keep(self) -> None:
+        """Keep the client's check, after its first enrolment."""
+        if self._read() != self._given:
+            self._write(self._given)
+
+    def replace(self, check: str) -> None:
+        """Keep the check of the key that the gallery is under now."""
+        self._given = check
+        self._write(check)
+
+    def _read(self) -> str:
+        """Return the check of this generation's key; "" if there is none."""
+        try:
+            document = json.loads(self._path.read_text())
+            current = document["generation"] == self._store.generation and document["scope"] == self._store.scope.hex()
+            return str(document["check"]) if current else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def _write(self, check: str) -> None:
+        scope = self._store.scope.hex()
+        text = json.dumps({"generation": self._store.generation, "scope": scope, "check": check})
+        write_durably(self._path, text.encode())

@@ -1,0 +1,199 @@
+"""A session about a list that the server owns, the client's side: it asks who a photo shows, and learns a name.
+
+Or it asks whether a photo shows somebody whom both know by name: its share of that identity's templates is zero, and it
+learns one bit.
+"""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.index.search import CHUNK_ROWS, decide, decide_requests, list_distances, nearest_in_list
+from parties.gallery.sessions.client import Identification, QueryClientSession, check_top
+from parties.gallery.sessions.list_server import discard_queries, list_query_requests
+from parties.gallery.store.records import Kind, identity_bytes
+from parties.session.client import MatchResult
+from parties.session.cost import OFFLINE, ONLINE, CostReport
+from protocols.channel import printable
+from protocols.errors import ProtocolError
+from protocols.identification.names import SEALED_BYTES, SealedNames, look_up, open_name
+from protocols.identification.server_list import ServerListClient
+from protocols.matching import Reveal
+
+__all__ = ["ListClientSession"]
+
+_MAX_TEMPLATES, _MAX_NAME_BYTES = 1 << 24, 1 << 31
+
+
+class ListClientSession(QueryClientSession):
+    """The client's side of a session about a server's list. The arguments are those of `ClientSession`."""
+
+    def __init__(self, *others: Any, **options: Any) -> None:
+        super().__init__(*others, **options)
+        self._queries: Counter[int] = Counter()
+        self._dimension = self.terms.graph.output_shape[0]
+        self._sizes = np.empty(0, dtype=np.int64)
+        self._names: SealedNames = np.empty((0, SEALED_BYTES), dtype=np.uint8)
+        self._layer: ServerListClient | None = None
+        match self._channel.receive_document("gallery"):
+            case {"kind": Kind.LIST.value}:
+                pass
+            case {"kind": Kind.PRIVATE.value}:
+                raise ProtocolError("expected a server's list, got a private gallery, which needs the client's key")
+            case document:
+                raise ProtocolError(f"expected a server's list, got {printable(document)}")
+
+    @property
+    def identity_count(self) -> int:
+        """How many identities the list had when it was last read; 0 before."""
+        return int(self._sizes.size)
+
+    def update_index(self) -> CostReport:
+        """Receive what the client may know of the list, if it is new or has changed; forget what was prepared then.
+
+        Raises:
+            QueryRefusedError: nobody is enrolled.
+        """
+        with self._turns.request():
+            answer = self._ask({"operation": "list-read"})
+            if "sizes" in answer or self._layer is None:
+                self._receive_list(answer)
+            return self._finish()
+
+    def _receive_list(self, answer: dict[str, Any]) -> None:
+        match answer:
+            case {"sizes": [*pairs], "records": int(records)}:
+                sizes = _sizes_of(pairs)
+            case _:
+                raise ProtocolError(f"expected the sizes of a list, got {printable(answer)}")
+        if not sizes.size <= records <= _MAX_NAME_BYTES // SEALED_BYTES:
+            raise ProtocolError(
+                f"expected names in {sizes.size} records or more, at most {_MAX_NAME_BYTES} bytes, got {records}"
+            )
+        discard_queries(self._source, self._queries, self._sizes, self._dimension, self.terms.reveal)
+        with self._recorder.recording(OFFLINE, "list"):
+            self._names = self._channel.receive("list/names", np.uint8, (records, SEALED_BYTES))
+            self._layer = ServerListClient(self._keys, int(sizes.sum()), self._dimension)
+            self._channel.receive("list/ready", np.uint8, (1,))
+        self._sizes = sizes
+
+    def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
+        """Compare a photo (1, C, H, W) with an identity that both know: with the nearest of its photos.
+
+        Raises:
+            QueryRefusedError: it is not on the list, or was asked about too often.
+        """
+        identity_bytes(identity)
+        with self._turns.request():
+            value = self._encoded(image)
+            ready = self._probe_is_prepared()
+            match self._ask({"operation": "list-verify", "identity": identity}):
+                case {"photos": int(photos)} if 0 < photos <= CHUNK_ROWS:
+                    templates = np.zeros((photos, self._dimension), dtype=np.uint64)
+                case answer:
+                    raise ProtocolError(f"expected how many photos an identity has, got {printable(answer)}")
+            self._prepare_admitted()
+            self._prepare_now(decide_requests(*templates.shape))
+            probe = self._embed(value)
+            with self._recorder.recording(ONLINE, "distance and threshold"), self._party() as party:
+                match = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
+            return MatchResult((match,), self._finish(), ready)
+
+    def prepare_query(self, top: int = 1) -> None:
+        """Do, offline, all work of one identification that needs no photo.
+
+        Args:
+            top: as it will be asked; if fewer people are on the list, all of them.
+
+        Raises:
+            QueryRefusedError: nobody is enrolled, the list has changed, or so much is prepared that more would be too
+                much.
+        """
+        check_top(top)
+        layer = self._read_first()
+        top = min(top, self.identity_count)
+        with self._turns.request():
+            self._prepare_probe()
+            self._prepare_query(layer, top)
+
+    def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
+        """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
+
+        Args:
+            top: how many, at most 64; if fewer people are on the list, all of them.
+
+        Raises:
+            QueryRefusedError: the server has answered too often, nobody is enrolled, or the list has changed since
+                `update_index`.
+        """
+        check_top(top)
+        layer = self._read_first()
+        top = min(top, self.identity_count)
+        with self._turns.request():
+            value = self._encoded(image)
+            ready = self._prepare_probe()
+            if not self._queries[top]:
+                self._prepare_query(layer, top)
+                ready = False
+            self._ask({"operation": "list-identify", "top": top})
+            self._queries[top] -= 1
+            probe = self._embed(value)
+            with self._recorder.recording(ONLINE, "distances"), self._party() as party:
+                found = list_distances(party, layer, self._sizes, probe[0])
+            with self._recorder.recording(ONLINE, "nearest and threshold"), self._party() as party:
+                indices = nearest_in_list(party, found, self.terms.threshold, top, self.terms.reveal)
+            return Identification(self._names_of(indices), self._finish(), ready)
+
+    def _read_first(self) -> ServerListClient:
+        """Return the layer, after the list was read."""
+        if self._layer is None:
+            self.update_index()
+        if self._layer is None:
+            raise ProtocolError("expected a list, got none")
+        return self._layer
+
+    def _prepare_query(self, layer: ServerListClient, top: int) -> None:
+        self._ask({"operation": "list-prepare", "top": top})
+        with self._recorder.recording(OFFLINE, "list"):
+            layer.prepare(self._channel)
+        self._prepare_now(list_query_requests(self._sizes, self._dimension, top, self.terms.reveal))
+        report = self._finish()
+        self._recorder.stages += report.stages  # part of the query's cost
+        self._queries[top] += 1
+
+    def _names_of(self, indices: tuple[int | None, ...]) -> tuple[str | None, ...]:
+        """Open names of the list, by a lookup for each index, also for those that are None."""
+        if any(i is not None and i >= self._sizes.size for i in indices):
+            raise ProtocolError("expected an index of the list, got a larger one")
+        if self.terms.reveal is Reveal.SERVER:
+            return indices  # type: ignore[return-value]  # Nones
+        with self._recorder.recording(ONLINE, "names"), self._party() as party:
+            keys = look_up(party, self._sizes.size, len(indices), indices=indices)
+        if keys is None:
+            raise ProtocolError("expected keys of names, got none")
+        pairs = zip(indices, keys, strict=True)
+        return tuple(None if i is None else open_name(self._names, i, key) for i, key in pairs)
+
+
+def _sizes_of(pairs: list[Any]) -> NDArray[np.int64]:
+    """Return the sizes of the identities' groups from how many there are of each size.
+
+    Raises:
+        ProtocolError: they are none, or too many.
+    """
+    sizes, counts, total = [], [], 0
+    for pair in pairs:
+        match pair:
+            case [int(size), int(count)] if size > 0 and count > 0 and total + size * count <= _MAX_TEMPLATES:
+                sizes.append(size)
+                counts.append(count)
+                total += size * count
+            case _:
+                raise ProtocolError(
+                    f"expected how many identities have so many photos, {_MAX_TEMPLATES} in all, got {printable(pair)}"
+                )
+    if not sizes:
+        raise ProtocolError("expected identities in a list, got none")
+    return np.repeat(np.array(sizes, dtype=np.int64), counts)

@@ -1,0 +1,94 @@
+"""What a server's list holds: embeddings that it knows, in the order that one reading of the list draws."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.errors import StoreError
+from parties.gallery.layout import Layout, layout_of
+from parties.gallery.store.records import Entry
+from parties.gallery.store.store import GalleryStore
+from protocols.errors import ParameterError
+from protocols.identification.server_list import LARGEST, ListTemplates
+from protocols.randomness import random_words
+from protocols.ring import RingArray
+
+__all__ = ["ListContent", "list_share", "list_templates", "read_list"]
+
+
+@dataclass(frozen=True)
+class ListContent:
+    """A list in the order of one reading.
+
+    Args:
+        identities: m; those with the most photos first, else in a random order.
+        sizes: int64 (m,), photos of each, so descending.
+        templates: int32 (n, d), of the first identity, then of the second, ....
+    """
+
+    identities: tuple[str, ...] = field(repr=False)
+    sizes: NDArray[np.int64]
+    templates: ListTemplates = field(repr=False)
+
+
+def list_share(embedding: NDArray[np.int64]) -> RingArray:
+    """Return an embedding (d,) at 16 fractional bits as a list's store holds it.
+
+    Raises:
+        ParameterError: a number of 16 or more, with which no distance can be computed.
+    """
+    if _is_large(embedding):
+        raise ParameterError("expected an embedding of numbers below 16, got a larger one")
+    return embedding.astype(np.int64).view(np.uint64)
+
+
+def list_templates(shares: RingArray, name: str) -> ListTemplates:
+    """Return what a list's store holds, uint64 (n, d), as embeddings.
+
+    Args:
+        name: of the store's file, for the error.
+
+    Raises:
+        StoreError: a number is larger than an embedding's.
+    """
+    values = shares.view(np.int64)
+    if values.size and _is_large(values):
+        raise StoreError(f"{name}: expected a list's embeddings of numbers below 16, got a larger number")
+    return values.astype(np.int32)
+
+
+def read_list(store: GalleryStore) -> ListContent:
+    """Read a whole list, in an order that is drawn now.
+
+    Raises:
+        StoreError: it is damaged, or changes while it is read.
+    """
+    entries: list[Entry] = []
+    blocks = [np.empty((0, store.dimension), dtype=np.int32)]
+    for listed, shares in store.blocks():
+        entries += listed
+        blocks.append(list_templates(shares, store.path.name))
+    layout = layout_of(entries)
+    templates = np.concatenate(blocks)
+    blocks.clear()
+    order = np.lexsort((random_words(len(layout.sizes)), -layout.sizes))
+    places = _places(layout, entries)[_ranges(layout, order)]
+    names = tuple(layout.identities[i] for i in order.tolist())
+    return ListContent(names, layout.sizes[order], templates[places])
+
+
+def _is_large(values: NDArray[np.int64]) -> bool:
+    return max(-int(values.min()), int(values.max())) >= LARGEST
+
+
+def _places(layout: Layout, entries: list[Entry]) -> NDArray[np.int64]:
+    """Return where the layout's rows lie among entries, which are in the order of their rows."""
+    return np.searchsorted(np.array([entry.row for entry in entries], dtype=np.int64), layout.rows)
+
+
+def _ranges(layout: Layout, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the layout's positions, identity by identity in another order."""
+    sizes = layout.sizes[order]
+    starts = (np.cumsum(layout.sizes) - layout.sizes)[order]
+    return np.asarray(np.arange(sizes.sum()) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes))

@@ -1,0 +1,194 @@
+"""A session about a list that the server owns, the server's side: a staff list, a watch list, known to it in clear.
+
+The probe is extracted as for verification, so its embedding is shared. Distances to the whole list are one private
+linear layer (`protocols.identification.server_list`), whose homomorphic work is done before; the nearest identities
+are found on shares, and their indices, or "nobody", are opened to whom the terms name. The client turns indices into
+names by private lookups (`protocols.identification.names`), as many as it asked for identities, also if nobody was
+found: the server sees no difference.
+
+Verification of an identity that both know: the probe's shares against shares of its templates, of which the server's
+are the templates, and the client's zeros; one bit is opened, as in a private gallery.
+
+The client learns how many identities there are and how many photos they have (as a count for every number of photos),
+how many records their names take, and the names that it finds; of an identity that it asks about, whether it is on the
+list, and how many photos it has. Identities lie in an order that is drawn for every reading of the list, so an index
+says nothing. The server learns that it was asked, and about whom in a verification.
+
+The list is read when the client first asks for it, and again when it asks after a change. An identification of a list
+that has changed since is refused, so nobody is found who was removed.
+"""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.errors import StoreError
+from parties.gallery.index.search import (
+    PROBE,
+    TOP_MAX,
+    decide,
+    decide_requests,
+    list_distances,
+    list_find_requests,
+    nearest_in_list,
+    selection_requests,
+)
+from parties.gallery.sessions.list_content import ListContent, list_templates, read_list
+from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.store.limits import EVERYONE, QueryLimits
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
+from parties.session.cost import OFFLINE
+from protocols.correlations import Request
+from protocols.correlations.source import CorrelationSource
+from protocols.errors import ProtocolError
+from protocols.identification.names import look_up, lookup_requests, seal_names
+from protocols.identification.server_list import ServerListServer
+from protocols.matching import Reveal
+from protocols.ring import RingArray
+
+__all__ = ["MAX_PREPARED_QUERIES", "ListServerSession", "discard_queries", "list_query_requests"]
+
+MAX_PREPARED_QUERIES = 4
+"""Identifications that are prepared at a time, at most: each takes some hundred bytes of memory for a template."""
+
+
+class ListServerSession(QueryServerSession):
+    """The server's side of a session about its list.
+
+    Args:
+        store: of the list.
+        limits: on the client's queries; None for none.
+        client_name: whom the limits count, as the caller has authenticated them.
+        others: as for `ServerSession`.
+    """
+
+    def __init__(
+        self, *others: Any, store: GalleryStore, limits: QueryLimits | None, client_name: str, **options: Any
+    ) -> None:
+        super().__init__(*others, store=store, kind=Kind.LIST, limits=limits, client_name=client_name, **options)
+        self._queries: Counter[int] = Counter()
+        self._change = 0
+        self._identities: tuple[str, ...] = ()
+        self._sizes = np.empty(0, dtype=np.int64)
+        self._name_keys: RingArray | None = None
+        self._layer: ServerListServer | None = None
+        self._channel.send_document("gallery", {"kind": Kind.LIST.value})
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        match command:
+            case {"operation": "list-read"}:
+                self._answer(self._read)
+            case {"operation": "list-verify", "identity": str(identity)}:
+                self._answer(lambda: self._verify_identity(identity))
+            case {"operation": "list-prepare", "top": int(top)} if 0 < top <= TOP_MAX:
+                self._answer(lambda: self._prepare_query(top))
+            case {"operation": "list-identify", "top": int(top)} if 0 < top <= TOP_MAX:
+                self._answer(lambda: self._identify(top))
+            case _:
+                super()._obey(command)
+
+    def _read(self) -> None:
+        """Send the list as the client may know it, if it has changed since that was last done."""
+        change = self._store.last_change
+        if self._layer and change == self._change:
+            self._accept()
+            return
+        with self._recorder.recording(OFFLINE, "list"):
+            listed = read_list(self._store)
+            if not listed.identities:
+                raise StoreError("expected enrolled identities, found none")
+            self._log("read")
+            names, keys = seal_names(listed.identities)
+            self._accept(sizes=_counts(listed), records=len(names))
+            discard_queries(self._source, self._queries, self._sizes, self._store.dimension, self.terms.reveal)
+            self._change, self._identities, self._sizes = change, listed.identities, listed.sizes
+            self._name_keys = keys
+            self._channel.send("list/names", names)
+            self._layer = ServerListServer(self._public_key, listed.templates)
+            self._channel.send("list/ready", np.ones(1, dtype=np.uint8))
+
+    def _verify_identity(self, identity: str) -> None:
+        self._admit("verify", identity, enrolled=self._store.has(identity))
+        found = self._store.get(identity)
+        if not found:
+            raise StoreError("expected an enrolled identity, found none of that name")
+        templates = np.stack([share for _, share in found])
+        list_templates(templates, self._store.path.name)  # are they embeddings?
+        self._accept(photos=len(found))
+        self._await_probe()
+        self._prepare_now(decide_requests(*templates.shape))
+        probe = self._extract(PROBE)
+        with self._party("distance and threshold") as party:
+            decision = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
+        self.last_decisions = (decision,)
+        self.decisions.append(decision)
+
+    def _layer_for(self, top: int) -> ServerListServer:
+        """Return the layer, if so many identities can be asked for."""
+        if self._layer is None:
+            raise StoreError("expected the list to be read first")
+        if self._store.last_change != self._change:
+            raise StoreError("expected the list as it was read, but it has changed: read it again")
+        if top > len(self._sizes):
+            raise StoreError(f"expected to ask for at most {len(self._sizes)} identities, got {top}")
+        return self._layer
+
+    def _prepare_query(self, top: int) -> None:
+        layer = self._layer_for(top)
+        if self._queries.total() >= MAX_PREPARED_QUERIES:
+            raise StoreError(f"expected at most {MAX_PREPARED_QUERIES} prepared identifications, got one more")
+        self._queries[top] += 1
+        self._accept()
+        with self._recorder.recording(OFFLINE, "list"):
+            layer.prepare(self._channel)
+        self._prepare_now(list_query_requests(self._sizes, self._store.dimension, top, self.terms.reveal))
+
+    def _identify(self, top: int) -> None:
+        layer = self._layer_for(top)
+        if not self._queries[top]:
+            raise ProtocolError(f"expected a preparation of an identification of {top} before it, got none")
+        self._admit("identify", EVERYONE, top)
+        self._queries[top] -= 1
+        self._accept()
+        sizes, reveal = self._sizes, self.terms.reveal
+        probe = self._extract(PROBE)
+        with self._party("distances") as party:
+            found = list_distances(party, layer, sizes, probe[0])
+        with self._party("nearest and threshold") as party:
+            indices = nearest_in_list(party, found, self.terms.threshold, top, reveal)
+        if any(i is not None and i >= len(sizes) for i in indices):
+            raise ProtocolError("expected an index of the list, got a larger one")
+        self.last_identities = tuple(None if i is None else self._identities[i] for i in indices)
+        if reveal is not Reveal.SERVER:
+            with self._party("names") as party:
+                look_up(party, len(sizes), top, keys=self._name_keys)
+
+
+def list_query_requests(sizes: NDArray[np.int64], dimension: int, top: int, reveal: Reveal) -> list[Request]:
+    """Return the correlations that one identification uses up."""
+    requests = [*list_find_requests(sizes, dimension), *selection_requests(len(sizes), top)]
+    return requests if reveal is Reveal.SERVER else [*requests, *lookup_requests(len(sizes), top)]
+
+
+def discard_queries(
+    source: CorrelationSource, queries: Counter[int], sizes: NDArray[np.int64], dimension: int, reveal: Reveal
+) -> None:
+    """Forget the identifications that are prepared, for a list that has changed; both sides do.
+
+    Args:
+        queries: how many there are for each number of identities; emptied.
+        sizes: of the list that they were prepared for.
+    """
+    for top in sorted(queries.elements()):
+        for request in list_query_requests(sizes, dimension, top, reveal):
+            source.take(request)
+    queries.clear()
+
+
+def _counts(listed: ListContent) -> list[list[int]]:
+    """Return how many identities have so many photos, as [photos, identities], the most photos first."""
+    photos, identities = np.unique(listed.sizes, return_counts=True)
+    return [[int(size), int(count)] for size, count in zip(photos[::-1], identities[::-1], strict=True)]

@@ -1,0 +1,291 @@
+"""A gallery's session, the client's side: one key, from which it computes its share of every template again."""
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.answers import builds_of, entries_of, identifier, number
+from parties.gallery.errors import IndexChangedError, QueryRefusedError, StoreError
+from parties.gallery.index.directory import Directory
+from parties.gallery.index.file import BUILD_BYTES
+from parties.gallery.index.folder import IndexFolder
+from parties.gallery.index.search import CHUNK_ROWS, decide, decide_requests, winners, winners_requests
+from parties.gallery.key import GalleryKey
+from parties.gallery.layout import layout_of
+from parties.gallery.sessions.client import Identification, QueryClientSession, check_top
+from parties.gallery.sessions.messages import follow_changes, receive_entries
+from parties.gallery.shards.group import ShardGroup, chunks
+from parties.gallery.shards.holding import held_by_both
+from parties.gallery.shards.remote import RemoteShard, Traffic
+from parties.gallery.store.records import Entry, Kind, identity_bytes
+from parties.session.client import MatchResult
+from parties.session.cost import OFFLINE, ONLINE, CostReport
+from protocols.channel import Channel, printable
+from protocols.errors import PeerLostError, ProtocolError
+from protocols.identification.outcome import index_bits
+from protocols.mpc import CLIENT
+from protocols.ring import RingArray
+
+__all__ = ["GalleryClientSession", "Identification"]
+
+_TRIES = 3
+"""Of an identification, while others change the gallery."""
+
+
+class GalleryClientSession(QueryClientSession):
+    """The client's side of a session about a private gallery.
+
+    Args:
+        key: the client's.
+        index_folder: where the index and who is enrolled are kept; both can be made again.
+        shards: channels to other ranks of the client's that search a part each; the server has as many.
+        others: as for `ClientSession`.
+    """
+
+    def __init__(
+        self, *others: Any, key: GalleryKey, index_folder: Path, shards: Sequence[Channel] = (), **options: Any
+    ) -> None:
+        super().__init__(*others, **options)
+        self._key = key
+        document = self._channel.receive_document("gallery")
+        match document:
+            case {"kind": Kind.PRIVATE.value, "scope": str(scope), "lineage": str(lineage), "shards": int(count)}:
+                self._scope, self._lineage = identifier(scope), identifier(lineage)
+            case _:
+                raise ProtocolError(f"expected a private gallery, got {printable(document)}")
+        if count != 1 + len(shards):
+            raise ProtocolError(f"expected {1 + len(shards)} shards, as the client has, got {count}")
+        self._folder = IndexFolder(index_folder, self._lineage, self._channel.timeout / 2)
+        self._dimension = self.terms.graph.output_shape[0]
+        traffic = Traffic()
+        self._recorder.beside = traffic.peer, traffic.dealer
+        self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
+        self._shards: ShardGroup | None = None
+        self._people, self._indexed = Directory(), False
+        self._generation = number(document.get("generation"))
+        self._channel.send_document("key", {"check": key.check(self._scope, self._generation)})
+
+    def enroll_identity(self, identity: str, image: NDArray[np.float64]) -> CostReport:
+        """Add a photo (1, C, H, W) of an identity to the gallery.
+
+        Raises:
+            QueryRefusedError: the server does not take it.
+        """
+        identity_bytes(identity)
+        with self._turns.request():
+            value = self._encoded(image)
+            self._prepare_probe()
+            answer = self._ask({"operation": "gallery-enroll", "identity": identity})
+            numbers = [number(answer.get(name), 1) for name in ("row", "photo", "generation")]
+            entry = Entry(numbers[0], identity, *numbers[1:])
+            self._expect_generation(entry.generation)
+            share = self._embed(value)
+            own = self._key.shares_of(self._scope, [entry], self._dimension)
+            self._channel.send("gallery/share", share - own)
+            self._channel.receive_document("stored")
+            self._indexed = False
+            return self._finish()
+
+    def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
+        """Compare a photo (1, C, H, W) with an identity: with the nearest of its photos.
+
+        Raises:
+            QueryRefusedError: it is not enrolled, or was asked about too often.
+        """
+        identity_bytes(identity)
+        with self._turns.request():
+            value = self._encoded(image)
+            ready = self._probe_is_prepared()
+            answer = self._ask({"operation": "gallery-verify", "identity": identity})
+            self._prepare_admitted()
+            entries = entries_of(identity, answer.get("photos"))
+            for entry in entries:
+                self._expect_generation(entry.generation)
+            templates = self._key.shares_of(self._scope, entries, self._dimension)
+            self._prepare_now(decide_requests(*templates.shape))
+            probe = self._embed(value)
+            with self._recorder.recording(ONLINE, "distance and threshold"), self._party() as party:
+                match = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
+            return MatchResult((match,), self._finish(), ready)
+
+    def update_index(self) -> CostReport:
+        """Index what was enrolled since; the first time, everything.
+
+        Raises:
+            QueryRefusedError: nobody is enrolled, or too many are. StoreError: another session holds the index for too
+                long.
+        """
+        shards = self._group()
+        with self._turns.request(), shards.writing():
+            known = self._people if self._people.change else Directory.load(self._folder.people)
+            draws = [secrets.token_bytes(BUILD_BYTES) for _ in range(shards.count)]
+            states = shards.states()
+            told = [[build.hex(), digest, draw.hex()] for (build, digest), draw in zip(states, draws, strict=True)]
+            self._ask({"operation": "gallery-index", "known": known.change, "indexed": told})
+            shards.begin(builds_of(self._channel.receive_document("indexed"), states, draws))
+            people = follow_changes(self._channel, known)
+            self._expect_generation(people.generation)
+            if people.digest != known.digest:
+                people.save(self._folder.people)
+            for rows in chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS):
+                shares = [self._key.shares_of(self._scope, people.entries(one), self._dimension) for one in rows]
+                with self._recorder.recording(OFFLINE, "index"), self._party() as party:
+                    shards.extend(party, list(zip(rows, shares, strict=True)))
+            self._people, self._indexed = people, True
+            return self._finish()
+
+    def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
+        """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
+
+        If the gallery has changed since it was indexed, it is indexed first.
+
+        Args:
+            top: how many, at most 64; if fewer people are enrolled, all of them.
+
+        Raises:
+            QueryRefusedError: the server has answered too often, nobody is enrolled, or the gallery changes all the
+                time. StoreError: another session holds the index for too long.
+        """
+        check_top(top)
+        value = self._encoded(image)
+        probe: RingArray | None = None
+        for _ in range(_TRIES):
+            if not self._indexed:
+                self.update_index()
+            top = min(top, len(self._people.identities))
+            try:
+                with self._turns.request():
+                    probe = self._ask_for(value, top, probe)
+                    return self._search(probe, top)
+            except IndexChangedError:  # by another session, or the gallery's owner
+                self._indexed = False
+        raise QueryRefusedError(f"expected an index that stays for a query, but it has changed {_TRIES} times")
+
+    def _ask_for(self, value: RingArray, top: int, probe: RingArray | None) -> RingArray:
+        """Begin an identification, and return the probe's share: the one from before, if this is another try."""
+        shards = self._group()
+        if probe is None:
+            self._prepare_probe()
+        self._ask({"operation": "gallery-identify", "top": top, "again": probe is not None})
+        with self._recorder.recording(OFFLINE, "correlations"):
+            shards.prepare(top)
+            self._source.prepare(winners_requests(shards.winners(top), top))
+        return self._embed(value)[0] if probe is None else probe
+
+    def _search(self, probe: RingArray, top: int) -> Identification:
+        """Search the index, which both sides hold for that long and no longer."""
+        shards, people = self._group(), self._people
+        bits = index_bits(len(people.identities))
+        try:
+            with (
+                held_by_both(CLIENT, self._channel, shards),
+                self._recorder.recording(ONLINE, "distances and shards' nearest"),
+                self._party() as party,
+            ):
+                keys = shards.find(party, probe, top, bits)
+        except StoreError:
+            self._recorder.stages += self._finish().stages  # part of the next try's cost
+            raise
+        with self._recorder.recording(ONLINE, "nearest and threshold"), self._party() as party:
+            indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
+        if any(i is not None and i >= len(people.identities) for i in indices):
+            raise ProtocolError("expected an index of the gallery, got a larger one")
+        names = tuple(None if i is None else people.identities[i] for i in indices)
+        return Identification(names, self._finish())
+
+    def list_identities(self) -> dict[str, int]:
+        """Return who is enrolled, in order of enrolment, and how many photos each has."""
+        with self._turns.request():
+            self._ask({"operation": "gallery-list"})
+            layout = layout_of(receive_entries(self._channel))
+            self._finish()
+            return dict(zip(layout.identities, layout.sizes.tolist(), strict=True))
+
+    def remove_identities(self, identities: Sequence[str]) -> int:
+        """Remove identities with all their photos, and what either side's index holds of them; return how many photos.
+
+        Raises:
+            QueryRefusedError: the server does not; nothing is removed. StoreError: the client's own index cannot be
+                removed, or another session holds it for too long.
+        """
+        shards = self._group()
+        with self._turns.request(), shards.writing():
+            answer = self._ask({"operation": "gallery-remove", "identities": list(identities)})
+            removed = number(answer.get("removed"))
+            self._finish()
+            if removed:
+                self._forget_index(shards)
+            return removed
+
+    def rotate_key(self, key: GalleryKey) -> int:
+        """Put the whole gallery under a new key, without enrolling again; return its new generation.
+
+        The server learns, of every share, the difference of two streams, which is uniform. Keep the old key until this
+        returns: after an error while the shares are replaced the gallery is under one of the two.
+
+        Raises:
+            QueryRefusedError, StoreError: the gallery stays under the old key. PeerLostError, ProtocolError: it is
+                under one of the two.
+        """
+        shards = self._group()
+        with self._turns.request(), shards.writing():
+            command = {"operation": "gallery-rotate", "check": key.check(self._scope, self._generation + 1)}
+            try:
+                generation = number(self._ask(command).get("generation"))
+            except QueryRefusedError as error:
+                raise QueryRefusedError(f"{error.reason}; the gallery stays under the old key") from error
+            self._expect_generation(generation)
+            self._forget_index(shards)
+            advice = "keep both keys: the gallery is under one of them"
+            try:
+                self._send_new_shares(key)
+                new = number(self._channel.receive_document("rotated").get("generation"))
+                advice = "the gallery is under the new key"
+                self._key, self._shards, self._generation = key, None, new
+                self._finish()
+            except (PeerLostError, ProtocolError) as error:
+                raise type(error)(f"{error}; {advice}") from error
+            return new
+
+    def _send_new_shares(self, key: GalleryKey) -> None:
+        """Send what makes the server's shares those under another key."""
+        entries = receive_entries(self._channel)
+        for start in range(0, len(entries), CHUNK_ROWS):
+            part = entries[start : start + CHUNK_ROWS]
+            renewed = [Entry(e.row, e.identity, e.photo, self._generation + 1) for e in part]
+            old = self._key.shares_of(self._scope, part, self._dimension)
+            self._channel.send("gallery/rotation", old - key.shares_of(self._scope, renewed, self._dimension))
+
+    def _forget_index(self, shards: ShardGroup) -> None:
+        """Remove the indexes, and who is enrolled, from the client's folders; the caller holds them alone."""
+        self._people, self._indexed = Directory(), False
+        shards.erase()
+
+    def end(self) -> None:
+        """End the session, and the other ranks of its shards."""
+        super().end()
+        for shard in self._other_shards:
+            shard.end()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the peers, and the other ranks of the shards, that this side ends."""
+        super().fail(error)
+        for shard in self._other_shards:
+            shard.fail(error)
+
+    def _group(self) -> ShardGroup:
+        """Return the shards, as they are under this key."""
+        if self._shards is None:
+            seed = self._key.mask_seed(self._scope)
+            own = self._source, self._other_shards, self._folder, self._dimension
+            self._shards = ShardGroup(*own, lambda: seed)
+        return self._shards
+
+    def _expect_generation(self, generation: int) -> None:
+        """Check that the gallery is still under this key: shares of another one would be noise."""
+        if generation != self._generation:
+            raise ProtocolError("expected the gallery's key as it was, but it has changed: open it with the new one")

@@ -1,0 +1,301 @@
+"""A gallery's session, the server's side: it holds the store, sets the limits, and never sees a template.
+
+Enrolment: the server reserves the numbers of a photo; both extract, which leaves shares c + s of the embedding t; the
+client sends c - PRF_k(numbers), uniform to the server, and the server stores s plus that: t - PRF_k. Verification: the
+client recomputes its share from the key, the server reads its own. Identification: see `protocols.identification`.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parties.gallery.errors import IndexChangedError, StoreError, TracesLeftError
+from parties.gallery.index.directory import Directory
+from parties.gallery.index.file import BUILD_BYTES
+from parties.gallery.index.folder import IndexFolder
+from parties.gallery.index.removal import remove_people
+from parties.gallery.index.search import (
+    CHUNK_ROWS,
+    PROBE,
+    TOP_MAX,
+    decide,
+    decide_requests,
+    winners,
+    winners_requests,
+)
+from parties.gallery.sessions.key_check import KeyCheck
+from parties.gallery.sessions.messages import refreshed, send_changes, send_entries
+from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.shards.group import ShardGroup, chunks
+from parties.gallery.shards.holding import held_by_both
+from parties.gallery.shards.remote import RemoteShard, Traffic
+from parties.gallery.shards.shard import Wanted, build_of
+from parties.gallery.store.limits import EVERYONE, QueryLimits
+from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.store import GalleryStore
+from parties.session.cost import OFFLINE
+from protocols.channel import Channel, printable
+from protocols.correlations.fixed_mask import MAX_ROWS
+from protocols.errors import ProtocolError
+from protocols.identification.outcome import index_bits
+from protocols.mpc import SERVER
+from protocols.ring import RingArray
+
+__all__ = ["GalleryServerSession"]
+
+_MOST_ROWS = MAX_ROWS
+"""Of a shard's index."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a client says of one shard's index.
+
+    Args:
+        build, digest: of the index that it has; no build, if it has none.
+        draw: random bytes, for the number of a new build.
+    """
+
+    build: bytes
+    digest: str
+    draw: bytes
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A probe of an identification that was admitted, and has told nothing yet.
+
+    Args:
+        share: uint64 (d,).
+        top: how many identities it was admitted for.
+    """
+
+    share: RingArray = field(repr=False)
+    top: int
+
+
+class GalleryServerSession(QueryServerSession):
+    """The server's side of a session about a private gallery.
+
+    Args:
+        store: of the gallery.
+        limits: on the client's queries; None for none.
+        client_name: whom the limits count, as the caller has authenticated them.
+        index_folder: where the index is kept: a removal or a change of key removes it.
+        shards: channels to other ranks of the server's that search a part each; the client has as many.
+        others: as for `ServerSession`.
+    """
+
+    def __init__(
+        self,
+        *others: Any,
+        store: GalleryStore,
+        limits: QueryLimits | None,
+        client_name: str,
+        index_folder: Path,
+        shards: Sequence[Channel] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(*others, store=store, kind=Kind.PRIVATE, limits=limits, client_name=client_name, **options)
+        traffic = Traffic()
+        self._recorder.beside = traffic.peer, traffic.dealer
+        self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
+        folder = IndexFolder(index_folder, store.lineage, self._channel.timeout / 2)
+        self._group = ShardGroup(self._source, self._other_shards, folder, store.dimension, folder.seed)
+        self._people, self._indexed = Directory(), False
+        self._probe: _Probe | None = None
+        document = {"kind": store.kind.value, "scope": store.scope.hex(), "lineage": store.lineage.hex()}
+        self._channel.send_document("gallery", {**document, "generation": store.generation, "shards": 1 + len(shards)})
+        self._checks = KeyCheck(store)
+        self._checks.compare(self._channel.receive_document("key").get("check"))
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        match command:
+            case {"operation": "gallery-enroll", "identity": str(identity)}:
+                self._answer(lambda: self._enroll_in_gallery(identity))
+            case {"operation": "gallery-verify", "identity": str(identity)}:
+                self._answer(lambda: self._verify_identity(identity))
+            case {"operation": "gallery-identify", "top": int(top), "again": bool(again)} if 0 < top <= TOP_MAX:
+                self._answer(lambda: self._identify(top, again))
+            case {"operation": "gallery-index", "known": int(known), "indexed": [*states]} if 0 <= known < 2**63:
+                self._answer(lambda: self._extend(known, _states(states, 1 + len(self._other_shards))))
+            case {"operation": "gallery-list"}:
+                self._answer(self._send_list)
+            case {"operation": "gallery-remove", "identities": [*identities]}:
+                self._answer(lambda: self._remove(identities))
+            case {"operation": "gallery-rotate", "check": str(check)}:
+                self._answer(lambda: self._rotate(check))
+            case _:
+                super()._obey(command)
+
+    def _enroll_in_gallery(self, identity: str) -> None:
+        entry = self._store.reserve(identity)
+        self._log("enroll", identity)
+        self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
+        try:
+            share = self._extract(PROBE)
+            correction = self._channel.receive("gallery/share", np.uint64, share.shape)
+            self._store.commit(entry, (share + correction)[0])
+        except BaseException:
+            self._store.cancel(entry)
+            raise
+        self._checks.keep()
+        self._channel.send_document("stored", {})
+
+    def _verify_identity(self, identity: str) -> None:
+        self._admit("verify", identity, enrolled=self._store.has(identity))
+        found = self._store.get(identity)
+        if not found:
+            raise StoreError("expected an enrolled identity, found none of that name")
+        self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])
+        self._await_probe()
+        templates = np.stack([share for _, share in found])
+        self._prepare_now(decide_requests(*templates.shape))
+        probe = self._extract(PROBE)
+        with self._party("distance and threshold") as party:
+            decision = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
+        self.last_decisions = (decision,)
+        self.decisions.append(decision)
+
+    def serve(self, on_done: Callable[[], None] | None = None) -> None:
+        """Obey commands, as `ServerSession`; then let the other ranks of the shards end."""
+        super().serve(on_done)
+        for shard in self._other_shards:
+            shard.end()
+
+    def _extend(self, known: int, states: Sequence[_State]) -> None:
+        """Bring the index up to date; begin again, shard by shard, if the client's is another."""
+        if not self._store.count:
+            raise StoreError("expected enrolled identities, found none")
+        shards = self._group
+        with shards.writing():
+            rows = self._rows_of_shards()
+            self._accept()
+            draws = [secrets.token_bytes(BUILD_BYTES) for _ in states]
+            builds = shards.agree(
+                [
+                    Wanted(state.build, state.digest, build_of(state.draw, draw), count, _MOST_ROWS)
+                    for state, draw, count in zip(states, draws, rows, strict=True)
+                ]
+            )
+            numbers = {"builds": builds, "draws": draws}
+            self._channel.send_document("indexed", {key: [one.hex() for one in v] for key, v in numbers.items()})
+            shards.begin(builds)
+            self._people = people = send_changes(self._channel, self._store, known, self._people)
+            for part in chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS):
+                shares = [self._store.shares(one.tolist(), people.generation) for one in part]
+                with self._party("index", OFFLINE) as party:
+                    shards.extend(party, list(zip(part, shares, strict=True)))
+            self._indexed = True
+
+    def _rows_of_shards(self) -> list[int]:
+        """Return how many templates each shard has to search now; refuse what cannot be searched."""
+        self._people = refreshed(self._store, self._people)
+        rows = [len(part.rows) for part in self._people.parts(self._group.count)]
+        if max(rows) > _MOST_ROWS:
+            raise StoreError(
+                f"expected at most {_MOST_ROWS} photos in each of {len(rows)} parts of the gallery,"
+                f" got {max(rows)}: use more shards"
+            )
+        return rows
+
+    def _identify(self, top: int, again: bool) -> None:
+        """Find who is nearest; if the index has changed since the probe was there, keep the probe for another try."""
+        probe, self._probe = (self._probe if again else None), None
+        if again and (probe is None or top > probe.top):
+            raise ProtocolError(f"expected another try for at most as many as before, got one for {top}")
+        people, shards, identities = self._people, self._group, len(self._people.identities)
+        if not self._indexed or self._store.last_change != people.change:
+            self._probe = probe
+            raise IndexChangedError("expected the gallery as it was indexed, but it has changed: index it again")
+        top, bits = min(top, identities), index_bits(identities)
+        if probe is None:
+            self._admit("identify", EVERYONE, top)
+        self._accept()
+        with self._recorder.recording(OFFLINE, "correlations"):
+            shards.prepare(top)
+            self._source.prepare(winners_requests(shards.winners(top), top))
+        probe = probe or _Probe(self._extract(PROBE)[0], top)
+        try:
+            with (
+                held_by_both(SERVER, self._channel, shards),
+                self._party("distances and shards' nearest") as party,
+            ):
+                keys = shards.find(party, probe.share, top, bits)
+        except StoreError as error:  # the client knows
+            self._probe = probe if isinstance(error, IndexChangedError) else None
+            self._indexed = False
+            return
+        with self._party("nearest and threshold") as party:
+            indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
+        if any(i is not None and i >= identities for i in indices):
+            raise ProtocolError("expected an index of the gallery, got a larger one")
+        self.last_identities = tuple(None if i is None else people.identities[i] for i in indices)
+
+    def _send_list(self) -> None:
+        self._log("list")
+        self._accept()
+        send_entries(self._channel, [entry for entry, _ in self._store.entries()])
+
+    def _remove(self, identities: Sequence[Any]) -> None:
+        """Remove identities: first what was opened of them, in all indexes, then they themselves."""
+        names = [str(identity) for identity in identities]
+        self._log("remove")
+        with self._group.writing():
+            try:
+                removed = remove_people(self._store, names, self._forget_index)
+            except TracesLeftError as error:
+                removed = error.removed
+        self._accept(removed=removed)
+
+    def _rotate(self, check: str) -> None:
+        """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones.
+
+        Whatever can be refused comes before anything is replaced; then the client is told first.
+        """
+        check = self._checks.checked(check)
+        self._log("rotate-key")
+        with self._group.writing():
+            entries = [entry for entry, _ in self._store.entries()]
+            self._forget_index()  # what was opened under the old key opens nothing any more
+            self._accept(generation=self._store.generation)
+            send_entries(self._channel, entries)
+            generation = self._store.replace_shares(self._rotated(entries))
+            self._channel.send_document("rotated", {"generation": generation})
+            self._checks.replace(check)
+
+    def _rotated(self, entries: Sequence[Entry]) -> Any:
+        for start in range(0, len(entries), CHUNK_ROWS):
+            part = entries[start : start + CHUNK_ROWS]
+            rows = [entry.row for entry in part]
+            change = self._channel.receive("gallery/rotation", np.uint64, (len(part), self._store.dimension))
+            yield from zip(rows, self._store.shares(rows) + change, strict=True)
+
+    def _forget_index(self) -> None:
+        """Remove all indexes and their seed; the caller holds them alone."""
+        self._indexed, self._probe = False, None
+        self._group.erase()
+
+
+def _states(states: Sequence[Any], count: int) -> list[_State]:
+    """Check what a client says of its index: for every shard a build, perhaps none, a digest, and what it draws."""
+    checked = []
+    for state in states:
+        match state:
+            case [str(build), str(digest), str(draw)] if (
+                len(build) in (0, 2 * BUILD_BYTES) and len(draw) == 2 * BUILD_BYTES and _is_hex(build + draw)
+            ):
+                checked.append(_State(bytes.fromhex(build), digest, bytes.fromhex(draw)))
+            case _:
+                raise ProtocolError(f"expected a build, a digest and random bytes, got {printable(state)}")
+    if len(checked) != count:
+        raise ProtocolError(f"expected the states of {count} indexes, got {len(checked)}")
+    return checked
+
+
+def _is_hex(text: str) -> bool:
+    return all(character in "0123456789abcdef" for character in text)

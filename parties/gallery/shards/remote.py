@@ -1,0 +1,165 @@
+"""A shard on another rank of the same party, from the party's own rank: see `shard_rank` for the other end.
+
+The two are within one organisation: over their channel go the party's shares of templates and of the probe, and the
+seed of the shard's masks.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from parties.gallery.errors import IndexChangedError, StoreError
+from parties.gallery.index.directory import Numbers, Part
+from parties.gallery.index.file import BUILD_BYTES
+from parties.gallery.shards.shard import Wanted
+from protocols.channel import Channel, ChannelStatistics, printable
+from protocols.errors import ProtocolError, reason_for_peers
+from protocols.ring import RingArray
+
+__all__ = ["RemoteShard", "Traffic"]
+
+Wait = Callable[[], Any]
+
+
+class RemoteShard:
+    """A shard on another rank of this party: each method begins a step, and returns what waits for its end.
+
+    Args:
+        channel: to that rank.
+        traffic: where what the rank has sent and received is added.
+    """
+
+    def __init__(self, channel: Channel, traffic: "Traffic") -> None:
+        self._channel, self._traffic = channel, traffic
+        self._begun = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the end of every step has been awaited; if not, the rank takes no other."""
+        return not self._begun
+
+    def open(self, lineage: bytes, seed: bytes, dimension: int, number: int, group: str) -> None:
+        """Say which gallery it is about, and which shard it is, from 1."""
+        where = {"lineage": lineage.hex(), "dimension": dimension, "number": number, "group": group}
+        self._channel.send_document("shard", {"job": "open", **where})
+        self._channel.send("shard/seed", np.frombuffer(seed, dtype=np.uint8))
+
+    def hold(self, shared: bool) -> Wait:
+        """Take the index's lock, alone or shared."""
+        return self._begin("hold", shared=shared)
+
+    def release(self) -> Wait:
+        """Give up the lock."""
+        return self._begin("release")
+
+    def state(self) -> Wait:
+        """As `Shard.state`."""
+        wait = self._begin("state")
+
+        def result() -> tuple[bytes, str]:
+            answer = wait()
+            return _build(answer.get("build"), empty=True), str(answer.get("digest"))
+
+        return result
+
+    def agree(self, wanted: Wanted) -> Wait:
+        """As `Shard.agree`."""
+        names = {"build": wanted.build.hex(), "fresh": wanted.fresh.hex(), "digest": wanted.digest}
+        wait = self._begin("agree", **names, rows=wanted.rows, most=wanted.most)
+        return lambda: _build(wait().get("build"))
+
+    def begin(self, build: bytes) -> Wait:
+        """As `Shard.begin`."""
+        return self._begin("begin", build=build.hex())
+
+    def arrange(self, part: Part) -> Wait:
+        """As `Shard.arrange`."""
+        wait = self._begin("arrange", rows=len(part.rows), identities=len(part.sizes))
+        for name in ("rows", "sizes", "numbers"):
+            self._channel.send(f"shard/{name}", getattr(part, name))
+
+        def result() -> Numbers:
+            count = wait().get("missing")
+            if not isinstance(count, int) or not 0 <= count <= len(part.rows):
+                raise ProtocolError(f"expected how many rows are missing, got {printable(count)}")
+            return self._channel.receive("shard/missing", np.int64, (count,))
+
+        return result
+
+    def extend(self, rows: Numbers, templates: RingArray) -> Wait:
+        """As `Shard.extend`."""
+        wait = self._begin("extend", rows=len(rows))
+        self._channel.send("shard/rows", rows)
+        self._channel.send("shard/templates", templates)
+        return wait
+
+    def prepare(self, top: int) -> Wait:
+        """As `Shard.prepare`."""
+        return self._begin("prepare", top=top)
+
+    def find(self, probe: RingArray, top: int, bits: int, count: int) -> Wait:
+        """As `Shard.find`, for so many keys."""
+        wait = self._begin("find", top=top, bits=bits)
+        self._channel.send("shard/probe", probe)
+
+        def result() -> RingArray:
+            wait()
+            return self._channel.receive("shard/keys", np.uint64, (count,))
+
+        return result
+
+    def erase(self) -> Wait:
+        """As `Shard.erase`."""
+        return self._begin("erase")
+
+    def end(self) -> None:
+        """Let the rank end."""
+        self._channel.send_document("shard", {"job": "end"})
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the rank that its party ends."""
+        self._channel.send_error(reason_for_peers(error))
+
+    def _begin(self, job: str, **fields: Any) -> Wait:
+        self._channel.send_document("shard", {"job": job, **fields})
+        self._begun += 1
+        return self._done
+
+    def _done(self) -> dict[str, Any]:
+        answer = self._channel.receive_document("done")
+        self._begun -= 1
+        if (changed := answer.get("changed")) is not None:
+            raise IndexChangedError(printable(changed, 200))
+        if (reason := answer.get("refused")) is not None:
+            raise StoreError(printable(reason, 200))
+        self._traffic.add(answer.get("traffic"))
+        return answer
+
+
+class Traffic:
+    """What the other shards' ranks have sent and received: between the parties, and from their dealers."""
+
+    def __init__(self) -> None:
+        self.peer, self.dealer = ChannelStatistics(), ChannelStatistics()
+
+    def add(self, numbers: Any) -> None:
+        """Add what a rank tells: four numbers of bytes."""
+        match numbers:
+            case [int(sent), int(received), int(to_dealer), int(from_dealer)]:
+                self.peer.bytes_sent += sent
+                self.peer.bytes_received += received
+                self.dealer.bytes_sent += to_dealer
+                self.dealer.bytes_received += from_dealer
+            case _:
+                raise ProtocolError(f"expected what a shard has sent and received, got {printable(numbers)}")
+
+
+def _build(text: Any, empty: bool = False) -> bytes:
+    try:
+        build = bytes.fromhex(text)
+    except (TypeError, ValueError):
+        build = b"?"
+    if len(build) != BUILD_BYTES and not (empty and not build):
+        raise ProtocolError(f"expected a build's number, got {printable(text)}")
+    return build

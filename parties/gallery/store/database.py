@@ -1,0 +1,240 @@
+"""A connection to a store's file: SQLite with write-ahead log, and its errors as the project's.
+
+Every commit reaches the disk (synchronous=FULL). Deleted content is overwritten with zeros (secure_delete). Waiting
+for another process is bounded. The file and its companions (-wal, -shm, -lock) are the owner's alone (mode 0600).
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from parties.gallery.errors import StoreError
+from parties.gallery.store.records import Kind
+from parties.gallery.store.schema import VERSION, migrate, version_of
+
+__all__ = ["TIMEOUT_SECONDS", "Database", "WriterLock", "create_database"]
+
+TIMEOUT_SECONDS = 30.0
+_PAGE_BYTES = 8192
+_POLL_SECONDS = 0.01
+_MODE = 0o600
+_SETTINGS = ("foreign_keys = ON", "secure_delete = ON", "synchronous = FULL")
+
+
+class Database:
+    """An open store's file, for one process; its threads may share it.
+
+    Args:
+        path: of a file that `create_database` made.
+        timeout: seconds to wait for another process, at most.
+        read_only: refuse to write.
+
+    Raises:
+        StoreError: there is no such file, or it is no store, or damaged, or of a newer version.
+    """
+
+    def __init__(self, path: Path, timeout: float = TIMEOUT_SECONDS, read_only: bool = False) -> None:
+        self.path, self._timeout = path, timeout
+        self._lock = threading.RLock()
+        with self.errors():
+            if not path.is_file() or path.stat().st_size == 0:
+                raise StoreError(f"{path.name}: expected a gallery store, got no file or an empty one")
+            uri = f"{path.absolute().as_uri()}?mode=rw"
+            self._connection = sqlite3.connect(
+                uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+            )
+            try:
+                if not read_only:
+                    os.chmod(path, _MODE)
+                self.version = version_of(self._connection, path.name)
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                for setting in _SETTINGS:
+                    self._connection.execute(f"PRAGMA {setting}")
+                if read_only:
+                    self._connection.execute("PRAGMA query_only = ON")
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def check(self) -> None:
+        """Compare the whole structure of the file with itself.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        found = self.rows("PRAGMA integrity_check(1)")
+        if found != [("ok",)]:
+            raise StoreError(
+                f"{self.path.name}: expected an undamaged store, got: {' '.join(str(found[0][0]).split())}"
+            )
+
+    def migrate(self) -> None:
+        """Bring an older version's file to this version: all of it, or nothing."""
+        with self.writing():
+            migrate(self._connection, version_of(self._connection, self.path.name))
+        self.version = VERSION
+
+    def rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        """Run a statement; return all its rows."""
+        with self.errors(), self._lock:
+            return self._connection.execute(statement, parameters).fetchall()
+
+    def number(self, statement: str, parameters: tuple[object, ...] = ()) -> int:
+        """Run a statement; return its one number, 0 for NULL."""
+        value = self.rows(statement, parameters)[0][0]
+        if not isinstance(value, int | None):
+            raise StoreError(f"{self.path.name}: expected a number, got {type(value).__name__}: the store is damaged")
+        return value or 0
+
+    def insert(self, statement: str, parameters: tuple[object, ...]) -> int:
+        """Run an INSERT; return the new row's number."""
+        with self.errors(), self._lock:
+            return self._connection.execute(statement, parameters).lastrowid or 0
+
+    def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> int:
+        """Run a statement; return how many rows it changed."""
+        with self.errors(), self._lock:
+            return self._connection.execute(statement, parameters).rowcount
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Do what the block does in one transaction, alone among the processes that write: all, or nothing."""
+        with self._transaction("BEGIN IMMEDIATE"):
+            yield
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read one state of the file, whatever others write meanwhile; within another block, that block's."""
+        with self._lock:
+            if self._connection.in_transaction:
+                yield
+            else:
+                with self._transaction("BEGIN"):
+                    yield
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        with self._lock, self.errors():
+            self._connection.execute(begin)
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def truncate_log(self) -> bool:
+        """Move all that is in the write-ahead log to the file and empty it; False if a reader still needs it."""
+        return self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
+
+    def close(self) -> None:
+        """Close the file. What was not committed is forgotten."""
+        with self._lock:
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Raise SQLite's and the system's errors as a StoreError."""
+        name = self.path.name
+        try:
+            yield
+        except sqlite3.ProgrammingError as error:
+            raise StoreError(f"{name}: expected an open store, got a closed one ({error})") from error
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise StoreError(f"{name}: another process held the store for {self._timeout:g} s") from error
+            told = " ".join(str(error).split())
+            raise StoreError(f"{name}: expected an undamaged store that can be written, got: {told}") from error
+        except UnicodeDecodeError as error:  # SQLite's message quotes what is damaged
+            raise StoreError(f"{name}: expected an undamaged store, got one whose tables have no names") from error
+        except OSError as error:
+            raise StoreError(f"{name}: cannot use the store: {error.strerror}") from error
+
+
+class WriterLock:
+    """Tells the first of the processes that have a store open for writing from the others; ends with its process.
+
+    Args:
+        path: of the store; the lock is a file of no content beside it. Not the store's own: SQLite locks that.
+        timeout: seconds to wait while another process opens the store, at most.
+
+    Raises:
+        StoreError: another process is opening the store for longer than that, or the lock cannot be made.
+    """
+
+    def __init__(self, path: Path, timeout: float = TIMEOUT_SECONDS) -> None:
+        self._name, self._timeout = path.name, timeout
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._descriptor = os.open(f"{path}-lock", flags, _MODE)
+        except OSError as error:
+            raise StoreError(f"{path.name}: cannot use the store: {error.strerror}") from error
+        self.is_alone = self._try(fcntl.LOCK_EX)
+        """Whether no other process has the store open for writing; none can open it until `share`."""
+        if not self.is_alone:
+            self.share()
+
+    def share(self) -> None:
+        """Let other processes open the store for writing as well."""
+        deadline = time.monotonic() + self._timeout
+        while not self._try(fcntl.LOCK_SH):
+            if time.monotonic() > deadline:
+                self.close()
+                raise StoreError(f"{self._name}: another process held the store for {self._timeout:g} s")
+            time.sleep(_POLL_SECONDS)
+        self.is_alone = False
+
+    def close(self) -> None:
+        """Give up the lock."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _try(self, operation: int) -> bool:
+        try:
+            fcntl.flock(self._descriptor, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def create_database(path: Path, model: str, dimension: int, kind: Kind) -> None:
+    """Make an empty store's file, complete or not at all. The caller holds the lock alone.
+
+    Raises:
+        StoreError: a log of another store lies there, or the folder cannot be written.
+    """
+    if Path(f"{path}-wal").exists():
+        raise StoreError(f"{path.name}: expected no log beside a store that is not there, got {path.name}-wal")
+    temporary = Path(f"{path}-new")
+    try:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            Path(f"{temporary}{suffix}").unlink(missing_ok=True)  # of a process that was killed here
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE))
+        connection = sqlite3.connect(temporary, isolation_level=None)
+        with contextlib.closing(connection):
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            connection.execute("BEGIN")
+            migrate(connection, 0)
+            connection.execute(
+                "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, 1, 0, NULL, 0, ?, 0)",
+                (model, dimension, str(kind), *(secrets.token_bytes(size) for size in (16, 16, 32))),
+            )
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")
+        os.rename(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{path.name}: cannot make the store: {error}") from error

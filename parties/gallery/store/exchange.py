@@ -1,0 +1,203 @@
+"""A store's content as a file to keep or carry: JSON lines, readable by any tool, checked by a digest.
+
+The first line is a header: format and version, model, dimension, kind, scope, the key's generation, the number of
+photos, and the counters of rows and photos. A line for every photo follows, by row: its numbers, identity, and the
+share as base64 of 8 d bytes, little endian. The last line has the SHA-256 of all lines before it. The shares are as
+they are at rest: uniform noise for a private gallery, templates for a list.
+
+Import takes it only into a store in which nothing was ever enrolled, in whole. Photos keep their numbers, since
+key streams and masks depend on them. What was enrolled after the export has used numbers that the file does not know;
+so the counters jump ahead by a random 2^32 to 2^52, and no stream is used for a second template. A copy of the
+database file itself has no such protection: never go on with an old copy after the original was written to.
+"""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from parties.gallery.errors import StoreError
+from parties.gallery.store.records import MAX_IDENTITY, Entry, Kind, identity_bytes
+from parties.gallery.store.tables import Tables, batch_rows
+from protocols.errors import ParameterError
+
+__all__ = ["export", "exported_kind", "import_"]
+
+_FORMAT, _VERSION = "hybridface gallery", 1
+_JUMP = 1 << 32, 1 << 52
+_LAST_NUMBER = (1 << 63) - 1
+_HEADER_CHARACTERS = 4096
+_SCOPE = re.compile("[0-9a-f]{32}")
+_HEADER_TYPES = {
+    "format": str,
+    "version": int,
+    "model": str,
+    "dimension": int,
+    "kind": str,
+    "scope": str,
+    "generation": int,
+    "photos": int,
+    "last_row": int,
+    "photo_floor": int,
+}
+
+
+def export(tables: Tables, path: Path) -> int:
+    """Write a store's content to a new file: see `GalleryStore.export`.
+
+    Raises:
+        StoreError: the path exists or cannot be written.
+    """
+    with tables.database.errors():
+        if path.exists():
+            raise StoreError(f"{path.name}: expected a new file to export to, got one that exists")
+        temporary = f"{path}-new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # of a process that was killed here
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            with open(descriptor, "wb") as file, tables.database.reading():
+                digest, photos = hashlib.sha256(), tables.count()
+                for line in _lines(tables):
+                    digest.update(line)
+                    file.write(line)
+                file.write(_line({"sha256": digest.hexdigest()}))
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)  # fails if there is one by now
+        finally:
+            os.unlink(temporary)
+    return photos
+
+
+def import_(tables: Tables, path: Path) -> int:
+    """Read a file into an empty store: see `GalleryStore.import_`."""
+    database = tables.database
+    with database.errors(), open(path, "rb") as file, database.writing():
+        header, digest = _header(file, path.name, tables)
+        if database.number("SELECT count(*) FROM sqlite_sequence WHERE name IN ('entry', 'change')"):
+            raise StoreError(f"{database.path.name}: expected a store that was never used to import into")
+        database.execute(
+            "UPDATE state SET scope = ?, lineage = ?, generation = ?",
+            (bytes.fromhex(header["scope"]), secrets.token_bytes(16), header["generation"]),
+        )
+        limit = 12 * MAX_IDENTITY + 12 * tables.dimension + _HEADER_CHARACTERS
+        last_row = last_photo = 0
+        for _ in range(header["photos"]):
+            line = file.readline(limit)
+            digest.update(line)
+            entry, share = _entry(line, header["generation"], path.name)
+            if len(share) != 8 * tables.dimension or entry.row <= last_row:
+                raise StoreError(f"{path.name}: expected shares of {tables.dimension} numbers by row, got others")
+            last_row, last_photo = entry.row, max(last_photo, entry.photo)
+            tables.restore(entry, identity_bytes(entry.identity), share)
+        if _document(file.readline(limit), path.name) != {"sha256": digest.hexdigest()} or file.read(1):
+            raise StoreError(f"{path.name}: expected the content of the digest in its last line, the file is damaged")
+        _jump(tables, max(last_row, header["last_row"]), max(last_photo, header["photo_floor"]))
+    return int(header["photos"])
+
+
+def exported_kind(path: Path) -> Kind:
+    """Return the kind of the gallery that an exported file holds, by its first line.
+
+    Raises:
+        StoreError: it is no exported file, or of another version.
+    """
+    try:
+        with path.open("rb") as file:
+            header, _ = _first_line(file, path.name)
+    except OSError as error:
+        raise StoreError(f"{path.name}: cannot use the file: {error.strerror}") from error
+    if header.get("kind") not in list(Kind):
+        raise StoreError(f"{path.name}: expected an exported gallery's header, got one that is damaged")
+    return Kind(header["kind"])
+
+
+def _lines(tables: Tables) -> Iterator[bytes]:
+    model, dimension, kind, scope, generation, floor = cast(
+        tuple[str, int, str, bytes, int, int],
+        tables.database.rows("SELECT model, dimension, kind, scope, generation, photo_floor FROM state")[0],
+    )
+    last_row = tables.database.number("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entry'")
+    photos = tables.count()
+    values = _FORMAT, _VERSION, model, dimension, kind, scope.hex(), generation, photos, last_row, floor
+    yield _line(dict(zip(_HEADER_TYPES, values, strict=True)))
+    after = 0
+    while batch := tables.select("e.row > ? ORDER BY e.row LIMIT ?", (after, batch_rows(dimension))):
+        for entry, share in batch:
+            text = base64.b64encode(share.astype("<u8").tobytes()).decode()
+            yield _line({"row": entry.row, "identity": entry.identity, "photo": entry.photo, "share": text})
+        after = batch[-1][0].row
+
+
+def _line(document: dict[str, Any]) -> bytes:
+    return json.dumps(document).encode() + b"\n"
+
+
+def _document(line: bytes, name: str) -> dict[str, Any]:
+    try:
+        document = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise StoreError(f"{name}: expected an exported gallery, got a line that is none of one")
+    return document
+
+
+def _first_line(file: IO[bytes], name: str) -> tuple[dict[str, Any], bytes]:
+    line = file.readline(_HEADER_CHARACTERS)
+    header = _document(line, name)
+    if header.get("format") != _FORMAT or header.get("version") != _VERSION:
+        raise StoreError(f"{name}: expected an exported gallery of version {_VERSION}, got another file or version")
+    return header, line
+
+
+def _header(file: IO[bytes], name: str, tables: Tables) -> "tuple[dict[str, Any], hashlib._Hash]":
+    header, line = _first_line(file, name)
+    typed = {key: type(value) for key, value in header.items()} == _HEADER_TYPES
+    counters = ("generation", "photos", "last_row", "photo_floor")
+    if (
+        not typed
+        or not all(0 <= header[key] <= _LAST_NUMBER for key in counters)
+        or not _SCOPE.fullmatch(header["scope"])
+    ):
+        raise StoreError(f"{name}: expected an exported gallery's header, got one that is damaged")
+    expected = tables.database.rows("SELECT model, dimension, kind FROM state")[0]
+    if (header["model"], header["dimension"], header["kind"]) != expected:
+        raise StoreError(
+            f"{name}: expected a gallery of (model, dimension, kind) {str(expected[0])[:20]} {expected[1]}"
+            f" {expected[2]}, got {header['model'][:20]} {header['dimension']} {header['kind'][:20]}"
+        )
+    return header, hashlib.sha256(line)
+
+
+def _entry(line: bytes, generation: int, name: str) -> tuple[Entry, bytes]:
+    match _document(line, name):
+        case {"row": int(row), "identity": str(identity), "photo": int(photo), "share": str(text)} if (
+            0 < row <= _LAST_NUMBER and 0 < photo <= _LAST_NUMBER
+        ):
+            try:
+                identity_bytes(identity)
+                return Entry(row, identity, photo, generation), base64.b64decode(text, validate=True)
+            except (ParameterError, binascii.Error) as error:
+                raise StoreError(f"{name}: expected a photo's line, got one that is damaged: {error}") from error
+        case _:
+            raise StoreError(f"{name}: expected a photo's line, got one that is damaged")
+
+
+def _jump(tables: Tables, last_row: int, last_photo: int) -> None:
+    """Continue the counters far above every number that may have been used."""
+    low, high = _JUMP
+    step = low + secrets.randbelow(high - low)
+    if max(last_row, last_photo) > _LAST_NUMBER - 2 * high:
+        raise StoreError(f"{tables.database.path.name}: expected row numbers that leave room for more, got {last_row}")
+    tables.database.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
+    tables.database.execute("INSERT INTO sqlite_sequence VALUES ('entry', ?)", (last_row + step,))
+    tables.database.execute("UPDATE state SET photo_floor = ?", (last_photo + step,))

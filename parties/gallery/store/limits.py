@@ -1,0 +1,276 @@
+"""Limits on queries: the answer "same" or "not the same" alone rebuilds a template, given enough of them.
+
+arXiv 2601.17620 reconstructs templates from binary decisions; Frontiers in Imaging (2025), doi
+10.3389/fimag.2025.1476377, from some dozens of scores, which are never opened here. So a server answers a client
+about an identity only so often: a bucket holds `capacity` tokens, and fills at `per_hour`. A verification takes one.
+Identification asks about everyone at once, and has one bucket for each client, under EVERYONE; one that asks for the k
+nearest tells up to k names, and takes k tokens, or all, if the bucket holds fewer.
+
+Whoever asks about a name learns whether it is enrolled, so names are guessed only so often, too: a verification of
+somebody who is not enrolled takes a token from one more bucket of the client, and when that is empty, no verification
+of anybody is answered, since that would tell that the name is right.
+
+The defaults let a person retry at a door, and make an attack slow: about one identity 20 queries at once and 4 an hour
+(116 on the first day, 1,000 take ten days), and as many identifications of one person. They are a choice, not a bound
+from a proof; a gallery of high value wants less, and an eye on the log.
+
+Buckets and the log are in the store's file: they survive a restart, and hold between all processes that use it. Time is
+the system's clock, or the latest time that was seen: if the clock is set back, all buckets wait until it has caught up.
+A client is whom the caller has authenticated: somebody who can pose as many clients has the queries of as many.
+
+The log has the time, the client, the operation, and whether it was allowed; never the outcome. Neither has an identity
+in clear: it stands there as a hash keyed by the store's own salt, which bounds its size. Removing an identity removes
+its hashes too. What is no query (an enrolment, a removal, a change of key, a list of names) is logged likewise,
+before it is done, and never limited; what the gallery's owner does without a client, under OPERATOR.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from parties.gallery.errors import QueryLimitError, StoreError
+from parties.gallery.store.database import TIMEOUT_SECONDS, Database
+from parties.gallery.store.records import MAX_IDENTITY
+from parties.gallery.store.schema import VERSION
+from parties.gallery.store.tables import identity_tag
+from protocols.errors import ParameterError
+
+__all__ = ["EVERYONE", "GUESSES", "IDENTIFY", "OPERATOR", "VERIFY", "Query", "QueryLimits", "Rate"]
+
+EVERYONE = None
+"""In place of an identity: a query about the whole gallery."""
+
+OPERATOR = "operator"
+"""In place of a client: whoever has the gallery's file."""
+
+_EVERYONE, _GUESSES = b"", b"guesses"  # in place of an identity's 16 bytes
+_MAX_NAME = 256
+_MAX_BUCKETS = 10_000
+_KEPT = 100_000
+_SECONDS = 3600.0
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often something may be asked.
+
+    Args:
+        capacity: tokens at once, at least 1.
+        per_hour: how many more an hour later, above 0.
+    """
+
+    capacity: float
+    per_hour: float
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.capacity < 1e9 and 0 < self.per_hour < 1e9):
+            raise ParameterError(
+                f"expected 1 query or more, and a rate above 0, got {self.capacity} and {self.per_hour}"
+            )
+
+
+VERIFY = Rate(20, 4)
+"""Of a client about one identity, by default."""
+
+IDENTIFY = Rate(20, 4)
+"""Of a client about the whole gallery, by default."""
+
+GUESSES = Rate(20, 4)
+"""Of a client about names that are not enrolled, by default."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One line of the log.
+
+    Args:
+        time: seconds since 1970.
+        client, operation: as they were logged.
+        tag: 16 bytes, the hash of the identity (see `QueryLimits.tag`); None for EVERYONE, or if it was removed.
+        allowed: whether the query was answered.
+    """
+
+    time: float
+    client: str
+    operation: str
+    tag: bytes | None
+    allowed: bool
+
+
+class QueryLimits:
+    """The limits of a store's queries; a context manager. It needs no access to the gallery's content.
+
+    Args:
+        path: of a store that exists.
+        verify, identify: how often a client may ask about an identity, and about everyone; None for no limit.
+        guesses: how often a client may ask about identities that are not enrolled.
+        clock: seconds since 1970.
+        kept: lines of the log to keep, at most; the oldest go first.
+        timeout: seconds to wait for other processes, at most.
+
+    Raises:
+        StoreError: there is no store, or of another version.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        verify: Rate | None = VERIFY,
+        identify: Rate | None = IDENTIFY,
+        guesses: Rate | None = GUESSES,
+        clock: Callable[[], float] = time.time,
+        kept: int = _KEPT,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        if kept < 0:
+            raise ParameterError(f"expected to keep 0 lines or more, got {kept}")
+        self.verify, self.identify, self.guesses = verify, identify, guesses
+        self._clock, self._kept = clock, kept
+        self._database = Database(path, timeout)
+        if self._database.version != VERSION:
+            self._database.close()
+            raise StoreError(f"{path.name}: expected a store of version {VERSION}, got {self._database.version}")
+        self._salt = cast(bytes, self._database.rows("SELECT salt FROM state")[0][0])
+
+    def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
+        """Take a query from the bucket and log it, also if it is refused: what a server calls before every answer.
+
+        Args:
+            client: whom the caller has authenticated, 1 to 256 characters.
+            operation: what is asked, 1 to 256 characters.
+            identity: about whom; EVERYONE for an identification.
+            tokens: what it costs, 1 or more: the names that it may tell. Never more than the bucket holds when full.
+            enrolled: whether there is such an identity.
+
+        Raises:
+            QueryLimitError: it must not be answered now.
+        """
+        _check(client, operation)
+        _check_tokens(tokens)
+        tag = self.tag(identity)
+        refused = None
+        with self._database.writing():
+            try:
+                self._take_all(client, tag, tokens, enrolled)
+            except QueryLimitError as error:
+                refused = error
+            self._log(client, operation, tag, refused is None)
+        if refused:
+            raise refused
+
+    def take(self, client: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
+        """Take a query from the bucket, without a line in the log: see `admit`.
+
+        Raises:
+            QueryLimitError: it must not be answered now.
+        """
+        _check(client)
+        _check_tokens(tokens)
+        with self._database.writing():
+            self._take_all(client, self.tag(identity), tokens, enrolled)
+
+    def log(self, client: str, operation: str, identity: str | None, allowed: bool) -> None:
+        """Add a line to the log; beyond `kept` lines, the oldest goes."""
+        _check(client, operation)
+        with self._database.writing():
+            self._log(client, operation, self.tag(identity), allowed)
+
+    def queries(self, identity: str | None = None, last: int = 100) -> list[Query]:
+        """Return the log's last lines, oldest first; with an identity, only those about it."""
+        tag = self.tag(identity)
+        condition, values = ("WHERE tag = ?", (tag,)) if tag else ("", ())
+        found = self._database.rows(
+            f"SELECT time, client, operation, tag, allowed FROM query {condition} ORDER BY number DESC LIMIT ?",  # noqa: S608
+            (*values, last),
+        )
+        rows = cast(list[tuple[float, str, str, bytes | None, int]], found)
+        return [Query(*row[:4], bool(row[4])) for row in reversed(rows)]
+
+    def prune(self, before: float) -> int:
+        """Remove the log's lines before a time, seconds since 1970; return how many."""
+        with self._database.writing():
+            return self._database.execute("DELETE FROM query WHERE time < ?", (before,))
+
+    def reset(self, client: str, identity: str | None) -> None:
+        """Fill a bucket, and believe the clock again if it was once ahead: for the operator, after a mistake.
+
+        Args:
+            identity: EVERYONE for identifications and guesses.
+        """
+        tags = (_EVERYONE, _GUESSES) if identity is EVERYONE else (self.tag(identity),) * 2
+        with self._database.writing():
+            self._database.execute("UPDATE bucket SET time = min(time, ?)", (self._clock(),))
+            self._database.execute("UPDATE state SET query_time = min(query_time, ?)", (self._clock(),))
+            self._database.execute("DELETE FROM bucket WHERE client = ? AND tag IN (?, ?)", (client, *tags))
+
+    def tag(self, identity: str | None) -> bytes | None:
+        """Return what stands for an identity in the log: 16 bytes; None for EVERYONE."""
+        if identity is EVERYONE:
+            return None
+        if not 0 < len(identity) <= MAX_IDENTITY:
+            raise ParameterError(f"expected an identity of 1 to {MAX_IDENTITY} characters, got {len(identity)}")
+        return identity_tag(self._salt, identity.encode(errors="surrogatepass"))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> "QueryLimits":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take_all(self, client: str, tag: bytes | None, wanted: int, enrolled: bool) -> None:
+        if tag is None:
+            self._take(client, _EVERYONE, self.identify, wanted)
+            return
+        self._take(client, _GUESSES, self.guesses, 1, keep=enrolled)
+        self._take(client, tag, self.verify, wanted)
+
+    def _take(self, client: str, tag: bytes, rate: Rate | None, wanted: int, keep: bool = False) -> None:
+        """Take tokens from one bucket; if `keep`, only see whether they are there."""
+        if rate is None:
+            return
+        cost, clock, per_second = min(wanted, rate.capacity), self._clock(), rate.per_hour / _SECONDS
+        latest = cast(float, self._database.rows("SELECT query_time FROM state")[0][0])
+        now = max(clock, latest)  # a clock that was set back must not count the same hour twice
+        self._database.execute("UPDATE state SET query_time = ?", (now,))
+        self._database.execute("DELETE FROM bucket WHERE full <= ?", (now,))  # a full bucket needs no row
+        key = (client, tag)
+        found = self._database.rows("SELECT tokens, time FROM bucket WHERE client = ? AND tag = ?", key)
+        if not found and not keep and self._buckets(client) >= _MAX_BUCKETS:
+            oldest = cast(float, self._database.rows("SELECT min(full) FROM bucket WHERE client = ?", (client,))[0][0])
+            raise QueryLimitError(oldest - clock)
+        tokens, last = cast(tuple[float, float], found[0]) if found else (rate.capacity, now)
+        tokens = min(rate.capacity, tokens + (now - last) * per_second)
+        if tokens < cost - _ROUNDING:
+            raise QueryLimitError((cost - tokens) / per_second + now - clock)
+        if keep:
+            return
+        full = now + (rate.capacity - tokens + cost) / per_second
+        self._database.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?, ?, ?, ?)", (*key, tokens - cost, now, full))
+
+    def _buckets(self, client: str) -> int:
+        return self._database.number("SELECT count(*) FROM bucket WHERE client = ?", (client,))
+
+    def _log(self, client: str, operation: str, tag: bytes | None, allowed: bool) -> None:
+        number = self._database.insert(
+            "INSERT INTO query (time, client, operation, tag, allowed) VALUES (?, ?, ?, ?, ?)",
+            (self._clock(), client, operation, tag, int(allowed)),
+        )
+        self._database.execute("DELETE FROM query WHERE number <= ?", (number - self._kept,))
+
+
+def _check(*names: str) -> None:
+    for name in names:
+        if not 0 < len(name) <= _MAX_NAME or not name.isprintable():
+            raise ParameterError(f"expected 1 to {_MAX_NAME} printable characters, got {name[:40]!r}")
+
+
+def _check_tokens(tokens: int) -> None:
+    if tokens < 1:
+        raise ParameterError(f"expected to take 1 token or more, got {tokens}")

@@ -1,0 +1,345 @@
+"""The server's gallery: shares of templates by identity, in one SQLite file that survives crashes and tells nothing.
+
+In a private gallery a share is the template less a key stream that only the client can compute from the identity, the
+photo's number and the key's generation: the file alone is uniform noise. That holds as long as no two templates are
+hidden by one stream, so a photo's number is never used twice for an identity, and a row's number (from which
+identification derives a mask) never twice at all, whatever is removed, cancelled, or lost in a crash. A removed
+identity leaves no trace in the file, not even its counter: new photos of anyone are numbered above all removed ones.
+
+An enrolment that needs its numbers before there is a share reserves them and commits later. Reservations are
+invisible; those of a process that ended are removed when the store is next opened for writing.
+
+Several processes may read and write. Iterators read in batches and hold nothing between them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.errors import StoreError, TracesLeftError
+from parties.gallery.store import exchange, rotation
+from parties.gallery.store.database import TIMEOUT_SECONDS, Database, WriterLock, create_database
+from parties.gallery.store.records import Changes, Entry, Kind, identity_bytes, share_array, share_bytes
+from parties.gallery.store.schema import VERSION
+from parties.gallery.store.tables import Tables, batch_rows
+from protocols.errors import ParameterError
+from protocols.ring import RingArray
+
+__all__ = ["GalleryStore", "kind_of"]
+
+_MAX_DIMENSION = 1 << 16
+_MAX_MODEL = 256
+_FETCHED = 500
+
+
+class GalleryStore:
+    """A gallery's file, open; a context manager.
+
+    Args:
+        path: of the file; it is made if there is none, unless `read_only`.
+        model: digest of the model that the templates come from.
+        dimension: of the templates.
+        kind: what the shares are.
+        read_only: never write, not even to remove what a crash has left.
+        check: look at the whole file first; what it finds is refused.
+        timeout: seconds to wait for other processes, at most.
+
+    Raises:
+        StoreError: the file is no store, is damaged, or is another model's, dimension's, kind's or a newer version's.
+        ParameterError: a model or dimension out of range.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        model: str,
+        dimension: int,
+        kind: Kind,
+        read_only: bool = False,
+        check: bool = True,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        if not 0 < len(model) <= _MAX_MODEL or not 0 < dimension <= _MAX_DIMENSION:
+            raise ParameterError(
+                f"expected a model's digest of at most {_MAX_MODEL} characters and a dimension of 1 to"
+                f" {_MAX_DIMENSION}, got {len(model)} and {dimension}"
+            )
+        self.path, self.dimension, self.kind = path, dimension, kind
+        self._lock = None if read_only else WriterLock(path, timeout)
+        try:
+            if self._lock and self._lock.is_alone and not path.exists():
+                create_database(path, model, dimension, kind)
+            self._database = Database(path, timeout, read_only)
+            try:
+                self._tables = Tables(self._database, dimension)
+                self._begin(model, check)
+            except BaseException:
+                self._database.close()
+                raise
+            if self._lock and self._lock.is_alone:
+                self._lock.share()
+        except BaseException:
+            if self._lock:
+                self._lock.close()
+            raise
+
+    def _begin(self, model: str, check: bool) -> None:
+        """Check the file; bring it to this version; remove what a process that ended has left half-done."""
+        if check:
+            self._database.check()
+        if self._database.version < VERSION:
+            if not self._lock:
+                raise StoreError(
+                    f"{self.path.name}: expected a store of version {VERSION}, got {self._database.version};"
+                    " open it for writing once"
+                )
+            self._database.migrate()
+        self._tables.expect(model, self.kind)
+        if check:
+            self._tables.check()
+        if self._lock and self._lock.is_alone:
+            self._tables.forget_reservations()
+            rotation.clean(self._tables)
+            if self._database.number("SELECT erasing FROM state"):
+                self._tables.erase()
+
+    @property
+    def scope(self) -> bytes:
+        """16 random bytes of this gallery, the same in all copies and exports: for the client's key streams."""
+        return self._tables.identifier("scope")
+
+    @property
+    def lineage(self) -> bytes:
+        """16 random bytes of this file's history; an import begins another: for whoever keeps an index."""
+        return self._tables.identifier("lineage")
+
+    @property
+    def generation(self) -> int:
+        """Of the client's key, from 1: how often the shares were replaced, and one."""
+        return self._tables.generation()
+
+    @property
+    def count(self) -> int:
+        """How many photos are enrolled."""
+        return self._tables.count()
+
+    def enroll(self, identity: str, share: RingArray) -> Entry:
+        """Add a photo whose share, uint64 (d,), does not depend on its numbers: all of it, or nothing."""
+        raw, value = identity_bytes(identity), share_bytes(share, self.dimension)
+        with self._database.writing():
+            return self._tables.add(identity, raw, value)
+
+    def enroll_many(
+        self, pairs: Iterable[tuple[str, RingArray]], on_entries: Callable[[list[Entry]], None] | None = None
+    ) -> int:
+        """Add photos from an iterator of (identity, share), some megabytes at a time; return how many.
+
+        A batch is added in whole or not at all; those before an error stay.
+
+        Args:
+            on_entries: called with the entries of every batch, after it has reached the disk.
+        """
+        total, source = 0, iter(pairs)
+        while batch := list(islice(source, batch_rows(self.dimension))):
+            checked = [(name, identity_bytes(name), share_bytes(share, self.dimension)) for name, share in batch]
+            with self._database.writing():
+                entries = [self._tables.add(*one) for one in checked]
+            total += len(entries)
+            if on_entries:
+                on_entries(entries)
+        return total
+
+    def reserve(self, identity: str) -> Entry:
+        """Return the numbers of a photo that will be committed, or cancelled; nobody else gets them."""
+        return self.reserve_many([identity])[0]
+
+    def reserve_many(self, identities: Sequence[str]) -> list[Entry]:
+        """Reserve for several photos at once, in order; an identity may occur several times."""
+        checked = [(identity, identity_bytes(identity)) for identity in identities]
+        with self._database.writing():
+            return [self._tables.reserve(identity, raw) for identity, raw in checked]
+
+    def commit(self, entry: Entry, share: RingArray) -> None:
+        """Give a reserved entry its share, uint64 (d,): now it is enrolled.
+
+        Raises:
+            StoreError: it is not reserved (any more), or the key has changed since.
+        """
+        self.commit_many([(entry, share)])
+
+    def commit_many(self, pairs: Iterable[tuple[Entry, RingArray]]) -> None:
+        """Commit several reserved entries at once: all, or none."""
+        checked = [
+            (entry, identity_bytes(entry.identity), share_bytes(share, self.dimension)) for entry, share in pairs
+        ]
+        with self._database.writing():
+            for one in checked:
+                self._tables.commit(*one)
+
+    def cancel(self, entry: Entry) -> None:
+        """Give up a reservation; its numbers are not used again. No error if there is none."""
+        with self._database.writing():
+            self._tables.forget_reservation(entry.row, identity_bytes(entry.identity))
+
+    def has(self, identity: str) -> bool:
+        """Return whether an identity is enrolled."""
+        return self._tables.has(identity_bytes(identity))
+
+    def get(self, identity: str) -> list[tuple[Entry, RingArray]]:
+        """Return an identity's photos with their shares, uint64 (d,), by number; empty if there are none.
+
+        Raises:
+            StoreError: an entry is damaged.
+        """
+        return self._tables.select("e.identity = ? ORDER BY e.photo", (identity_bytes(identity),))
+
+    def entries(self) -> Iterator[tuple[Entry, RingArray]]:
+        """Iterate over all photos and their shares, uint64 (d,), by row.
+
+        Raises:
+            StoreError: an entry is damaged, or the key was changed meanwhile.
+        """
+        for batch, shares in self.blocks():
+            yield from zip(batch, shares, strict=True)
+
+    def blocks(self, after: int = 0) -> Iterator[tuple[list[Entry], RingArray]]:
+        """Iterate over the photos of rows above `after`, by row, as entries (n) and shares, uint64 (n, d)."""
+        generation = None
+        while batch := self._tables.select("e.row > ? ORDER BY e.row LIMIT ?", (after, batch_rows(self.dimension))):
+            if generation not in (None, batch[0][0].generation):
+                raise StoreError(
+                    f"{self.path.name}: expected one key while reading, but the key has changed: read again"
+                )
+            generation, after = batch[0][0].generation, batch[-1][0].row
+            yield [entry for entry, _ in batch], np.stack([share for _, share in batch])
+
+    def shares(self, rows: Sequence[int], generation: int | None = None) -> RingArray:
+        """Return the shares of rows, uint64 (n, d), in the order asked for.
+
+        Args:
+            generation: of the key, that they must be of.
+
+        Raises:
+            StoreError: there is no such row, it is damaged, or of another generation.
+        """
+        found: dict[int, RingArray] = {}
+        wanted = [int(row) for row in rows]
+        with self._database.reading():
+            if generation not in (None, self.generation):
+                raise StoreError(f"{self.path.name}: expected the key's generation {generation}, but it has changed")
+            for start in range(0, len(wanted), _FETCHED):
+                part = tuple(wanted[start : start + _FETCHED])
+                marks = ", ".join("?" * len(part))
+                found |= {entry.row: share for entry, share in self._tables.select(f"e.row IN ({marks})", part)}
+        missing = next((row for row in wanted if row not in found), None)
+        if missing is not None:
+            raise StoreError(f"{self.path.name}: expected a row of an enrolled photo, got {missing}")
+        return np.stack([found[row] for row in wanted]) if wanted else share_array([], self.dimension)
+
+    def identities(self) -> dict[str, int]:
+        """Return all identities, in the order of their characters' numbers, and how many photos each has."""
+        return self._tables.identities()
+
+    def remove(self, identity: str) -> int:
+        """Remove an identity's photos, and every trace of them in the file; return how many."""
+        return self.remove_many([identity])
+
+    def remove_many(self, identities: Iterable[str]) -> int:
+        """Remove several identities at once, which costs hardly more than one; return how many photos.
+
+        Rewrites the file.
+
+        Raises:
+            TracesLeftError: they are removed, but old bytes are still there, since a process reads them or the disk is
+                full: they go with the next removal or `erase`, or when the store is next opened for writing alone.
+        """
+        checked = [identity_bytes(identity) for identity in identities]
+        with self._database.writing():
+            removed = sum(self._tables.remove(raw) for raw in checked)
+            erasing = self._database.number("SELECT erasing FROM state")
+        if erasing:
+            try:
+                self.erase()
+            except StoreError as error:
+                raise TracesLeftError(str(error), removed) from error
+        return removed
+
+    def erase(self) -> None:
+        """Rewrite the file without the traces of what was removed or cancelled; StoreError: see `remove_many`."""
+        if not self._tables.erase():
+            raise StoreError(
+                f"{self.path.name}: removed, but a reader still holds the old bytes; they go with the next removal, or"
+                " when one process alone opens the gallery"
+            )
+
+    @property
+    def last_change(self) -> int:
+        """The number of the last change, 0 if there was none."""
+        return self._tables.last_change()
+
+    def changes_since(self, number: int) -> Changes:
+        """Return which rows were added and removed after a change, 0 for all of the history.
+
+        Raises:
+            StoreError: the number is above the last change's: it is of another lineage.
+        """
+        return self._tables.changes(number)
+
+    def listing(self, number: int) -> tuple[int, int, NDArray[np.int64], list[Entry]]:
+        """Return what has changed after a change, without shares: see `Tables.listing`.
+
+        Raises:
+            StoreError: as for `changes_since`.
+        """
+        return self._tables.listing(number)
+
+    def replace_shares(self, pairs: Iterable[tuple[int, RingArray]]) -> int:
+        """Replace all shares, each by its row, for the key's next generation, or none; return the generation.
+
+        The old shares are used until all new ones have reached the disk. The iterator may read from this store.
+
+        Raises:
+            StoreError: a row is missing, unknown or there twice; another replacement has begun; nothing has changed.
+        """
+        return rotation.replace_shares(self._tables, pairs)
+
+    def export(self, path: Path) -> int:
+        """Write all photos, as they are at rest, to a new file (see `exchange`); return how many."""
+        return exchange.export(self._tables, path)
+
+    def import_(self, path: Path) -> int:
+        """Read an exported file into this store, in whole or not at all; return how many photos.
+
+        Raises:
+            StoreError: the file is damaged or another kind's, or something was enrolled in this store before.
+        """
+        return exchange.import_(self._tables, path)
+
+    def close(self) -> None:
+        """Close the file; what is reserved is forgotten when it is next opened."""
+        self._database.close()
+        if self._lock:
+            self._lock.close()
+
+    def __enter__(self) -> "GalleryStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def kind_of(path: Path) -> Kind:
+    """Return the kind of a store's gallery, without looking at the rest of the file.
+
+    Raises:
+        StoreError: there is no store, or a newer version's, or it is damaged.
+    """
+    with closing(Database(path, read_only=True)) as database:
+        found = database.rows("SELECT kind FROM state")
+    if len(found) != 1 or found[0][0] not in list(Kind):
+        raise StoreError(f"{path.name}: expected a gallery of kind {' or '.join(Kind)}, the store is damaged")
+    return Kind(str(found[0][0]))

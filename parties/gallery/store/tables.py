@@ -1,0 +1,257 @@
+"""The statements on a store's tables; whoever calls those that write has begun a transaction."""
+
+import hashlib
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.gallery.errors import StoreError
+from parties.gallery.store.database import Database
+from parties.gallery.store.records import Changes, Entry, Kind, checksum, identity_text, share_array
+from protocols.ring import RingArray
+
+__all__ = ["Tables", "batch_rows", "identity_tag"]
+
+_BATCH_BYTES = 1 << 22
+_ENTRY_BYTES = 128
+_TYPES = [int, bytes, int, bytes, int]
+
+
+def batch_rows(dimension: int) -> int:
+    """Return how many rows to read or write at once."""
+    return max(1, _BATCH_BYTES // (8 * dimension + _ENTRY_BYTES))
+
+
+def identity_tag(salt: bytes, identity: bytes) -> bytes:
+    """Return what stands for an identity among the queries: 16 bytes, keyed by the store's salt."""
+    return hashlib.blake2b(identity, key=salt, digest_size=16).digest()
+
+
+class Tables:
+    """A store's tables.
+
+    Args:
+        database: open.
+        dimension: of the shares.
+    """
+
+    def __init__(self, database: Database, dimension: int) -> None:
+        self.database, self.dimension = database, dimension
+
+    def expect(self, model: str, kind: Kind) -> None:
+        """Check what the store is for.
+
+        Raises:
+            StoreError: another model, dimension or kind.
+        """
+        found = self.database.rows("SELECT model, dimension, kind FROM state")
+        if found != [(model, self.dimension, str(kind))]:
+            got = " ".join(str(value)[:20] for value in found[0]) if found else "none"
+            raise StoreError(
+                f"{self.database.path.name}: expected a gallery of (model, dimension, kind)"
+                f" {model[:20]} {self.dimension} {kind}, got {got}"
+            )
+
+    def check(self) -> None:
+        """Check that every photo has a share.
+
+        Raises:
+            StoreError: one has none.
+        """
+        with self.database.reading():
+            missing = self.database.rows(
+                "SELECT row FROM entry WHERE row NOT IN (SELECT row FROM reservation)"  # noqa: S608
+                f" AND row NOT IN (SELECT row FROM share_{self.generation() % 2}) LIMIT 1"
+            )
+        if missing:
+            raise StoreError(f"{self.database.path.name}: expected a share of row {missing[0][0]}, it is damaged")
+
+    def generation(self) -> int:
+        """Return the key's generation."""
+        return self.database.number("SELECT generation FROM state")
+
+    def count(self) -> int:
+        """Return how many photos are enrolled."""
+        return self.database.number("SELECT (SELECT count(*) FROM entry) - (SELECT count(*) FROM reservation)")
+
+    def identifier(self, name: str) -> bytes:
+        """Return the scope, the lineage or the salt."""
+        return cast(bytes, self.database.rows(f"SELECT {name} FROM state")[0][0])  # noqa: S608
+
+    def identities(self) -> dict[str, int]:
+        """Return how many photos are enrolled of each identity."""
+        found = self.database.rows(
+            "SELECT identity, count(*) FROM entry WHERE row NOT IN (SELECT row FROM reservation)"
+            " GROUP BY identity ORDER BY identity"
+        )
+        return {identity_text(raw): cast(int, number) for raw, number in found}
+
+    def reserve(self, identity: str, raw: bytes) -> Entry:
+        """Take a row's and a photo's number."""
+        generation = self.generation()
+        entry = self._entry(identity, raw, generation)
+        self.database.insert("INSERT INTO reservation VALUES (?, ?)", (entry.row, generation))
+        return entry
+
+    def add(self, identity: str, raw: bytes, share: bytes) -> Entry:
+        """Add a photo."""
+        entry = self._entry(identity, raw, self.generation())
+        self.put_share(entry, raw, share)
+        self._log(entry.row, True)
+        return entry
+
+    def commit(self, entry: Entry, raw: bytes, share: bytes) -> None:
+        """Make a photo of a reservation."""
+        found = self.database.rows(
+            "SELECT identity, photo, generation FROM reservation JOIN entry USING (row) WHERE row = ?", (entry.row,)
+        )
+        name = self.database.path.name
+        if found != [(raw, entry.photo, entry.generation)]:
+            raise StoreError(f"{name}: expected a reserved entry, got row {entry.row}, which is none (any more)")
+        if entry.generation != self.generation():
+            raise StoreError(
+                f"{name}: expected a share under the key's generation {self.generation()}, got {entry.generation}:"
+                " the key has changed, reserve again"
+            )
+        self.database.execute("DELETE FROM reservation WHERE row = ?", (entry.row,))
+        self.put_share(entry, raw, share)
+        self._log(entry.row, True)
+
+    def put_share(self, entry: Entry, raw: bytes, share: bytes) -> None:
+        """Store a share with its checksum among those of its generation."""
+        crc = checksum(self.identifier("scope"), entry, raw, share)
+        table = f"share_{entry.generation % 2}"
+        self.database.insert(f"INSERT INTO {table} VALUES (?, ?, ?)", (entry.row, share, crc))  # noqa: S608
+
+    def restore(self, entry: Entry, raw: bytes, share: bytes) -> None:
+        """Add a photo under the numbers that it has had."""
+        self.database.insert("INSERT INTO entry VALUES (?, ?, ?)", (entry.row, raw, entry.photo))
+        self.put_share(entry, raw, share)
+        self._log(entry.row, True)
+
+    def has(self, raw: bytes) -> bool:
+        """Return whether an identity has a photo that is no mere reservation."""
+        query = "SELECT EXISTS (SELECT 1 FROM entry WHERE identity = ? AND row NOT IN (SELECT row FROM reservation))"
+        return bool(self.database.number(query, (raw,)))
+
+    def select(self, condition: str, parameters: tuple[object, ...]) -> list[tuple[Entry, RingArray]]:
+        """Return the entries and shares, uint64 (d,), of the current generation under a condition."""
+        with self.database.reading():
+            generation, scope = self.generation(), self.identifier("scope")
+            query = (
+                "SELECT e.row, e.identity, e.photo, s.share, s.crc"  # noqa: S608
+                f" FROM entry e JOIN share_{generation % 2} s ON s.row = e.row WHERE {condition}"
+            )
+            found = self.database.rows(query, parameters)
+        entries, parts = [], []
+        for row, raw, photo, share, crc in found:
+            entry = Entry(cast(int, row), identity_text(raw), cast(int, photo), generation)
+            types = [type(value) for value in (row, raw, photo, share, crc)]
+            whole = types == _TYPES and len(cast(bytes, share)) == 8 * self.dimension
+            if not whole or checksum(scope, entry, cast(bytes, raw), cast(bytes, share)) != crc:
+                raise StoreError(f"{self.database.path.name}: expected row {entry.row} as it was stored, it is damaged")
+            entries.append(entry)
+            parts.append(cast(bytes, share))
+        return list(zip(entries, share_array(parts, self.dimension), strict=True))
+
+    def remove(self, raw: bytes) -> int:
+        """Remove an identity's photos and reservations, and what stands for it among the queries."""
+        known = cast(
+            list[tuple[int, int, int | None]],
+            self.database.rows(
+                "SELECT row, photo, r.generation FROM entry LEFT JOIN reservation r USING (row) WHERE identity = ?",
+                (raw,),
+            ),
+        )
+        tag = identity_tag(self.identifier("salt"), raw)
+        queries = self.database.execute("DELETE FROM bucket WHERE tag = ?", (tag,))
+        queries += self.database.execute("UPDATE query SET tag = NULL WHERE tag = ?", (tag,))
+        if known:
+            self.database.execute("DELETE FROM entry WHERE identity = ?", (raw,))
+            self._raise_floor(max(photo for _, photo, _ in known))
+        if known or queries:
+            self.database.execute("UPDATE state SET erasing = 1")
+        enrolled = [row for row, _, reserved in known if reserved is None]
+        for row in enrolled:
+            self._log(row, False)
+        return len(enrolled)
+
+    def forget_reservation(self, row: int, raw: bytes) -> None:
+        """Remove a reservation, if there is one of this row and identity."""
+        found = self.database.rows(
+            "SELECT photo FROM reservation JOIN entry USING (row) WHERE row = ? AND identity = ?", (row, raw)
+        )
+        if found:
+            self._raise_floor(cast(int, found[0][0]))
+            self.database.execute("DELETE FROM entry WHERE row = ?", (row,))
+            self.database.execute("UPDATE state SET erasing = 1")
+
+    def forget_reservations(self) -> None:
+        """Remove all reservations, in a transaction of its own."""
+        reserved = "(SELECT row FROM reservation)"
+        if self.database.number("SELECT count(*) FROM reservation"):
+            with self.database.writing():
+                self._raise_floor(self.database.number(f"SELECT max(photo) FROM entry WHERE row IN {reserved}"))  # noqa: S608
+                self.database.execute(f"DELETE FROM entry WHERE row IN {reserved}")  # noqa: S608
+                self.database.execute("UPDATE state SET erasing = 1")
+
+    def erase(self) -> bool:
+        """Rewrite the file and empty its log; False if a reader still needs the log.
+
+        Deletion alone overwrites what it deletes (secure_delete), but SQLite may have left older copies where it moved
+        rows between pages.
+        """
+        self.database.execute("VACUUM")
+        if not self.database.truncate_log():
+            return False
+        with self.database.writing():
+            self.database.execute("UPDATE state SET erasing = 0")
+        return True
+
+    def last_change(self) -> int:
+        """Return the number of the last change."""
+        return self.database.number("SELECT max(number) FROM change")
+
+    def changes(self, number: int) -> Changes:
+        """Return the changes after one."""
+        with self.database.reading():
+            last = self.last_change()
+            if not 0 <= number <= last:
+                raise StoreError(
+                    f"{self.database.path.name}: expected a change's number of 0 to {last}, got {number}:"
+                    " of another file's history"
+                )
+            log = np.array(
+                self.database.rows("SELECT row, added FROM change WHERE number > ?", (number,)), dtype=np.int64
+            ).reshape(-1, 2)
+            generation = self.generation()
+        added, removed = (log[log[:, 1] == flag, 0] for flag in (1, 0))
+        return Changes(last, np.setdiff1d(added, removed), np.setdiff1d(removed, added), generation)
+
+    def listing(self, number: int) -> tuple[int, int, NDArray[np.int64], list[Entry]]:
+        """Return, of one state of the file, its last change, its generation, and the rows removed and entries added."""
+        with self.database.reading():
+            changes = self.changes(number)
+            found = self.database.rows(
+                "SELECT row, identity, photo FROM entry WHERE row NOT IN (SELECT row FROM reservation)"
+                " AND row IN (SELECT row FROM change WHERE number > ? AND added = 1) ORDER BY row",
+                (number,),
+            )
+        entries = [
+            Entry(cast(int, row), identity_text(raw), cast(int, photo), changes.generation) for row, raw, photo in found
+        ]
+        return changes.number, changes.generation, changes.removed, entries
+
+    def _entry(self, identity: str, raw: bytes, generation: int) -> Entry:
+        photo = 1 + self.database.number(
+            "SELECT max(photo_floor, ifnull((SELECT max(photo) FROM entry WHERE identity = ?), 0)) FROM state", (raw,)
+        )
+        row = self.database.insert("INSERT INTO entry (identity, photo) VALUES (?, ?)", (raw, photo))
+        return Entry(row, identity, photo, generation)
+
+    def _raise_floor(self, photo: int) -> None:
+        self.database.execute("UPDATE state SET photo_floor = max(photo_floor, ?)", (photo,))
+
+    def _log(self, row: int, added: bool) -> None:
+        self.database.insert("INSERT INTO change (row, added) VALUES (?, ?)", (row, int(added)))

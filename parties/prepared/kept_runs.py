@@ -1,0 +1,223 @@
+"""Runs that earlier sessions prepared, on both sides of a session: how they are kept, and how they are taken up again.
+
+The server says who it is, and the client what it has for that server; both forget what the other has not. A server
+without a folder says so, and then nothing is asked of it. See `prepared` for why nothing is used twice.
+
+Each step is one command, and either both sides take a run out of memory (or into it) or the session has failed: masks
+that are out of step would give a wrong answer.
+"""
+
+import secrets
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from parties.prepared.pool import Kind
+from parties.prepared.store import PreparedStore, binding_of, is_number
+from protocols.channel import Channel, printable
+from protocols.correlations import CorrelationSource, Request
+from protocols.errors import ParameterError, ProtocolError
+from protocols.network import NetworkClient, NetworkServer
+from protocols.ring import RingArray
+
+__all__ = ["KeptRunsClient", "KeptRunsServer", "Prepared"]
+
+_CORRELATIONS = "correlations"
+_FORMAT = 2
+"""Of what is kept; another one's is not read."""
+
+Asking = Callable[[dict[str, Any]], AbstractContextManager[None]]
+"""Sends a command, and marks the session as failed if what follows in the block does."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One side's prepared runs, in memory.
+
+    Args:
+        network: with what its linear layers have prepared.
+        source: with the correlations.
+        requests: returns those that a run of a kind uses up.
+        described: what all prepared runs depend on, as JSON values.
+    """
+
+    network: NetworkClient | NetworkServer
+    source: CorrelationSource
+    requests: Callable[[Kind], list[Request]]
+    described: tuple[Any, ...]
+
+    def binding(self, kind: Kind) -> str:
+        """Return the digest of what a prepared run of a kind depends on."""
+        requests = [request.document() for request in self.requests(kind)]
+        return binding_of(_FORMAT, *self.described, kind.images, kind.decisions, requests)
+
+    def hand_over(self, kind: Kind) -> dict[str, list[RingArray]]:
+        """Take one run out of memory."""
+        arrays = {f"layer {name}": parts for name, parts in self.network.hand_over(kind.images).items()}
+        for i, request in enumerate(self.requests(kind)):
+            arrays[f"{_CORRELATIONS} {i}"] = self.source.take(request)
+        return arrays
+
+    def take_over(self, kind: Kind, arrays: dict[str, list[RingArray]]) -> None:
+        """Put one run into memory.
+
+        Raises:
+            ParameterError: the arrays are not those of such a run.
+        """
+        layers = {name.removeprefix("layer "): parts for name, parts in arrays.items() if name.startswith("layer ")}
+        requests = self.requests(kind)
+        names = [f"{_CORRELATIONS} {i}" for i in range(len(requests))]
+        if any(name not in arrays for name in names):
+            raise ParameterError(f"expected {len(requests)} kept correlations, got others")
+        self.network.take_over(layers, kind.images)
+        for request, name in zip(requests, names, strict=True):
+            self.source.put(request, arrays[name])
+
+
+class KeptRunsClient:
+    """The client's side. Its methods are parts of the session's requests, one at a time.
+
+    Args:
+        store: its folder.
+        prepared: its runs in memory.
+        channel: to the server.
+        asking: see `Asking`.
+    """
+
+    def __init__(self, store: PreparedStore, prepared: Prepared, channel: Channel, asking: Asking) -> None:
+        self._store, self._prepared = store, prepared
+        self._channel, self._asking = channel, asking
+        self._asked, self._server = False, ""
+        self._known: dict[Kind, list[str]] = {}
+        store.clean()
+
+    def check_room(self, kind: Kind) -> None:
+        """See that a run can be kept.
+
+        Raises:
+            ParameterError: there is no room here, or the server keeps none.
+        """
+        server = self._server_identity()
+        if not server:
+            raise ParameterError("expected a server with a folder for prepared runs, it has none")
+        self._store.make_room(server, self._prepared.binding(kind))
+
+    def keep(self, kind: Kind) -> str | None:
+        """Keep a prepared run; the caller has looked for room, and has taken the run out of its count.
+
+        Returns:
+            Why the server does not; both have then dropped it.
+        """
+        server, number = self._server_identity(), secrets.token_hex(16)
+        with self._asking(self._command("keep", kind, number=number)):
+            arrays = self._prepared.hand_over(kind)
+            self._store.write(server, number, self._prepared.binding(kind), arrays)
+            answer = self._channel.receive_document("kept")
+            if answer.get("kept") is True:
+                self._store.publish(server, number)
+                return None
+            self._store.discard(server, number)
+        return printable(answer.get("reason"), 200)
+
+    def knows(self, kind: Kind) -> bool:
+        """Whether there may be a run of a kind; the first time, both sides compare what they have."""
+        if not self._server_identity():
+            return False
+        if kind not in self._known:
+            self._known[kind] = self._compare(kind)
+        return bool(self._known[kind])
+
+    def adopt(self, kind: Kind) -> bool:
+        """Take up one run on both sides; False if one of them cannot."""
+        number = self._known[kind].pop(0)
+        arrays = self._store.take(self._server, number, self._prepared.binding(kind))
+        with self._asking(self._command("adopt", kind, number=number, usable=arrays is not None)):
+            answer = self._channel.receive_document("adopted")
+            if arrays is None or answer.get("adopted") is not True:
+                return False
+            self._prepared.take_over(kind, arrays)
+        return True
+
+    def _compare(self, kind: Kind) -> list[str]:
+        own = self._store.ready(self._server, self._prepared.binding(kind))
+        with self._asking(self._command("kept runs", kind, numbers=own)):
+            theirs = self._channel.receive_document("kept runs").get("numbers")
+        if not isinstance(theirs, list):
+            raise ProtocolError(f"expected the numbers of kept runs, got {printable(theirs)}")
+        for number in set(own) - {str(number) for number in theirs}:
+            self._store.discard(self._server, number)
+        return [number for number in own if number in theirs]
+
+    def _server_identity(self) -> str:
+        """Return the server's identity, asked for once; nothing if it keeps no runs."""
+        if not self._asked:
+            with self._asking({"operation": "kept server"}):
+                identity = self._channel.receive_document("kept server").get("identity")
+            if not (identity is None or is_number(identity)):
+                raise ProtocolError(f"expected the server's identity, got {printable(identity)}")
+            self._asked, self._server = True, identity or ""
+        return self._server
+
+    def _command(self, operation: str, kind: Kind, **fields: Any) -> dict[str, Any]:
+        pairing = self._store.pairing(self._server)
+        pair = {"images": kind.images, "decisions": kind.decisions, "pairing": pairing}
+        return {"operation": operation, **pair, **fields}
+
+
+class KeptRunsServer:
+    """The server's side.
+
+    Args:
+        store: its folder; None to keep nothing.
+        prepared: its runs in memory.
+        channel: to the client.
+    """
+
+    def __init__(self, store: PreparedStore | None, prepared: Prepared, channel: Channel) -> None:
+        self._folder, self._prepared, self._channel = store, prepared, channel
+        if store:
+            store.clean()
+
+    @property
+    def _store(self) -> PreparedStore:
+        if self._folder is None:
+            raise ProtocolError("expected no command about kept runs from a client that was told that there are none")
+        return self._folder
+
+    def introduce(self) -> None:
+        """Tell the client who keeps its runs."""
+        identity = self._folder.identity() if self._folder else None
+        self._channel.send_document("kept server", {"identity": identity})
+
+    def keep(self, kind: Kind, pairing: str, number: str) -> None:
+        """Keep a prepared run, or drop it and say why; the caller has taken it out of its count."""
+        store, binding = self._store, self._prepared.binding(kind)
+        arrays = self._prepared.hand_over(kind)
+        reason = None
+        try:
+            store.make_room(pairing, binding)
+            store.write(pairing, number, binding, arrays)
+            store.publish(pairing, number)
+        except ParameterError as error:
+            reason = str(error)
+        except OSError:
+            store.discard(pairing, number)
+            reason = "it could not write them"
+        self._channel.send_document("kept", {"kept": reason is None, "reason": reason})
+
+    def compare(self, kind: Kind, pairing: str, numbers: list[Any]) -> None:
+        """Tell which runs both have; forget the others."""
+        own = self._store.ready(pairing, self._prepared.binding(kind))
+        for number in set(own) - {str(number) for number in numbers}:
+            self._store.discard(pairing, number)
+        self._channel.send_document("kept runs", {"numbers": [number for number in own if number in numbers]})
+
+    def adopt(self, kind: Kind, pairing: str, number: str, usable: bool) -> bool:
+        """Take up one run, if the client can; return whether both do."""
+        arrays = self._store.take(pairing, number, self._prepared.binding(kind))
+        adopted = usable and arrays is not None
+        if arrays is not None and adopted:
+            self._prepared.take_over(kind, arrays)
+        self._channel.send_document("adopted", {"adopted": adopted})
+        return adopted

@@ -1,0 +1,1 @@
+"""A session of client and server: agreement on terms, commands, progress and cost."""

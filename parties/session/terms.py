@@ -1,0 +1,122 @@
+"""What the two parties must agree on before anything private moves."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from parties.session.correlations import Correlations
+from protocols.channel import VERSION, Channel, printable
+from protocols.ckks import CkksParameters
+from protocols.comparison import COMPARISON_BITS
+from protocols.errors import ParameterError, ProtocolError
+from protocols.graph import Graph
+from protocols.matching import Reveal
+from protocols.network import comparing_layers, convolution_shapes, plan_network
+from protocols.packing import ConvPlan
+from protocols.planner import CostModel
+from protocols.ring import FRACTION_BITS
+from protocols.widths import Widths, check_widths
+
+__all__ = ["MAX_NAME", "Agreeable", "Terms", "agree", "plans_document", "plans_from_document"]
+
+MAX_NAME = 10_000
+"""Characters of a template's name, at most."""
+
+_DEAREST_PLAN = 20.0
+"""How many times dearer than its own choice a peer's plan may be: machines and networks differ, but not more."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The public terms of a session; all of them must be equal on both sides.
+
+    Args:
+        graph: the network, without weights.
+        threshold: Euclidean distance below which two embeddings match.
+        reveal: who learns the decision.
+        parameters: of the encryption.
+        widths: bits of the network's comparisons, by layer.
+        correlations: who makes them.
+    """
+
+    graph: Graph
+    threshold: float
+    reveal: Reveal = Reveal.CLIENT
+    parameters: CkksParameters = field(default_factory=CkksParameters)
+    widths: Widths = field(default_factory=dict)
+    correlations: Correlations = Correlations.OT
+
+    def __post_init__(self) -> None:
+        check_widths(self.widths, comparing_layers(self.graph))
+        if not 0 < self.threshold < 2**14:
+            raise ParameterError(f"expected a threshold above 0 and below 2^14, got {self.threshold}")
+
+    def document(self) -> dict[str, Any]:
+        """Return the terms as they are compared."""
+        parameters = {f"encryption {key}": value for key, value in asdict(self.parameters).items()}
+        parameters["encryption prime_bits"] = list(self.parameters.prime_bits)
+        return {
+            "protocol version": VERSION,
+            "model": self.graph.digest(),
+            "threshold": self.threshold,
+            "reveal": self.reveal.value,
+            "correlations": self.correlations.value,
+            "fraction bits": FRACTION_BITS,
+            "comparison bits": {name: self.widths.get(name, COMPARISON_BITS) for name in comparing_layers(self.graph)},
+            **parameters,
+        }
+
+
+class Agreeable(Protocol):
+    """Public terms of any kind of session."""
+
+    def document(self) -> dict[str, Any]:
+        """Return the terms as they are compared."""
+
+
+def agree(channel: Channel, terms: Agreeable) -> None:
+    """Exchange terms with the peer.
+
+    Raises:
+        ProtocolError: they differ; names the first term that does.
+    """
+    own = terms.document()
+    channel.send_document("terms", own)
+    theirs = channel.receive_document("terms")
+    for key in {**own, **theirs}:
+        if own.get(key) != theirs.get(key):
+            mine, other = (printable(document.get(key), 16) for document in (own, theirs))
+            raise ProtocolError(
+                f"the peers disagree on {printable(key, 40)}: expected {mine}, the {channel.peer} has {other}"
+            )
+
+
+def plans_document(plans: Mapping[str, ConvPlan]) -> dict[str, Any]:
+    """Return the plans of all layers as a JSON object."""
+    return {name: [plan.block_in, plan.block_out, *plan.tile] for name, plan in plans.items()}
+
+
+def plans_from_document(document: Mapping[str, Any], graph: Graph, degree: int) -> dict[str, ConvPlan]:
+    """Return the plans that the server chose.
+
+    Raises:
+        ProtocolError: they do not fit the graph, or would cost far more than need be.
+    """
+    shapes = convolution_shapes(graph)
+    if document.keys() != shapes.keys():
+        raise ProtocolError(f"expected plans of the graph's {len(shapes)} linear layers, got {printable(document)}")
+    plans = {}
+    for name, shape in shapes.items():
+        match document[name]:
+            case [int(block_in), int(block_out), int(height), int(width)]:
+                try:
+                    plans[name] = ConvPlan(shape, block_in, block_out, (height, width), degree)
+                except ParameterError as error:
+                    raise ProtocolError(f"plan of {name}: {error}") from error
+            case other:
+                raise ProtocolError(f"plan of {name}: expected four integers, got {printable(other)}")
+    cost = CostModel()
+    dearest = _DEAREST_PLAN * sum(map(cost.cost, plan_network(graph, degree).values()))
+    if (total := sum(map(cost.cost, plans.values()))) > dearest:
+        raise ProtocolError(f"expected plans that cost at most {dearest:.3g} by the cost model, got {total:.3g}")
+    return plans

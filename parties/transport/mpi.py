@@ -1,0 +1,244 @@
+"""Channels between MPI ranks, and finding out which rank is who.
+
+A waiting rank must not spin: MPI libraries busy-wait, and one idle rank then takes a core from the ranks that work. So
+every wait tests a non-blocking request, yielding for 0.2 ms (an answer of a working peer on this machine takes less),
+then with a sleep that grows to a millisecond, and every wait has a deadline.
+Only byte strings travel (`MPI.BYTE`); mpi4py's lowercase, pickling calls are not used.
+
+On joining, every rank says its role, whom it counts on, and which network it simulates. All must agree on the last two;
+a network other than "none" is simulated on one machine only.
+"""
+
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from parties.transport.roles import SHARD_ROLES, Role
+from parties.transport.shaping import machine_id, shaped
+from protocols.channel import Channel, printable
+from protocols.errors import ParameterError, PeerLostError, ProtocolError
+from protocols.network_profile import MAX_NAME_BYTES, NONE, NetworkProfile
+
+__all__ = ["DEFAULT_TIMEOUT", "World", "abort_world", "is_first_rank", "join"]
+
+DEFAULT_TIMEOUT = 300.0
+"""Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
+
+_ENTRY = struct.Struct(f"16s32s{MAX_NAME_BYTES}s8s")
+"""What a rank says of itself: its role, whom it counts on, the network it simulates, and its machine if it does."""
+
+_TAG = 7
+_SPIN_SECONDS = 200e-6
+_LONGEST_SLEEP = 1e-3
+
+
+def _wait(done: Callable[[], Any], timeout: float, what: str) -> Any:
+    """Call `done` until it returns something true, with a growing sleep; raise `PeerLostError` at the deadline."""
+    start = time.monotonic()
+    while not (result := done()):
+        elapsed = time.monotonic() - start
+        if elapsed > timeout:
+            raise PeerLostError(f"expected {what} within {timeout:g} s, got none")
+        time.sleep(0 if elapsed < _SPIN_SECONDS else min(elapsed / 4, _LONGEST_SLEEP))
+    return result
+
+
+@dataclass(frozen=True)
+class MpiTransport:
+    """One end of a channel to another rank.
+
+    Args:
+        communicator: of the ranks.
+        rank: the peer's.
+        peer: its name, for error messages.
+        timeout: seconds to wait for it.
+    """
+
+    communicator: MPI.Comm
+    rank: int
+    peer: str
+    timeout: float
+    _pending: list[MPI.Request] = field(default_factory=list)
+
+    def send(self, payload: bytes, timeout: float | None = None) -> None:
+        """Start to send one message, and wait for it to be taken only if a `timeout` is given.
+
+        Two ranks that waited to send to each other would wait for ever. What is under way is bounded by the protocol,
+        which sends at most 16 MB ahead (or one layer).
+        """
+        self._start(payload)
+        if timeout is not None:
+            self._flush(timeout)
+
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | memoryview:
+        """Receive one message; its size is known, and checked, before it is taken in."""
+        status = MPI.Status()
+        message = _wait(
+            lambda: self.communicator.Improbe(self.rank, _TAG, status),
+            self.timeout if timeout is None else timeout,
+            f"a message from {self.peer}",
+        )
+        size = status.Get_count(MPI.BYTE)
+        if size > max_bytes:
+            raise ProtocolError(f"expected at most {max_bytes} bytes from {self.peer}, got {size}")
+        buffer = np.empty(size, dtype=np.uint8).data
+        request = message.Irecv([buffer, MPI.BYTE])
+        _wait(request.Test, self.timeout, f"the rest of a message from {self.peer}")
+        return buffer
+
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes | memoryview:
+        """Send and receive at once."""
+        self._start(payload)
+        return self.receive(max_bytes)
+
+    def close(self) -> None:
+        """Wait until the peer has taken all messages."""
+        self._flush(self.timeout)
+
+    def _start(self, payload: bytes) -> None:
+        """Start to send; the request keeps the payload alive until it is complete."""
+        self._pending[:] = [request for request in self._pending if not request.Test()]
+        self._pending.append(self.communicator.Isend([payload, MPI.BYTE], self.rank, _TAG))
+
+    def _flush(self, timeout: float) -> None:
+        what = f"{self.peer} to take a message"
+        _wait(lambda: all(request.Test() for request in self._pending), timeout, what)
+        self._pending.clear()
+
+
+@dataclass(frozen=True)
+class World:
+    """The ranks of one computation, and this one's place among them.
+
+    Args:
+        communicator: a duplicate of MPI's world, with errors returned rather than fatal.
+        roles: of every rank.
+        timeout: of every channel.
+        network: what every channel simulates.
+    """
+
+    communicator: MPI.Comm
+    roles: tuple[Role, ...]
+    timeout: float
+    network: NetworkProfile = NONE
+
+    def channel(self, role: Role) -> Channel:
+        """Return a channel to the client, the server or the dealer."""
+        transport = MpiTransport(self.communicator, self.roles.index(role), role.value, self.timeout)
+        return Channel(shaped(transport, self.network, role.value, self.timeout), role.value)
+
+    def workers(self) -> list[Channel]:
+        """Return a channel to every worker; they are within the server's organisation, so no network is simulated."""
+        ranks = [rank for rank, role in enumerate(self.roles) if role is Role.WORKER]
+        return [self._within(rank, f"{Role.WORKER.value} {index}") for index, rank in enumerate(ranks)]
+
+    def server_of_worker(self) -> Channel:
+        """Return a worker's channel to its server, like those of `workers`."""
+        return self._within(self.roles.index(Role.SERVER), Role.SERVER.value)
+
+    def shards_of(self, role: Role) -> list[Channel]:
+        """Return the client's or the server's channels to its ranks of further shards, within its organisation."""
+        ranks = [rank for rank, other in enumerate(self.roles) if other in SHARD_ROLES and other.party is role]
+        return [self._within(rank, f"{self.roles[rank].value} {number}") for number, rank in enumerate(ranks)]
+
+    def channels_of_shard(self) -> dict[Role, Channel]:
+        """Return a shard's rank's channels: to its party's own rank, and to the shard's other two, by their roles."""
+        own = self.roles[self.communicator.Get_rank()]
+        number = [rank for rank, role in enumerate(self.roles) if role is own].index(self.communicator.Get_rank())
+        channels = {}
+        for role in SHARD_ROLES:
+            if role is not own and role in self.roles:
+                rank, name = (
+                    [r for r, other in enumerate(self.roles) if other is role][number],
+                    f"{role.value} {number}",
+                )
+                transport = MpiTransport(self.communicator, rank, name, self.timeout)
+                channels[role] = Channel(shaped(transport, self.network, name, self.timeout), name)
+        if own.party is not Role.DEALER:
+            channels[own.party] = self._within(self.roles.index(own.party), own.party.value)
+        return channels
+
+    def _within(self, rank: int, name: str) -> Channel:
+        """Return a channel to a rank of the same organisation: no network is simulated."""
+        return Channel(MpiTransport(self.communicator, rank, name, self.timeout), name)
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once, with an exit status."""
+        self.communicator.Abort(status)
+
+
+def abort_world(status: int) -> None:
+    """End all ranks, for a rank that will not join them."""
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(status)
+
+
+def is_first_rank() -> bool:
+    """Return whether this is MPI's rank 0, which speaks for all when all fail alike."""
+    return bool(MPI.COMM_WORLD.Get_rank() == 0)
+
+
+def join(
+    role: Role,
+    timeout: float = DEFAULT_TIMEOUT,
+    network: NetworkProfile = NONE,
+    required: Sequence[Role] = (Role.CLIENT, Role.SERVER, Role.DEALER),
+) -> World:
+    """Join MPI's world as `role`, and learn everybody's.
+
+    Args:
+        timeout: seconds that this rank waits for another.
+        network: to simulate on every channel; anything but "none" needs all ranks on one machine.
+        required: the roles that exactly one rank each must have, the same for all ranks.
+
+    Raises:
+        ParameterError: there is not exactly one rank of each required role, with workers and whole shards besides; or
+            they count on different ones, were told different networks, or simulate one from several machines.
+        PeerLostError: a rank did not answer in time.
+    """
+    communicator = MPI.COMM_WORLD.Dup()
+    communicator.Set_errhandler(MPI.ERRORS_RETURN)
+    machine = machine_id() if network.shapes else b""
+    own = _ENTRY.pack(role.value.encode(), ", ".join(required).encode(), network.name.encode(), machine)
+    everybody = bytearray(_ENTRY.size * communicator.Get_size())
+    request = communicator.Iallgather([own, MPI.BYTE], [everybody, MPI.BYTE])
+    _wait(request.Test, timeout, "every rank's role")
+    entries = list(_ENTRY.iter_unpack(everybody))
+    names, counted_on, networks = ([_text(entry[i]) for entry in entries] for i in range(3))
+    _check_same("--mode and --correlations", names, counted_on)
+    _check_roles(names, required)
+    _check_same("--network", names, networks)
+    if len({entry[3] for entry in entries}) > 1:
+        raise ParameterError(
+            f"expected all ranks on one machine to simulate {network.name}, got several; between machines use none"
+        )
+    return World(communicator, tuple(Role(name) for name in names), timeout, network)
+
+
+def _check_same(option: str, names: Sequence[str], told: Sequence[str]) -> None:
+    if len(set(told)) > 1:
+        got = "; ".join(f"{name}: {other}" for name, other in zip(names, told, strict=True))
+        raise ParameterError(f"expected the same {option} for all ranks, got {got}")
+
+
+def _check_roles(names: Sequence[str], required: Sequence[Role]) -> None:
+    got = f"got {len(names)} ranks ({', '.join(names)}); start them with mpiexec, see launch/"
+    if sorted(name for name in names if name not in (Role.WORKER, *SHARD_ROLES)) != sorted(required):
+        useless = Role.DEALER in names and Role.DEALER not in required
+        hint = "; a dealer takes part with --correlations dealer alone" if useless else ""
+        raise ParameterError(f"expected {', '.join(required)} and perhaps workers, {got}{hint}")
+    of_shards = [role for role, party in SHARD_ROLES.items() if party in required]
+    if len({names.count(role) for role in of_shards}) > 1 or any(
+        role in names for role in SHARD_ROLES if role not in of_shards
+    ):
+        raise ParameterError(f"expected as many ranks of each of {', '.join(of_shards)}, {got}")
+
+
+def _text(padded: bytes) -> str:
+    return printable(padded.rstrip(b"\0").decode(errors="replace"))
