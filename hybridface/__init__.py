@@ -16,7 +16,7 @@ from hybridface.modes import Mode
 from parties import CostReport, MatchResult, Progress, Template
 from parties.session.pure_he import EncryptedTemplate, PureHeResult
 from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 __all__ = [
     "CostReport",

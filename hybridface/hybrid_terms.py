@@ -3,7 +3,7 @@
 from hybridface.models import Model
 from parties.session.correlations import Correlations
 from parties.session.terms import Terms
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 __all__ = ["hybrid_terms"]
 

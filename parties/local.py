@@ -12,8 +12,8 @@ from parties.transport.shaping import shaped
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import PeerLostError, ProtocolError, reason_for_peers
-from protocols.mpc import CLIENT, SERVER, MpcParty
-from protocols.network_profile import NONE, NetworkProfile
+from protocols.link import NONE, NetworkProfile
+from protocols.shares.party import CLIENT, SERVER, MpcParty
 
 __all__ = ["LocalTransport", "PartyThread", "local_channels", "run_locally"]
 

@@ -7,9 +7,25 @@ a server class with `prepare` (offline) and `run`; protocols on shares are funct
 stands apart: a whole network under encryption, without shares.
 """
 
+from protocols.arithmetic.residues import FRACTION_BITS, decode, encode, random_ring, share
 from protocols.channel import Channel, ChannelStatistics
-from protocols.ckks import CkksContext, CkksParameters, ClientKeys, PublicKey
-from protocols.comparison import (
+from protocols.correlations import CorrelationSource, Dealer, DealerClient, DealerServer
+from protocols.encryption.ckks import CkksContext, CkksParameters, ClientKeys, PublicKey
+from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
+from protocols.linear.conversion import (
+    CiphertextsToSharesClient,
+    CiphertextsToSharesServer,
+    SharesToCiphertextsClient,
+    SharesToCiphertextsServer,
+)
+from protocols.linear.convolution import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
+from protocols.linear.packing import ConvPlan, ConvShape
+from protocols.linear.planner import CostModel, plan_convolution
+from protocols.matching.distance import Reveal, matching_requests, reveal_match, squared_distance
+from protocols.network.emulator import Emulator
+from protocols.network.graph import Graph, LinearWeights
+from protocols.network.private import NetworkClient, NetworkServer
+from protocols.shares.comparison import (
     is_nonnegative,
     max_pool,
     max_pool_requests,
@@ -18,24 +34,8 @@ from protocols.comparison import (
     relu_requests,
     sign_requests,
 )
-from protocols.conversion import (
-    CiphertextsToSharesClient,
-    CiphertextsToSharesServer,
-    SharesToCiphertextsClient,
-    SharesToCiphertextsServer,
-)
-from protocols.correlations import CorrelationSource, Dealer, DealerClient, DealerServer
-from protocols.emulator import Emulator
-from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
-from protocols.graph import Graph, LinearWeights
-from protocols.linear import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
-from protocols.matching import Reveal, matching_requests, reveal_match, squared_distance
-from protocols.mpc import CLIENT, SERVER, MpcParty
-from protocols.network import NetworkClient, NetworkServer
-from protocols.packing import ConvPlan, ConvShape
-from protocols.planner import CostModel, plan_convolution
-from protocols.ring import FRACTION_BITS, decode, encode, random_ring, share
-from protocols.truncation import truncate, truncation_requests
+from protocols.shares.party import CLIENT, SERVER, MpcParty
+from protocols.shares.truncation import truncate, truncation_requests
 
 __all__ = [
     "CLIENT",

@@ -31,10 +31,10 @@ from parties.session.progress import OnProgress
 from parties.session.server import ServerSession
 from parties.session.terms import Terms
 from protocols import CkksContext, ClientKeys, MpcParty, share
+from protocols.arithmetic.residues import CrtModulus
 from protocols.channel import Channel
 from protocols.errors import PeerLostError, ProtocolError
-from protocols.packing import ConvPlan, ConvShape
-from protocols.ring import CrtModulus
+from protocols.linear.packing import ConvPlan, ConvShape
 
 CHANCE = 1e-7
 """The chance that a statistical test fails although the code is right."""

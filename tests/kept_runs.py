@@ -16,7 +16,7 @@ from parties.prepared.store import PreparedStore
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.server import ServerSession
-from protocols.graph import Weights
+from protocols.network.graph import Weights
 
 
 @contextmanager

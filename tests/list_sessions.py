@@ -17,9 +17,9 @@ from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread, local_channels
 from parties.session.correlations import Correlations
 from parties.session.terms import Terms
+from protocols.arithmetic.residues import encode
 from protocols.correlations import Dealer
-from protocols.matching import Reveal
-from protocols.ring import encode
+from protocols.matching.distance import Reveal
 
 MODEL = load_model("tiny-test")
 RANDOM = np.random.default_rng(11)

@@ -11,7 +11,7 @@ from hybridface.measure.modes.accuracy import Accuracy
 from hybridface.measure.modes.measure import Measurement
 from hybridface.measure.modes.samples import Kind, Sample, Session, Setup, Stage, Traffic, summed
 from hybridface.measure.modes.ways import WAYS
-from protocols.network_profile import NETWORKS, NetworkProfile
+from protocols.link import NETWORKS, NetworkProfile
 
 KNOWN = (
     Accuracy("plain", "dlib-resnet29", 4800, 0.9867, 0.0021),

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.correlations.ot.ends import Drawn, End
-from protocols.correlations.ot.turns import Steps, Turn
+from protocols.correlations.two_party.ends import Drawn, End
+from protocols.correlations.two_party.turns import Steps, Turn
 from protocols.ranks import CLIENT, SERVER
 
 Bits = NDArray[np.uint8]

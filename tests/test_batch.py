@@ -16,7 +16,7 @@ from parties.session.client import MatchResult
 from parties.session.cost import CostReport
 from protocols import CLIENT, SERVER, MpcParty, Reveal
 from protocols.errors import ParameterError, ProtocolError
-from protocols.matching import open_decisions, reveal_matches
+from protocols.matching.distance import open_decisions, reveal_matches
 
 THRESHOLD = 0.6
 BOUND = round(THRESHOLD**2 * 2**32)

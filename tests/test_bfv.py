@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.session.correlations import Correlations
-from protocols.bfv.context import BfvContext, BfvParameters, Wide
-from protocols.bfv.keys import BfvKeys, BfvPublicKey, Seeded
-from protocols.bfv.products import Answerer, ProductShape, ask, read_answers
+from protocols.arithmetic.residues import DROPPED_BITS
 from protocols.correlations import FixedMask, FixedProduct
-from protocols.correlations.ot import fixed_products
+from protocols.correlations.two_party import fixed_products
+from protocols.encryption.bfv.context import BfvContext, BfvParameters, Wide
+from protocols.encryption.bfv.keys import BfvKeys, BfvPublicKey, Seeded
+from protocols.encryption.bfv.products import Answerer, ProductShape, ask, read_answers
 from protocols.errors import ParameterError, ProtocolError
-from protocols.ring import DROPPED_BITS
 
 WORD = 2**64
 EDGES = [0, 1, 2**63 - 1, 2**63, 2**63 + 1, WORD - 1]
@@ -164,7 +164,7 @@ def test_c1_of_nothing_is_uniform_too() -> None:
 
 def test_c1_is_made_new_with_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a secret of zeros what is left of c1 is noise around zero, of which division leaves the sign."""
-    monkeypatch.setattr("protocols.bfv.keys.ternary", lambda shape: np.zeros(shape, dtype=np.int64))
+    monkeypatch.setattr("protocols.encryption.bfv.keys.ternary", lambda shape: np.zeros(shape, dtype=np.int64))
     _, c1 = hidden(np.zeros((2, context().degree), dtype=np.uint64), words(5, 1, 2), np.arange(2))
     assert set(c1[0, 0].tolist()) == {0, primes()[0] - 1}
 

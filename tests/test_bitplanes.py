@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.bitplanes import bit_planes, plane_words, subset_products, unpack_plane
+from protocols.arithmetic.bitplanes import bit_planes, plane_words, subset_products, unpack_plane
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=200), st.sampled_from([1, 4, 8, 16, 32, 33, 64]))

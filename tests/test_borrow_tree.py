@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from helpers import pool_is_empty, run_locally
 
-from protocols.borrow_tree import _join, borrow_requests
+from protocols.arithmetic.residues import random_ring
 from protocols.correlations import BorrowJoin
-from protocols.ring import random_ring
+from protocols.shares.borrow_tree import _join, borrow_requests
 
 GROUPS = [1, 2, 4, 6, 7, 8, 9, 16]
 

@@ -9,8 +9,8 @@ import pytest
 
 from parties.machine.calibration import calibrate, calibration_path, load_calibration, save_calibration
 from protocols.errors import ParameterError
-from protocols.network_profile import MOBILE, NONE
-from protocols.planner import CostModel
+from protocols.linear.planner import CostModel
+from protocols.link import MOBILE, NONE
 
 TIMES = ["client_upload", "server_upload", "server_download", "client_download", "product", "weight"]
 MODEL = CostModel(0.1, 0.2, 0.30000000000000004, 1e-7, 5.0, 1e5)

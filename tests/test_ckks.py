@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from helpers import SealReference, assert_uniform, centred, integers, reachable
 from scipy import stats
 
-from protocols.ckks import (
+from protocols.arithmetic.residues import CrtModulus
+from protocols.encryption.ckks import (
     CkksContext,
     CkksParameters,
     ClientKeys,
@@ -20,7 +21,6 @@ from protocols.ckks import (
     ternary,
 )
 from protocols.errors import ParameterError, ProtocolError
-from protocols.ring import CrtModulus
 
 N = 4096
 SIGMA = 10.5**0.5
@@ -159,8 +159,8 @@ def test_the_encryption_of_zero_is_that_of_the_textbook(
     modulus, key = context.modulus, coefficients(context, keys.public_key())
     u, noise = np.zeros((1, N), dtype=np.int64), np.arange(2 * N).reshape(2, N) % 7 - 3
     u[0, [0, 3, N - 1]] = [1, -1, 1]
-    monkeypatch.setattr("protocols.ckks.ternary", lambda shape: u)
-    monkeypatch.setattr("protocols.ckks.centred_binomial", lambda shape: noise)
+    monkeypatch.setattr("protocols.encryption.ckks.ternary", lambda shape: u)
+    monkeypatch.setattr("protocols.encryption.ckks.centred_binomial", lambda shape: noise)
     came = public_key.rerandomise(np.zeros((1, 2, 2, N), dtype=np.uint64))[0]
     for part in (0, 1):
         row = integers(modulus, key[part])
@@ -286,7 +286,7 @@ def test_ternary_is_uniform_and_never_the_same() -> None:
 
 def test_bytes_that_would_bias_ternary_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = [np.full(2, 2**64 - 1, dtype=np.uint64), np.arange(16, dtype=np.uint8).view(np.uint64)]
-    monkeypatch.setattr("protocols.ckks.random_words", lambda count: draws.pop(0))
+    monkeypatch.setattr("protocols.encryption.ckks.random_words", lambda count: draws.pop(0))
     assert ternary((5,)).tolist() == [-1, 0, 1, -1, 0]
 
 

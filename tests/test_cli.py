@@ -16,7 +16,7 @@ from hybridface.photos import photo_path
 from hybridface.processes import start as run
 from hybridface.processes.start import Outcome
 from parties.session.cost import CostReport, StageCost
-from protocols.network import convolution_shapes
+from protocols.network.private import convolution_shapes
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD_SECONDS = 120.0

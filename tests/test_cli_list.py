@@ -27,7 +27,7 @@ from parties.gallery.store.limits import OPERATOR
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import kind_of
 from parties.transport.roles import Role
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 FILE = ["--model", "tiny-test"]

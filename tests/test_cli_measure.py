@@ -12,8 +12,8 @@ from PIL import Image
 
 import hybridface as hf
 from hybridface.commands import main as cli
-from protocols.network import plan_network
-from protocols.planner import CostModel, bytes_down, bytes_up
+from protocols.linear.planner import CostModel, bytes_down, bytes_up
+from protocols.network.private import plan_network
 
 GUARD_SECONDS = 120.0
 HEADERS = 4 * 16 + 8 * (1 + 5 + 3 + 3)

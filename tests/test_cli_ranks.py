@@ -15,8 +15,8 @@ from hybridface.processes import start as run
 from hybridface.processes.options import Purpose
 from parties.session.correlations import Correlations
 from parties.session.weight_cache import cache_directory
-from protocols.matching import Reveal
-from protocols.network_profile import MOBILE, NONE, WAN
+from protocols.link import MOBILE, NONE, WAN
+from protocols.matching.distance import Reveal
 
 TINY = ["--model", "tiny-test", "--aligned"]
 OT, DEALER = Correlations.OT, Correlations.DEALER

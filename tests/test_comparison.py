@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols import is_nonnegative, max_pool, max_pool_requests, maximum, relu, relu_requests, sign_requests
-from protocols.bitplanes import unpack_plane
-from protocols.comparison import interval_requests, is_below
+from protocols.arithmetic.bitplanes import unpack_plane
 from protocols.correlations import ComparisonMask
-from protocols.correlations.comparison import WIDTHS
+from protocols.correlations.comparison_masks import WIDTHS
 from protocols.errors import ParameterError
-from protocols.mpc import to_ring
+from protocols.shares.comparison import interval_requests, is_below
+from protocols.shares.party import to_ring
 
 fast = settings(max_examples=20, deadline=None)
 

@@ -7,8 +7,10 @@ import pytest
 from helpers import assert_probability, assert_uniform, assert_uniform_bytes, centred, integers, record
 
 from parties.local import local_channels
-from protocols.ckks import CkksContext, ClientKeys, PublicKey, expand_seed
-from protocols.conversion import (
+from protocols.arithmetic.residues import DROPPED_BITS, CrtModulus, share
+from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey, expand_seed
+from protocols.errors import PeerLostError, ProtocolError
+from protocols.linear.conversion import (
     CiphertextsToSharesClient,
     CiphertextsToSharesServer,
     SharesToCiphertextsClient,
@@ -16,8 +18,6 @@ from protocols.conversion import (
     Upload,
     server_share,
 )
-from protocols.errors import PeerLostError, ProtocolError
-from protocols.ring import DROPPED_BITS, CrtModulus, share
 
 N = 4096
 GUARD = 6

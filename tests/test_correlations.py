@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from parties.local import PartyThread, local_channels
 from parties.session.correlations import Correlations
-from protocols import randomness
-from protocols.bitplanes import unpack_plane
+from protocols.arithmetic import randomness
+from protocols.arithmetic.bitplanes import unpack_plane
+from protocols.arithmetic.stream import Stream, new_seed
 from protocols.correlations import (
     ArithmeticTriple,
     BinaryTriple,
@@ -38,7 +39,6 @@ from protocols.correlations import (
     TruncationMask,
     WrapCount,
 )
-from protocols.correlations.prg import Stream, new_seed
 from protocols.correlations.types import request_from_document
 from protocols.errors import ParameterError, ProtocolError
 

@@ -8,9 +8,9 @@ import torch
 
 from hybridface.models import _tiny, load_model
 from protocols import Emulator, Graph, LinearWeights
-from protocols import graph as g
+from protocols.arithmetic.residues import decode
 from protocols.errors import ParameterError
-from protocols.ring import decode
+from protocols.network import graph as g
 
 CONV = g.Conv2d("conv", ("input",), 1)
 

@@ -19,7 +19,7 @@ from hybridface.models import load_model
 from hybridface.photos import photo_path
 from parties.local import PartyThread, local_channels
 from protocols.errors import PeerLostError, ProtocolError
-from protocols.network_profile import WAN
+from protocols.link import WAN
 
 PHOTOS = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
 CKKS = 1e-5

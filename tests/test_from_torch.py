@@ -13,7 +13,7 @@ from hybridface.errors import ModelError
 from hybridface.models import MODELS, Model, _tiny, load_model
 from hybridface.models.dlib_resnet import DlibResNet
 from hybridface.models.importing.torch_module import graph_from_torch
-from protocols import graph as g
+from protocols.network import graph as g
 
 
 def walk(graph: g.Graph, weights: g.Weights, image: Any) -> Any:

@@ -21,7 +21,7 @@ from parties.gallery.errors import StoreError
 from parties.gallery.store import database, rotation, store, tables
 from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
-from protocols.ring import RingArray
+from protocols.arithmetic.residues import RingArray
 
 MODEL, DIMENSION = "m", 4
 Shares = dict[str, list[list[int]]]

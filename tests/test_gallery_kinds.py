@@ -23,7 +23,7 @@ from parties.gallery.store.limits import OPERATOR, QueryLimits
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore, kind_of
 from protocols.errors import ParameterError
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 MODEL = load_model("tiny-test")
 DIGEST = MODEL.graph.digest()

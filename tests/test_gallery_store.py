@@ -19,8 +19,8 @@ from parties.gallery.key import GalleryKey
 from parties.gallery.store import database, rotation, store, tables
 from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
+from protocols.arithmetic.residues import RingArray, encode
 from protocols.errors import ParameterError
-from protocols.ring import RingArray, encode
 
 MODEL, DIMENSION = "4f3a", 8
 RNG = np.random.default_rng(5)

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import ParameterError
-from protocols.identification.outcome import index_bits, outcome_requests, reveal_indices
-from protocols.identification.selection import (
+from protocols.matching.distance import Reveal
+from protocols.matching.outcome import index_bits, outcome_requests, reveal_indices
+from protocols.matching.selection import (
     group_requests,
     smallest,
     smallest_of_groups,
     smallest_requests,
     with_indices,
 )
-from protocols.matching import Reveal
 
 fast = settings(max_examples=15, deadline=None)
 KEYS = st.integers(-(2**61), 2**61)

@@ -13,9 +13,9 @@ from parties.gallery.index.file import IndexFile
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.sessions import private_server as server
 from parties.gallery.shards import shard
+from protocols.arithmetic.residues import encode
 from protocols.errors import ProtocolError
-from protocols.mpc import CLIENT, SERVER
-from protocols.ring import encode
+from protocols.shares.party import CLIENT, SERVER
 
 
 class Watch:

@@ -15,7 +15,7 @@ from parties.prepared.pool import Kind
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.graph import LinearWeights
+from protocols.network.graph import LinearWeights
 
 PEER, NUMBER = "0" * 32, "1" * 32
 

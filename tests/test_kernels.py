@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols import kernels
+from protocols.arithmetic import kernels
 
 P0, P1 = 140737488273409, 70368743669761
 PAIRS = [(P0, P1), (2**48 - 59, 2**44 - 17), (2**41 + 27, 2**40 + 15)]

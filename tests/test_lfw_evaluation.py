@@ -29,9 +29,9 @@ from hybridface.measure.accuracy.statistics import best_threshold
 from hybridface.models import MODELS, Model, load_model
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
-from protocols.emulator import Emulator
+from protocols.arithmetic.residues import decode
 from protocols.errors import ParameterError
-from protocols.ring import decode
+from protocols.network.emulator import Emulator
 
 PORTRAITS = {
     "Ann/Ann_0001.jpg": "person_a_1.jpg",

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from parties.local import local_channels
 from protocols import ClientKeys, ConvPlan, ConvShape, PrivateConvolutionClient, PrivateConvolutionServer, PublicKey
-from protocols.conversion import MaskedCiphertexts, Upload
+from protocols.arithmetic.residues import decode, encode, share
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.linear import MaskedProducts, encode_weights, fully_connected_shape
-from protocols.plain_convolution import quantise
-from protocols.ring import decode, encode, share
+from protocols.linear.conversion import MaskedCiphertexts, Upload
+from protocols.linear.convolution import MaskedProducts, encode_weights, fully_connected_shape
+from protocols.linear.plain_convolution import quantise
 
 ULP = 2.0**-16
 WEIGHT_BITS, GUARD_BITS = 18, 6

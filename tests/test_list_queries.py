@@ -15,9 +15,9 @@ from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.store.limits import GUESSES, OPERATOR, QueryLimits, Rate
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore
+from protocols.arithmetic.residues import encode
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.matching import Reveal
-from protocols.ring import encode
+from protocols.matching.distance import Reveal
 
 
 @pytest.fixture(scope="module")

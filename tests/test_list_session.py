@@ -14,8 +14,8 @@ from parties.gallery.index.search import list_distances, nearest_in_list
 from parties.gallery.sessions.list_server import MAX_PREPARED_QUERIES
 from parties.gallery.store.limits import Rate
 from protocols.errors import ParameterError, PeerLostError
-from protocols.identification.server_list import LIST_FRACTION_BITS
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
+from protocols.matching.server_list import LIST_FRACTION_BITS
 
 
 @pytest.fixture(scope="module")

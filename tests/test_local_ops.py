@@ -5,8 +5,8 @@ import pytest
 import torch
 from helpers import assert_probability
 
-from protocols import local_ops
-from protocols.ring import share
+from protocols.arithmetic.residues import share
+from protocols.shares import local as local_ops
 
 
 @pytest.mark.parametrize("bits", [0, 1, 16, 40])

@@ -18,9 +18,9 @@ from helpers import (
 from parties.local import local_channels
 from protocols import CLIENT, MpcParty, Reveal, encode, matching_requests, reveal_match, squared_distance
 from protocols.channel import tag_of
-from protocols.comparison import interval_requests
 from protocols.errors import ParameterError, ProtocolError
-from protocols.matching import open_decisions, reveal_matches
+from protocols.matching.distance import open_decisions, reveal_matches
+from protocols.shares.comparison import interval_requests
 
 THRESHOLD = 0.6
 BOUND = round(THRESHOLD**2 * 2**32)

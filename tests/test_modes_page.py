@@ -15,7 +15,7 @@ from modes_measurements import KNOWN, document
 from hybridface.measure.modes.page import report_page
 from hybridface.measure.modes.quantities import bytes_text, seconds_text
 from hybridface.measure.modes.summary import headline, summary_rows
-from protocols.network_profile import NETWORKS
+from protocols.link import NETWORKS
 
 SECTIONS = ["summary", "privacy", "time", "bytes", "memory", "keys", "accuracy", "published", "method"]
 VOID = {"meta", "link", "br", "img", "input", "hr"}

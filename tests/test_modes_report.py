@@ -43,7 +43,7 @@ from hybridface.photos import photo_path
 from hybridface.processes.memory import peak_bytes
 from parties.session.cost import CostReport, StageCost
 from protocols.errors import ParameterError
-from protocols.network_profile import LAN, MOBILE, NONE, WAN
+from protocols.link import LAN, MOBILE, NONE, WAN
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))

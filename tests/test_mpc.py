@@ -12,9 +12,9 @@ from helpers import on_shares, run_locally
 
 from parties.local import local_channels
 from protocols.correlations import SquarePair
-from protocols.crypten_import import crypten
 from protocols.errors import ParameterError, ProtocolError
-from protocols.mpc import CLIENT, SERVER, MpcParty, arithmetic, binary, to_ring
+from protocols.shares.crypten_import import crypten
+from protocols.shares.party import CLIENT, SERVER, MpcParty, arithmetic, binary, to_ring
 
 X = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.125, -0.75]])
 Y = torch.tensor([[1.5, 2.0, -0.25], [1.0, -4.0, 0.5]])

@@ -15,12 +15,12 @@ from hybridface.models import _tiny, load_model
 from hybridface.models.dlib_resnet import ResidualBlock
 from hybridface.models.importing.torch_module import graph_from_torch
 from protocols import ClientKeys, Emulator, Graph, LinearWeights, MpcParty, NetworkClient, NetworkServer, PublicKey
-from protocols import graph as g
+from protocols.arithmetic.residues import decode, encode
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.network import halves, layer_weights
-from protocols.packing import ConvPlan, ConvShape
-from protocols.planner import bytes_up
-from protocols.ring import decode, encode
+from protocols.linear.packing import ConvPlan, ConvShape
+from protocols.linear.planner import bytes_up
+from protocols.network import graph as g
+from protocols.network.private import halves, layer_weights
 
 
 def run(client: NetworkClient, server: NetworkServer, images: Any, prepare: bool = False, **hooks: Any) -> Any:

@@ -8,10 +8,10 @@ from helpers import SealReference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.ckks import CkksContext, CkksParameters
+from protocols.arithmetic.ntt import NumberTheoreticTransform
+from protocols.arithmetic.residues import CrtModulus
+from protocols.encryption.ckks import CkksContext, CkksParameters
 from protocols.errors import ParameterError
-from protocols.ntt import NumberTheoreticTransform
-from protocols.ring import CrtModulus
 
 N = 4096
 SEALS = CrtModulus(140737488273409, 70368743669761)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from ot_parties import Transfers, run_makers
 
-from protocols.comparison import relu_requests
 from protocols.correlations import ComparisonMask
-from protocols.correlations.ot.comparison_masks import comparison_masks
-from protocols.correlations.ot.join_masks import join_masks
-from protocols.correlations.ot.turns import Turn, finish, pieces, together
+from protocols.correlations.two_party.comparison_masks import comparison_masks
+from protocols.correlations.two_party.join_masks import join_masks
+from protocols.correlations.two_party.turns import Turn, finish, pieces, together
 from protocols.ranks import CLIENT, SERVER
+from protocols.shares.comparison import relu_requests
 
 WORDS = 2
 

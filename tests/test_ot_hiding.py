@@ -11,10 +11,10 @@ import pytest
 from ot_parties import Transfers, Wire, assert_uniform_and_independent, of_planes, of_words, run_makers
 
 from protocols.correlations import BorrowJoin, ComparisonMask, SharedBit, SquarePair, TruncationMask, WrapCount
-from protocols.correlations.ot import arithmetic, bit_products, comparison_masks, join_masks
-from protocols.correlations.ot.bit_products import ProductPlan, random_products
-from protocols.correlations.ot.vector_products import vector_products
-from protocols.correlations.ot.word_products import number_products
+from protocols.correlations.two_party import arithmetic, bit_products, comparison_masks, join_masks
+from protocols.correlations.two_party.bit_products import ProductPlan, random_products
+from protocols.correlations.two_party.vector_products import vector_products
+from protocols.correlations.two_party.word_products import number_products
 from protocols.ranks import CLIENT, SERVER
 
 WORDS = 64

@@ -12,8 +12,8 @@ from transfer_parties import both, outcomes
 
 from parties.local import run_locally
 from parties.session.correlations import Correlations
+from protocols.arithmetic.randomness import KEY_BYTES
 from protocols.channel import Channel, tag_of
-from protocols.comparison import relu_requests
 from protocols.correlations import (
     ArithmeticTriple,
     BinaryTriple,
@@ -28,12 +28,12 @@ from protocols.correlations import (
     TruncationMask,
     WrapCount,
 )
-from protocols.correlations.ot import arithmetic, groups, vector_products, word_products
-from protocols.correlations.ot.ends import PIECE, End
-from protocols.correlations.ot.source import TransferSource
+from protocols.correlations.two_party import arithmetic, groups, vector_products, word_products
+from protocols.correlations.two_party.ends import PIECE, End
+from protocols.correlations.two_party.source import TransferSource
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.randomness import KEY_BYTES
 from protocols.ranks import CLIENT, SERVER
+from protocols.shares.comparison import relu_requests
 
 
 def made(requests: list[Request], one_by_one: bool = False, correlations: Correlations = Correlations.OT_IKNP) -> Any:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import ParameterError
-from protocols.packing import ConvPlan, ConvShape
-from protocols.planner import CostModel, plan_convolution
+from protocols.linear.packing import ConvPlan, ConvShape
+from protocols.linear.planner import CostModel, plan_convolution
 
 settings.register_profile("packing", max_examples=120, deadline=None)
 many = settings.get_profile("packing")

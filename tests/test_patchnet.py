@@ -22,9 +22,9 @@ from hybridface.models.patchnet import (
     write_public,
 )
 from hybridface.photos import photo_path
-from protocols.emulator import Emulator
-from protocols.graph import Conv2d, Flatten, Square
-from protocols.ring import decode
+from protocols.arithmetic.residues import decode
+from protocols.network.emulator import Emulator
+from protocols.network.graph import Conv2d, Flatten, Square
 
 
 @pytest.fixture(scope="module")

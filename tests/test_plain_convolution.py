@@ -8,9 +8,15 @@ from helpers import integers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.ckks import CkksContext
-from protocols.linear import fully_connected_shape
-from protocols.plain_convolution import PRODUCT_BOUND, PlainConvolution, PlainProduct, plain_convolution, quantise
+from protocols.encryption.ckks import CkksContext
+from protocols.linear.convolution import fully_connected_shape
+from protocols.linear.plain_convolution import (
+    PRODUCT_BOUND,
+    PlainConvolution,
+    PlainProduct,
+    plain_convolution,
+    quantise,
+)
 
 MODULUS = CkksContext().modulus
 

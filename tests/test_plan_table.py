@@ -9,9 +9,9 @@ from rich.console import Console
 import hybridface as hf
 from hybridface.models import Model
 from hybridface.output.plan import plan_document, plan_layers, plan_table
-from protocols.network import plan_network
-from protocols.network_profile import MOBILE
-from protocols.planner import CostModel, bytes_down, bytes_up
+from protocols.linear.planner import CostModel, bytes_down, bytes_up
+from protocols.link import MOBILE
+from protocols.network.private import plan_network
 
 COST = CostModel(network=MOBILE)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from parties.local import local_channels
-from protocols.ckks import ClientKeys, PublicKey
+from protocols.encryption.ckks import ClientKeys, PublicKey
 from protocols.errors import ParameterError
-from protocols.linear import PrivateConvolutionClient, PrivateConvolutionServer
-from protocols.network_profile import MOBILE, NONE, WAN, NetworkProfile
-from protocols.packing import ConvPlan, ConvShape
-from protocols.planner import CostModel, bytes_down, bytes_up, plan_convolution
+from protocols.linear.convolution import PrivateConvolutionClient, PrivateConvolutionServer
+from protocols.linear.packing import ConvPlan, ConvShape
+from protocols.linear.planner import CostModel, bytes_down, bytes_up, plan_convolution
+from protocols.link import MOBILE, NONE, WAN, NetworkProfile
 
 SHAPE = ConvShape(3, 4, 4, 5, (3, 3), padding=(1, 1))
 PLAN = ConvPlan(SHAPE, 2, 2, (2, 4))

@@ -13,13 +13,13 @@ from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.server import ServerSession
 from parties.session.terms import Terms, plans_document, plans_from_document
+from protocols.arithmetic.residues import decode
 from protocols.correlations import Dealer
-from protocols.emulator import Emulator
 from protocols.errors import ProtocolError
-from protocols.network import convolution_shapes, plan_network
-from protocols.network_profile import MOBILE, NETWORKS, WAN
-from protocols.planner import CostModel
-from protocols.ring import decode
+from protocols.linear.planner import CostModel
+from protocols.link import MOBILE, NETWORKS, WAN
+from protocols.network.emulator import Emulator
+from protocols.network.private import convolution_shapes, plan_network
 
 GUARD_SECONDS = 30.0
 TINY = hf.load_model("tiny-test")

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from helpers import assert_uniform_bytes, on_shares, pool_is_empty, record, run_locally
 
+from protocols.arithmetic.residues import encode
 from protocols.correlations import FixedMask, FixedNorms, FixedProduct
 from protocols.errors import HybridFaceError, ParameterError
-from protocols.identification.private_templates import (
+from protocols.matching.private_templates import (
     TemplateIndex,
     distance_requests,
     distances,
     index_requests,
     index_templates,
 )
-from protocols.ring import encode
 
 SEEDS = bytes(32), bytes(range(32))
 DIMENSION = 16

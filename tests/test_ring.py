@@ -8,9 +8,9 @@ from helpers import assert_uniform, assert_uniform_bytes, integers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.arithmetic.kernels import MAX_TERMS
+from protocols.arithmetic.residues import DROPPED_BITS, CrtModulus, _random_below, decode, encode, random_ring, share
 from protocols.errors import ParameterError, ProtocolError
-from protocols.kernels import MAX_TERMS
-from protocols.ring import DROPPED_BITS, CrtModulus, _random_below, decode, encode, random_ring, share
 
 MODULI = [
     CrtModulus(140737488273409, 70368743669761),

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tenseal.sealapi as seal
 
-from protocols.ckks import CkksContext, CkksParameters
+from protocols.encryption.ckks import CkksContext, CkksParameters
+from protocols.encryption.seal_context import seal_context
+from protocols.encryption.seal_format import ciphertext_from_words, ciphertext_words, plaintext_words
 from protocols.errors import ParameterError, ProtocolError
 from protocols.pure_he import PureHeContext, PureHeParameters
-from protocols.seal_context import seal_context
-from protocols.seal_format import ciphertext_from_words, ciphertext_words, plaintext_words
 
 
 @dataclass(frozen=True)

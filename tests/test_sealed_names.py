@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import ParameterError, ProtocolError
-from protocols.identification import names as sealing
-from protocols.identification.names import SEALED_BYTES, look_up, lookup_requests, open_name, seal_names
-from protocols.mpc import CLIENT
+from protocols.matching import names as sealing
+from protocols.matching.names import SEALED_BYTES, look_up, lookup_requests, open_name, seal_names
+from protocols.shares.party import CLIENT
 
 NAMES = ["Ann", "", "two words", "Ünïcødé 名前", "x" * 127, "zero\0byte\0"]
 

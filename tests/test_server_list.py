@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from helpers import pool_is_empty, run_locally
 
-from protocols.ckks import CkksContext, ClientKeys, PublicKey
+from protocols.arithmetic.residues import decode, encode, share
+from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import ParameterError
-from protocols.identification.server_list import (
+from protocols.linear.convolution import PrivateConvolutionClient, fully_connected_shape
+from protocols.matching.server_list import (
     LIST_FRACTION_BITS,
     ServerListClient,
     ServerListServer,
     list_requests,
 )
-from protocols.linear import PrivateConvolutionClient, fully_connected_shape
-from protocols.ring import decode, encode, share
 
 CONTEXT = CkksContext()
 DIMENSION = 128

@@ -14,7 +14,7 @@ import hybridface as hf
 from hybridface.models import Model
 from parties.session.progress import Progress
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from hybridface.models import Model
 from parties.session.client import ClientSession
 from parties.session.progress import Progress
 from protocols.channel import Channel
-from protocols.ckks import CkksParameters
+from protocols.encryption.ckks import CkksParameters
 from protocols.errors import HybridFaceError, PeerLostError, ProtocolError
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 # Peers that do not agree
 

@@ -10,8 +10,8 @@ from helpers import Chip, plaintext
 import hybridface as hf
 from hybridface.models import Model
 from hybridface.photos import photo_path
-from protocols.emulator import Emulator
-from protocols.ring import decode
+from protocols.arithmetic.residues import decode
+from protocols.network.emulator import Emulator
 
 PHOTOS = ("person_a_1", "person_a_2", "person_b_1", "person_b_2", "impostor_1", "impostor_2")
 SAME_PEOPLE = {("person_a_1", "person_a_2"), ("person_b_1", "person_b_2")}

@@ -13,13 +13,13 @@ from hybridface.local.session import LocalSession
 from hybridface.models import Model
 from parties.session.client import ClientSession, Template
 from parties.session.server import ServerSession
-from protocols.ckks import ClientKeys, PublicKey
+from protocols.arithmetic.residues import decode
 from protocols.correlations import Dealer, DealerClient, DealerServer
-from protocols.emulator import Emulator
-from protocols.graph import LinearWeights
-from protocols.linear import PrivateConvolutionServer
-from protocols.network import NetworkClient, NetworkServer
-from protocols.ring import decode
+from protocols.encryption.ckks import ClientKeys, PublicKey
+from protocols.linear.convolution import PrivateConvolutionServer
+from protocols.network.emulator import Emulator
+from protocols.network.graph import LinearWeights
+from protocols.network.private import NetworkClient, NetworkServer
 
 
 def weight_arrays(model: Model) -> set[bytes]:

@@ -17,7 +17,7 @@ from parties.transport.shaping import Clock, ShapedTransport, machine_id, shaped
 from protocols import channel as channel_module
 from protocols.channel import Channel
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.network_profile import LAN, MOBILE, NETWORKS, NONE, WAN, NetworkProfile, network_named
+from protocols.link import LAN, MOBILE, NETWORKS, NONE, WAN, NetworkProfile, network_named
 
 SECOND = 10**9
 STAMP = 16

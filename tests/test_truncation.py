@@ -6,11 +6,11 @@ from helpers import assert_uniform_bytes, run_locally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.arithmetic.residues import RingArray, share
 from protocols.correlations import TruncationMask
 from protocols.errors import ParameterError
-from protocols.mpc import MpcParty
-from protocols.ring import RingArray, share
-from protocols.truncation import truncate, truncation_requests
+from protocols.shares.party import MpcParty
+from protocols.shares.truncation import truncate, truncation_requests
 
 EDGES = [0, 1, -1, 65535, 65536, -65535, -65536, -65537, 2**62 - 1, -(2**62), 2**61]
 

@@ -20,13 +20,13 @@ import hybridface as hf
 from hybridface.models import Model
 from parties.session import weight_cache
 from parties.session.weight_cache import EncodedWeights, cache_directory, layer_polynomials
-from protocols.ckks import CkksContext, CkksParameters
+from protocols.encryption.ckks import CkksContext, CkksParameters
 from protocols.errors import ParameterError
-from protocols.graph import LinearWeights, Weights
-from protocols.linear import encode_weights
-from protocols.network import convolution_shapes, layer_weights, plan_network
-from protocols.packing import ConvPlan
-from protocols.planner import CostModel
+from protocols.linear.convolution import encode_weights
+from protocols.linear.packing import ConvPlan
+from protocols.linear.planner import CostModel
+from protocols.network.graph import LinearWeights, Weights
+from protocols.network.private import convolution_shapes, layer_weights, plan_network
 
 HEADER_BYTES = 1 << 16
 

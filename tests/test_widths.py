@@ -11,13 +11,13 @@ from helpers import Ends, on_shares
 from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import MODELS, load_model
 from hybridface.models.ranges import known_ranges
-from protocols.comparison import COMPARISON_BITS
-from protocols.emulator import Emulator
+from protocols.arithmetic.residues import encode
 from protocols.errors import ParameterError, ProtocolError
-from protocols.graph import Conv2d, Graph, LinearWeights, MaxPool2d, ReLU
-from protocols.network import NetworkClient, NetworkServer, comparing_layers
-from protocols.ring import encode
-from protocols.widths import choose_width, range_of
+from protocols.network.emulator import Emulator
+from protocols.network.graph import Conv2d, Graph, LinearWeights, MaxPool2d, ReLU
+from protocols.network.private import NetworkClient, NetworkServer, comparing_layers
+from protocols.network.widths import choose_width, range_of
+from protocols.shares.comparison import COMPARISON_BITS
 
 
 @pytest.mark.parametrize(

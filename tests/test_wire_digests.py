@@ -6,7 +6,7 @@ import pytest
 from support import wire
 from support.determinism import deterministic
 
-from protocols import mpc
+from protocols.shares import party as mpc
 
 RECORDED = wire.read_digests()
 CASES = wire.load_cases()

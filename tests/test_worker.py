@@ -20,15 +20,15 @@ from parties.session.correlations import Correlations
 from parties.session.server import ServerSession
 from parties.session.terms import Terms, agree, plans_document
 from parties.session.worker import Worker, WorkerPool
+from protocols.arithmetic.residues import SHORT_BYTES, RingArray, random_ring
 from protocols.channel import Channel
-from protocols.ckks import CkksContext, ClientKeys, PublicKey
-from protocols.conversion import MaskedCiphertexts, SharesToCiphertextsClient, Upload
 from protocols.correlations import Dealer
+from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.linear import MaskedProducts, encode_weights
-from protocols.network import layer_weights, plan_network
-from protocols.packing import ConvPlan
-from protocols.ring import SHORT_BYTES, RingArray, random_ring
+from protocols.linear.conversion import MaskedCiphertexts, SharesToCiphertextsClient, Upload
+from protocols.linear.convolution import MaskedProducts, encode_weights
+from protocols.linear.packing import ConvPlan
+from protocols.network.private import layer_weights, plan_network
 
 GUARD_SECONDS = 30.0
 

@@ -36,7 +36,7 @@ from hybridface.photos import photo_path
 from hybridface.processes.start import ProgressBars, run_parties
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
-from protocols.network_profile import network_named
+from protocols.link import network_named
 
 __all__ = ["bench"]
 

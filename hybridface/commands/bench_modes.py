@@ -9,7 +9,7 @@ import typer
 from hybridface.commands.options import JsonOption, QuietOption, TimeoutOption, show
 from hybridface.errors import ImageError, RunError
 from hybridface.photos import photo_path
-from protocols.network_profile import NETWORKS, network_named
+from protocols.link import NETWORKS, network_named
 
 __all__ = ["bench_modes"]
 

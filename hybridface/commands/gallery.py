@@ -34,7 +34,7 @@ from hybridface.processes.start import Outcome
 from parties.gallery.key import create_key, read_key
 from parties.gallery.store.records import Kind, identity_bytes
 from protocols.errors import ParameterError
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 __all__ = ["register", "verify_identity"]
 

@@ -21,9 +21,9 @@ from hybridface.output.answers import shown
 from hybridface.processes.start import Outcome, run_gallery
 from parties.gallery.key import create_key, read_key
 from parties.gallery.store.records import Kind
+from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError
-from protocols.matching import Reveal
-from protocols.ring import RingArray
+from protocols.matching.distance import Reveal
 
 __all__ = ["enroll_photos", "kind_of_gallery", "run_queries"]
 

@@ -59,8 +59,8 @@ from parties.session.correlations import Correlations
 from parties.session.cost import CostReport, StageCost
 from parties.transport.roles import Role
 from protocols.errors import HybridFaceError, ParameterError
-from protocols.matching import Reveal
-from protocols.network_profile import network_named
+from protocols.link import network_named
+from protocols.matching.distance import Reveal
 
 __all__ = ["app", "main"]
 

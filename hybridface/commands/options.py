@@ -17,8 +17,8 @@ from hybridface.modes import Mode
 from parties.session.correlations import Correlations
 from parties.session.weight_cache import cache_directory
 from protocols.errors import ParameterError
-from protocols.matching import Reveal
-from protocols.network_profile import NETWORKS
+from protocols.link import NETWORKS
+from protocols.matching.distance import Reveal
 
 __all__ = [
     "CONTEXT",

@@ -24,7 +24,7 @@ from hybridface.photos import photo_path
 from hybridface.processes.start import ProgressBars, run_parties
 from parties.machine.calibration import calibrate, calibration_path, load_calibration, save_calibration
 from protocols.errors import ParameterError
-from protocols.network_profile import network_named
+from protocols.link import network_named
 
 __all__ = ["calibrate_machine", "plan"]
 

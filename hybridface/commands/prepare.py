@@ -25,7 +25,7 @@ from hybridface.processes.start import ProgressBars, run_parties
 from parties.prepared.store import MAX_KEPT
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 __all__ = ["prepare"]
 

@@ -1,8 +1,8 @@
 """Embeddings of a list's photos, in the clear: photos and network are one party's own, and nobody else takes part.
 
-They are computed on the protocol's integers (`protocols.emulator`) and not in floating point, so that a list holds what
-a private enrolment of the same photo would have shared, but for the protocol's random truncation, which moves a number
-by a few last bits.
+They are computed on the protocol's integers (`protocols.network.emulator`) and not in floating point, so that a list
+holds what a private enrolment of the same photo would have shared, but for the protocol's random truncation, which
+moves a number by a few last bits.
 """
 
 from pathlib import Path
@@ -13,9 +13,9 @@ from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.models import Model
 from parties.gallery.sessions.list_content import list_share
-from protocols.emulator import Emulator
+from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError
-from protocols.ring import RingArray
+from protocols.network.emulator import Emulator
 
 __all__ = ["ClearEmbedding"]
 

@@ -33,7 +33,7 @@ from parties.session.cost import CostReport
 from parties.session.progress import OnProgress
 from protocols.channel import Channel
 from protocols.errors import ParameterError
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 __all__ = ["Gallery"]
 

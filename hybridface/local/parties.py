@@ -10,7 +10,7 @@ from parties.session.correlations import Correlations
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
-from protocols.network_profile import NONE, NetworkProfile
+from protocols.link import NONE, NetworkProfile
 
 __all__ = ["LocalLinks", "LocalParties", "correlations_named"]
 

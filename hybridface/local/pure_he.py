@@ -24,7 +24,7 @@ from parties.session.pure_he import (
     PureHeServerSession,
     PureHeTerms,
 )
-from protocols.network_profile import NONE, NetworkProfile, network_named
+from protocols.link import NONE, NetworkProfile, network_named
 from protocols.pure_he import PatchNetWeights, PureHeParameters
 
 __all__ = ["LocalPureHeSession", "inputs_of", "terms_of", "weights_of"]

@@ -23,8 +23,8 @@ from parties.session.correlations import Correlations
 from parties.session.progress import OnProgress
 from parties.session.server import ServerSession
 from protocols.errors import ParameterError
-from protocols.matching import Reveal
-from protocols.network_profile import NONE, NetworkProfile, network_named
+from protocols.link import NONE, NetworkProfile, network_named
+from protocols.matching.distance import Reveal
 
 __all__ = ["LocalSession", "local_session"]
 

@@ -27,9 +27,9 @@ from hybridface.models.patchnet import (
     read_shape,
 )
 from hybridface.models.ranges import known_widths
-from protocols.graph import Graph, LinearWeights
+from protocols.network.graph import Graph, LinearWeights
+from protocols.network.widths import Widths
 from protocols.pure_he import PatchNetShape, PatchNetWeights
-from protocols.widths import Widths
 
 __all__ = ["MODELS", "Model", "load_model"]
 

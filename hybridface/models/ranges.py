@@ -9,10 +9,10 @@ import json
 from importlib import resources
 from typing import Any
 
-from protocols.comparison import COMPARISON_BITS
-from protocols.graph import Graph
-from protocols.network import comparing_layers
-from protocols.widths import Widths, choose_width
+from protocols.network.graph import Graph
+from protocols.network.private import comparing_layers
+from protocols.network.widths import Widths, choose_width
+from protocols.shares.comparison import COMPARISON_BITS
 
 __all__ = ["known_ranges", "known_widths"]
 

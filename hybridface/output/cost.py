@@ -10,7 +10,7 @@ from hybridface.modes import Mode
 from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport, StageCost
 from parties.session.pure_he import PureHeResult
-from protocols.graph import Conv2d, MaxPool2d, PReLU, ReLU, Square
+from protocols.network.graph import Conv2d, MaxPool2d, PReLU, ReLU, Square
 
 __all__ = ["cost_table", "decision_text", "pure_he_document", "result_document", "score_text"]
 

@@ -7,9 +7,9 @@ from rich.table import Table
 
 from hybridface.models import Model
 from parties.session.cost import OFFLINE
-from protocols.network import plan_network
-from protocols.packing import ConvPlan
-from protocols.planner import CostModel, bytes_down, bytes_up
+from protocols.linear.packing import ConvPlan
+from protocols.linear.planner import CostModel, bytes_down, bytes_up
+from protocols.network.private import plan_network
 
 __all__ = ["LayerPlan", "plan_document", "plan_layers", "plan_table"]
 

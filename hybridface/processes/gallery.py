@@ -38,8 +38,8 @@ from parties.transport.roles import Role
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
-from protocols.matching import Reveal
-from protocols.mpc import CLIENT, SERVER
+from protocols.matching.distance import Reveal
+from protocols.shares.party import CLIENT, SERVER
 
 __all__ = ["run_client", "run_server", "run_shard"]
 

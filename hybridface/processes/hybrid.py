@@ -26,7 +26,7 @@ from parties.session.worker import Worker
 from parties.transport.roles import Role
 from protocols.channel import Channel
 from protocols.errors import ParameterError
-from protocols.graph import Weights
+from protocols.network.graph import Weights
 
 __all__ = ["photos_of", "resident_bytes", "run_client", "run_server", "run_worker"]
 

@@ -10,8 +10,8 @@ from hybridface.modes import Mode
 from parties.prepared.pool import Kind
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import Correlations
-from protocols.matching import Reveal
-from protocols.network_profile import NONE, NetworkProfile
+from protocols.link import NONE, NetworkProfile
+from protocols.matching.distance import Reveal
 
 __all__ = ["PartyOptions", "Purpose"]
 

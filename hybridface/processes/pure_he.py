@@ -18,7 +18,7 @@ from parties.session.pure_he import PureHeClientSession, PureHeResult, PureHeSer
 from parties.transport.roles import Role
 from protocols.channel import Channel
 from protocols.errors import ParameterError
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 
 __all__ = ["check_options", "run_client", "run_server"]
 

@@ -25,9 +25,9 @@ import numpy as np
 
 from parties.gallery.errors import KeyFileError, KeyFileWarning
 from parties.gallery.store.records import Entry, identity_bytes
+from protocols.arithmetic.randomness import KEY_BYTES, keystream
+from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError
-from protocols.randomness import KEY_BYTES, keystream
-from protocols.ring import RingArray
 
 __all__ = ["GalleryKey", "create_key", "read_key"]
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from protocols.ckks import CkksContext, ClientKeys, PublicKey
-from protocols.conversion import CiphertextsToSharesServer, Upload
+from protocols.arithmetic.residues import random_ring
+from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import ParameterError
-from protocols.network_profile import NetworkProfile
-from protocols.planner import CostModel
-from protocols.ring import random_ring
+from protocols.linear.conversion import CiphertextsToSharesServer, Upload
+from protocols.linear.planner import CostModel
+from protocols.link import NetworkProfile
 
 __all__ = ["calibrate", "calibration_path", "load_calibration", "save_calibration"]
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from parties.prepared.pool import Kind
 from parties.prepared.store import PreparedStore, binding_of, is_number
+from protocols.arithmetic.residues import RingArray
 from protocols.channel import Channel, printable
 from protocols.correlations import CorrelationSource, Request
 from protocols.errors import ParameterError, ProtocolError
-from protocols.network import NetworkClient, NetworkServer
-from protocols.ring import RingArray
+from protocols.network.private import NetworkClient, NetworkServer
 
 __all__ = ["KeptRunsClient", "KeptRunsServer", "Prepared"]
 

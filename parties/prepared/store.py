@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 
+from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError
-from protocols.ring import RingArray
 
 __all__ = ["MAX_BYTES", "MAX_DAYS", "MAX_KEPT", "PreparedStore", "binding_of", "is_number"]
 

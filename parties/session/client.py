@@ -29,14 +29,14 @@ from parties.session.correlations import open_source
 from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
 from parties.session.progress import OnProgress, Progress
 from parties.session.terms import MAX_NAME, Terms, agree, plans_document, plans_from_document
+from protocols.arithmetic.residues import RingArray, encode
 from protocols.channel import Channel, printable
-from protocols.ckks import CkksContext, ClientKeys
 from protocols.correlations import Request
+from protocols.encryption.ckks import CkksContext, ClientKeys
 from protocols.errors import ParameterError, ProtocolError, reason_for_peers
-from protocols.matching import matching_requests, reveal_matches, squared_distance
-from protocols.mpc import CLIENT, MpcParty
-from protocols.network import NetworkClient
-from protocols.ring import RingArray, encode
+from protocols.matching.distance import matching_requests, reveal_matches, squared_distance
+from protocols.network.private import NetworkClient
+from protocols.shares.party import CLIENT, MpcParty
 
 __all__ = ["SETUP_STAGE", "ClientSession", "MatchResult", "Template"]
 

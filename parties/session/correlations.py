@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from protocols.channel import Channel
 from protocols.correlations import CorrelationSource, DealerClient, DealerServer
-from protocols.correlations.ot.source import TransferSource
+from protocols.correlations.two_party.source import TransferSource
 from protocols.errors import ParameterError
 from protocols.ranks import CLIENT
 

@@ -20,17 +20,17 @@ from parties.session.progress import OnProgress, Progress
 from parties.session.terms import MAX_NAME, Terms, agree, plans_document
 from parties.session.weight_cache import layer_polynomials, weights_key
 from parties.session.worker import WorkerPool
+from protocols.arithmetic.residues import RingArray
 from protocols.channel import IDLE_SECONDS, Channel, printable
-from protocols.ckks import CkksContext, PublicKey
 from protocols.correlations import Request
+from protocols.encryption.ckks import CkksContext, PublicKey
 from protocols.errors import ParameterError, ProtocolError
-from protocols.graph import Weights
-from protocols.linear import MaskedProducts
-from protocols.matching import matching_requests, reveal_matches, squared_distance
-from protocols.mpc import SERVER, MpcParty
-from protocols.network import NetworkServer, convolution_shapes, plan_network
-from protocols.planner import CostModel
-from protocols.ring import RingArray
+from protocols.linear.convolution import MaskedProducts
+from protocols.linear.planner import CostModel
+from protocols.matching.distance import matching_requests, reveal_matches, squared_distance
+from protocols.network.graph import Weights
+from protocols.network.private import NetworkServer, convolution_shapes, plan_network
+from protocols.shares.party import SERVER, MpcParty
 
 __all__ = ["ServerSession"]
 

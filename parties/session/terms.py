@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from parties.session.correlations import Correlations
+from protocols.arithmetic.residues import FRACTION_BITS
 from protocols.channel import VERSION, Channel, printable
-from protocols.ckks import CkksParameters
-from protocols.comparison import COMPARISON_BITS
+from protocols.encryption.ckks import CkksParameters
 from protocols.errors import ParameterError, ProtocolError
-from protocols.graph import Graph
-from protocols.matching import Reveal
-from protocols.network import comparing_layers, convolution_shapes, plan_network
-from protocols.packing import ConvPlan
-from protocols.planner import CostModel
-from protocols.ring import FRACTION_BITS
-from protocols.widths import Widths, check_widths
+from protocols.linear.packing import ConvPlan
+from protocols.linear.planner import CostModel
+from protocols.matching.distance import Reveal
+from protocols.network.graph import Graph
+from protocols.network.private import comparing_layers, convolution_shapes, plan_network
+from protocols.network.widths import Widths, check_widths
+from protocols.shares.comparison import COMPARISON_BITS
 
 __all__ = ["MAX_NAME", "Agreeable", "Terms", "agree", "plans_document", "plans_from_document"]
 

@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 
 from parties.machine.locks import locked
-from protocols.ckks import CkksContext
+from protocols.arithmetic.residues import RingArray
+from protocols.encryption.ckks import CkksContext
 from protocols.errors import ParameterError
-from protocols.graph import Weights
-from protocols.linear import encode_weights
-from protocols.network import OnLayer, layer_weights
-from protocols.packing import ConvPlan
-from protocols.ring import RingArray
+from protocols.linear.convolution import encode_weights
+from protocols.linear.packing import ConvPlan
+from protocols.network.graph import Weights
+from protocols.network.private import OnLayer, layer_weights
 
 __all__ = ["EncodedWeights", "cache_directory", "layer_polynomials", "weights_key"]
 

@@ -14,15 +14,15 @@ import numpy as np
 from parties.prepared.pool import MAX_BATCH
 from parties.session.terms import Terms, agree, plans_document, plans_from_document
 from parties.session.weight_cache import layer_polynomials
+from protocols.arithmetic.residues import SHORT_BYTES
 from protocols.channel import IDLE_SECONDS, Channel, printable, send_to_all
-from protocols.ckks import CkksContext, PublicKey, check_residues
-from protocols.conversion import MaskedCiphertexts, Upload
+from protocols.encryption.ckks import CkksContext, PublicKey, check_residues
 from protocols.errors import ProtocolError
-from protocols.graph import Weights
-from protocols.linear import MaskedProducts, Multiply
-from protocols.network import OnLayer
-from protocols.packing import ConvPlan
-from protocols.ring import SHORT_BYTES
+from protocols.linear.conversion import MaskedCiphertexts, Upload
+from protocols.linear.convolution import MaskedProducts, Multiply
+from protocols.linear.packing import ConvPlan
+from protocols.network.graph import Weights
+from protocols.network.private import OnLayer
 
 __all__ = ["Worker", "WorkerPool"]
 

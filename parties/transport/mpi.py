@@ -23,7 +23,7 @@ from parties.transport.roles import SHARD_ROLES, Role
 from parties.transport.shaping import machine_id, shaped
 from protocols.channel import Channel, printable
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.network_profile import MAX_NAME_BYTES, NONE, NetworkProfile
+from protocols.link import MAX_NAME_BYTES, NONE, NetworkProfile
 
 __all__ = ["DEFAULT_TIMEOUT", "World", "abort_world", "is_first_rank", "join"]
 

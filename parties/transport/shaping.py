@@ -20,7 +20,7 @@ from pathlib import Path
 
 from protocols.channel import Transport
 from protocols.errors import ProtocolError
-from protocols.network_profile import NANOSECONDS, NetworkProfile
+from protocols.link import NANOSECONDS, NetworkProfile
 
 __all__ = ["Clock", "ShapedTransport", "machine_id", "shaped"]
 

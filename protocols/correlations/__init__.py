@@ -1,6 +1,6 @@
 """Correlated randomness: what the comparisons and products use up, and where it comes from."""
 
-from protocols.correlations.comparison import BorrowJoin, ComparisonMask
+from protocols.correlations.comparison_masks import BorrowJoin, ComparisonMask
 from protocols.correlations.dealer import Dealer, DealerClient, DealerServer
 from protocols.correlations.fixed_mask import FixedMask, FixedNorms, FixedProduct
 from protocols.correlations.request import Request

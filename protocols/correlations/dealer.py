@@ -16,14 +16,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.stream import SEED_BYTES, Stream, new_seed
 from protocols.channel import IDLE_SECONDS, Channel, printable
 from protocols.correlations.fixed_mask import FixedMask, FixedRequest
 from protocols.correlations.pool import CorrelationPool
-from protocols.correlations.prg import SEED_BYTES, Stream, new_seed
 from protocols.correlations.request import Field, Request
 from protocols.correlations.types import request_from_document
 from protocols.errors import ParameterError, ProtocolError
-from protocols.ring import RingArray
 
 __all__ = ["Dealer", "DealerClient", "DealerServer"]
 

@@ -14,11 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from protocols.arithmetic.kernels import multiply_rows
+from protocols.arithmetic.randomness import KEY_BYTES, keystream
+from protocols.arithmetic.residues import RingArray
 from protocols.correlations.request import Field, Request
 from protocols.errors import ParameterError
-from protocols.kernels import multiply_rows
-from protocols.randomness import KEY_BYTES, keystream
-from protocols.ring import RingArray
 
 __all__ = ["FixedMask", "FixedNorms", "FixedProduct", "FixedRequest"]
 

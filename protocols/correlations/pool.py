@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from protocols.arithmetic.residues import RingArray
 from protocols.correlations.request import Request
 from protocols.errors import ParameterError
-from protocols.ring import RingArray
 
 __all__ = ["CorrelationPool"]
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from protocols.ring import RingArray
+from protocols.arithmetic.residues import RingArray
 
 __all__ = ["Field", "Request", "Shape"]
 

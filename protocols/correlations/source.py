@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from protocols.arithmetic.residues import RingArray
 from protocols.correlations.fixed_mask import FixedMask
 from protocols.correlations.request import Request
-from protocols.ring import RingArray
 
 __all__ = ["CorrelationSource"]
 

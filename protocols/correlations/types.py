@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from protocols.arithmetic.residues import RingArray
 from protocols.channel import printable
-from protocols.correlations.comparison import BorrowJoin, ComparisonMask
+from protocols.correlations.comparison_masks import BorrowJoin, ComparisonMask
 from protocols.correlations.fixed_mask import FixedNorms, FixedProduct
 from protocols.correlations.request import Field, Request, Shape
 from protocols.errors import ParameterError, ProtocolError
-from protocols.ring import RingArray
 
 __all__ = [
     "ArithmeticTriple",

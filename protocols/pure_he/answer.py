@@ -20,12 +20,12 @@ import secrets
 import numpy as np
 import tenseal.sealapi as seal
 
+from protocols.arithmetic.residues import RingArray
+from protocols.encryption.seal_format import ciphertext_words
 from protocols.errors import ParameterError, ProtocolError
 from protocols.pure_he.circuit import Circuit
 from protocols.pure_he.keys import PureHeKeys
 from protocols.pure_he.residues import sum_mod
-from protocols.ring import RingArray
-from protocols.seal_format import ciphertext_words
 
 __all__ = ["make_answer", "open_answer"]
 

@@ -10,14 +10,14 @@ import numpy as np
 import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
+from protocols.arithmetic.randomness import KEY_BYTES
+from protocols.arithmetic.residues import RingArray
+from protocols.encryption.seal_format import ciphertext_from_words, public_key_from_words, switching_key_from_words
 from protocols.errors import ProtocolError
 from protocols.pure_he.circuit import Circuit
 from protocols.pure_he.keys import galois_element, key_primes, wire_bytes
 from protocols.pure_he.parameters import PureHeContext
 from protocols.pure_he.residues import expand_uniform, unpack
-from protocols.randomness import KEY_BYTES
-from protocols.ring import RingArray
-from protocols.seal_format import ciphertext_from_words, public_key_from_words, switching_key_from_words
 
 __all__ = ["EvaluationKeys", "ciphertext_of_message", "message_sizes"]
 

@@ -11,12 +11,17 @@ import numpy as np
 import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
+from protocols.arithmetic.randomness import KEY_BYTES
+from protocols.arithmetic.residues import RingArray
+from protocols.encryption.seal_format import (
+    ciphertext_from_words,
+    ciphertext_words,
+    plaintext_words,
+    switching_key_words,
+)
 from protocols.errors import ParameterError
 from protocols.pure_he.circuit import Circuit
 from protocols.pure_he.residues import expand_uniform, multiply_mod, pack, packed_bytes, subtract_mod, sum_mod
-from protocols.randomness import KEY_BYTES
-from protocols.ring import RingArray
-from protocols.seal_format import ciphertext_from_words, ciphertext_words, plaintext_words, switching_key_words
 
 __all__ = ["PureHeKeys", "galois_element", "key_primes", "wire_bytes"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import tenseal.sealapi as seal
 
+from protocols.encryption.seal_context import seal_context
 from protocols.errors import ParameterError
-from protocols.seal_context import seal_context
 
 __all__ = ["PureHeContext", "PureHeParameters"]
 

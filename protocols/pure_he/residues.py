@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arithmetic.randomness import keystream
+from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError, ProtocolError
-from protocols.randomness import keystream
-from protocols.ring import RingArray
 
 __all__ = ["expand_uniform", "multiply_mod", "pack", "packed_bytes", "subtract_mod", "sum_mod", "unpack"]
 

@@ -34,9 +34,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arithmetic.randomness import random_words
 from protocols.channel import Channel
 from protocols.errors import ParameterError
-from protocols.randomness import random_words
 from protocols.transfers.ggm import TreeGrower
 from protocols.transfers.hashing import Blocks, derived_seed
 from protocols.transfers.iknp import IknpReceiver, IknpSender

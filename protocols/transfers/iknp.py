@@ -28,9 +28,9 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
+from protocols.arithmetic.randomness import random_words
 from protocols.channel import Channel
 from protocols.errors import ParameterError
-from protocols.randomness import random_words
 from protocols.transfers import kernels
 from protocols.transfers.base import receive_base_transfers, send_base_transfers
 from protocols.transfers.hashing import Blocks

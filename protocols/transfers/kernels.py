@@ -7,7 +7,7 @@ they check shapes.
 
 import numpy as np
 
-from protocols.kernels import compiled
+from protocols.arithmetic.kernels import compiled
 
 __all__ = [
     "expand",

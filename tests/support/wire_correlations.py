@@ -20,8 +20,8 @@ from protocols.correlations import (
     TruncationMask,
     WrapCount,
 )
-from protocols.correlations.comparison import WIDTHS
-from protocols.mpc import MpcParty
+from protocols.correlations.comparison_masks import WIDTHS
+from protocols.shares.party import MpcParty
 
 __all__ = ["REQUESTS"]
 

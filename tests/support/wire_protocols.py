@@ -10,31 +10,42 @@ from support.wire import Recording, case
 from parties import local
 from parties.local import PartyThread, local_channels
 from parties.session.correlations import Correlations
-from protocols.bfv.context import BfvContext
-from protocols.bfv.keys import BfvKeys, BfvPublicKey, Seeded
-from protocols.bfv.products import Answerer, ProductShape, ask
+from protocols.arithmetic.residues import encode
 from protocols.channel import Channel
-from protocols.ckks import CkksContext, ClientKeys, PublicKey
-from protocols.comparison import is_below, is_nonnegative, max_pool, maximum, relu
-from protocols.conversion import (
+from protocols.correlations import FixedMask
+from protocols.correlations.comparison_masks import WIDTHS
+from protocols.encryption.bfv.context import BfvContext
+from protocols.encryption.bfv.keys import BfvKeys, BfvPublicKey, Seeded
+from protocols.encryption.bfv.products import Answerer, ProductShape, ask
+from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
+from protocols.linear.conversion import (
     CiphertextsToSharesClient,
     CiphertextsToSharesServer,
     SharesToCiphertextsClient,
     SharesToCiphertextsServer,
 )
-from protocols.correlations import FixedMask
-from protocols.correlations.comparison import WIDTHS
-from protocols.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, LinearWeights, MaxPool2d, Pad, PReLU, ReLU, Square
-from protocols.identification.names import look_up, seal_names
-from protocols.identification.outcome import index_bits, reveal_indices
-from protocols.identification.private_templates import TemplateIndex, distances, index_templates
-from protocols.identification.selection import smallest, smallest_of_groups, with_indices
-from protocols.identification.server_list import ServerListClient, ServerListServer
-from protocols.linear import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
-from protocols.matching import Reveal, reveal_matches, squared_distance
-from protocols.mpc import CLIENT, MpcParty, arithmetic, to_ring
-from protocols.network import NetworkClient, NetworkServer
-from protocols.packing import ConvPlan, ConvShape
+from protocols.linear.convolution import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
+from protocols.linear.packing import ConvPlan, ConvShape
+from protocols.matching.distance import Reveal, reveal_matches, squared_distance
+from protocols.matching.names import look_up, seal_names
+from protocols.matching.outcome import index_bits, reveal_indices
+from protocols.matching.private_templates import TemplateIndex, distances, index_templates
+from protocols.matching.selection import smallest, smallest_of_groups, with_indices
+from protocols.matching.server_list import ServerListClient, ServerListServer
+from protocols.network.graph import (
+    Add,
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Graph,
+    LinearWeights,
+    MaxPool2d,
+    Pad,
+    PReLU,
+    ReLU,
+    Square,
+)
+from protocols.network.private import NetworkClient, NetworkServer
 from protocols.pure_he import (
     Circuit,
     EncodedNetwork,
@@ -46,10 +57,11 @@ from protocols.pure_he import (
     PureHeParameters,
     PureHeServer,
 )
-from protocols.ring import encode
+from protocols.shares.comparison import is_below, is_nonnegative, max_pool, maximum, relu
+from protocols.shares.party import CLIENT, MpcParty, arithmetic, to_ring
+from protocols.shares.truncation import truncate
 from protocols.transfers import RandomReceiver, RandomSender
 from protocols.transfers.base import receive_base_transfers, send_base_transfers
-from protocols.truncation import truncate
 
 Side = Callable[[MpcParty], object]
 run_locally = partial(local.run_locally, correlations=Correlations.DEALER)

@@ -22,7 +22,7 @@ from parties.session.server import ServerSession
 from parties.session.terms import Terms
 from parties.session.worker import Worker
 from protocols.channel import Channel
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
 from protocols.pure_he import PatchNetShape, PatchNetWeights, PureHeParameters
 
 MODEL = load_model("tiny-test")

@@ -18,8 +18,8 @@ from hybridface.errors import ModelError
 from hybridface.faces.alignment import Aligned
 from hybridface.faces.rows import Field, Rows, Values, fill
 from hybridface.models import Model, load_model
-from protocols.emulator import Emulator
-from protocols.ring import decode
+from protocols.arithmetic.residues import decode
+from protocols.network.emulator import Emulator
 
 __all__ = ["Arithmetic", "Embeddings", "Network", "embed"]
 

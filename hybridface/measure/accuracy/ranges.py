@@ -16,8 +16,8 @@ from hybridface.faces.rows import Field, Rows, Values, fill
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy.embeddings import Network
 from hybridface.models import load_model
-from protocols.comparison import COMPARISON_BITS
-from protocols.widths import MARGIN, choose_width, range_of
+from protocols.network.widths import MARGIN, choose_width, range_of
+from protocols.shares.comparison import COMPARISON_BITS
 
 __all__ = ["RangeOptions", "ranges", "ranges_table"]
 

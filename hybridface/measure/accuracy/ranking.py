@@ -29,7 +29,7 @@ from hybridface.models import Model, load_model
 from parties.gallery.key import create_key
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore
-from protocols.ring import encode
+from protocols.arithmetic.residues import encode
 
 __all__ = ["RankOptions", "rank"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hybridface.local.session import LocalSession, local_session
 from hybridface.models import Model
 from hybridface.modes import Mode
-from protocols.ring import decode
+from protocols.arithmetic.residues import decode
 
 __all__ = ["ANSWERS", "FaceSession", "OpenSession", "SessionPair", "open_session", "run_pairs"]
 

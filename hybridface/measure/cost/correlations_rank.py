@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from parties.session.correlations import Correlations, open_source
 from parties.transport.roles import Role
 from protocols.channel import Channel
-from protocols.comparison import relu_requests
 from protocols.correlations import CorrelationSource, Dealer, Request
-from protocols.correlations.ot.source import TransferSource
+from protocols.correlations.two_party.source import TransferSource
 from protocols.errors import HybridFaceError
 from protocols.ranks import CLIENT, SERVER
+from protocols.shares.comparison import relu_requests
 
 __all__ = ["WIDTHS", "main", "measure"]
 

@@ -27,17 +27,17 @@ from parties.gallery.shards.remote import RemoteShard, Traffic
 from parties.gallery.store.records import Entry, Kind
 from parties.session.correlations import Correlations, open_source
 from parties.transport.roles import SHARD_ROLES, Role
+from protocols.arithmetic.randomness import keystream
+from protocols.arithmetic.residues import RingArray
 from protocols.channel import Channel
-from protocols.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.correlations import Dealer
+from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import HybridFaceError
-from protocols.identification.names import SEALED_BYTES, SealedNames, look_up, open_name, seal_names
-from protocols.identification.outcome import index_bits
-from protocols.identification.server_list import ServerListClient, ServerListServer
-from protocols.matching import Reveal
-from protocols.mpc import CLIENT, SERVER, MpcParty
-from protocols.randomness import keystream
-from protocols.ring import RingArray
+from protocols.matching.distance import Reveal
+from protocols.matching.names import SEALED_BYTES, SealedNames, look_up, open_name, seal_names
+from protocols.matching.outcome import index_bits
+from protocols.matching.server_list import ServerListClient, ServerListServer
+from protocols.shares.party import CLIENT, SERVER, MpcParty
 
 __all__ = ["main", "measure"]
 

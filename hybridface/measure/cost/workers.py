@@ -90,11 +90,11 @@ def _lead(model: str, runs: int, channels: list[Any], cache: Path | None, watch:
     """Time the products of all layers, after one run that is not counted."""
     from parties.session.weight_cache import layer_polynomials
     from parties.session.worker import WorkerPool
-    from protocols.ckks import CkksContext, ClientKeys, PublicKey
-    from protocols.conversion import Upload
-    from protocols.linear import MaskedProducts
-    from protocols.network import halves, plan_network
-    from protocols.ring import random_ring
+    from protocols.arithmetic.residues import random_ring
+    from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
+    from protocols.linear.conversion import Upload
+    from protocols.linear.convolution import MaskedProducts
+    from protocols.network.private import halves, plan_network
 
     loaded = load_model(model)
     terms = hybrid_terms(loaded)

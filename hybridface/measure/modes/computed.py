@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from hybridface.measure.modes.samples import Kind, Sample, Session, Stage, Traffic, summed
 from parties.session.cost import OFFLINE, ONLINE
-from protocols.network_profile import NetworkProfile
+from protocols.link import NetworkProfile
 
 __all__ = ["over_network"]
 

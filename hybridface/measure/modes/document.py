@@ -16,7 +16,7 @@ from hybridface.measure.modes.samples import Sample
 from hybridface.measure.modes.ways import PRIVACY
 from hybridface.measure.peers.report import machine
 from parties.session.cost import OFFLINE, ONLINE
-from protocols.network_profile import NetworkProfile
+from protocols.link import NetworkProfile
 
 __all__ = ["FORMAT", "modes_document", "modes_table"]
 

@@ -11,7 +11,7 @@ from hybridface.measure.modes.ways import WAYS, Way
 from hybridface.measure.peers import Task, make_task
 from hybridface.models import load_model
 from protocols.errors import HybridFaceError, ParameterError
-from protocols.network_profile import NONE, NetworkProfile
+from protocols.link import NONE, NetworkProfile
 
 __all__ = ["MEASURED", "Measurement", "OnStep", "Settings", "measure_modes"]
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from parties.session.cost import OFFLINE, ONLINE
-from protocols.graph import Conv2d, Graph, MaxPool2d, PReLU, ReLU, Square
+from protocols.network.graph import Conv2d, Graph, MaxPool2d, PReLU, ReLU, Square
 
 __all__ = [
     "Kind",

@@ -33,7 +33,7 @@ from hybridface.measure.peers.features_only import features_only_session
 from hybridface.modes import Mode
 from hybridface.processes.start import Outcome, run_parties
 from parties.session.cost import ONLINE
-from protocols.network_profile import NetworkProfile
+from protocols.link import NetworkProfile
 
 __all__ = ["Start", "start_session"]
 

@@ -28,9 +28,21 @@ import torch
 
 from hybridface.models import Model, load_model
 from hybridface.processes.memory import peak_bytes
-from protocols.crypten_import import crypten
 from protocols.errors import ParameterError
-from protocols.graph import AvgPool2d, Conv2d, Flatten, LinearWeights, MaxPool2d, Node, Pad, PReLU, ReLU, Shape, Square
+from protocols.network.graph import (
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    LinearWeights,
+    MaxPool2d,
+    Node,
+    Pad,
+    PReLU,
+    ReLU,
+    Shape,
+    Square,
+)
+from protocols.shares.crypten_import import crypten
 
 __all__ = ["MATCHING", "CrypTenNetwork", "main"]
 

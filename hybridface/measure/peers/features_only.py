@@ -15,7 +15,7 @@ import numpy as np
 from hybridface.errors import RunError
 from hybridface.measure.cost.ranks import run_ranks
 from hybridface.measure.peers.measure import Peer, Run, Task
-from protocols.network_profile import NONE, NetworkProfile
+from protocols.link import NONE, NetworkProfile
 
 __all__ = ["FeaturesOnlySession", "features_only_peer", "features_only_session"]
 

@@ -29,7 +29,7 @@ from hybridface.processes.memory import peak_bytes
 from parties.session.cost import OFFLINE, ONLINE, Recorder, merge, server_report
 from protocols.channel import Channel
 from protocols.errors import HybridFaceError, ProtocolError
-from protocols.network_profile import network_named
+from protocols.link import network_named
 
 __all__ = ["EMBEDDING", "KEYS", "NETWORK_STAGE", "FeaturesOnlyClient", "FeaturesOnlyServer", "main"]
 

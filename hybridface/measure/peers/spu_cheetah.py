@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hybridface.errors import RunError
 from hybridface.measure.peers.children import run_pair
 from hybridface.measure.peers.measure import Peer, Run, Task
-from protocols.graph import Conv2d, PReLU
+from protocols.network.graph import Conv2d, PReLU
 
 __all__ = ["DEFAULT_INTERPRETER", "spu_peer"]
 

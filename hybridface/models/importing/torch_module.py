@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
 from protocols.errors import ParameterError
-from protocols.graph import (
+from protocols.network.graph import (
     INPUT,
     Add,
     AvgPool2d,

@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from parties.gallery.errors import IndexChangedError
 from parties.gallery.index.folder import IndexFolder, group_of
 from parties.machine.durable import write_durably
+from protocols.arithmetic.kernels import multiply_rows
+from protocols.arithmetic.randomness import KEY_BYTES, keystream
+from protocols.arithmetic.residues import RingArray
 from protocols.correlations import FixedMask
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ParameterError
-from protocols.identification.private_templates import TemplateIndex
-from protocols.kernels import multiply_rows
-from protocols.randomness import KEY_BYTES, keystream
-from protocols.ring import RingArray
+from protocols.matching.private_templates import TemplateIndex
 
 __all__ = ["BUILD_BYTES", "IndexFile"]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from parties.gallery.errors import StoreError
 from parties.machine import locks
 from parties.machine.durable import PART, sync_folder, write_durably
-from protocols.randomness import KEY_BYTES
+from protocols.arithmetic.randomness import KEY_BYTES
 
 __all__ = ["IndexFolder", "group_of"]
 

@@ -3,7 +3,7 @@
 A list's distances are sums that were rounded, so that one near zero may be negative, and would not count as near. They
 are moved up by 2^-16, and so is the squared threshold.
 
-Both call these with their own shares, and see what `matching` and `protocols.identification` say.
+Both call these with their own shares, and see what `matching` and `protocols.matching` say.
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,26 @@ from numpy.typing import NDArray
 
 from parties.gallery.index.file import IndexFile
 from parties.prepared.pool import Kind as Run
-from protocols.comparison import interval_requests
+from protocols.arithmetic.residues import FRACTION_BITS, RingArray, encode
 from protocols.correlations import Request, SquarePair
-from protocols.identification.outcome import index_bits, outcome_requests, reveal_indices
-from protocols.identification.private_templates import distance_requests, distances, index_requests, index_templates
-from protocols.identification.selection import (
+from protocols.matching.distance import Reveal, reveal_matches, squared_distance
+from protocols.matching.outcome import index_bits, outcome_requests, reveal_indices
+from protocols.matching.private_templates import distance_requests, distances, index_requests, index_templates
+from protocols.matching.selection import (
     group_requests,
     smallest,
     smallest_of_groups,
     smallest_requests,
     with_indices,
 )
-from protocols.identification.server_list import (
+from protocols.matching.server_list import (
     LIST_FRACTION_BITS,
     ServerListClient,
     ServerListServer,
     list_requests,
 )
-from protocols.matching import Reveal, reveal_matches, squared_distance
-from protocols.mpc import CLIENT, MpcParty
-from protocols.ring import FRACTION_BITS, RingArray, encode
+from protocols.shares.comparison import interval_requests
+from protocols.shares.party import CLIENT, MpcParty
 
 __all__ = [
     "CHUNK_ROWS",

@@ -11,11 +11,11 @@ from parties.gallery.errors import IndexChangedError, QueryRefusedError
 from parties.gallery.index.search import PROBE, TOP_MAX
 from parties.session.client import ClientSession, MatchResult
 from parties.session.cost import OFFLINE, CostReport
+from protocols.arithmetic.residues import RingArray
 from protocols.channel import printable
 from protocols.correlations import Request
 from protocols.errors import ParameterError, ProtocolError
-from protocols.mpc import CLIENT, MpcParty
-from protocols.ring import RingArray
+from protocols.shares.party import CLIENT, MpcParty
 
 __all__ = ["Identification", "QueryClientSession", "check_top"]
 

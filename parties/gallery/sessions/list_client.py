@@ -18,9 +18,9 @@ from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport
 from protocols.channel import printable
 from protocols.errors import ProtocolError
-from protocols.identification.names import SEALED_BYTES, SealedNames, look_up, open_name
-from protocols.identification.server_list import ServerListClient
-from protocols.matching import Reveal
+from protocols.matching.distance import Reveal
+from protocols.matching.names import SEALED_BYTES, SealedNames, look_up, open_name
+from protocols.matching.server_list import ServerListClient
 
 __all__ = ["ListClientSession"]
 

@@ -9,10 +9,10 @@ from parties.gallery.errors import StoreError
 from parties.gallery.layout import Layout, layout_of
 from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
+from protocols.arithmetic.randomness import random_words
+from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError
-from protocols.identification.server_list import LARGEST, ListTemplates
-from protocols.randomness import random_words
-from protocols.ring import RingArray
+from protocols.matching.server_list import LARGEST, ListTemplates
 
 __all__ = ["ListContent", "list_share", "list_templates", "read_list"]
 

@@ -1,9 +1,9 @@
 """A session about a list that the server owns, the server's side: a staff list, a watch list, known to it in clear.
 
 The probe is extracted as for verification, so its embedding is shared. Distances to the whole list are one private
-linear layer (`protocols.identification.server_list`), whose homomorphic work is done before; the nearest identities
+linear layer (`protocols.matching.server_list`), whose homomorphic work is done before; the nearest identities
 are found on shares, and their indices, or "nobody", are opened to whom the terms name. The client turns indices into
-names by private lookups (`protocols.identification.names`), as many as it asked for identities, also if nobody was
+names by private lookups (`protocols.matching.names`), as many as it asked for identities, also if nobody was
 found: the server sees no difference.
 
 Verification of an identity that both know: the probe's shares against shares of its templates, of which the server's
@@ -41,13 +41,13 @@ from parties.gallery.store.limits import EVERYONE, QueryLimits
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE
+from protocols.arithmetic.residues import RingArray
 from protocols.correlations import Request
 from protocols.correlations.source import CorrelationSource
 from protocols.errors import ProtocolError
-from protocols.identification.names import look_up, lookup_requests, seal_names
-from protocols.identification.server_list import ServerListServer
-from protocols.matching import Reveal
-from protocols.ring import RingArray
+from protocols.matching.distance import Reveal
+from protocols.matching.names import look_up, lookup_requests, seal_names
+from protocols.matching.server_list import ServerListServer
 
 __all__ = ["MAX_PREPARED_QUERIES", "ListServerSession", "discard_queries", "list_query_requests"]
 

@@ -24,11 +24,11 @@ from parties.gallery.shards.remote import RemoteShard, Traffic
 from parties.gallery.store.records import Entry, Kind, identity_bytes
 from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport
+from protocols.arithmetic.residues import RingArray
 from protocols.channel import Channel, printable
 from protocols.errors import PeerLostError, ProtocolError
-from protocols.identification.outcome import index_bits
-from protocols.mpc import CLIENT
-from protocols.ring import RingArray
+from protocols.matching.outcome import index_bits
+from protocols.shares.party import CLIENT
 
 __all__ = ["GalleryClientSession", "Identification"]
 

@@ -2,7 +2,7 @@
 
 Enrolment: the server reserves the numbers of a photo; both extract, which leaves shares c + s of the embedding t; the
 client sends c - PRF_k(numbers), uniform to the server, and the server stores s plus that: t - PRF_k. Verification: the
-client recomputes its share from the key, the server reads its own. Identification: see `protocols.identification`.
+client recomputes its share from the key, the server reads its own. Identification: see `protocols.matching`.
 """
 
 import secrets
@@ -38,12 +38,12 @@ from parties.gallery.store.limits import EVERYONE, QueryLimits
 from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE
+from protocols.arithmetic.residues import RingArray
 from protocols.channel import Channel, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ProtocolError
-from protocols.identification.outcome import index_bits
-from protocols.mpc import SERVER
-from protocols.ring import RingArray
+from protocols.matching.outcome import index_bits
+from protocols.shares.party import SERVER
 
 __all__ = ["GalleryServerSession"]
 

@@ -17,7 +17,7 @@ from parties.session.cost import OFFLINE, ONLINE
 from parties.session.server import ServerSession
 from protocols.correlations import Request
 from protocols.errors import HybridFaceError, ParameterError
-from protocols.mpc import SERVER, MpcParty
+from protocols.shares.party import SERVER, MpcParty
 
 __all__ = ["QueryServerSession"]
 

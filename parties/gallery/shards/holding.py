@@ -11,7 +11,7 @@ from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.shards.group import ShardGroup
 from protocols.channel import Channel, printable
 from protocols.errors import ProtocolError
-from protocols.mpc import CLIENT
+from protocols.shares.party import CLIENT
 
 __all__ = ["held_by_both"]
 

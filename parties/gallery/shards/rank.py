@@ -19,11 +19,11 @@ from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.search import TOP_MAX
 from parties.gallery.shards.shard import Shard, Wanted
 from parties.session.correlations import Correlations, open_source
+from protocols.arithmetic.randomness import KEY_BYTES
 from protocols.channel import IDLE_SECONDS, Channel, ChannelStatistics, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ProtocolError
-from protocols.mpc import MpcParty
-from protocols.randomness import KEY_BYTES
+from protocols.shares.party import MpcParty
 
 __all__ = ["ShardRank"]
 

@@ -3,7 +3,7 @@
 A gallery is searched by one or more shards side by side. Each has an index of its own, with a mask of its own (its seed
 is derived from the party's, for this shard of so many), and finds the nearest identities of its slice by a tournament
 that leaves shares of their keys. The winners of all shards then meet in one more tournament (`shard_group`). What each
-party sees of a shard is what `protocols.identification` says: nothing but uniform numbers.
+party sees of a shard is what `protocols.matching` says: nothing but uniform numbers.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from parties.gallery.index.directory import Numbers, Part
 from parties.gallery.index.file import BUILD_BYTES, IndexFile
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.search import extend_index, find_requests, private_distances
+from protocols.arithmetic.residues import RingArray
 from protocols.correlations import CorrelationSource, Request
-from protocols.identification.selection import smallest, smallest_requests, with_indices
-from protocols.mpc import MpcParty
-from protocols.ring import RingArray
+from protocols.matching.selection import smallest, smallest_requests, with_indices
+from protocols.shares.party import MpcParty
 
 __all__ = ["Shard", "Wanted", "build_of", "shard_seed"]
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.errors import StoreError
+from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError
-from protocols.ring import RingArray
 
 __all__ = [
     "MAX_IDENTITY",

@@ -1,0 +1,1 @@
+"""Numbers: the ring of the shares, residues of ciphertexts, transforms, bit planes, and random ones."""

@@ -1,0 +1,98 @@
+"""Triples of bilinear operations by transfers: c = a * b for products of numbers, of matrices, and convolutions.
+
+a * b = (a_0 + a_1) * (b_0 + b_1): each party computes the product of its own shares; the two mixed ones are made number
+by number (`word_products`), or, for a matrix product or a convolution, entry by entry of b: the entry times the vector
+a * e, e the unit of that entry, which is all that depends on it (`vector_products`, which also draws b). So a triple
+costs 64 transfers, and 260 bytes a number of the vector, for each entry of b and party: good for small ones, as
+identification's, and refused for large ones.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protocols.arithmetic.randomness import random_words
+from protocols.arithmetic.residues import RingArray
+from protocols.correlations.two_party.ends import End
+from protocols.correlations.two_party.turns import Steps
+from protocols.correlations.two_party.vector_products import vector_products
+from protocols.correlations.two_party.word_products import number_products
+from protocols.correlations.types import ArithmeticTriple
+from protocols.errors import ParameterError
+from protocols.ranks import CLIENT
+
+__all__ = ["arithmetic_triple", "check_triple"]
+
+_MOST_PRODUCTS = 1 << 24
+"""Of numbers, for which a party sends 4 GB."""
+
+
+def check_triple(request: ArithmeticTriple) -> None:
+    """Refuse a triple that is too large.
+
+    Raises:
+        ParameterError: it is.
+    """
+    outputs = math.prod(request.derived[0].shape)
+    products = outputs if request.operation == "mul" else math.prod(request.right) * _width(request)
+    if products > _MOST_PRODUCTS:
+        raise ParameterError(f"expected a triple of at most {_MOST_PRODUCTS} products without a dealer, got {products}")
+
+
+def arithmetic_triple(end: End, label: str, request: ArithmeticTriple) -> Steps[list[RingArray]]:
+    """Make a party's shares of a, b and c."""
+    maker = _numbers if request.operation == "mul" else _vectors
+    return (yield from maker(end, label, request, random_words(math.prod(request.left)).reshape(request.left)))
+
+
+def _numbers(end: End, label: str, request: ArithmeticTriple, a: RingArray) -> Steps[list[RingArray]]:
+    """The client chooses by its a for the server's b, then by its b for the server's a."""
+    b = random_words(math.prod(request.right)).reshape(request.right)
+    parts = [part.reshape(-1) for part in np.broadcast_arrays(a, b)]
+    factors = np.concatenate(parts if end.rank == CLIENT else parts[::-1])
+    _, mixed = yield from number_products(end, label, factors, told=True)
+    return [a, b, _apply(request, a, b) + mixed.reshape(2, *request.derived[0].shape).sum(axis=0, dtype=np.uint64)]
+
+
+def _vectors(end: End, label: str, request: ArithmeticTriple, a: RingArray) -> Steps[list[RingArray]]:
+    """b comes with the products."""
+    count, shape = math.prod(request.right), request.derived[0].shape
+
+    def vectors(entries: NDArray[np.int64]) -> RingArray:
+        return a.T[entries // request.right[1]] if _is_matrices(request) else _units(request, a, entries)
+
+    numbers, shares = yield from vector_products(end, label, count, _width(request), vectors)
+    b = numbers.reshape(request.right)
+    if _is_matrices(request):
+        mixed = shares.reshape(*request.right, _width(request)).sum(axis=0, dtype=np.uint64).T
+    else:
+        mixed = shares.sum(axis=0, dtype=np.uint64).reshape(shape)
+    return [a, b, _apply(request, a, b) + mixed]
+
+
+def _is_matrices(request: ArithmeticTriple) -> bool:
+    """Whether an entry of b, in its column, matters to one column of the result alone."""
+    return request.operation == "matmul" and len(request.left) == len(request.right) == 2
+
+
+def _width(request: ArithmeticTriple) -> int:
+    """How many numbers of the result an entry of b matters to."""
+    return request.left[0] if _is_matrices(request) else math.prod(request.derived[0].shape)
+
+
+def _units(request: ArithmeticTriple, a: RingArray, entries: NDArray[np.int64]) -> RingArray:
+    """Return a * e for the units e of some entries of b, (entries, outputs)."""
+    rows = np.empty((len(entries), _width(request)), dtype=np.uint64)
+    for row, entry in zip(rows, entries.tolist(), strict=True):
+        unit = np.zeros(math.prod(request.right), dtype=np.uint64)
+        unit[entry] = 1
+        row[:] = _apply(request, a, unit.reshape(request.right)).reshape(-1)
+    return rows
+
+
+def _apply(request: ArithmeticTriple, a: RingArray, b: RingArray) -> RingArray:
+    pair = (torch.from_numpy(value.view(np.int64)) for value in (a, b))
+    result = getattr(torch, request.operation)(*pair, **dict(request.options))
+    return np.asarray(result.numpy().view(np.uint64))

@@ -1,0 +1,150 @@
+"""Masks of comparisons by transfers: r, its low bits, their products by groups, and a bit that selects.
+
+The client knows a and the server b, uniform. The low bits of r are a ^ b, so their products are products of shared
+bits (`bit_products`), and r = a + b - 2 sum_i 2^i a_i b_i + 2^(k-1) (...) is a sum whose last part takes one transfer a
+bit: choice a_i, word b_i (`word_products`). Only the low k bits of that sum must be right; what is above the sign is
+uniform anyway, since each party adds a random multiple of 2^(k-1), whose lowest bit is its share of the sign bit. So
+the word of bit i needs k - 1 - i bits. The same transfer serves that word and the products with choice a_i, with other
+bits of its pads. Of the server's bits those above the second of each group are choices of transfers too.
+
+The bit: the client knows s_0, the server s_1, both choices of transfers, one in either direction;
+
+    s = s_0 + s_1 - 2 s_0 s_1,     r s = r_0 s_0 + r_1 s_1 + r_1 (1 - 2 s_1) s_0 + r_0 (1 - 2 s_0) s_1.
+
+What each sees is masked by pads that it does not have, as in these modules; r, a, b and s stay as shared.
+"""
+
+import numpy as np
+
+from protocols.arithmetic.bitplanes import all_products, bit_planes
+from protocols.arithmetic.randomness import random_words
+from protocols.arithmetic.residues import RingArray
+from protocols.correlations.comparison_masks import ComparisonMask, Cut, by_group
+from protocols.correlations.two_party.bit_products import ProductPlan, shared_products
+from protocols.correlations.two_party.ends import Drawn, End
+from protocols.correlations.two_party.turns import Steps, Turn, together
+from protocols.correlations.two_party.word_products import WordProducts, put_choices
+from protocols.ranks import CLIENT, SERVER
+
+__all__ = ["comparison_masks", "pad_words"]
+
+_ONE, _TWO = np.uint64(1), np.uint64(2)
+_NARROW = 32
+"""Bits of a number that fit into a word of a pad beside those that mask bits."""
+
+
+def pad_words(kind: ComparisonMask) -> int:
+    """Return how many words the pads have that mask both numbers and bits."""
+    return 1 if kind.bits <= _NARROW else 2
+
+
+def comparison_masks(end: End, label: str, kind: ComparisonMask, words: int) -> Steps[list[RingArray]]:
+    """Make a party's shares of the fields of `kind`, for 64 `words` elements.
+
+    Args:
+        kind: for its bits, and whether it selects and is signed; its count is ignored.
+    """
+    count, low = 64 * words, kind.bits - kind.signed
+    numbers, sums, leaves = random_words(count), WordProducts(count), _Leaves(end.rank, kind.cut, words)
+    yield Turn.SERVER_CHOOSES
+    for i in filter(leaves.is_servers_choice, range(low)):
+        drawn = end.draw(SERVER, count)
+        leaves.take(SERVER, i, drawn)
+        put_choices(numbers, [(i, drawn)])
+    by_server = end.draw(SERVER, count) if kind.select else None
+    yield Turn.CLIENT_CHOOSES
+    for i in range(low):
+        drawn = end.draw(CLIENT, count, pad_words(kind))
+        leaves.take(CLIENT, i, drawn)
+        put_choices(numbers, [(i, drawn)])
+        if i < kind.bits - 1:
+            sums.add(drawn, kind.bits - 1 - i, i + 1, None if end.rank == CLIENT else (numbers >> np.uint64(i)) & _ONE)
+    by_client = end.draw(CLIENT, count, words=2) if kind.select else None
+    planes = bit_planes(numbers, kind.bits)
+    makers: list[Steps[list[RingArray]]] = [
+        leaves.products(end, label, planes[:low]),
+        _values(end, label, numbers, sums, by_client, by_server),
+    ]
+    products, (r, plane, *selected) = yield from together(makers)
+    return [r, plane, *products, *([planes[-1]] if kind.signed else []), *selected]
+
+
+class _Leaves:
+    """Bits of the pads for the products of all groups, the lowest and the further ones, and which bit is where."""
+
+    def __init__(self, rank: int, cut: Cut, words: int) -> None:
+        self._cut = cut
+        self._plans = _plan(cut.lowest), _plan(cut.group)
+        shapes = [(1, words), (cut.further, words)]
+        self._pads = [
+            [
+                np.empty((1 if rank == chooser else 2, sum(plan.counts(chooser)), *shape), dtype=np.uint64)
+                for plan, shape in zip(self._plans, shapes, strict=True)
+            ]
+            for chooser in (CLIENT, SERVER)
+        ]
+
+    def is_servers_choice(self, i: int) -> bool:
+        """Whether bit i of r is a choice of transfers for the server too."""
+        part, _, place = self._place(i)
+        return self._plans[part].counts(SERVER)[place] > 0
+
+    def take(self, chooser: int, i: int, drawn: Drawn) -> None:
+        """Take what is needed of the transfers of bit i."""
+        part, group, place = self._place(i)
+        counts = self._plans[part].counts(chooser)
+        start = sum(counts[:place])
+        self._pads[chooser][part][:, start : start + counts[place], group] = drawn.planes(counts[place])
+
+    def products(self, end: End, label: str, bits: RingArray) -> Steps[list[RingArray]]:
+        """Make shares of the products of all sets in each group, as in `ComparisonMask`: the lowest, the further ones.
+
+        Args:
+            bits: this party's, uint64 (low, words).
+        """
+        lowest, further = bits[None, : self._cut.lowest], bits[self._cut.lowest :]
+        singles = lowest.swapaxes(0, 1), by_group(further, self._cut.group)
+        makers = [
+            shared_products(
+                end, f"{label}/leaves {part}", self._plans[part], singles[part], *(p[part] for p in self._pads)
+            )
+            for part in (0, 1)[: 2 if self._cut.further else 1]
+        ]
+        several = yield from together(makers)
+        made = [all_products(*pair) for pair in zip(singles, several, strict=False)]
+        empty = np.empty((2**self._cut.group - 1, 0, bits.shape[1]), dtype=np.uint64)
+        return [made[0][:, 0], made[1] if self._cut.further else empty]
+
+    def _place(self, i: int) -> tuple[int, int, int]:
+        """Return whether bit i is in a further group, in which, and where in it."""
+        if i < self._cut.lowest:
+            return 0, 0, i
+        return 1, *divmod(i - self._cut.lowest, self._cut.group)
+
+
+def _plan(size: int) -> ProductPlan:
+    """All products of the bits of a group."""
+    return ProductPlan(size, tuple(s for s in range(1, 1 << size) if s.bit_count() > 1))
+
+
+def _values(
+    end: End, label: str, numbers: RingArray, sums: WordProducts, by_client: Drawn | None, by_server: Drawn | None
+) -> Steps[list[RingArray]]:
+    """Make r, a plane of random bits, and if there are transfers for it the bit's value and r times it."""
+    yield Turn.SERVER
+    r = numbers - sums.exchange(end, f"{label}/sums")
+    if by_client is None or by_server is None:
+        return [r, random_words(r.size // 64)]
+    is_client = end.rank == CLIENT
+    own = by_client if is_client else by_server
+    bit = own.choices.astype(np.uint64)
+    value, from_server, from_client = (WordProducts(r.size) for _ in range(3))
+    turned = r * (_ONE - _TWO * bit)
+    value.add(by_client, 63, 1, None if is_client else bit)
+    from_server.add(by_client, 64, 0, None if is_client else turned, word=1)
+    from_client.add(by_server, 64, 0, turned if is_client else None)
+    values = bit - value.exchange(end, f"{label}/bit")
+    product = r * bit + from_server.exchange(end, f"{label}/from server")
+    yield Turn.CLIENT
+    product += from_client.exchange(end, f"{label}/from client")
+    return [r, own.choice_plane, values, product]

@@ -1,0 +1,1 @@
+"""Ring-LWE encryption on arrays: CKKS without slots, and exact BFV."""

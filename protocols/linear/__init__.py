@@ -1,0 +1,1 @@
+"""Private linear layers: conversions between shares and ciphertexts, packing, and its planner."""

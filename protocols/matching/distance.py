@@ -1,0 +1,88 @@
+"""Matching: the squared distance of two shared embeddings, and the one bit that is opened.
+
+Both parties hold shares of embeddings a and b (16 fractional bits). Squares come from CrypTen's Beaver protocol (one
+opening of a - b masked by a random r); the sum has 32 fractional bits and is compared at full width (64 bits), so no
+truncation enters the decision: match = [0 <= d < t^2], d = sum (a - b)^2, exactly, on the fixed-point embeddings, in
+one opening of d masked and two rounds of a comparison's tree. Embeddings out of range, whose distance has wrapped
+modulo 2^64, are refused: then d is as good as random, and matches with probability about t^2 2^-32. The decision bit
+is opened to whom `reveal` names; nobody sees the distance, since some dozens of scores rebuild a template.
+"""
+
+from enum import StrEnum
+
+import numpy as np
+
+from protocols.arithmetic.bitplanes import unpack_plane
+from protocols.arithmetic.residues import FRACTION_BITS, RingArray, encode
+from protocols.correlations import Request, SquarePair
+from protocols.errors import ParameterError, ProtocolError
+from protocols.shares.comparison import interval_requests, is_below
+from protocols.shares.party import CLIENT, SERVER, MpcParty, arithmetic, to_ring
+
+__all__ = ["Reveal", "matching_requests", "open_decisions", "reveal_match", "reveal_matches", "squared_distance"]
+
+
+class Reveal(StrEnum):
+    """Who learns the decision."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    BOTH = "both"
+
+
+def squared_distance(party: MpcParty, first: RingArray, second: RingArray) -> RingArray:
+    """Return this party's share of sum (a - b)^2 over the last axis, at 32 fractional bits.
+
+    Args:
+        first, second: uint64 (..., d), shares at 16 fractional bits; |a - b| summed in squares below 2^32.
+    """
+    if first.shape != second.shape:
+        raise ParameterError(f"expected embeddings of one shape, got {first.shape} and {second.shape}")
+    return to_ring(arithmetic(first - second).square().share).sum(axis=-1, dtype=np.uint64)
+
+
+def reveal_matches(party: MpcParty, distances: RingArray, threshold: float, reveal: Reveal) -> tuple[bool | None, ...]:
+    """Open [0 <= distance < threshold^2] of every distance, and nothing else.
+
+    Args:
+        distances: uint64 (n,), this party's shares of squared distances at 32 fractional bits.
+        threshold: Euclidean, positive; public.
+
+    Returns:
+        The n decisions, or Nones for a party that must not learn them.
+
+    Raises:
+        ParameterError: another shape or threshold.
+    """
+    if distances.ndim != 1 or not distances.size or not threshold > 0:
+        raise ParameterError(f"expected distances and a threshold above 0, got {distances.shape} and {threshold}")
+    bound = int(encode(threshold**2, 2 * FRACTION_BITS))
+    plane = to_ring(is_below(party, distances, bound))
+    return open_decisions(party, unpack_plane(plane, distances.size), reveal)
+
+
+def reveal_match(party: MpcParty, distance: RingArray, threshold: float, reveal: Reveal) -> bool | None:
+    """Open the decision of one distance, uint64 (1,): see `reveal_matches`."""
+    if distance.shape != (1,):
+        raise ParameterError(f"expected one distance, got {distance.shape}")
+    return reveal_matches(party, distance, threshold, reveal)[0]
+
+
+def open_decisions(party: MpcParty, bits: RingArray, reveal: Reveal) -> tuple[bool | None, ...]:
+    """Open exclusive-or shared bits, uint64 (n,), to whom `reveal` names; Nones for the others."""
+    channel, label = party.channel, f"decision/{reveal}"
+    if reveal is Reveal.BOTH:
+        other = channel.exchange(label, bits)
+    elif party.rank == (CLIENT if reveal is Reveal.CLIENT else SERVER):
+        other = channel.receive(label, np.uint64, bits.shape)
+    else:
+        channel.send(label, bits)
+        return (None,) * bits.size
+    if np.any(other > 1):
+        raise ProtocolError(f"{label} from {channel.peer}: expected bits, got {other.max():#x}")
+    return tuple(bool(bit) for bit in bits ^ other)
+
+
+def matching_requests(dimension: int, decisions: int = 1) -> list[Request]:
+    """Return the correlations that so many distances of embeddings and their decisions use up."""
+    return [SquarePair((decisions, dimension)), *interval_requests(decisions)] if decisions else []

@@ -1,0 +1,155 @@
+"""The name of whoever was found in a list that the server keeps: the client learns one name, the server not which.
+
+The server seals names in records of one size, each under a key of its own of 128 bits (AES-256-GCM under a key derived
+from it and from the record's number), and sends all records, once a session. For a lookup the client has a one-hot
+vector (zeros, if nobody was found), and both compute K^T one-hot as a matrix product on shares (Beaver, CRYPTO 1991),
+K the keys of the names' first records, opened to the client. The server sees uniform numbers; the client sees one key,
+uniform, and opens one name; the others stay sealed.
+
+Records. Record i is the first of name i. Its text is 64 bytes: a person's full name in any script fits, and so do a
+UUID, all but very long e-mail addresses, and a SHA-256 in hexadecimal; then a name costs 81 bytes. A longer one gives
+up 20 of them for number and key of the record in which it goes on, 44 bytes a time. Those records follow the first ones
+in a random order that is drawn anew with the keys. So the client learns how many of them there are in all, which bounds
+the names' total length, but not which names are long; an unopened record of a long name looks like any other.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
+
+from protocols.arithmetic.randomness import random_words
+from protocols.arithmetic.residues import RingArray
+from protocols.channel import Channel
+from protocols.correlations import ArithmeticTriple, Request
+from protocols.errors import ParameterError, ProtocolError
+from protocols.shares.party import CLIENT, MpcParty, arithmetic, to_ring
+
+__all__ = ["SEALED_BYTES", "SealedNames", "look_up", "lookup_requests", "open_name", "seal_names"]
+
+_WORDS, _KEY_BYTES, _NUMBER_BYTES = 2, 16, 4
+_NONCE, _TAG_BYTES, _MAX_BYTES = bytes(12), 16, 1 << 16
+_TEXT_BYTES = 64
+_PART_BYTES = _TEXT_BYTES - _NUMBER_BYTES - _KEY_BYTES
+_GOES_ON = 255
+_LABEL = "identification/name key"
+
+SEALED_BYTES = 1 + _TEXT_BYTES + _TAG_BYTES
+"""Of a record: the length of its text, or that it goes on; the text; the tag."""
+
+SealedNames = NDArray[np.uint8]
+"""(n + m, SEALED_BYTES): the first records of n names, and m more."""
+
+
+def seal_names(names: Sequence[str]) -> tuple[SealedNames, RingArray]:
+    """Return the sealed names, and the keys of their first records, uint64 (n, 2): the server's secret.
+
+    Raises:
+        ParameterError: a name is longer than 65,535 bytes.
+    """
+    parts = [_parts(name.encode()) for name in names]
+    total = sum(map(len, parts))
+    if total >> (8 * _NUMBER_BYTES):
+        raise ParameterError(f"expected names in fewer than 2^{8 * _NUMBER_BYTES} records, got {total}")
+    keys = random_words(_WORDS * total).reshape(-1, _WORDS)
+    order = np.argsort(random_words(total - len(names)), kind="stable")
+    places = iter((len(names) + order).tolist())
+    sealed = np.empty((total, SEALED_BYTES), dtype=np.uint8)
+    for first, (*long, last) in enumerate(parts):
+        number = first
+        for part in long:
+            following = next(places)
+            link = following.to_bytes(_NUMBER_BYTES, "little") + keys[following].tobytes()
+            sealed[number] = _seal(keys[number], number, _GOES_ON, link + part)
+            number = following
+        sealed[number] = _seal(keys[number], number, len(last), last)
+    return sealed, keys[: len(names)].copy()
+
+
+def open_name(sealed: SealedNames, index: int, key: RingArray) -> str:
+    """Return a name, on the client.
+
+    Raises:
+        ProtocolError: the key does not fit, or what it opens is no name.
+    """
+    number, text = index, bytearray()
+    try:
+        while len(text) < _MAX_BYTES:
+            size, content = _open(key, number, sealed[number])
+            if size <= _TEXT_BYTES:
+                return (text + content[:size]).decode()
+            if size != _GOES_ON:
+                break
+            number = int.from_bytes(content[:_NUMBER_BYTES], "little")
+            key = np.frombuffer(content, np.uint64, _WORDS, _NUMBER_BYTES)
+            text += content[-_PART_BYTES:]
+    except (InvalidTag, UnicodeDecodeError, IndexError) as error:
+        raise ProtocolError(f"expected the sealed name of index {index}, got something else") from error
+    raise ProtocolError(f"expected the sealed name of index {index}, below {_MAX_BYTES} bytes, got something else")
+
+
+def lookup_requests(count: int, lookups: int = 1) -> list[Request]:
+    """Return the correlations that so many lookups among so many names use up."""
+    return [ArithmeticTriple("matmul", (_WORDS, count), (count, lookups))]
+
+
+def look_up(
+    party: MpcParty,
+    count: int,
+    lookups: int = 1,
+    indices: Sequence[int | None] | None = None,
+    keys: RingArray | None = None,
+) -> RingArray | None:
+    """Open the keys of some indices to the client: uint64 (lookups, 2), zeros for no index; None to the server.
+
+    Args:
+        count: of names. lookups: how many indices.
+        indices: the client's; None in place of one if nobody was found.
+        keys: the server's, (count, 2).
+    """
+    matrix, vectors = np.zeros((_WORDS, count), dtype=np.uint64), np.zeros((count, lookups), dtype=np.uint64)
+    if keys is not None:
+        matrix[:] = keys.T
+    for lookup, index in enumerate(indices or ()):
+        if index is not None:
+            vectors[index, lookup] = 1
+    share = to_ring(arithmetic(matrix).matmul(arithmetic(vectors)).share)
+    return _open_to_client(party.channel, party.rank, np.ascontiguousarray(share.T))
+
+
+def _open_to_client(channel: Channel, rank: int, share: RingArray) -> RingArray | None:
+    if rank != CLIENT:
+        channel.send(_LABEL, share)
+        return None
+    return share + channel.receive(_LABEL, np.uint64, share.shape)
+
+
+def _parts(name: bytes) -> list[bytes]:
+    """Return what of a name lies in its first record, in the second, ...: only the last may be short."""
+    if len(name) >= _MAX_BYTES:
+        raise ParameterError(f"expected names of at most {_MAX_BYTES - 1} bytes, got {len(name)}")
+    parts = []
+    while len(name) > _TEXT_BYTES:
+        parts.append(name[:_PART_BYTES])
+        name = name[_PART_BYTES:]
+    return [*parts, name]
+
+
+def _seal(key: RingArray, number: int, head: int, content: bytes) -> NDArray[np.uint8]:
+    record = bytes([head]) + content.ljust(_TEXT_BYTES, b"\0")
+    return np.frombuffer(_cipher(key, number).encrypt(_NONCE, record, None), dtype=np.uint8)
+
+
+def _open(key: RingArray, number: int, record: NDArray[np.uint8]) -> tuple[int, bytes]:
+    opened = _cipher(key, number).decrypt(_NONCE, record.tobytes(), None)
+    return opened[0], opened[1:]
+
+
+def _cipher(key: RingArray, number: int) -> AESGCM:
+    """The nonce is constant: a key seals one record. With the number a guess of a key can be tried on one alone."""
+    information = b"hybridface sealed name" + number.to_bytes(8, "little")
+    return AESGCM(HKDF(SHA256(), 32, None, information).derive(key.tobytes()))

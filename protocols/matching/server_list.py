@@ -1,0 +1,106 @@
+"""Distances of one shared probe to a list of templates that the server knows: one private fully connected layer.
+
+With weights 2 t_j and bias -|t_j|^2 the layer puts out y_j = 2 t_j q - |t_j|^2; the squared distance is |q|^2 - y_j.
+The client learns nothing of the list but its length, the server nothing of the probe: see `linear`. All homomorphic
+work is done before the probe exists; its packing puts one input scalar in a ciphertext and 4096 templates in a product.
+
+Precision: templates and probe have 16 fractional bits; y keeps 28, so what ring-LWE's noise and truncation add lies far
+below what that rounding does. Failure: |m| / Q per template, m = y at full scale, about 2^-38.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.arithmetic.residues import FRACTION_BITS, RingArray
+from protocols.channel import Channel
+from protocols.correlations import Request, SquarePair
+from protocols.encryption.ckks import ClientKeys, PublicKey
+from protocols.errors import ParameterError
+from protocols.linear.convolution import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
+from protocols.shares.party import MpcParty, arithmetic, to_ring
+from protocols.shares.truncation import truncate, truncation_requests
+
+__all__ = ["LARGEST", "LIST_FRACTION_BITS", "ListTemplates", "ServerListClient", "ServerListServer", "list_requests"]
+
+LIST_FRACTION_BITS = 28
+"""Of the distances."""
+
+ListTemplates = NDArray[np.int32]
+"""(n, d), at 16 fractional bits."""
+
+LARGEST = 1 << (4 + FRACTION_BITS)
+"""Numbers of templates are smaller: 16, at 16 fractional bits."""
+
+_EXTRA_BITS = LIST_FRACTION_BITS - FRACTION_BITS
+_DROPPED_BITS = 2 * FRACTION_BITS - LIST_FRACTION_BITS
+_LABEL = "list"
+
+
+def list_requests(dimension: int) -> list[Request]:
+    """Return the correlations that one query uses up."""
+    return [SquarePair((dimension,)), *truncation_requests((1,), _DROPPED_BITS)]
+
+
+class ServerListClient:
+    """The client's side.
+
+    Args:
+        count: n, templates of the list. dimension: d.
+    """
+
+    def __init__(self, keys: ClientKeys, count: int, dimension: int) -> None:
+        shape = fully_connected_shape(dimension, count)
+        self._layer = PrivateConvolutionClient(_LABEL, shape, keys, _EXTRA_BITS)
+
+    def prepare(self, channel: Channel) -> None:
+        """Do the offline work of one query."""
+        self._layer.prepare(channel)
+
+    def distances(self, party: MpcParty, probe: RingArray) -> RingArray:
+        """Return the client's shares of the squared distances, uint64 (n,), at 28 fractional bits.
+
+        Args:
+            probe: uint64 (d,), share at 16 fractional bits.
+        """
+        return _distances(party, probe, self._layer.run(party.channel, probe.reshape(1, -1, 1, 1)))
+
+
+class ServerListServer:
+    """The server's side.
+
+    Args:
+        templates: int32 (n, d), the list, at 16 fractional bits.
+
+    Raises:
+        ParameterError: another shape, or a number of 16 or more.
+    """
+
+    def __init__(self, public_key: PublicKey, templates: ListTemplates) -> None:
+        if templates.ndim != 2 or not len(templates) or templates.dtype != np.int32:
+            raise ParameterError(f"expected templates int32 (n, d), got {templates.dtype} {templates.shape}")
+        if max(-int(templates.min()), int(templates.max())) >= LARGEST:
+            raise ParameterError(f"expected numbers below {LARGEST >> FRACTION_BITS}, got a larger one")
+        count, dimension = templates.shape
+        weight_bits = public_key.context.parameters.weight_bits
+        norms = np.einsum("ij,ij->i", templates, templates, dtype=np.int64)
+        self._layer = PrivateConvolutionServer(
+            _LABEL,
+            fully_connected_shape(dimension, count),
+            public_key,
+            (templates << (weight_bits + 1 - FRACTION_BITS)).reshape(count, dimension, 1, 1),
+            np.asarray(-norms * 2.0 ** (-2 * FRACTION_BITS), dtype=np.float64),
+            extra_bits=_EXTRA_BITS,
+        )
+
+    def prepare(self, channel: Channel) -> None:
+        """Do the offline work of one query."""
+        self._layer.prepare(channel)
+
+    def distances(self, party: MpcParty, probe: RingArray) -> RingArray:
+        """Return the server's shares, as `ServerListClient.distances`."""
+        return _distances(party, probe, self._layer.run(party.channel, probe.reshape(1, -1, 1, 1)))
+
+
+def _distances(party: MpcParty, probe: RingArray, output: RingArray) -> RingArray:
+    norm = to_ring(arithmetic(probe).square().share).sum(keepdims=True, dtype=np.uint64)
+    return truncate(party, norm, _DROPPED_BITS) - output.reshape(-1)

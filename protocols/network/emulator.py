@@ -1,0 +1,146 @@
+"""A plaintext emulator of the fixed-point pipeline: the same integers, without the cryptography.
+
+It walks the layer graph on integers x 2^16 exactly as the shares add up to: rounded inputs and weights, convolutions
+in exact integer arithmetic (float64 products stay below 2^53), the shift after each, exact comparisons. What it leaves
+out is what is random in the protocol: truncation errs by at most one last bit either way, and ring-LWE noise by less.
+Accuracy on thousands of pairs is measured with it.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protocols.arithmetic.residues import FRACTION_BITS, encode
+from protocols.encryption.ckks import CkksParameters
+from protocols.errors import ParameterError
+from protocols.linear.plain_convolution import quantise
+from protocols.network.graph import (
+    INPUT,
+    Add,
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Graph,
+    MaxPool2d,
+    Node,
+    Pad,
+    PReLU,
+    ReLU,
+    Square,
+    Weights,
+)
+from protocols.network.private import comparing_layers, convolution_shapes, layer_weights
+from protocols.network.widths import Widths, range_of
+from protocols.shares.comparison import COMPARISON_BITS
+from protocols.shares.local import average_scale
+
+__all__ = ["Emulator"]
+
+_EXACT = 2.0**53
+
+
+class Emulator:
+    """The pipeline on integers.
+
+    Args:
+        graph, weights: the network.
+        parameters: for the weights' fractional bits.
+        widths: of the comparisons; a value beyond its range is an error then.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights,
+        parameters: CkksParameters | None = None,
+        widths: Widths | None = None,
+    ) -> None:
+        self.graph = graph
+        self._widths = widths or {}
+        self._bits = (parameters or CkksParameters()).weight_bits
+        self._shapes = convolution_shapes(graph)
+        self._weights = {}
+        for name, shape in self._shapes.items():
+            weight, bias = layer_weights(weights, name, shape)
+            integer = torch.from_numpy(quantise(weight, self._bits).astype(np.float64))
+            offset = None if bias is None else torch.from_numpy(encode(bias).view(np.int64).astype(np.float64))
+            self._weights[name] = integer, offset
+        self._last_use = graph.last_use()
+        self.ranges = dict.fromkeys(comparing_layers(graph), 0.0)
+        """The largest magnitude that each comparing layer has met so far; of a max-pool, of a difference at most."""
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude that a comparison has met so far."""
+        return max(self.ranges.values(), default=0.0)
+
+    def run(self, images: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the network's output on images (B, C, H, W), as int64 (B, ...) at 16 fractional bits.
+
+        Raises:
+            ParameterError: a convolution leaves the range in which float64 is exact, or a comparison that of its width.
+        """
+        values = {INPUT: torch.from_numpy(encode(images).view(np.int64).astype(np.float64))}
+        with torch.inference_mode():
+            for index, node in enumerate(self.graph.nodes):
+                values[node.name] = self._apply(node, [values[name] for name in node.inputs])
+                for name in {*node.inputs} & {n for n, last in self._last_use.items() if last == index}:
+                    del values[name]
+        return values[self.graph.nodes[-1].name].numpy().astype(np.int64)
+
+    def _apply(self, node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
+        value = inputs[0]
+        match node:
+            case Conv2d(flat=True):
+                return self._convolve(node.name, value[:, :, None, None])[:, :, 0, 0]
+            case Conv2d():
+                return self._convolve(node.name, value)
+            case ReLU():
+                return self._compare(node, value).clamp(min=0)
+            case PReLU():
+                negative = self._compare(node, value).clamp(max=0)
+                image = negative.reshape(*negative.shape, *(1,) * (4 - negative.ndim))
+                return value.clamp(min=0) + self._convolve(node.name, image).reshape(value.shape)
+            case Square():
+                return _shift(value * value, FRACTION_BITS)
+            case MaxPool2d():
+                compared = self._compare(node, value, 2)
+                return torch.nn.functional.max_pool2d(compared, node.kernel, node.stride, node.padding)
+            case AvgPool2d():
+                kernel = node.kernel if node.kernel != (0, 0) else (value.shape[2], value.shape[3])
+                factor, bits = average_scale(kernel[0] * kernel[1])
+                total = torch.nn.functional.avg_pool2d(value, kernel, node.stride, divisor_override=1)
+                return _shift(total * factor, bits)
+            case Add():
+                return inputs[0] + inputs[1]
+            case Pad():
+                channels, bottom, right = node.amount
+                return torch.nn.functional.pad(value, (0, right, 0, bottom, 0, channels))
+            case Flatten():
+                return value.flatten(1)
+        raise ParameterError(f"{node.name}: expected a known layer, got {type(node).__name__}")
+
+    def _convolve(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        weight, bias = self._weights[name]
+        shape = self._shapes[name]
+        product = torch.nn.functional.conv2d(
+            value, weight, stride=shape.stride, padding=shape.padding, groups=shape.groups
+        )
+        if float(product.abs().max()) >= _EXACT:
+            raise ParameterError(f"{name}: expected products below 2^53, got a larger one")
+        result = _shift(product, self._bits)
+        return result if bias is None else result + bias[:, None, None]
+
+    def _compare(self, node: Node, value: torch.Tensor, factor: int = 1) -> torch.Tensor:
+        met = factor * float(value.abs().max()) / 2**FRACTION_BITS
+        self.ranges[node.name] = max(self.ranges[node.name], met)
+        bits = self._widths.get(node.name, COMPARISON_BITS)
+        if met >= range_of(bits):
+            limit = f"{range_of(bits):g}, where comparisons on {bits} bits are exact"
+            raise ParameterError(f"{node.name}: expected magnitudes below {limit}, got {met:.3g}")
+        return value
+
+
+def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
+    """Divide by 2^bits, to the nearest: the middle of what the protocol's random truncation gives."""
+    return torch.floor(value / 2**bits + 0.5)

@@ -1,0 +1,1 @@
+"""Protocols on shares between client and server: comparison, truncation, local layers, CrypTen's party."""
