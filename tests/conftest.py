@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import GUARD_SECONDS, Chip, Done, Ends, SealReference, keys_and_generator, save_chips
 
 import hybridface as hf
 from hybridface.commands import main as cli
@@ -22,6 +21,8 @@ from parties.session.terms import Terms
 from protocols import CkksContext, ClientKeys, PublicKey
 from protocols.channel import Channel
 from protocols.correlations import Dealer
+from support.helpers import GUARD_SECONDS, Chip, Done, Ends, SealReference, keys_and_generator, save_chips
+from support.paths import ROOT
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -121,7 +122,7 @@ def start() -> Iterator[Callable[..., Ends]]:
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Run the command line in this process, which saves the time of its imports; ranks are processes all the same."""
-    monkeypatch.chdir(Path(__file__).resolve().parent.parent)
+    monkeypatch.chdir(ROOT)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
 

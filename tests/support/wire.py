@@ -15,9 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
-from support.determinism import deterministic, party_of_thread
-
 from parties.local import LocalTransport
+from support.determinism import deterministic, party_of_thread
 
 __all__ = ["CASES", "Recording", "case", "case_of", "digests", "load_cases", "read_digests"]
 

@@ -2,8 +2,6 @@
 
 from functools import partial
 
-from support.wire import Recording, case
-
 from parties.local import run_locally
 from parties.session.correlations import Correlations
 from protocols.correlations import (
@@ -22,6 +20,7 @@ from protocols.correlations import (
 )
 from protocols.correlations.comparison_masks import WIDTHS
 from protocols.shares.party import MpcParty
+from support.wire import Recording, case
 
 __all__ = ["REQUESTS"]
 

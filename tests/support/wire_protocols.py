@@ -5,7 +5,6 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from support.wire import Recording, case
 
 from parties import local
 from parties.local import PartyThread, local_channels
@@ -62,6 +61,7 @@ from protocols.shares.party import CLIENT, MpcParty, arithmetic, to_ring
 from protocols.shares.truncation import truncate
 from protocols.transfers import RandomReceiver, RandomSender
 from protocols.transfers.base import receive_base_transfers, send_base_transfers
+from support.wire import Recording, case
 
 Side = Callable[[MpcParty], object]
 run_locally = partial(local.run_locally, correlations=Correlations.DEALER)

@@ -5,12 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gallery_sessions
-import list_sessions
-from kept_runs import session as kept_session
-from support.wire import Recording, case
-from support.wire_protocols import numbers
-
 from hybridface.local.parties import LocalLinks
 from hybridface.models import load_model
 from parties.gallery.key import GalleryKey
@@ -24,6 +18,10 @@ from parties.session.worker import Worker
 from protocols.channel import Channel
 from protocols.matching.distance import Reveal
 from protocols.pure_he import PatchNetShape, PatchNetWeights, PureHeParameters
+from support import gallery_sessions, list_sessions
+from support.kept_runs import session as kept_session
+from support.wire import Recording, case
+from support.wire_protocols import numbers
 
 MODEL = load_model("tiny-test")
 

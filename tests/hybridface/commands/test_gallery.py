@@ -1,0 +1,107 @@
+"""Galleries on the command line, as real MPI processes: the verbs in order, exit statuses, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hybridface.errors import RunError
+from hybridface.galleries.file import GalleryFile
+from hybridface.models import load_model
+from parties.gallery.key import create_key, read_key
+from parties.gallery.store.records import Kind
+from support.helpers import Done
+
+TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
+
+
+@pytest.mark.timeout(240)
+def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
+    status, out, errors = call("enroll", "--id", "Ann B.", photos["a"], *TINY)
+    assert (status, out) == (0, "enrolled 1 photo of 'Ann B.'\n")
+    assert "made a new key" in errors
+    key = home / "XDG_CONFIG_HOME" / "hybridface" / "gallery.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert call("enroll", "--id", "名前", photos["different"], *TINY) == (0, "enrolled 1 photo of '名前'\n", "")
+
+    assert call("list", "--model", "tiny-test", "--json")[1:] == (
+        json.dumps({"enrolled": {"Ann B.": 1, "名前": 1}}, indent=2) + "\n",
+        "",
+    )
+    assert call("verify", "--id", "Ann B.", photos["same"], *TINY)[:2] == (0, "same person\n")
+    status, out, _ = call("identify", photos["different"], "--top", "2", "--json", *TINY)
+    assert (status, json.loads(out)["identities"][0]) == (0, "名前")
+
+    new = home / "new.key"
+    status, out, errors = call("rotate-key", str(new), "--model", "tiny-test", "--quiet")
+    assert (status, errors) == (0, "")
+    assert "generation 2" in out
+    assert call("verify", "--id", "Ann B.", photos["same"], "--key", str(new), *TINY)[0] == 0
+    assert call("verify", "--id", "Ann B.", photos["same"], *TINY)[0] == 2, "the old key opens nothing"
+
+    assert call("remove", "名前", "nobody", "--model", "tiny-test") == (
+        1,
+        "removed 1 photo\nnot enrolled: 'nobody'\n",
+        "",
+    )
+    assert call("identify", photos["different"], "--key", str(new), *TINY)[:2] == (1, "unknown\n")
+    exported = home / "gallery.npz"
+    assert call("export", str(exported), "--model", "tiny-test")[0] == 0
+    other = ["--gallery", str(home / "other.db")]
+    assert call("import", str(exported), *other, "--model", "tiny-test")[:2] == (0, "imported 1 photo\n")
+    assert call("enroll", "--id", "[/x]", photos["different"], *other, "--key", str(new), *TINY)[0] == 0
+    assert "[/x]" in call("list", *other, "--model", "tiny-test")[1]
+    assert call("identify", photos["same"], *other, "--key", str(new), *TINY)[:2] == (0, "Ann B.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("identify", "a", *TINY), "enrol somebody first"),
+        (("list",), "enrol somebody first"),
+        (("enroll", "--id", "Ann", "nothing.png", *TINY), "expected a photo, found no such file"),
+        (("verify", "a"), "expected a second photo, or the --id of somebody in the gallery"),
+        (("verify", "a", "same", "--id", "Ann"), "expected a second photo, or the --id of somebody in the gallery"),
+        (("verify", "a", "--id", "Ann", "--mode", "pure-he"), "expected --mode hybrid for a gallery"),
+        (("import", "nothing"), "expected a folder of photos, or an exported file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_is_refused(
+    call: Callable[..., Done], photos: dict[str, str], home: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    status, out, errors = call(*(photos.get(word, word) for word in arguments))
+    assert (status, out) == (2, "")
+    assert errors.count("\n") == 1
+    assert message in errors
+
+
+def test_a_change_of_key_that_fails(call: Callable[..., Done], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = create_key(home / "old.key"), home / "new.key"
+    gallery = ["--gallery", str(home / "gallery.db"), "--key", str(home / "old.key"), "--model", "tiny-test"]
+    GalleryFile(home / "gallery.db", load_model("tiny-test", weights=False), Kind.PRIVATE).close()
+
+    def fail(*_: object) -> None:
+        raise RunError("server: killed")
+
+    monkeypatch.setattr("hybridface.commands.gallery.run_queries", fail)
+    status, _, errors = call("rotate-key", str(new), *gallery)
+    assert status == 2
+    assert "server: killed; keep both key files, " in errors
+    assert read_key(home / "old.key") == old != read_key(new)
+
+
+def test_a_refusal_is_an_error(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
+    call("enroll", "--id", "Ann", photos["a"], *TINY)
+    status, out, errors = call("verify", "--id", "nobody", photos["a"], *TINY)
+    assert (status, out) == (2, "")
+    assert "the server refuses: expected an enrolled identity, found none of that name" in errors
+    for command in (("identify",), ("enroll", "--id", "Bob"), ("verify", "--id", "Ann")):
+        status, _, errors = call(*command, photos["a"], *TINY, "--key", str(home / "no.key"))
+        assert status == 2
+        assert "no.key: with another one nobody is found" in errors
+    status, _, errors = call("identify", photos["a"], *TINY, "--key", photos["a"])
+    assert status == 2
+    assert "expected a key file of 32 bytes" in errors
+    assert read_key(home / "XDG_CONFIG_HOME" / "hybridface" / "gallery.key").secret

@@ -1,0 +1,287 @@
+"""A server's list on the command line: real photos and MPI processes, who learns what, the log, and what is refused."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hybridface.commands import gallery_runs
+from hybridface.galleries.tasks import Task, Verb, write_tasks
+from hybridface.models import load_model
+from hybridface.output.answers import answer_text
+from hybridface.photos import photo_path
+from hybridface.processes.events import Events
+from hybridface.processes.gallery import _Outcomes
+from hybridface.processes.options import PartyOptions
+from hybridface.processes.start import Outcome
+from launch.mpiexec import find_mpiexec, mpiexec_command
+from parties.gallery.store.limits import OPERATOR
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import kind_of
+from parties.transport.roles import Role
+from protocols.matching.distance import Reveal
+from support.helpers import Done
+
+TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
+FILE = ["--model", "tiny-test"]
+
+
+@pytest.fixture
+def tiny_list(call: Callable[..., Done], photos: dict[str, str], home: Path) -> Path:
+    """A list of Ann and Bob."""
+    for name, photo in (("Ann", "a"), ("Bob", "different")):
+        assert call("enroll", "--kind", "list", "--id", name, photos[photo], *TINY)[0] == 0
+    return home / "XDG_DATA_HOME" / "hybridface" / "gallery.db"
+
+
+@pytest.mark.timeout(240)
+def test_a_list_of_two_real_people(call: Callable[..., Done], home: Path) -> None:
+    photo = {path.stem: str(path) for path in photo_path("person_a_1.jpg").parent.glob("*.jpg")}
+    assert call("enroll", "--kind", "list", "--id", "Person A", photo["person_a_1"], "--quiet") == (
+        0,
+        "enrolled 1 photo of 'Person A'\n",
+        "",
+    )
+    assert call("enroll", "--id", "名前", photo["person_b_1"], "--quiet")[:2] == (0, "enrolled 1 photo of '名前'\n")
+    gallery = home / "XDG_DATA_HOME" / "hybridface" / "gallery.db"
+    assert kind_of(gallery) is Kind.LIST
+    assert not (home / "XDG_CONFIG_HOME").exists(), "a list has no key"
+    assert call("verify", "--id", "Person A", photo["person_a_2"], "--quiet") == (0, "same person\n", "")
+    status, out, _ = call("verify", "--id", "Person A", photo["impostor_1"], "--json", "--reveal", "both")
+    assert (status, json.loads(out)["match"], json.loads(out)["decision"]) == (1, False, False)
+    assert call("identify", photo["person_b_2"], "--quiet")[:2] == (0, "名前\n")
+    assert call("remove", "名前") == (0, "removed 1 photo\n", "")
+    assert call("identify", photo["person_b_2"], "--quiet")[:2] == (1, "unknown\n")
+    status, out, _ = call("list")
+    assert status == 0
+    assert "1 enrolled (list)" in out
+    assert "Person A" in out
+    out = call("queries", "--json", "--id", "Person A")[1]
+    said = [(line["client"], line["operation"], line["allowed"], line["about"]) for line in json.loads(out)["queries"]]
+    assert said == [
+        (OPERATOR, "enroll", True, True),
+        (OPERATOR, "enroll", True, False),
+        ("client", "verify", True, True),
+        ("client", "verify", True, True),
+        ("client", "read", True, False),
+        ("client", "identify", True, False),
+        (OPERATOR, "remove", True, False),
+        ("client", "read", True, False),
+        ("client", "identify", True, False),
+    ]
+    assert "名前".encode() not in gallery.read_bytes()
+
+
+@pytest.mark.timeout(120)
+def test_the_server_alone_learns(call: Callable[..., Done], photos: dict[str, str], tiny_list: Path) -> None:
+    only = " (only the server learned it)\n"
+    secret = ["--reveal", "server", *TINY]
+    assert call("verify", "--id", "Ann", photos["same"], *secret) == (0, f"same person{only}", "")
+    status, out, _ = call("identify", photos["same"], "--top", "2", "--json", *secret)
+    said = json.loads(out)
+    assert (status, said["match"], said["identities"]) == (0, None, [None, None])
+    assert said["decision"][0] == "Ann"
+    assert said["reveal"] == "server"
+
+
+@pytest.mark.timeout(120)
+def test_a_private_gallerys_server_may_learn(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
+    assert call("enroll", "--id", "Ann", photos["a"], *TINY)[0] == 0
+    only = " (only the server learned it)\n"
+    secret = ["--reveal", "server", *TINY]
+    assert call("verify", "--id", "Ann", photos["different"], *secret)[:2] == (1, f"different people{only}")
+
+
+@pytest.mark.timeout(120)
+def test_ranks_that_no_command_listens_to(photos: dict[str, str], tiny_list: Path, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    asked = [Task(Verb.VERIFY, "Ann", photos["different"]), Task(Verb.VERIFY, "nobody", photos["a"])]
+    write_tasks(tasks, [*asked, Task(Verb.IDENTIFY, None, photos["same"], 2)])
+    shared = ["--model", "tiny-test", "--reveal", "both"]
+    base = [sys.executable, "-m", "hybridface", "party"]
+    programs = [
+        [*base, "client", *shared, "--aligned", "--tasks", str(tasks)],
+        [*base, "server", *shared, "--gallery", str(tiny_list)],
+    ]
+    done = subprocess.run(mpiexec_command(programs, find_mpiexec()), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    server = [line for line in lines if line.startswith("server: ")]
+    assert server == ["server: different people: Ann", "server: Ann"]
+    refused = "the server refuses: expected an enrolled identity, found none of that name"
+    assert [line for line in lines if line not in server] == ["different people", refused, "Ann"]
+
+
+@pytest.mark.timeout(120)
+def test_tasks_that_a_list_does_not_do(
+    call: Callable[..., Done], photos: dict[str, str], tiny_list: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery_runs, "write_tasks", lambda path, _: write_tasks(path, [Task(Verb.REMOVE, "Ann")]))
+    status, out, errors = call("verify", "--id", "Ann", photos["a"], *TINY)
+    assert (status, out) == (2, "")
+    assert (
+        errors == "hybridface: client: expected verify or identify for a list, got remove: its owner does that alone\n"
+    )
+
+
+def test_import_and_export(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
+    folder = home / "people"
+    (folder / "Ann").mkdir(parents=True)
+    for name, place in (("a", "Ann/1.png"), ("same", "Ann/2.png"), ("different", "Bob.png")):
+        (folder / place).write_bytes(Path(photos[name]).read_bytes())
+    Image.fromarray(np.zeros((5, 5, 3), dtype=np.uint8)).save(folder / "small.png")
+    (folder / "text.jpg").write_text("no photo")
+    status, out, errors = call("import", str(folder), "--kind", "list", *TINY)
+    assert (status, errors) == (1, "")
+    first, *others = out.splitlines()
+    assert first == "enrolled 3 of 5 photos"
+    assert ["small.png: expected 16x16 pixels, got 5x5" in others[0], "text.jpg" in others[1]] == [True, True]
+    status, out, _ = call("import", str(folder), "--json", *TINY, "--gallery", str(home / "two.db"), "--kind", "list")
+    answers = json.loads(out)["answers"]
+    assert (status, [answer["identity"] for answer in answers if "unusable" in answer]) == (1, ["small", "text"])
+    assert call("export", str(home / "list.jsonl"), *FILE)[:2] == (0, f"exported 3 photos to {home}/list.jsonl\n")
+    other = ["--gallery", str(home / "other.db")]
+    status, _, errors = call("import", str(home / "list.jsonl"), "--kind", "private", *FILE, *other)
+    assert (status, errors) == (
+        2,
+        "hybridface: list.jsonl: expected a gallery of kind private, found one of kind list\n",
+    )
+    assert not (home / "other.db").exists()
+    assert call("import", str(home / "list.jsonl"), *FILE, *other)[:2] == (0, "imported 3 photos\n")
+    assert json.loads(call("list", "--json", *FILE, *other)[1]) == {"enrolled": {"Ann": 2, "Bob": 1}}
+    assert call("identify", photos["same"], *TINY, *other)[:2] == (0, "Ann\n")
+
+
+def test_a_photo_of_several_that_cannot_be_used(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
+    Image.fromarray(np.zeros((5, 5, 3), dtype=np.uint8)).save(home / "small.png")
+    status, out, errors = call("enroll", "--kind", "list", "--id", "Ann", photos["a"], str(home / "small.png"), *TINY)
+    assert (status, out, errors) == (2, "", "hybridface: small.png: expected 16x16 pixels, got 5x5\n")
+    assert not (home / "XDG_DATA_HOME").exists(), "nobody was enrolled"
+
+
+def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny_list: Path) -> None:
+    before = tiny_list.read_bytes()
+    for arguments, message in (
+        (
+            ("enroll", "--kind", "private", "--id", "Cy", photos["a"], *TINY),
+            "expected a gallery of kind private, found",
+        ),
+        (("enroll", "--id", "Cy", "--key", "k", photos["a"], *TINY), "expected no --key, since a list has none"),
+        (("verify", "--id", "Ann", "--key", "k", photos["a"], *TINY), "expected no --key, since a list has none"),
+        (("enroll", "--id", "", photos["a"], *TINY), "expected an identity of 1 to 10000 characters, got 0"),
+        (("verify", "--id", "", photos["a"], *TINY), "expected an identity of 1 to 10000 characters, got 0"),
+        (
+            ("identify", photos["a"], "--shards", "2", *TINY),
+            "expected no --shards, since a list is searched in one part",
+        ),
+        (("rotate-key", "new.key", *FILE), "expected a private gallery, found a list, which has no key"),
+        (("identify", "nothing.png", *TINY), "nothing.png: expected a photo, found no such file"),
+        (
+            ("identify", photos["a"], "--model", "patchnet", "--aligned"),
+            "expected a gallery of (model, dimension, kind)",
+        ),
+        (
+            ("enroll", "--id", "Cy", photos["a"], "--model", "patchnet"),
+            "expected a gallery of (model, dimension, kind)",
+        ),
+        (("list", "--gallery", photos["a"]), "a.png"),
+        (("queries", "--gallery", "none.db"), "expected a gallery, found no none.db"),
+        (("queries", "--only"), "expected --id, whom --only is about"),
+        (("queries", "--id", ""), "expected an identity of 1 to 10000 characters, got 0"),
+        (("import", str(tiny_list), *FILE), "gallery.db"),
+    ):
+        status, out, errors = call(*arguments)
+        assert (status, out, errors.count("\n")) == (2, "", 1), arguments
+        assert message in errors
+    assert tiny_list.read_bytes() == before
+    assert not Path("new.key").exists()
+
+
+@pytest.mark.timeout(120)
+def test_a_refusal_is_an_error(call: Callable[..., Done], photos: dict[str, str], tiny_list: Path) -> None:
+    status, out, errors = call("verify", "--id", "nobody", photos["a"], *TINY, "--json")
+    assert (status, json.loads(out)["refused"]) == (2, errors.removeprefix("hybridface: ").rstrip("\n"))
+    assert "expected an enrolled identity, found none of that name" in errors
+
+
+def test_the_log_as_a_table(call: Callable[..., Done], tiny_list: Path) -> None:
+    status, out, errors = call("queries", "--last", "1")
+    assert (status, errors) == (0, "")
+    header, line = out.splitlines()
+    assert header.split() == ["time", "client", "operation", "answered"]
+    assert line.split()[2:] == [OPERATOR, "enroll", "yes"]
+    header, *lines = call("queries", "--id", "Ann")[1].splitlines()
+    assert header.split()[-2:] == ["about", "Ann"]
+    assert [line.split()[4:] for line in lines] == [["yes", "yes"], ["yes"]]
+    assert len(json.loads(call("queries", "--id", "Ann", "--only", "--json")[1])["queries"]) == 1
+    line = json.loads(call("queries", "--json")[1])["queries"][0]
+    assert line["about"] is None
+    assert line["time"].endswith("+00:00")
+
+
+def told(session: Any, reveal: Reveal, capsys: pytest.CaptureFixture[str], events: bool = False) -> tuple[str, int]:
+    options = PartyOptions(lambda: load_model("tiny-test"), reveal=reveal, events=events)
+    outcomes = _Outcomes(session, options, Events(Role.SERVER, events))
+    outcomes.say()
+    return capsys.readouterr().out, outcomes.status
+
+
+def test_a_server_says_what_it_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    def obeyed(decisions: tuple[bool | None, ...] = (), names: tuple[str | None, ...] = ()) -> Any:
+        asked = "[x]\n" if decisions else None
+        return SimpleNamespace(last_decisions=decisions, last_identities=names, last_asked=asked)
+
+    assert told(obeyed((None,)), Reveal.CLIENT, capsys) == ("", 0)
+    assert told(obeyed((), (None, None)), Reveal.CLIENT, capsys) == ("", 0)
+    assert told(obeyed(), Reveal.SERVER, capsys) == ("", 0)
+    assert told(obeyed((True,)), Reveal.SERVER, capsys) == ("server: same person: '[x]\\n'\n", 0)
+    assert told(obeyed((False,)), Reveal.BOTH, capsys) == ("server: different people: '[x]\\n'\n", 1)
+    assert told(obeyed((), ("Ann", "Bob", None)), Reveal.BOTH, capsys) == ("server: Ann, Bob\n", 0)
+    assert told(obeyed((), (None, None)), Reveal.SERVER, capsys) == ("server: unknown\n", 1)
+    out, status = told(obeyed((), (None,)), Reveal.SERVER, capsys, events=True)
+    assert (json.loads(out), status) == ({"event": "identified", "role": "server", "identities": [None]}, 1)
+    out, _ = told(obeyed((True,)), Reveal.SERVER, capsys, events=True)
+    assert json.loads(out) == {"event": "decision", "role": "server", "match": True, "identity": "[x]\n"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"verb": "verify", "match": True}, "same person"),
+        ({"verb": "verify", "match": None}, "not revealed to this party"),
+        ({"verb": "identify", "match": None, "identities": [None]}, "not revealed to this party"),
+        ({"verb": "identify", "match": False, "identities": [None]}, "unknown"),
+        ({"verb": "identify", "match": True, "identities": ["a\x1b", "b"]}, "'a\\x1b'\nb"),
+        ({"verb": "enroll", "identity": "Ann"}, "enrolled a photo of 'Ann'"),
+        ({"verb": "enroll", "identity": "Ann", "unusable": "x.jpg: no face"}, "not enrolled: x.jpg: no face"),
+        ({"verb": "verify", "refused": "the server refuses: no"}, "the server refuses: no"),
+        ({"verb": "list", "enrolled": {}}, "nobody is enrolled"),
+        ({"verb": "list", "enrolled": {"Ann": 2}}, "Ann: 2"),
+        ({"verb": "remove", "identity": "Ann", "removed": 2}, "removed 2 photos of 'Ann'"),
+        ({"verb": "rotate", "generation": 2}, "the gallery is under the new key (generation 2)"),
+    ],
+)
+def test_answers_in_words(answer: dict[str, Any], text: str) -> None:
+    assert answer_text(answer) == text
+
+
+@pytest.mark.parametrize("answer", [{"match": None}, {"match": None, "identities": [None]}])
+def test_an_outcome_that_nobody_told_is_an_error(
+    call: Callable[..., Done],
+    photos: dict[str, str],
+    tiny_list: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(gallery_runs, "run_gallery", lambda *_: Outcome(answers=[answer]))
+    command = ["identify"] if "identities" in answer else ["verify", "--id", "Ann"]
+    status, out, errors = call(*command, photos["a"], "--reveal", "server", *TINY)
+    assert (status, out, errors.count("\n")) == (2, "", 1)
+    assert "no party has told" in errors

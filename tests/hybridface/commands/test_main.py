@@ -1,0 +1,238 @@
+"""The command line: help, exit statuses, JSON, and one-line errors."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hybridface.commands import main as cli
+from hybridface.models import load_model
+from hybridface.photos import photo_path
+from hybridface.processes import start as run
+from hybridface.processes.start import Outcome
+from parties.session.cost import CostReport, StageCost
+from protocols.network.private import convolution_shapes
+from support.helpers import Done, save_chips
+from support.paths import ROOT
+
+GUARD_SECONDS = 120.0
+TINY = ["--model", "tiny-test", "--aligned"]
+
+
+def command(*arguments: str) -> Done:
+    """Run the command line as a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hybridface", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=GUARD_SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Aligned random chips: "a" and "same" match, "a" and "different" do not; and files that are no such thing."""
+    folder = tmp_path_factory.mktemp("photos")
+    save_chips(folder, seed=3)
+    (folder / "text.png").write_text("not a photo\n")
+    faces = [Image.open(photo_path(name)).convert("RGB").resize((400, 400)) for name in ("person_a_1.jpg",) * 2]
+    both = Image.new("RGB", (800, 400))
+    for i, face in enumerate(faces):
+        both.paste(face, (400 * i, 0))
+    both.save(folder / "two.png")
+    return {path.stem: str(path) for path in folder.iterdir()}
+
+
+# Help
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["verify", "demo", "party", "eval", "bench", "calibrate", "plan", "same face?"]),
+        (
+            ("verify",),
+            ["--model", "--reveal", "--aligned", "--enrolled", "--json", "--quiet", "--network", "2 error", "Nobody"],
+        ),
+        (("demo",), ["--quiet"]),
+        (
+            ("party",),
+            [
+                "client|server|dealer|worker",
+                "--weights",
+                "--pool",
+                "--batch",
+                "--cache",
+                "--repeat",
+                "--timeout",
+                "--network",
+                "mpiexec",
+            ],
+        ),
+        (("bench",), ["verify", "workers", "peers"]),
+        (("bench", "verify"), ["--runs", "--json", "--network", "mobile", "median"]),
+        (("eval",), ["lfw", "accuracy"]),
+        (("eval", "lfw"), ["--images", "--pairs", "plain|emulated|hybrid|pure-he", "--folds", "--limit", "biometric"]),
+        (("train",), ["--images", "--pairs", "--held-out-folds", "--output", "--resume", "--epochs", "--seed"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help(call: Callable[..., Done], arguments: tuple[str, ...], words: list[str], option: str) -> None:
+    status, out, errors = call(*arguments, option)
+    assert (status, errors) == (0, "")
+    for word in words:
+        assert word in out
+
+
+def test_no_arguments_show_the_help(call: Callable[..., Done]) -> None:
+    status, out, errors = call()
+    assert status == 2, "neither of the answers"
+    assert "verify" in out + errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify",),
+        ("verify", "a.jpg", "b.jpg", "--reveal", "everybody"),
+        ("verify", "a.jpg", "b.jpg", "--timeout", "0"),
+        ("party", "spectator"),
+        ("party", "client", "--repeat", "0"),
+        ("bench", "verify", "--runs", "0"),
+        ("eval", "lfw", "--images", "x"),
+        ("guess",),
+    ],
+    ids=" ".join,
+)
+def test_usage_errors(call: Callable[..., Done], arguments: tuple[str, ...]) -> None:
+    status, out, errors = call(*arguments)
+    assert (status, out) == (2, "")
+    assert "Usage:" in errors
+    assert "Traceback" not in errors
+
+
+# Errors
+
+
+def assert_one_line(done: Done, message: str) -> None:
+    status, out, errors = done
+    assert (status, out) == (2, "")
+    assert errors == f"hybridface: {message}\n"
+
+
+def test_errors_before_anything_starts(call: Callable[..., Done], photos: dict[str, str], tmp_path: Path) -> None:
+    a = photos["a"]
+    missing = "expected a photo, found no such file"
+    assert_one_line(call("verify", a, "/none.jpg", *TINY), f"/none.jpg: {missing}")
+    assert_one_line(call("verify", str(tmp_path), a, *TINY), f"{tmp_path}: {missing}")
+    unknown = "expected a model named dlib-resnet29, patchnet or tiny-test, got 'nobody'"
+    assert_one_line(call("verify", a, a, "--model", "nobody"), unknown)
+    widths = "expected --widths with --weights random alone, got '64,64'"
+    assert_one_line(call("bench", "pure-he", "--widths", "64,64"), widths)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--quiet"],
+        ["--json"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_no_mpiexec(
+    call: Callable[..., Done], photos: dict[str, str], monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    def none() -> str:
+        raise FileNotFoundError("expected mpiexec (pip install mpich), found none")
+
+    monkeypatch.setattr(run, "find_mpiexec", none)
+    done = call("verify", photos["a"], photos["same"], *TINY, *options)
+    assert_one_line(done, "expected mpiexec (pip install mpich), found none")
+
+
+def test_a_text_file_for_a_photo(call: Callable[..., Done], photos: dict[str, str]) -> None:
+    done = call("verify", photos["a"], photos["text"], *TINY, "--json")
+    assert_one_line(done, "client: text.png: expected a photograph, got an unreadable file")
+
+
+def test_several_faces(call: Callable[..., Done], photos: dict[str, str]) -> None:
+    done = call("verify", photos["two"], photos["a"], "--model", "tiny-test", "--quiet")
+    assert_one_line(done, "client: two.png: expected one face, found 2")
+
+
+@pytest.mark.parametrize("arguments", [("verify", "a", "a"), ("bench", "verify"), ("party", "dealer")], ids=" ".join)
+def test_an_unknown_network(
+    call: Callable[..., Done], photos: dict[str, str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(run, "find_mpiexec", lambda: pytest.fail("a rank was started"))
+    words = [photos["a"] if word == "a" else word for word in arguments]
+    message = "expected a network named none, lan, wan or mobile, got 'lte'"
+    assert_one_line(call(*words, "--network", "lte"), message)
+
+
+# Results
+
+
+def test_json_of_the_same_person(photos: dict[str, str]) -> None:
+    status, out, errors = command("verify", photos["a"], photos["same"], *TINY, "--json")
+    assert (status, errors) == (0, "")
+    assert out.count("\n") == 1
+    result = json.loads(out)
+    assert (result["match"], result["decision"]) == (True, True)
+    assert (result["model"], result["reveal"]) == ("tiny-test", "client")
+    assert set(result["peak_bytes"]) == {"client", "server"}
+    assert min(result["peak_bytes"].values()) > 50e6
+    cost = result["cost"]
+    assert set(cost) == {"offline", "online", "stages"}
+    assert cost["online"]["rounds"] > 20
+    assert cost["online"]["dealer_bytes"] == cost["offline"]["dealer_bytes"] == 0
+    assert cost["online"]["bytes_up"] == sum(s["bytes_up"] for s in cost["stages"] if s["phase"] == "online")
+    names = {p: [s["stage"] for s in cost["stages"] if s["phase"] == p] for p in ("offline", "online")}
+    graph = load_model("tiny-test", weights=False).graph
+    assert names["offline"] == ["keys and weights", "correlations", *convolution_shapes(graph)]
+    assert names["online"] == [node.name for node in graph.nodes] + ["distance and threshold"]
+
+
+def test_text_of_different_people_that_the_server_learns(call: Callable[..., Done], photos: dict[str, str]) -> None:
+    options = ["--enrolled", "--reveal", "server", "--layers", "--quiet"]
+    status, out, errors = call("verify", photos["a"], photos["different"], *TINY, *options)
+    assert (status, errors) == (1, "")
+    lines = out.splitlines()
+    assert lines[0] == "different people (only the server learned it)"
+    first_words = [line.split()[0] for line in lines if line.strip()]
+    for word in ("offline", "online", "block_conv1", "fc"):
+        assert word in first_words
+    assert "Peak memory: client " in out
+    assert all(len(line) <= 110 for line in lines)
+
+
+def test_benchmark(call: Callable[..., Done], photos: dict[str, str]) -> None:
+    status, out, errors = call("bench", "verify", photos["a"], photos["same"], *TINY, "--runs", "2", "--json")
+    assert (status, errors) == (0, "")
+    summary = json.loads(out)
+    assert (summary["runs"], summary["model"], summary["network"]) == (2, "tiny-test", "none")
+    assert set(summary["peak_mib"]) == {"client", "server"}
+    seconds = summary["figures"]["online seconds"]
+    assert 0 < seconds["min"] <= seconds["median"] <= seconds["max"]
+    up = summary["figures"]["online MB up"]
+    assert up["min"] == up["max"] > 0.01
+
+
+def test_outcome_as_text(capfd: pytest.CaptureFixture[str]) -> None:
+    cost = CostReport((StageCost("online", "conv", 1.0, 2.0, 3.0, 4_000_000, 0, 0, 7),)).document()
+    outcome = Outcome([{"match": True, "cost": cost}], None, {"client": 2**20})
+    cli._print_outcome(outcome, load_model("tiny-test", weights=False), as_json=False, layers=False)
+    out = capfd.readouterr().out
+    assert out.splitlines()[0] == "same person"
+    assert "convolutions (1)" in out
+    assert out.rstrip().endswith("Peak memory: client 1 MiB")

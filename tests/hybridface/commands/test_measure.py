@@ -1,0 +1,130 @@
+"""`calibrate`, `plan` and `bench` with batches, pools, workers and caches: their JSON, on the tiny network."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hybridface as hf
+from hybridface.commands import main as cli
+from protocols.linear.planner import CostModel, bytes_down, bytes_up
+from protocols.network.private import plan_network
+from support.paths import ROOT
+
+GUARD_SECONDS = 120.0
+HEADERS = 4 * 16 + 8 * (1 + 5 + 3 + 3)
+"""Of a layer's four messages."""
+
+
+@pytest.fixture(scope="module")
+def chip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("chips") / "a.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    return str(path)
+
+
+def command(*arguments: str) -> Any:
+    """Run the command line as a process, which must succeed in silence; return its JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hybridface", *arguments, "--json"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=GUARD_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def test_measured_bytes_are_the_predicted_ones() -> None:
+    document = command("plan", "tiny-test", "--network", "lan")
+    assert document["network"] == "lan"
+    for layer in document["layers"]:
+        assert round(1e6 * (layer["measured_mb"] - layer["predicted_mb"])) == HEADERS, layer["name"]
+        assert layer["measured_ms"] > 0
+
+
+def test_a_plan_without_measuring_takes_what_calibrate_wrote(tmp_path: Path) -> None:
+    cache = ["--cache", str(tmp_path)]
+    times = command("calibrate", *cache)
+    assert set(times) == set(CostModel.__dataclass_fields__) - {"network"}
+    assert min(times.values()) > 0
+    assert json.loads((tmp_path / "calibration.json").read_text()) == times
+    document = command("plan", "tiny-test", "--no-measure", *cache)
+    assert document["constants_ms"] == times
+    plans = plan_network(hf.load_model("tiny-test", weights=False).graph, cost=CostModel(**times))
+    assert [layer["name"] for layer in document["layers"]] == list(plans)
+    assert document["total"]["measured_ms"] is None
+    for layer, plan in zip(document["layers"], plans.values(), strict=True):
+        assert layer["predicted_mb"] == pytest.approx((bytes_up(plan) + bytes_down(plan)) / 1e6)
+        assert layer["measured_mb"] is None
+
+
+def test_calibrating_into_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("hybridface.commands.plan.calibrate", lambda on_step: CostModel())
+    monkeypatch.setattr(sys, "argv", ["hybridface", "calibrate", "--cache", str(tmp_path / "file" / "x"), "--quiet"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    message = "hybridface: expected to write calibration.json to a cache folder: Not a directory\n"
+    assert capsys.readouterr().err == message
+
+
+def bench(chip: str, *options: str) -> Any:
+    return command("bench", "verify", chip, chip, "--model", "tiny-test", "--aligned", *options)
+
+
+def test_benchmarks_of_a_batch_and_of_one_with_a_pool(chip: str, tmp_path: Path) -> None:
+    three = bench(chip, "--batch", "3", "--runs", "1", "--cache", str(tmp_path))
+    assert (three["runs"], three["batch"], three["prepared"]) == (1, 3, 0)
+    assert len(list(tmp_path.glob("*.weights"))) == 1
+    one = bench(chip, "--pool", "1", "--pause", "1.5", "--runs", "3", "--cache", "none")
+    assert one["prepared"] >= 2, "the first may come before the pool is full"
+    assert one["figures"]["offline seconds"]["max"] > 0
+    assert len(list(tmp_path.glob("*"))) == 1
+    rounds, up = (
+        [document["figures"][f"online {key}"]["median"] for document in (one, three)] for key in ("rounds", "MB up")
+    )
+    assert rounds[0] == rounds[1]
+    assert 2 < up[1] / up[0] < 3
+
+
+def test_a_benchmark_of_workers(tmp_path: Path) -> None:
+    options = ["--model", "tiny-test", "--runs", "1", "--ranks", "2", "--cache", str(tmp_path)]
+    document = command("bench", "workers", *options)
+    assert (document["model"], document["runs"], list(document["workers"])) == ("tiny-test", 1, ["1", "2"])
+    for stages in document["workers"].values():
+        assert list(stages) == ["unpack", "multiply-accumulate", "mask", "all"]
+        assert all(0 < row["min"] <= row["median"] <= row["max"] for row in stages.values())
+    alone = document["workers"]["1"]
+    assert sum(row["median"] for row in alone.values()) < 2 * alone["all"]["median"], "stages are parts of all"
+    assert all(row["speedup"] == 1 for row in alone.values())
+    assert len(list(tmp_path.glob("*.weights"))) == 1
+
+
+def test_a_verification_with_workers(chip: str) -> None:
+    document = command("verify", chip, chip, "--model", "tiny-test", "--aligned", "--workers", "1")
+    assert document["match"] is True
+    assert set(document["peak_bytes"]) == {"client", "server", "worker"}
+
+
+def test_a_benchmark_of_identification() -> None:
+    document = command("bench", "identify", "--sizes", "64", "--runs", "4", "--kind", "list")
+    assert list(document["kinds"]) == ["list"]
+    row = document["kinds"]["list"]["sizes"]["64"]
+    assert (row["right"], row["found"]) == ([5, 5], 3), "a near one, two real ones; one real and one far are not"
+    assert row["online seconds"]["min"] <= row["online seconds"]["median"] <= row["online seconds"]["max"]
+    assert (document["correlations"], list(row["peak MiB"])) == ("ot", ["client", "server"])
+    assert all(peak > 0 for peak in row["peak MiB"].values())
+    assert row["online rounds"] > 4 * 6, "four for every level of the tournament"
+    assert "fit" not in document["kinds"]["list"], "one size shows no growth"

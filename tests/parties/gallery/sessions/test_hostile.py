@@ -1,0 +1,107 @@
+"""A peer of a gallery's session that says what it must not: numbers out of range, outcomes of nobody, other lists."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parties.gallery.errors import QueryRefusedError
+from parties.gallery.sessions import private_client as client_module
+from parties.gallery.sessions import private_server as server_module
+from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.store.records import Kind
+from parties.gallery.store.store import GalleryStore
+from protocols.errors import PeerLostError, ProtocolError
+from support.gallery_sessions import IMAGES, fill, found, session
+from support.list_sessions import MODEL as LIST_MODEL
+from support.list_sessions import NAMES
+from support.list_sessions import fill as fill_list
+from support.list_sessions import session as list_session
+
+WRONG_NUMBERS = [10**400, -1, 0, 2**63, True, 1.5, "1", None, [1]]
+
+
+@pytest.mark.parametrize("retry", [10**400, float("nan"), float("inf"), -5, True, "x", [1]])
+def test_when_to_ask_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retry: object) -> None:
+    def refuse(self: Any, error: Exception) -> None:
+        self._channel.send_document("answer", {"refused": str(error), "retry after": retry})
+
+    monkeypatch.setattr(QueryServerSession, "_refuse", refuse)
+    with session(tmp_path) as client, pytest.raises(ProtocolError, match="expected seconds until the next query, got"):
+        client.verify_identity("x", IMAGES[0][None])
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Let the server change what it accepts a command with."""
+    accept = QueryServerSession._accept
+    monkeypatch.setattr(QueryServerSession, "_accept", lambda self, **fields: accept(self, **change(fields)))
+
+
+@pytest.mark.parametrize("wrong", WRONG_NUMBERS)
+@pytest.mark.parametrize("name", ["row", "photo", "generation"])
+def test_numbers_of_an_enrolment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, wrong: object) -> None:
+    answers(monkeypatch, lambda fields: fields | {name: wrong})
+    with pytest.raises(ProtocolError, match="expected a number"), session(tmp_path) as client:
+        client.enroll_identity("p0", IMAGES[0][None])
+
+
+@pytest.mark.parametrize("wrong", [[wrong, 1] for wrong in WRONG_NUMBERS] + [[1, wrong] for wrong in WRONG_NUMBERS])
+def test_numbers_of_a_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[object]) -> None:
+    with pytest.raises(ProtocolError, match="expected a number"), session(tmp_path) as client:
+        fill(client, 1)
+        answers(monkeypatch, lambda fields: {"photos": [wrong]})
+        client.verify_identity("p0", IMAGES[0][None])
+
+
+@pytest.mark.parametrize("side", [client_module, server_module])
+def test_an_outcome_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: Any) -> None:
+    """A number above the identities' is no name: neither side takes one from its list for it."""
+    real = side.winners
+    message = "expected an index of the gallery, got a larger one"
+    with pytest.raises((ProtocolError, PeerLostError), match=message), session(tmp_path) as client:
+        fill(client)
+        client.update_index()
+
+        def larger(*arguments: Any) -> Any:
+            real(*arguments)
+            return (3,)
+
+        monkeypatch.setattr(side, "winners", larger)
+        client.identify(IMAGES[0][None])
+
+
+def test_more_people_than_an_index_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are refused before anything is indexed, with advice; shards hold more."""
+    monkeypatch.setattr(server_module, "_MOST_ROWS", 2)
+    with session(tmp_path) as client:
+        fill(client, 3)
+        with pytest.raises(QueryRefusedError, match="at most 2 photos in each of 1 parts .*: use more shards"):
+            client.identify(IMAGES[0][None])
+        client.remove_identities(["p2"])
+        assert found(client, 1) == "p1", "the session goes on"
+
+
+def test_a_refused_verification_asks_about_nobody(tmp_path: Path) -> None:
+    sides: list[GalleryServerSession] = []
+    with session(tmp_path, sides=sides) as client:
+        fill(client, 1)
+        client.verify_identity("p0", IMAGES[0][None])
+        assert sides[0].last_asked == "p0"
+        with pytest.raises(QueryRefusedError, match="found none of that name"):
+            client.verify_identity("nobody", IMAGES[0][None])
+        assert sides[0].last_asked is None
+        assert sides[0].last_decisions == ()
+
+
+def test_a_list_whose_numbers_are_no_embeddings(tmp_path: Path) -> None:
+    """Its distances would wrap, and might seem near: a verification is refused."""
+    path = fill_list(tmp_path / "list.db")
+    with GalleryStore(path, LIST_MODEL.graph.digest(), 8, Kind.LIST) as store:
+        store.enroll("large", np.full(8, 1 << 40, dtype=np.uint64))
+    with list_session(path) as (client, _):
+        with pytest.raises(QueryRefusedError, match="expected a list's embeddings of numbers below 16"):
+            client.verify_identity("large", IMAGES[0][None])
+        assert client.verify_identity(NAMES[0], IMAGES[0][None]).match is not None

@@ -1,0 +1,80 @@
+"""Pure-HE mode as real MPI processes: two ranks, the score of the network in the clear, and what the mode refuses."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hybridface.faces.inputs import load_images
+from hybridface.models import load_model
+from hybridface.photos import photo_path
+from launch.mpiexec import find_mpiexec, mpiexec_command
+from support.paths import ROOT
+
+GUARD_SECONDS = 200.0
+PHOTOS = [photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")]
+PARTY = [sys.executable, "-m", "hybridface", "party"]
+PURE_HE = ["--mode", "pure-he", "--timeout", "60"]
+
+
+def run(command: list[str]) -> tuple[int, str, str]:
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=GUARD_SECONDS, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_verification() -> None:
+    model = load_model("patchnet")
+    assert model.patch_weights is not None
+    images = load_images(model, [*PHOTOS])
+    first, second = model.patch_weights.embed(images.reshape(2, model.patch_weights.shape.patches, -1))
+    expected = float(np.square(first - second).sum())
+
+    command = [sys.executable, "-m", "hybridface", "verify", *map(str, PHOTOS), "--mode", "pure-he", "--json"]
+    status, out, errors = run(command)
+    said = json.loads(out)
+    assert said["score"]["squared_distance"] == pytest.approx(expected, rel=1e-2)
+    assert said["match"] == (expected < model.threshold**2)
+    assert status == (0 if said["match"] else 1), errors
+    assert (said["mode"], said["model"], said["reveal"]) == ("pure-he", "patchnet", "client")
+    assert "50 to 200" in said["score"]["warning"]
+    assert sorted(said["peak_bytes"]) == ["client", "server"], "there is no dealer"
+    assert said["setup"]["bytes_up"] > 1e7
+    assert said["cost"]["offline"]["elapsed_seconds"] == 0, "nothing is done ahead of a photo but the keys, once"
+    assert said["cost"]["online"]["rounds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "message"),
+    [
+        ([], [], None),
+        (["--reveal", "server"], ["--reveal", "server"], "expected no --reveal server"),
+        (["--batch", "2"], [], "pure-HE mode has no --batch, expected none, got 2"),
+        (["--max-answers", "3"], [], "the peers disagree on answers: expected 3, the server has 50"),
+        (["--model", "tiny-test"], [], "expected a patch network (patchnet) for pure-HE mode, got tiny-test"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_two_ranks(client: list[str], server: list[str], message: str | None) -> None:
+    ranks = [
+        [*PARTY, "client", *PURE_HE, *client, "--", *map(str, PHOTOS)],
+        [*PARTY, "server", *PURE_HE, *server],
+    ]
+    status, out, errors = run(mpiexec_command(ranks, find_mpiexec()))
+    if message is None:
+        assert status in (0, 1)
+        assert "Squared distance" in out
+        assert "Hand out the decision alone." in " ".join(out.split())
+    else:
+        assert status in (2, 9)
+        assert message in errors
+
+
+def test_a_dealer_too_many() -> None:
+    ranks = [[*PARTY, role, *PURE_HE] for role in ("client", "server", "dealer")]
+    status, _, errors = run(mpiexec_command(ranks, find_mpiexec()))
+    assert status in (2, 9)
+    assert "expected client, server and perhaps workers, got 3 ranks (client, server, dealer)" in errors

@@ -1,0 +1,88 @@
+"""Shards as real MPI processes: started by hand as docs/GALLERIES.md says, and refused where they search nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybridface.galleries.file import GalleryFile, index_folder
+from hybridface.galleries.tasks import Task, Verb, write_tasks
+from hybridface.models import load_model
+from launch.mpiexec import find_mpiexec, mpiexec_command
+from parties.gallery.key import create_key
+from parties.gallery.store.records import Kind
+from support.helpers import save_chips
+from support.paths import ROOT
+
+GUARD_SECONDS = 120.0
+PARTY = [sys.executable, "-m", "hybridface", "party"]
+TINY = ["--model", "tiny-test"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return save_chips(tmp_path_factory.mktemp("photos"), seed=3)
+
+
+def run(*programs: list[str]) -> tuple[int, str, list[str]]:
+    """Return the exit status, standard output, and what our ranks wrote on standard error."""
+    command = mpiexec_command([[*PARTY, *program, "--timeout", "60"] for program in programs], find_mpiexec())
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=GUARD_SECONDS, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, [line for line in done.stderr.splitlines() if line.startswith("hybridface")]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("correlations", ["ot", "dealer"])
+def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str], correlations: str) -> None:
+    made = ["--correlations", correlations]
+    key, gallery, tasks = (tmp_path / name for name in ("gallery.key", "gallery.db", "tasks.jsonl"))
+    create_key(key)
+    names = ["Ann", "Bob", "Cyd", "Dan"]
+    chips = [photos["a"], photos["different"], photos["different"], photos["a"]]
+    write_tasks(
+        tasks,
+        [
+            *(Task(Verb.ENROLL, name, chip) for name, chip in zip(names, chips, strict=True)),
+            Task(Verb.REMOVE, "Dan"),
+            Task(Verb.IDENTIFY, photo=photos["same"], top=1),
+        ],
+    )
+    status, out, errors = run(
+        ["client", *TINY, *made, "--aligned", "--tasks", str(tasks), "--key", str(key)],
+        ["server", *TINY, *made, "--gallery", str(gallery)],
+        ["client-shard", *made, "--key", str(key)],
+        ["server-shard", *made, "--gallery", str(gallery)],
+        *([["dealer", *made], ["dealer-shard", *made]] if correlations == "dealer" else []),
+    )
+    assert (status, errors) == (0, [])
+    assert out.splitlines()[-1] == "Ann"
+    heads = list(index_folder(gallery).glob("*.head"))
+    assert len(heads) == len(list(index_folder(key).glob("*.head"))) == 2, "one of each shard"
+    with GalleryFile(gallery, load_model("tiny-test", weights=False), Kind.PRIVATE) as file:
+        assert file.identities() == {"Ann": 1, "Bob": 1, "Cyd": 1}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("with_gallery", ["nobody", "client", "server"])
+def test_shards_without_a_private_gallery(tmp_path: Path, photos: dict[str, str], with_gallery: str) -> None:
+    key, gallery, tasks = (tmp_path / name for name in ("gallery.key", "gallery.db", "tasks.jsonl"))
+    create_key(key)
+    write_tasks(tasks, [Task(Verb.IDENTIFY, photo=photos["same"])])
+    asked = ["--tasks", str(tasks), "--key", str(key)] if with_gallery == "client" else [photos["a"], photos["same"]]
+    held = ["--gallery", str(gallery)] if with_gallery == "server" else []
+    status, _, errors = run(
+        ["client", *TINY, "--aligned", *asked],
+        ["server", *TINY, *held],
+        ["client-shard", "--key", str(key)],
+        ["server-shard", "--gallery", str(gallery)],
+    )
+    assert status in (2, 9)
+    wrong = {"nobody": "--tasks and --key|--gallery", "client": "--gallery", "server": "--tasks and --key"}[
+        with_gallery
+    ]
+    expected = [f"expected {option} with ranks of shards" for option in wrong.split("|")]
+    assert any(text in line for text in expected for line in errors), errors
