@@ -1,8 +1,14 @@
-"""Errors of the product's own inputs: photographs and model files. The protocols' errors are in `protocols.errors`."""
+"""Errors of the product's own inputs, photographs and model files, and the exit statuses of the commands.
+
+The protocols' errors are in `protocols.errors`.
+"""
 
 from protocols.errors import HybridFaceError
 
-__all__ = ["ImageError", "ModelError", "RunError"]
+__all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "ImageError", "ModelError", "RunError"]
+
+EXIT_SAME, EXIT_DIFFERENT, EXIT_ERROR = 0, 1, 2
+"""The same person (or done), different people, an error."""
 
 
 class ImageError(HybridFaceError):

@@ -23,8 +23,7 @@ from hybridface.commands.gallery_options import (
 from hybridface.commands.gallery_runs import enroll_photos, kind_of_gallery, run_queries
 from hybridface.commands.import_people import import_people
 from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption
-from hybridface.errors import ImageError, RunError
-from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
+from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, ImageError, RunError
 from hybridface.galleries.file import GalleryFile, kind_for_use
 from hybridface.galleries.tasks import Task, Verb
 from hybridface.models import load_model

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from hybridface.commands.gallery_options import FileSettings, GallerySettings
 from hybridface.commands.options import show
-from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.galleries.file import GalleryFile, kind_for_use
 from hybridface.models import load_model
 from hybridface.output.answers import photos_text, say, shown

@@ -8,8 +8,7 @@ import typer
 
 from hybridface.commands.gallery_options import KindOption, PhotoSettings
 from hybridface.commands.gallery_runs import enroll_photos, kind_of_gallery
-from hybridface.errors import ImageError
-from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError
 from hybridface.galleries.file import GalleryFile, kind_for_import
 from hybridface.galleries.import_journal import ImportJournal
 from hybridface.models import load_model

@@ -46,8 +46,7 @@ from hybridface.commands.options import (
 from hybridface.commands.plan import calibrate_machine, plan
 from hybridface.commands.prepare import prepare
 from hybridface.commands.train import train
-from hybridface.errors import ImageError
-from hybridface.exit_status import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
+from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, ImageError
 from hybridface.local.pure_he import terms_of
 from hybridface.models import Model, load_model
 from hybridface.modes import Mode

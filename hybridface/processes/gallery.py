@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridface.errors import ImageError, ModelError
-from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError, ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
 from hybridface.galleries.tasks import Task, Verb, read_tasks

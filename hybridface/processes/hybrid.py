@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from hybridface.commands.options import width
-from hybridface.exit_status import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.faces.inputs import load_images
 from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import Model

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from hybridface.exit_status import EXIT_ERROR, EXIT_SAME
+from hybridface.errors import EXIT_ERROR, EXIT_SAME
 from hybridface.modes import Mode
 from hybridface.processes import gallery as party_gallery
 from hybridface.processes import hybrid as party_hybrid
