@@ -25,15 +25,13 @@ from hybridface.commands.options import (
     QuietOption,
     TimeoutOption,
     WorkersOption,
-    cache_options,
-    cache_path,
-    check_writable,
-    show,
 )
+from hybridface.commands.places import cache_options, cache_path, check_writable
 from hybridface.models import load_model
 from hybridface.modes import Mode
+from hybridface.output.terminal import ProgressBars, show
 from hybridface.photos import photo_path
-from hybridface.processes.start import ProgressBars, run_parties
+from hybridface.processes.start import run_parties
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
 from protocols.link import network_named

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from hybridface.commands.options import JsonOption, QuietOption, TimeoutOption, show
+from hybridface.commands.options import JsonOption, QuietOption, TimeoutOption
 from hybridface.errors import ImageError, RunError
+from hybridface.output.terminal import show
 from hybridface.photos import photo_path
 from protocols.link import NETWORKS, network_named
 

@@ -7,18 +7,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hybridface.commands.options import (
-    CONTEXT,
-    FacesCacheOption,
-    JsonOption,
-    ModelOption,
-    QuietOption,
-    faces_cache,
-    show,
-)
+from hybridface.commands.options import CONTEXT, FacesCacheOption, JsonOption, ModelOption, QuietOption
+from hybridface.commands.places import faces_cache
 from hybridface.faces.images import FaceChoice
 from hybridface.measure.accuracy.evaluation import EvalMode
 from hybridface.models import load_model
+from hybridface.output.terminal import show
 from protocols.errors import ParameterError
 
 __all__ = ["evaluation"]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hybridface.commands.gallery_options import PhotoSettings, SessionSettings
-from hybridface.commands.options import cache_options, kept_runs_path
+from hybridface.commands.places import cache_options, kept_runs_path
 from hybridface.errors import ImageError
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, kind_for_use

@@ -38,11 +38,8 @@ from hybridface.commands.options import (
     RevealOption,
     TimeoutOption,
     WorkersOption,
-    cache_options,
-    cache_path,
-    kept_runs_path,
-    width,
 )
+from hybridface.commands.places import cache_options, cache_path, kept_runs_path
 from hybridface.commands.plan import calibrate_machine, plan
 from hybridface.commands.prepare import prepare
 from hybridface.commands.train import train
@@ -51,9 +48,10 @@ from hybridface.local.pure_he import terms_of
 from hybridface.models import Model, load_model
 from hybridface.modes import Mode
 from hybridface.output.cost import cost_table, decision_text, score_text
+from hybridface.output.terminal import ProgressBars, width
 from hybridface.photos import photo_path
 from hybridface.processes.options import Purpose
-from hybridface.processes.start import Outcome, ProgressBars, run_parties
+from hybridface.processes.start import Outcome, run_parties
 from parties.session.correlations import Correlations
 from parties.session.cost import CostReport, StageCost
 from parties.transport.roles import Role

@@ -1,22 +1,13 @@
-"""Options that several commands share, and how they print."""
+"""Options that several commands share."""
 
-import json
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console, RenderableType
 
 from hybridface.models import MODELS
 from hybridface.modes import Mode
 from parties.session.correlations import Correlations
-from parties.session.weight_cache import cache_directory
-from protocols.errors import ParameterError
 from protocols.link import NETWORKS
 from protocols.matching.distance import Reveal
 
@@ -44,14 +35,6 @@ __all__ = [
     "ShardsOption",
     "TimeoutOption",
     "WorkersOption",
-    "cache_options",
-    "cache_path",
-    "check_writable",
-    "faces_cache",
-    "kept_runs_path",
-    "prepared_path",
-    "show",
-    "width",
 ]
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -154,63 +137,3 @@ ShardsOption = Annotated[
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=0, max=64, help="Ranks that multiply for the server, each some channels.")
 ]
-
-
-def cache_options(cache: str) -> list[str]:
-    """Return the server's options for a cache folder: the given one, the user's own for "", no cache for "none"."""
-    return ["--cache", cache] if cache else []
-
-
-def cache_path(cache: str) -> Path | None:
-    """Return the cache folder that `--cache` names; None for "none"."""
-    if cache == "none":
-        return None
-    return Path(cache).expanduser() if cache else cache_directory()
-
-
-def prepared_path(prepared: str) -> Path | None:
-    """Return the folder of prepared runs that `--prepared` names; None for "none"."""
-    if prepared == "none":
-        return None
-    base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
-    return (Path(prepared) if prepared else base / "hybridface" / "prepared").expanduser()
-
-
-def kept_runs_path(prepared: str) -> Path | None:
-    """Return that folder, if anything was ever kept there."""
-    folder = prepared_path(prepared)
-    return folder if folder and folder.exists() else None
-
-
-@contextmanager
-def faces_cache(cache: str, name: str) -> Iterator[Path]:
-    """Give the folder `name` of the cache that `--cache` names; for "none" one that is gone afterwards."""
-    folder = cache_path(cache)
-    if folder is not None:
-        yield folder / name
-        return
-    with tempfile.TemporaryDirectory(prefix="hybridface-") as temporary:
-        yield Path(temporary)
-
-
-def check_writable(path: Path) -> None:
-    """Raise `ParameterError` now, rather than after a long measurement."""
-    try:
-        path.open("a").close()
-    except OSError as error:
-        raise ParameterError(f"expected a file to write to, got {path}: {error.strerror}") from error
-
-
-def show(
-    document: dict[str, Any], table: Callable[[dict[str, Any]], RenderableType], as_json: bool, columns: int = 110
-) -> None:
-    """Print a result: as one JSON object, or as a table as wide as the terminal (in a pipe, `columns`)."""
-    if as_json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    else:
-        Console(width=None if sys.stdout.isatty() else columns).print(table(document))
-
-
-def width() -> int | None:
-    """Let rich find a terminal's width; a pipe gets room for the whole table."""
-    return None if sys.stdout.isatty() else 110

@@ -10,18 +10,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from hybridface.commands.options import (
-    CacheOption,
-    JsonOption,
-    NetworkOption,
-    QuietOption,
-    cache_options,
-    cache_path,
-    show,
-)
+from hybridface.commands.options import CacheOption, JsonOption, NetworkOption, QuietOption
+from hybridface.commands.places import cache_options, cache_path
 from hybridface.models import MODELS, load_model
+from hybridface.output.terminal import ProgressBars, show
 from hybridface.photos import photo_path
-from hybridface.processes.start import ProgressBars, run_parties
+from hybridface.processes.start import run_parties
 from parties.machine.calibration import calibrate, calibration_path, load_calibration, save_calibration
 from protocols.errors import ParameterError
 from protocols.link import network_named

@@ -15,13 +15,12 @@ from hybridface.commands.options import (
     QuietOption,
     RevealOption,
     TimeoutOption,
-    cache_options,
-    prepared_path,
-    show,
 )
+from hybridface.commands.places import cache_options, prepared_path
 from hybridface.modes import Mode
+from hybridface.output.terminal import ProgressBars, show
 from hybridface.processes.options import Purpose
-from hybridface.processes.start import ProgressBars, run_parties
+from hybridface.processes.start import run_parties
 from parties.prepared.store import MAX_KEPT
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hybridface.commands.options import FacesCacheOption, JsonOption, QuietOption, faces_cache, show
+from hybridface.commands.options import FacesCacheOption, JsonOption, QuietOption
+from hybridface.commands.places import faces_cache
+from hybridface.output.terminal import show
 from protocols.errors import ParameterError
 
 __all__ = ["train"]

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from hybridface.commands.options import width
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.faces.inputs import load_images
 from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import Model
 from hybridface.output.cost import cost_table, decision_text, result_document
+from hybridface.output.terminal import width
 from hybridface.processes.events import Events
 from hybridface.processes.options import PartyOptions
 from parties.machine.calibration import calibration_path, load_calibration

@@ -6,11 +6,11 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from hybridface.commands.options import width
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.local.pure_he import inputs_of, terms_of, weights_of
 from hybridface.models import Model
 from hybridface.output.cost import cost_table, decision_text, pure_he_document, score_text
+from hybridface.output.terminal import width
 from hybridface.processes.events import Events
 from hybridface.processes.hybrid import photos_of, resident_bytes
 from hybridface.processes.options import PartyOptions

@@ -9,19 +9,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from hybridface.errors import RunError
 from hybridface.modes import Mode
+from hybridface.output.terminal import Event
 from launch.mpiexec import find_mpiexec, mpiexec_command
 from parties.session.correlations import Correlations
 
-__all__ = ["Outcome", "ProgressBars", "run_gallery", "run_parties"]
+__all__ = ["Outcome", "run_gallery", "run_parties"]
 
-Event = dict[str, Any]
 _KEPT_LINES = 20
 _START_SECONDS, _END_SECONDS = 60.0, 10.0
 _ENDED_PROCESS = re.compile(r"PID (\d+) RUNNING")
@@ -255,43 +251,3 @@ def _first_cause(errors: list[Event]) -> str:
     """The error of the rank that failed first, not those of its peers, who only say that it ended."""
     causes = [event for event in errors if not event.get("from_peer")] or errors
     return f"{causes[0]['role']}: {causes[0]['message']}"
-
-
-class ProgressBars:
-    """Progress bars on standard error: one for the start, one for the offline work, one that counts the layers."""
-
-    _PHASES = ("start", "offline", "online")
-
-    def __init__(self, shown: bool = True) -> None:
-        self._progress = Progress(
-            TextColumn("{task.fields[phase]:>8}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=Console(stderr=True),
-            disable=not (shown and sys.stderr.isatty()),
-            transient=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "ProgressBars":
-        self._progress.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._progress.__exit__(*exception)
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-        if event["event"] != "progress" or event["phase"] not in self._PHASES:
-            return
-        phase, index, total = event["phase"], event["index"], event["total"]
-        for earlier, task in self._tasks.items():
-            if self._PHASES.index(earlier) < self._PHASES.index(phase):
-                self._progress.update(task, completed=self._progress.tasks[task].total, description="done")
-        if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task("", total=total, phase=phase)
-        if phase == "start" and event["role"] == "client":
-            return  # the server's weights are what takes time
-        self._progress.update(self._tasks[phase], completed=index, total=total, description=event["stage"])

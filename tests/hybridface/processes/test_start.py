@@ -10,8 +10,9 @@ import pytest
 
 from hybridface.errors import RunError
 from hybridface.measure.cost import ranks
+from hybridface.output.terminal import ProgressBars
 from hybridface.processes import start as run
-from hybridface.processes.start import Outcome, ProgressBars, run_parties
+from hybridface.processes.start import Outcome, run_parties
 
 
 def say(*events: dict[str, Any] | str, status: int = 0, then: str = "") -> list[str]:
