@@ -1,10 +1,8 @@
 """Client, server and worker of the hybrid computation, as ranks."""
 
-import resource
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +15,7 @@ from hybridface.models import Model
 from hybridface.output.cost import cost_table, decision_text, result_document
 from hybridface.output.terminal import width
 from hybridface.processes.events import Events
+from hybridface.processes.memory import resident_bytes
 from hybridface.processes.options import PartyOptions
 from parties.machine.calibration import calibration_path, load_calibration
 from parties.session.client import SETUP_STAGE, ClientSession, MatchResult
@@ -28,7 +27,7 @@ from protocols.channel import Channel
 from protocols.errors import ParameterError
 from protocols.network.graph import Weights
 
-__all__ = ["photos_of", "resident_bytes", "run_client", "run_server", "run_worker"]
+__all__ = ["photos_of", "run_client", "run_server", "run_worker"]
 
 
 def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Events) -> int:
@@ -108,11 +107,6 @@ def photos_of(options: PartyOptions, model: Model) -> NDArray[np.float64]:
     if len(options.photos) != 2:
         raise ParameterError(f"expected two photos, got {len(options.photos)}")
     return load_images(model, list(options.photos), options.aligned)
-
-
-def resident_bytes() -> int:
-    """Return the memory that this process has resident now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _terms_and_weights(options: PartyOptions) -> tuple[Terms, Weights]:

@@ -1,8 +1,9 @@
 """The memory of this process, for benchmarks."""
 
+import resource
 from pathlib import Path
 
-__all__ = ["peak_bytes"]
+__all__ = ["peak_bytes", "resident_bytes"]
 
 _STATUS = Path("/proc/self/status")
 _PEAK = "VmHWM:"
@@ -15,3 +16,8 @@ def peak_bytes() -> int:
     """
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(_PEAK))
     return int(line.split()[1]) * 1024
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process has resident now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

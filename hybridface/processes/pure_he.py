@@ -12,7 +12,8 @@ from hybridface.models import Model
 from hybridface.output.cost import cost_table, decision_text, pure_he_document, score_text
 from hybridface.output.terminal import width
 from hybridface.processes.events import Events
-from hybridface.processes.hybrid import photos_of, resident_bytes
+from hybridface.processes.hybrid import photos_of
+from hybridface.processes.memory import resident_bytes
 from hybridface.processes.options import PartyOptions
 from parties.session.pure_he import PureHeClientSession, PureHeResult, PureHeServerSession
 from parties.transport.roles import Role
