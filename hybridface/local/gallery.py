@@ -15,9 +15,9 @@ from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
-from hybridface.hybrid_terms import hybrid_terms
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
 from hybridface.models import Model
+from hybridface.models.terms import hybrid_terms
 from parties.gallery.key import create_key, read_key
 from parties.gallery.sessions.client import Identification, QueryClientSession
 from parties.gallery.sessions.list_client import ListClientSession

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridface.errors import ModelError
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.local.parties import LocalParties
 from hybridface.models import Model
-from hybridface.models.budget import check_budget
+from hybridface.models.terms import inputs_of, terms_of, weights_of
 from parties.local import PartyThread, local_channels
 from parties.session.progress import OnProgress
 from parties.session.pure_he import (
@@ -22,47 +21,11 @@ from parties.session.pure_he import (
     PureHeClientSession,
     PureHeResult,
     PureHeServerSession,
-    PureHeTerms,
 )
 from protocols.link import NONE, NetworkProfile, network_named
-from protocols.pure_he import PatchNetWeights, PureHeParameters
+from protocols.pure_he import PureHeParameters
 
-__all__ = ["LocalPureHeSession", "inputs_of", "terms_of", "weights_of"]
-
-
-def terms_of(model: Model, max_answers: int = 50, parameters: PureHeParameters | None = None) -> PureHeTerms:
-    """Return the public terms of a session with a model.
-
-    Args:
-        max_answers: scores that the server gives in a session.
-        parameters: of the encryption; by default those that the network needs.
-
-    Raises:
-        ModelError: the model is no patch network.
-    """
-    if model.patch_shape is None:
-        raise ModelError(f"expected a patch network (patchnet) for pure-HE mode, got {model.name}")
-    return PureHeTerms(model.patch_shape, model.threshold, parameters, max_answers)
-
-
-def weights_of(model: Model) -> PatchNetWeights:
-    """Return a model's weights for the server, if its values fit the encryption.
-
-    Raises:
-        ModelError: it is no patch network with weights, or one whose largest values need more room (`models.budget`).
-    """
-    if model.patch_weights is None:
-        raise ModelError(f"expected a patch network with weights, got {model.name} without")
-    if model.patch_ranges:
-        check_budget(model.patch_ranges)
-    return model.patch_weights
-
-
-def inputs_of(model: Model, image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return an input of the model's layer graph as the patches (P, inputs) of its patch network."""
-    if model.patch_shape is None:
-        raise ModelError(f"expected a patch network (patchnet) for pure-HE mode, got {model.name}")
-    return image.reshape(model.patch_shape.patches, model.patch_shape.inputs)
+__all__ = ["LocalPureHeSession"]
 
 
 class LocalPureHeSession(LocalParties[PureHeClientSession]):

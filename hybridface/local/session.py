@@ -12,10 +12,10 @@ from typing import Any
 
 from hybridface.errors import ModelError
 from hybridface.faces.inputs import Photo, load_images
-from hybridface.hybrid_terms import hybrid_terms
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
 from hybridface.local.pure_he import LocalPureHeSession
 from hybridface.models import Model
+from hybridface.models.terms import hybrid_terms
 from hybridface.modes import Mode
 from parties.local import PartyThread
 from parties.session.client import ClientSession, MatchResult, Template

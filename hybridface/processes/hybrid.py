@@ -10,8 +10,8 @@ from rich.console import Console
 
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.faces.inputs import load_images
-from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import Model
+from hybridface.models.terms import hybrid_terms
 from hybridface.output.cost import cost_table, decision_text, result_document
 from hybridface.output.terminal import width
 from hybridface.processes.events import Events

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from rich.console import Console
 
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
-from hybridface.local.pure_he import inputs_of, terms_of, weights_of
 from hybridface.models import Model
+from hybridface.models.terms import inputs_of, terms_of, weights_of
 from hybridface.output.cost import cost_table, decision_text, pure_he_document, score_text
 from hybridface.output.terminal import width
 from hybridface.processes.events import Events

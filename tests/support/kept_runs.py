@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridface.hybrid_terms import hybrid_terms
 from hybridface.local.parties import LocalLinks
 from hybridface.models import Model
+from hybridface.models.terms import hybrid_terms
 from parties.local import PartyThread
 from parties.prepared.store import PreparedStore
 from parties.session.client import ClientSession

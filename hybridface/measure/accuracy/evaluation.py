@@ -23,13 +23,13 @@ from hybridface.faces.images import FaceChoice
 from hybridface.faces.pairs import photos_of, read_folds
 from hybridface.faces.rows import Field, Rows
 from hybridface.faces.sources import open_photos
-from hybridface.local.pure_he import terms_of
 from hybridface.measure.accuracy.documents import Decision, arithmetic_document, comparison_figures, session_document
 from hybridface.measure.accuracy.embeddings import Arithmetic, Embeddings, Network, embed
 from hybridface.measure.accuracy.selection import Selection, select
 from hybridface.measure.accuracy.sessions import OpenSession, SessionPair, open_session, run_pairs
 from hybridface.measure.accuracy.statistics import Roc, fold_accuracy, roc_curve, thresholds_of_pairs
 from hybridface.models import load_model
+from hybridface.models.terms import terms_of
 from hybridface.modes import Mode
 
 __all__ = ["DEFAULT_SESSION_PAIRS", "EvalMode", "Evaluation", "Options", "evaluate"]

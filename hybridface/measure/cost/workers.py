@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from hybridface.hybrid_terms import hybrid_terms
 from hybridface.measure.cost.ranks import run_ranks
 from hybridface.models import load_model
+from hybridface.models.terms import hybrid_terms
 from protocols.errors import HybridFaceError
 
 __all__ = ["bench_workers", "workers_table"]

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from hybridface.errors import ModelError, RunError
-from hybridface.local.pure_he import LocalPureHeSession, inputs_of, terms_of
+from hybridface.local.pure_he import LocalPureHeSession
 from hybridface.local.session import LocalSession, local_session
 from hybridface.measure.cost.pure_he import bench_pure_he, load_subject, pure_he_table
 from hybridface.models import Model, load_model
 from hybridface.models.patchnet import Ranges
+from hybridface.models.terms import inputs_of, terms_of
 from parties.local import PartyThread, local_channels
 from parties.session.cost import CostReport
 from parties.session.pure_he import EncryptedTemplate, PureHeClientSession, PureHeServerSession, PureHeTerms

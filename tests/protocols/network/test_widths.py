@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybridface.hybrid_terms import hybrid_terms
 from hybridface.models import MODELS, load_model
 from hybridface.models.ranges import known_ranges
+from hybridface.models.terms import hybrid_terms
 from protocols.arithmetic.residues import encode
 from protocols.errors import ParameterError, ProtocolError
 from protocols.network.emulator import Emulator
