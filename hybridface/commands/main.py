@@ -45,7 +45,7 @@ from hybridface.commands.prepare import prepare
 from hybridface.commands.train import train
 from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, ImageError
 from hybridface.models import Model, load_model
-from hybridface.models.terms import terms_of
+from hybridface.models.terms import pure_he_terms
 from hybridface.modes import Mode
 from hybridface.output.cost import cost_table, decision_text, score_text
 from hybridface.output.terminal import ProgressBars, width
@@ -112,7 +112,7 @@ def verify(
     name = model or mode.default_model
     profile, loaded = network_named(network), load_model(name, weights=False)
     if mode is Mode.PURE_HE:
-        terms_of(loaded)  # refuses other networks, before anything starts
+        pure_he_terms(loaded)  # refuses other networks, before anything starts
     shared = ["--model", name, "--reveal", reveal.value]
     options = [*(["--aligned"] if aligned else []), *(["--enrolled"] if enrolled else [])]
     with ProgressBars(shown=not quiet and not as_json) as bars:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.local.parties import LocalParties
 from hybridface.models import Model
-from hybridface.models.terms import inputs_of, terms_of, weights_of
+from hybridface.models.terms import pure_he_inputs, pure_he_terms, pure_he_weights
 from parties.local import PartyThread, local_channels
 from parties.session.progress import OnProgress
 from parties.session.pure_he import (
@@ -53,8 +53,8 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
         parameters: PureHeParameters | None = None,
     ) -> None:
         super().__init__(timeout)
-        self.model, self.terms = model, terms_of(model, max_answers, parameters)
-        self._weights, self._on_progress = weights_of(model), on_progress
+        self.model, self.terms = model, pure_he_terms(model, max_answers, parameters)
+        self._weights, self._on_progress = pure_he_weights(model), on_progress
         self._network = network_named(network) if isinstance(network, str) else network
 
     def __enter__(self) -> "LocalPureHeSession":
@@ -82,4 +82,4 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
         return self.client.verify(self._inputs([first], aligned)[0], second)
 
     def _inputs(self, photos: Sequence[Photo], aligned: bool) -> list[NDArray[np.float64]]:
-        return [inputs_of(self.model, image) for image in load_images(self.model, list(photos), aligned)]
+        return [pure_he_inputs(self.model, image) for image in load_images(self.model, list(photos), aligned)]

@@ -12,7 +12,7 @@ from parties.session.terms import Terms
 from protocols.matching.distance import Reveal
 from protocols.pure_he import PatchNetWeights, PureHeParameters
 
-__all__ = ["hybrid_terms", "inputs_of", "terms_of", "weights_of"]
+__all__ = ["hybrid_terms", "pure_he_inputs", "pure_he_terms", "pure_he_weights"]
 
 
 def hybrid_terms(model: Model, reveal: Reveal = Reveal.CLIENT, correlations: Correlations = Correlations.OT) -> Terms:
@@ -20,7 +20,7 @@ def hybrid_terms(model: Model, reveal: Reveal = Reveal.CLIENT, correlations: Cor
     return Terms(model.graph, model.threshold, reveal, widths=model.widths, correlations=correlations)
 
 
-def terms_of(model: Model, max_answers: int = 50, parameters: PureHeParameters | None = None) -> PureHeTerms:
+def pure_he_terms(model: Model, max_answers: int = 50, parameters: PureHeParameters | None = None) -> PureHeTerms:
     """Return the public terms of a session with a model.
 
     Args:
@@ -35,7 +35,7 @@ def terms_of(model: Model, max_answers: int = 50, parameters: PureHeParameters |
     return PureHeTerms(model.patch_shape, model.threshold, parameters, max_answers)
 
 
-def weights_of(model: Model) -> PatchNetWeights:
+def pure_he_weights(model: Model) -> PatchNetWeights:
     """Return a model's weights for the server, if its values fit the encryption.
 
     Raises:
@@ -48,7 +48,7 @@ def weights_of(model: Model) -> PatchNetWeights:
     return model.patch_weights
 
 
-def inputs_of(model: Model, image: NDArray[np.float64]) -> NDArray[np.float64]:
+def pure_he_inputs(model: Model, image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return an input of the model's layer graph as the patches (P, inputs) of its patch network."""
     if model.patch_shape is None:
         raise ModelError(f"expected a patch network (patchnet) for pure-HE mode, got {model.name}")

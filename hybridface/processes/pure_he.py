@@ -8,7 +8,7 @@ from rich.console import Console
 
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.models import Model
-from hybridface.models.terms import inputs_of, terms_of, weights_of
+from hybridface.models.terms import pure_he_inputs, pure_he_terms, pure_he_weights
 from hybridface.output.cost import cost_table, decision_text, pure_he_document, score_text
 from hybridface.output.terminal import width
 from hybridface.processes.events import Events
@@ -42,8 +42,8 @@ def check_options(options: PartyOptions, workers: Sequence[Channel]) -> None:
 def run_client(server: Channel, options: PartyOptions, events: Events) -> int:
     """Enrol the second photo, verify the first against it, and return the exit status."""
     model = options.model()
-    terms = terms_of(model, options.max_answers)
-    first, second = (inputs_of(model, image) for image in photos_of(options, model))
+    terms = pure_he_terms(model, options.max_answers)
+    first, second = (pure_he_inputs(model, image) for image in photos_of(options, model))
     match = None
     with PureHeClientSession(server, terms, events.on_progress) as session:
         events.say("setup", **asdict(session.setup))
@@ -61,8 +61,8 @@ def run_client(server: Channel, options: PartyOptions, events: Events) -> int:
 def run_server(client: Channel, options: PartyOptions, events: Events) -> int:
     """Serve one client to the end of its session; the server learns nothing, so the exit status is 0."""
     model = options.model()
-    terms = terms_of(model, options.max_answers)
-    session = PureHeServerSession(client, terms, weights_of(model), events.on_progress)
+    terms = pure_he_terms(model, options.max_answers)
+    session = PureHeServerSession(client, terms, pure_he_weights(model), events.on_progress)
     session.serve(lambda: events.say("resident", role=Role.SERVER.value, bytes=resident_bytes()))
     return EXIT_SAME
 

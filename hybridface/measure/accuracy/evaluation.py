@@ -29,7 +29,7 @@ from hybridface.measure.accuracy.selection import Selection, select
 from hybridface.measure.accuracy.sessions import OpenSession, SessionPair, open_session, run_pairs
 from hybridface.measure.accuracy.statistics import Roc, fold_accuracy, roc_curve, thresholds_of_pairs
 from hybridface.models import load_model
-from hybridface.models.terms import terms_of
+from hybridface.models.terms import pure_he_terms
 from hybridface.modes import Mode
 
 __all__ = ["DEFAULT_SESSION_PAIRS", "EvalMode", "Evaluation", "Options", "evaluate"]
@@ -105,7 +105,7 @@ class _Task:
         self.pairs = self.selection.pairs(self.places)
         self.network = Network(load_model(options.model))
         if options.mode is EvalMode.PURE_HE:
-            terms_of(self.network.model)  # which says now what else a session would say after an hour
+            pure_he_terms(self.network.model)  # which says now what else a session would say after an hour
         photos, wanted = photos_of(folds.pairs), photos_of(self.pairs)
         cut = self.network.model.chip_size, PADDING
         source = open_photos(options.images)

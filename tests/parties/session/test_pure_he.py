@@ -15,7 +15,7 @@ from hybridface.local.session import LocalSession, local_session
 from hybridface.measure.cost.pure_he import bench_pure_he, load_subject, pure_he_table
 from hybridface.models import Model, load_model
 from hybridface.models.patchnet import Ranges
-from hybridface.models.terms import inputs_of, terms_of
+from hybridface.models.terms import pure_he_inputs, pure_he_terms
 from parties.local import PartyThread, local_channels
 from parties.session.cost import CostReport
 from parties.session.pure_he import EncryptedTemplate, PureHeClientSession, PureHeServerSession, PureHeTerms
@@ -141,13 +141,13 @@ def test_modes_of_a_local_session() -> None:
     with pytest.raises(ModelError, match="expected 4 bits of headroom at every level, got"):
         local_session(model(patch_ranges=Ranges((4.0,), 1.0, 200.0)), "pure-he")
     with pytest.raises(ModelError, match="for pure-HE mode"):
-        inputs_of(TINY, np.zeros((3, 16, 16)))
+        pure_he_inputs(TINY, np.zeros((3, 16, 16)))
 
 
 def test_progress_of_both_parties() -> None:
     said: list[tuple[str, str]] = []
     to_server, to_client = local_channels("client", "server")
-    terms = terms_of(model(), parameters=PARAMETERS)
+    terms = pure_he_terms(model(), parameters=PARAMETERS)
 
     def serve() -> None:
         PureHeServerSession(to_client, terms, WEIGHTS, lambda p: said.append((p.phase, p.stage))).serve()
@@ -169,7 +169,7 @@ def test_patchnet_is_the_same_network_in_both_forms() -> None:
     images = np.stack([patchnet.normalise(chip) for chip in chips])
     with torch.inference_mode():
         expected = patchnet.module(torch.from_numpy(images)).numpy()
-    inputs = np.stack([inputs_of(patchnet, image) for image in images])
+    inputs = np.stack([pure_he_inputs(patchnet, image) for image in images])
     assert np.allclose(patchnet.patch_weights.embed(inputs), expected, rtol=1e-12, atol=1e-12)
     public = load_model("patchnet", weights=False)
     assert (public.patch_shape, public.patch_weights) == (patchnet.patch_weights.shape, None)

@@ -229,7 +229,7 @@ class FakeSession:
 @pytest.fixture
 def any_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tiny network, which is no patch network, pass for one."""
-    monkeypatch.setattr("hybridface.measure.accuracy.evaluation.terms_of", lambda _: None)
+    monkeypatch.setattr("hybridface.measure.accuracy.evaluation.pure_he_terms", lambda _: None)
 
 
 @pytest.mark.usefixtures("any_model")
