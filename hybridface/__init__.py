@@ -11,7 +11,7 @@ from hybridface.faces.images import face_chip, read_chip
 from hybridface.local.gallery import Gallery
 from hybridface.local.pure_he import LocalPureHeSession
 from hybridface.local.session import LocalSession, local_session
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from hybridface.modes import Mode
 from parties import CostReport, MatchResult, Progress, Template
 from parties.session.pure_he import EncryptedTemplate, PureHeResult

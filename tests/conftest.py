@@ -14,7 +14,7 @@ import pytest
 
 import hybridface as hf
 from hybridface.commands import main as cli
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.local import PartyThread, local_channels
 from parties.session.server import ServerSession
 from parties.session.terms import Terms

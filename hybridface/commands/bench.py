@@ -27,7 +27,7 @@ from hybridface.commands.options import (
     WorkersOption,
 )
 from hybridface.commands.places import cache_options, cache_path, check_writable
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.modes import Mode
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.photos import photo_path

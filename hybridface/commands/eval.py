@@ -11,7 +11,7 @@ from hybridface.commands.options import CONTEXT, FacesCacheOption, JsonOption, M
 from hybridface.commands.places import faces_cache
 from hybridface.faces.images import FaceChoice
 from hybridface.measure.accuracy.evaluation import EvalMode
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.output.terminal import show
 from protocols.errors import ParameterError
 

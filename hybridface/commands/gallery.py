@@ -26,7 +26,7 @@ from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption
 from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, ImageError, RunError
 from hybridface.galleries.file import GalleryFile, kind_for_use
 from hybridface.galleries.tasks import Task, Verb
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.output.answers import names_text, photos_text, say
 from hybridface.output.cost import decision_text
 from hybridface.processes.start import Outcome

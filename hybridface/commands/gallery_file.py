@@ -12,7 +12,7 @@ from rich.text import Text
 from hybridface.commands.gallery_options import FileSettings, GallerySettings
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.galleries.file import GalleryFile, kind_for_use
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.output.answers import photos_text, say, shown
 from hybridface.output.terminal import show
 from parties.gallery.store.limits import EVERYONE, Query, QueryLimits

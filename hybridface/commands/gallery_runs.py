@@ -16,7 +16,7 @@ from hybridface.errors import ImageError
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, kind_for_use
 from hybridface.galleries.tasks import Task, Verb, write_tasks
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.output.answers import shown
 from hybridface.processes.start import Outcome, run_gallery
 from parties.gallery.key import create_key, read_key

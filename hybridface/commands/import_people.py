@@ -11,7 +11,7 @@ from hybridface.commands.gallery_runs import enroll_photos, kind_of_gallery
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError
 from hybridface.galleries.file import GalleryFile, kind_for_import
 from hybridface.galleries.import_journal import ImportJournal
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.output.answers import photos_text, say
 from parties.gallery.store.records import Kind
 

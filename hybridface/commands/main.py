@@ -44,7 +44,7 @@ from hybridface.commands.plan import calibrate_machine, plan
 from hybridface.commands.prepare import prepare
 from hybridface.commands.train import train
 from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, ImageError
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from hybridface.models.terms import pure_he_terms
 from hybridface.modes import Mode
 from hybridface.output.cost import cost_table, decision_text, score_text

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hybridface.models import MODELS
+from hybridface.models.model import MODELS
 from hybridface.modes import Mode
 from parties.session.correlations import Correlations
 from protocols.link import NETWORKS

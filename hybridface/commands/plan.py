@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hybridface.commands.options import CacheOption, JsonOption, NetworkOption, QuietOption
 from hybridface.commands.places import cache_options, cache_path
-from hybridface.models import MODELS, load_model
+from hybridface.models.model import MODELS, load_model
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.photos import photo_path
 from hybridface.processes.start import run_parties

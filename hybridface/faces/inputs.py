@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.faces.images import face_chip, read_chip
-from hybridface.models import Model
+from hybridface.models.model import Model
 
 __all__ = ["Photo", "load_images"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.gallery.sessions.list_content import list_share
 from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError

@@ -7,7 +7,7 @@ private gallery it is what needs no template: who is enrolled, removal, export a
 from collections.abc import Sequence
 from pathlib import Path
 
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.removal import remove_people
 from parties.gallery.store.exchange import exported_kind

@@ -16,7 +16,7 @@ from hybridface.faces.inputs import Photo, load_images
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from parties.gallery.key import create_key, read_key
 from parties.gallery.sessions.client import Identification, QueryClientSession

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.local.parties import LocalParties
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.models.terms import pure_he_inputs, pure_he_terms, pure_he_weights
 from parties.local import PartyThread, local_channels
 from parties.session.progress import OnProgress

@@ -14,7 +14,7 @@ from hybridface.errors import ModelError
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
 from hybridface.local.pure_he import LocalPureHeSession
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from hybridface.modes import Mode
 from parties.local import PartyThread

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
-from hybridface.models import Model
 from hybridface.models.budget import check_budget
+from hybridface.models.model import Model
 from parties.session.correlations import Correlations
 from parties.session.pure_he import PureHeTerms
 from parties.session.terms import Terms

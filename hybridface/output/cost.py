@@ -5,7 +5,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.modes import Mode
 from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport, StageCost

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.session.cost import OFFLINE
 from protocols.linear.packing import ConvPlan
 from protocols.linear.planner import CostModel, bytes_down, bytes_up

@@ -17,7 +17,7 @@ from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError, ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
 from hybridface.galleries.tasks import Task, Verb, read_tasks
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from hybridface.output.answers import answer_text, names_text, shown
 from hybridface.output.cost import decision_text

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.faces.inputs import load_images
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from hybridface.output.cost import cost_table, decision_text, result_document
 from hybridface.output.terminal import width

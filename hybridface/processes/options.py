@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.modes import Mode
 from parties.prepared.pool import Kind
 from parties.prepared.store import PreparedStore

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from rich.console import Console
 
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.models.terms import pure_he_inputs, pure_he_terms, pure_he_weights
 from hybridface.output.cost import cost_table, decision_text, pure_he_document, score_text
 from hybridface.output.terminal import width

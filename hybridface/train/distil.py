@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
-from hybridface.models import load_model
 from hybridface.models.budget import LevelBudget, check_budget
+from hybridface.models.model import load_model
 from hybridface.models.patchnet import PatchShape, PatchWeights, mirrored, stored, write_patchnet, write_public
 from hybridface.train.accuracy import Accuracy, Split, read_split
 from hybridface.train.agreement import Agreement, held_out_photos

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from parties.gallery.key import GalleryKey
 from parties.gallery.sessions.private_client import GalleryClientSession
 from parties.gallery.sessions.private_server import GalleryServerSession

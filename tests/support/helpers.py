@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from parties import local
 from parties.local import PartyThread
 from parties.session.client import ClientSession

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hybridface.local.parties import LocalLinks
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from parties.local import PartyThread
 from parties.prepared.store import PreparedStore

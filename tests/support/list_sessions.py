@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.store.limits import QueryLimits, Rate

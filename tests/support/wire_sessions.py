@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridface.local.parties import LocalLinks
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from parties.gallery.key import GalleryKey
 from parties.local import PartyThread, local_channels
 from parties.session.client import ClientSession

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hybridface.faces.inputs import load_images
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from launch.mpiexec import find_mpiexec, mpiexec_command
 from support.paths import ROOT

@@ -8,7 +8,7 @@ import pytest
 
 from hybridface.galleries.file import GalleryFile, index_folder
 from hybridface.galleries.tasks import Task, Verb, write_tasks
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from launch.mpiexec import find_mpiexec, mpiexec_command
 from parties.gallery.key import create_key
 from parties.gallery.store.records import Kind

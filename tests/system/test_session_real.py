@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hybridface as hf
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.photos import photo_path
 from protocols.arithmetic.residues import decode
 from protocols.network.emulator import Emulator

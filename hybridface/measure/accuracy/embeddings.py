@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hybridface.errors import ModelError
 from hybridface.faces.alignment import Aligned
 from hybridface.faces.rows import Field, Rows, Values, fill
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from protocols.arithmetic.residues import decode
 from protocols.network.emulator import Emulator
 

@@ -28,7 +28,7 @@ from hybridface.measure.accuracy.embeddings import Arithmetic, Embeddings, Netwo
 from hybridface.measure.accuracy.selection import Selection, select
 from hybridface.measure.accuracy.sessions import OpenSession, SessionPair, open_session, run_pairs
 from hybridface.measure.accuracy.statistics import Roc, fold_accuracy, roc_curve, thresholds_of_pairs
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.models.terms import pure_he_terms
 from hybridface.modes import Mode
 

@@ -15,7 +15,7 @@ from hybridface.faces.images import FaceChoice
 from hybridface.faces.rows import Field, Rows, Values, fill
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy.embeddings import Network
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from protocols.network.widths import MARGIN, choose_width, range_of
 from protocols.shares.comparison import COMPARISON_BITS
 

@@ -25,7 +25,7 @@ from hybridface.faces.pairs import photos_of, read_folds
 from hybridface.faces.sources import open_photos
 from hybridface.local.gallery import Gallery
 from hybridface.measure.accuracy.embeddings import Arithmetic, Network, embed
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from parties.gallery.key import create_key
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore

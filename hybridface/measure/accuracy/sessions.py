@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.local.session import LocalSession, local_session
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.modes import Mode
 from protocols.arithmetic.residues import decode
 

@@ -21,7 +21,7 @@ from rich.text import Text
 from hybridface.errors import ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.measure.cost.ranks import run_ranks
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from hybridface.photos import PHOTOS, photo_path
 from parties.gallery.store.records import Kind
 from parties.session.correlations import Correlations

@@ -22,7 +22,7 @@ from rich.table import Table
 from hybridface.errors import ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.measure.cost.ranks import run_ranks
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.photos import PHOTOS, photo_path
 from protocols.errors import HybridFaceError
 from protocols.pure_he import PatchNetShape, PatchNetWeights

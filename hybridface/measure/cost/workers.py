@@ -18,7 +18,7 @@ import torch
 from rich.table import Table
 
 from hybridface.measure.cost.ranks import run_ranks
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.models.terms import hybrid_terms
 from protocols.errors import HybridFaceError
 

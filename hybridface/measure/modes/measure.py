@@ -9,7 +9,7 @@ from hybridface.measure.modes.samples import Session, Setup
 from hybridface.measure.modes.sessions import start_session
 from hybridface.measure.modes.ways import WAYS, Way
 from hybridface.measure.peers import Task, make_task
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from protocols.errors import HybridFaceError, ParameterError
 from protocols.link import NONE, NetworkProfile
 

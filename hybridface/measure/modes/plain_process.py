@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from hybridface.errors import ModelError
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.processes.memory import peak_bytes
 
 __all__ = ["main"]

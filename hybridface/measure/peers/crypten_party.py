@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from hybridface.processes.memory import peak_bytes
 from protocols.errors import ParameterError
 from protocols.network.graph import (

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
 from hybridface.faces.inputs import load_images
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from hybridface.processes.memory import peak_bytes
 from parties.session.cost import OFFLINE, ONLINE, Recorder, merge, server_report
 from protocols.channel import Channel

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
 from hybridface.faces.inputs import load_images
-from hybridface.models import Model
+from hybridface.models.model import Model
 
 __all__ = ["Peer", "Result", "Run", "Task", "make_task"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from hybridface.errors import RunError
 from hybridface.galleries.file import GalleryFile
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from parties.gallery.key import create_key, read_key
 from parties.gallery.store.records import Kind
 from support.helpers import Done

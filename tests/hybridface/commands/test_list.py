@@ -14,7 +14,7 @@ from PIL import Image
 
 from hybridface.commands import gallery_runs
 from hybridface.galleries.tasks import Task, Verb, write_tasks
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.output.answers import answer_text
 from hybridface.photos import photo_path
 from hybridface.processes.events import Events

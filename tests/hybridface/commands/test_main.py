@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hybridface.commands import main as cli
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from hybridface.processes import start as run
 from hybridface.processes.start import Outcome

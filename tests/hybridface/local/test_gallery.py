@@ -7,7 +7,7 @@ import pytest
 
 from hybridface.errors import ModelError
 from hybridface.local.gallery import Gallery
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from parties.gallery.errors import KeyFileError, QueryRefusedError, StoreError
 from support.helpers import save_chips
 

@@ -9,9 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 from hybridface.errors import ModelError
 from hybridface.faces.images import face_chip
-from hybridface.models import Model, load_model
 from hybridface.models.budget import check_file
 from hybridface.models.contrast import normalised_contrast
+from hybridface.models.model import Model, load_model
 from hybridface.models.patchnet import (
     PATCHNET_PATH,
     PatchShape,

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hybridface.measure.cost.verify import bench_table, summarise
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from hybridface.output.cost import cost_table, decision_text, pure_he_document, result_document, score_text
 from hybridface.processes.start import Outcome, _first_cause
 from parties.session.client import MatchResult

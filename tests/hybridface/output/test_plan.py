@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 import hybridface as hf
-from hybridface.models import Model
+from hybridface.models.model import Model
 from hybridface.output.plan import plan_document, plan_layers, plan_table
 from protocols.linear.planner import CostModel, bytes_down, bytes_up
 from protocols.link import MOBILE

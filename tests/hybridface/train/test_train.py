@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from hybridface.commands import main as cli
 from hybridface.errors import ImageError, ModelError
 from hybridface.faces import alignment
-from hybridface.models import budget, load_model
+from hybridface.models import budget
+from hybridface.models.model import load_model
 from hybridface.models.patchnet import (
     PatchNet,
     PatchShape,

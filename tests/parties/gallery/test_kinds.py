@@ -14,7 +14,7 @@ from hybridface.errors import ImageError, ModelError
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, index_folder, kind_for_import, kind_for_use
 from hybridface.local.gallery import Gallery
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from parties.gallery.errors import QueryRefusedError, StoreError
 from parties.gallery.store.exchange import exported_kind

@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.prepared import store as prepared
 from parties.session.correlations import Correlations
 from protocols.errors import PeerLostError

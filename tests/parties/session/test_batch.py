@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 import hybridface as hf
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.local import local_channels
 from parties.session.client import MatchResult
 from parties.session.cost import CostReport

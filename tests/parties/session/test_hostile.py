@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hybridface as hf
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.session.client import ClientSession
 from parties.session.progress import Progress
 from protocols.channel import Channel

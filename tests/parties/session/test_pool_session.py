@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import hybridface as hf
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.local import PartyThread, local_channels
 from parties.prepared.pool import PARTS, Kind, PoolStatus, layers_of_part
 from parties.session.client import ClientSession

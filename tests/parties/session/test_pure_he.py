@@ -13,7 +13,7 @@ from hybridface.errors import ModelError, RunError
 from hybridface.local.pure_he import LocalPureHeSession
 from hybridface.local.session import LocalSession, local_session
 from hybridface.measure.cost.pure_he import bench_pure_he, load_subject, pure_he_table
-from hybridface.models import Model, load_model
+from hybridface.models.model import Model, load_model
 from hybridface.models.patchnet import Ranges
 from hybridface.models.terms import pure_he_inputs, pure_he_terms
 from parties.local import PartyThread, local_channels

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import hybridface as hf
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.session.progress import Progress
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.matching.distance import Reveal

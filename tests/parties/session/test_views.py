@@ -9,7 +9,7 @@ import tenseal.sealapi as seal
 
 import hybridface as hf
 from hybridface.local.session import LocalSession
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.session.client import ClientSession, Template
 from parties.session.server import ServerSession
 from protocols.arithmetic.residues import decode

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import hybridface as hf
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.session import weight_cache
 from parties.session.weight_cache import EncodedWeights, cache_directory, layer_polynomials
 from protocols.encryption.ckks import CkksContext, CkksParameters

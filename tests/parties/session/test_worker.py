@@ -11,7 +11,7 @@ import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
 import hybridface as hf
-from hybridface.models import Model
+from hybridface.models.model import Model
 from parties.local import PartyThread, local_channels
 from parties.prepared.pool import MAX_BATCH
 from parties.session.client import ClientSession

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hybridface.models import _tiny, load_model
+from hybridface.models.model import load_model
+from hybridface.models.tiny import tiny_module
 from protocols import Emulator, Graph, LinearWeights
 from protocols.arithmetic.residues import decode
 from protocols.errors import ParameterError
@@ -30,7 +31,7 @@ def test_the_tiny_model_is_torchs_within_fixed_point() -> None:
     images = np.random.default_rng(3).uniform(-1, 1, (20, 3, 16, 16))
     output = Emulator(model.graph, model.weights).run(images)
     with torch.no_grad():
-        exact = _tiny(True)(torch.from_numpy(images)).numpy()
+        exact = tiny_module(True)(torch.from_numpy(images)).numpy()
     assert output.dtype == np.int64
     assert np.abs(output / 2**16 - exact).max() < 2e-3
     assert np.abs(exact).max() > 0.1

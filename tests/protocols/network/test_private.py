@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hybridface.models import _tiny, load_model
 from hybridface.models.dlib_resnet import ResidualBlock
 from hybridface.models.importing.torch_module import graph_from_torch
+from hybridface.models.model import load_model
+from hybridface.models.tiny import tiny_module
 from protocols import ClientKeys, Emulator, Graph, LinearWeights, MpcParty, NetworkClient, NetworkServer, PublicKey
 from protocols.arithmetic.residues import decode, encode
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
@@ -107,7 +108,7 @@ def test_the_tiny_model_end_to_end(keys: ClientKeys, public_key: PublicKey, tiny
     # Each layer errs by a last bit, and the last one sums 16 of them: of deviation 1.3, at most 6 in 40 runs.
     assert np.abs(output - Emulator(tiny.graph, tiny.weights).run(images)).max() <= 10
     with torch.no_grad():
-        exact = _tiny(True)(torch.from_numpy(images)).numpy()
+        exact = tiny_module(True)(torch.from_numpy(images)).numpy()
     assert np.abs(decode(output.view(np.uint64)) - exact).max() < 2e-3
     assert sorted(names) == sorted(2 * [node.name for node in tiny.graph.nodes])
     for layer in client._layers.values():

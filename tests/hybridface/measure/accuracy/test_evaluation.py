@@ -26,7 +26,7 @@ from hybridface.measure.accuracy.embeddings import Network
 from hybridface.measure.accuracy.evaluation import EvalMode, Evaluation, Options, evaluate
 from hybridface.measure.accuracy.report import accuracy_table, write_results
 from hybridface.measure.accuracy.statistics import best_threshold
-from hybridface.models import MODELS, Model, load_model
+from hybridface.models.model import MODELS, Model, load_model
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
 from protocols.arithmetic.residues import decode

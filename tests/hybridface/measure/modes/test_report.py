@@ -37,7 +37,7 @@ from hybridface.measure.modes.sessions import start_session
 from hybridface.measure.modes.ways import PRIVACY, WAYS, ReportMode, Way
 from hybridface.measure.peers import make_task
 from hybridface.measure.peers.features_only import FeaturesOnlySession
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from hybridface.processes.memory import peak_bytes
 from parties.session.cost import CostReport, StageCost

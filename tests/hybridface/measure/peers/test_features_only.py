@@ -15,7 +15,7 @@ from hybridface.errors import RunError
 from hybridface.measure.peers import Task, features_only, make_task
 from hybridface.measure.peers.features_only import FeaturesOnlySession, features_only_peer, features_only_session
 from hybridface.measure.peers.features_only_party import FeaturesOnlyClient, FeaturesOnlyServer
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from parties.local import PartyThread, local_channels
 from protocols.errors import PeerLostError, ProtocolError

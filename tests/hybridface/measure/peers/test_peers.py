@@ -16,7 +16,7 @@ from hybridface.measure.peers.children import run_pair
 from hybridface.measure.peers.crypten_alone import crypten_peer, crypten_runs
 from hybridface.measure.peers.plaintext import plaintext_peer
 from hybridface.measure.peers.spu_cheetah import spu_peer
-from hybridface.models import load_model
+from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from protocols.errors import ParameterError
 from support.paths import ROOT

@@ -10,9 +10,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from hybridface.errors import ModelError
-from hybridface.models import MODELS, Model, _tiny, load_model
 from hybridface.models.dlib_resnet import DlibResNet
 from hybridface.models.importing.torch_module import graph_from_torch
+from hybridface.models.model import MODELS, Model, load_model
+from hybridface.models.tiny import tiny_module
 from protocols.network import graph as g
 
 
@@ -93,7 +94,7 @@ def test_dlib_network() -> None:
 
 
 def test_tiny_network() -> None:
-    graph = assert_same_function(_tiny(weights=True), (3, 16, 16))
+    graph = assert_same_function(tiny_module(weights=True), (3, 16, 16))
     kinds = {type(node) for node in graph.nodes}
     assert kinds == {g.Conv2d, g.ReLU, g.PReLU, g.MaxPool2d, g.AvgPool2d, g.Add, g.Pad, g.Flatten}
     assert graph.output_shape == (8,)

@@ -1,0 +1,49 @@
+"""The tiny network: one of each kind of layer, random weights, for tests; it recognises nobody."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hybridface.errors import ModelError
+from hybridface.models.dlib_resnet import ResidualBlock
+
+__all__ = ["TINY_SIZE", "tiny_module", "tiny_normalise"]
+
+TINY_SIZE = 16
+_SEED = 20
+
+
+def tiny_module(weights: bool) -> Any:
+    """Return a module with one of each kind of layer, on the meta device without weights."""
+    nn = torch.nn
+    factory: dict[str, Any] = {"device": "meta", "dtype": torch.float64}
+    module = nn.Sequential()
+    module.add_module("conv", nn.Conv2d(3, 8, 3, 2, 1, **factory))
+    module.add_module("relu", nn.ReLU())
+    module.add_module("pool", nn.MaxPool2d(2, 2))
+    module.add_module("block", ResidualBlock(8, 16, 4, 2, **factory))
+    module.add_module("depthwise", nn.Conv2d(16, 16, 3, 1, 1, groups=16, **factory))
+    module.add_module("prelu", nn.PReLU(16, **factory))
+    module.add_module("average", nn.AdaptiveAvgPool2d(1))
+    module.add_module("flatten", nn.Flatten())
+    module.add_module("fc", nn.Linear(16, 8, **factory))
+    if not weights:
+        return module
+    module = module.to_empty(device="cpu")
+    random = np.random.default_rng(_SEED)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = max(1, int(np.prod(parameter.shape[1:])))
+            values = random.standard_normal(tuple(parameter.shape)) * np.sqrt(1.5 / fan_in)
+            parameter.copy_(torch.from_numpy(values))
+        module.prelu.weight.mul_(0.2).abs_()
+        module.fc.weight.mul_(2)  # so that random images lie on both sides of the threshold
+    return module
+
+
+def tiny_normalise(chip: NDArray[np.uint8]) -> NDArray[np.float64]:
+    if chip.shape != (TINY_SIZE, TINY_SIZE, 3) or chip.dtype != np.uint8:
+        raise ModelError(f"expected a chip (16, 16, 3) of uint8, got {chip.shape} of {chip.dtype}")
+    return np.ascontiguousarray((chip.transpose(2, 0, 1) - 127.5) / 128)
