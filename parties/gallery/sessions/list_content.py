@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.errors import StoreError
-from parties.gallery.layout import Layout, layout_of
+from parties.gallery.index.directory import Layout, layout_of
 from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.randomness import random_words

@@ -1,19 +1,35 @@
-"""Messages of a gallery's session: entries, as arrays and one block of text; and what has changed of them."""
+"""Messages of a gallery's session: entries, as arrays and one block of text; what has changed of them; and what a
+server answers, checked before the client uses it.
+"""
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.errors import StoreError
 from parties.gallery.index.directory import Directory
+from parties.gallery.index.file import BUILD_BYTES
+from parties.gallery.index.search import CHUNK_ROWS
+from parties.gallery.shards.shard import build_of
 from parties.gallery.store.records import MAX_IDENTITY, Entry, identity_bytes
 from parties.gallery.store.store import GalleryStore
 from protocols.channel import Channel, printable
 from protocols.errors import ParameterError, ProtocolError
 
-__all__ = ["follow_changes", "receive_entries", "refreshed", "send_changes", "send_entries"]
+__all__ = [
+    "builds_of",
+    "entries_of",
+    "follow_changes",
+    "identifier",
+    "number",
+    "receive_entries",
+    "refreshed",
+    "send_changes",
+    "send_entries",
+]
 
 _MAX_ENTRIES, _MAX_TEXT = 1 << 24, 1 << 30
 
@@ -126,3 +142,70 @@ def _changes(store: GalleryStore, since: int, current: Directory) -> tuple[NDArr
         return np.empty(0, dtype=np.int64), []
     added = changes.added[np.isin(changes.added, current.rows)]  # not what has changed a moment ago
     return changes.removed[~np.isin(changes.removed, current.rows)], current.entries(added)
+
+
+def number(value: Any, least: int = 0) -> int:
+    """Return a number that a store can hold.
+
+    Raises:
+        ProtocolError: it is none, or smaller than the least.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+        raise ProtocolError(f"expected a number, got {printable(value)}")
+    return value
+
+
+def identifier(text: str) -> bytes:
+    """Return a scope or a lineage.
+
+    Raises:
+        ProtocolError: other than 16 bytes.
+    """
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 16:
+        raise ProtocolError(f"expected 16 bytes in hexadecimal, got {printable(text)}")
+    return value
+
+
+def builds_of(document: dict[str, Any], states: Sequence[tuple[bytes, str]], draws: Sequence[bytes]) -> list[bytes]:
+    """Return the builds that the server names: each the client's own, or a new one that both have drawn.
+
+    Raises:
+        ProtocolError: one is neither; it might be an old one, whose rows of B have hidden templates.
+    """
+    builds, theirs = (_hexadecimal(document.get(name), len(draws)) for name in ("builds", "draws"))
+    for build, (known, _), own, other in zip(builds, states, draws, theirs, strict=True):
+        if build not in (known, build_of(own, other)):
+            raise ProtocolError("expected a build's number that both sides have drawn, got another one")
+    return builds
+
+
+def _hexadecimal(values: Any, count: int) -> list[bytes]:
+    try:
+        parsed = [bytes.fromhex(one) for one in values]
+    except (TypeError, ValueError):
+        parsed = []
+    if len(parsed) != count or any(len(one) != BUILD_BYTES for one in parsed):
+        raise ProtocolError(f"expected numbers of the builds of {count} shards, got {printable(values)}")
+    return parsed
+
+
+def entries_of(identity: str, photos: Any) -> list[Entry]:
+    """Return the entries of an identity's photos, each told as its number and its key's generation.
+
+    Raises:
+        ProtocolError: there are none, or too many, or they are no such numbers.
+    """
+    if not isinstance(photos, list) or not 0 < len(photos) <= CHUNK_ROWS:
+        raise ProtocolError(f"expected photos of an identity, got {printable(photos)}")
+    entries = []
+    for item in photos:
+        match item:
+            case [photo, generation]:
+                entries.append(Entry(0, identity, number(photo, 1), number(generation, 1)))
+            case _:
+                raise ProtocolError(f"expected a photo's numbers, got {printable(item)}")
+    return entries

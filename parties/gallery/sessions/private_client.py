@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.gallery.answers import builds_of, entries_of, identifier, number
 from parties.gallery.errors import IndexChangedError, QueryRefusedError, StoreError
-from parties.gallery.index.directory import Directory
+from parties.gallery.index.directory import Directory, layout_of
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.search import CHUNK_ROWS, decide, decide_requests, winners, winners_requests
 from parties.gallery.key import GalleryKey
-from parties.gallery.layout import layout_of
 from parties.gallery.sessions.client import Identification, QueryClientSession, check_top
-from parties.gallery.sessions.messages import follow_changes, receive_entries
+from parties.gallery.sessions.messages import builds_of, entries_of, follow_changes, identifier, number, receive_entries
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
 from parties.gallery.shards.remote import RemoteShard, Traffic
