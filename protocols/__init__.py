@@ -8,7 +8,7 @@ stands apart: a whole network under encryption, without shares.
 """
 
 from protocols.arithmetic.residues import FRACTION_BITS, decode, encode, random_ring, share
-from protocols.channel import Channel, ChannelStatistics
+from protocols.channel import CLIENT, SERVER, Channel, ChannelStatistics
 from protocols.correlations import CorrelationSource, Dealer, DealerClient, DealerServer
 from protocols.encryption.ckks import CkksContext, CkksParameters, ClientKeys, PublicKey
 from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
@@ -34,7 +34,7 @@ from protocols.shares.comparison import (
     relu_requests,
     sign_requests,
 )
-from protocols.shares.party import CLIENT, SERVER, MpcParty
+from protocols.shares.party import MpcParty
 from protocols.shares.truncation import truncate, truncation_requests
 
 __all__ = [

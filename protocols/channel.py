@@ -22,7 +22,20 @@ from numpy.typing import NDArray
 
 from protocols.errors import PeerLostError, ProtocolError
 
-__all__ = ["IDLE_SECONDS", "Channel", "ChannelStatistics", "Transport", "printable", "send_to_all", "tag_of"]
+__all__ = [
+    "CLIENT",
+    "IDLE_SECONDS",
+    "SERVER",
+    "Channel",
+    "ChannelStatistics",
+    "Transport",
+    "printable",
+    "send_to_all",
+    "tag_of",
+]
+
+CLIENT, SERVER = 0, 1
+"""The two parties of a computation on shares, as numbers."""
 
 VERSION = 2
 IDLE_SECONDS = 24 * 3600.0

@@ -15,9 +15,10 @@ import pytest
 import hybridface as hf
 from hybridface.commands import main as cli
 from hybridface.models.model import Model
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.server import ServerSession
 from parties.session.terms import Terms
+from parties.transport.queues import local_channels
 from protocols import CkksContext, ClientKeys, PublicKey
 from protocols.channel import Channel
 from protocols.correlations import Dealer

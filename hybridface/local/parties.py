@@ -5,8 +5,9 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from hybridface.errors import ModelError
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.correlations import Correlations
+from parties.transport.queues import local_channels
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError

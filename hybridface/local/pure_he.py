@@ -14,7 +14,7 @@ from hybridface.faces.inputs import Photo, load_images
 from hybridface.local.parties import LocalParties
 from hybridface.models.model import Model
 from hybridface.models.terms import pure_he_inputs, pure_he_terms, pure_he_weights
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.progress import OnProgress
 from parties.session.pure_he import (
     EncryptedTemplate,
@@ -22,6 +22,7 @@ from parties.session.pure_he import (
     PureHeResult,
     PureHeServerSession,
 )
+from parties.transport.queues import local_channels
 from protocols.link import NONE, NetworkProfile, network_named
 from protocols.pure_he import PureHeParameters
 

@@ -34,11 +34,10 @@ from parties.gallery.sessions.server import QueryServerSession
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.store.records import Kind
 from parties.transport.roles import Role
-from protocols.channel import Channel
+from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
 from protocols.matching.distance import Reveal
-from protocols.shares.party import CLIENT, SERVER
 
 __all__ = ["run_client", "run_server", "run_shard"]
 

@@ -30,13 +30,13 @@ from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
 from parties.session.progress import OnProgress, Progress
 from parties.session.terms import MAX_NAME, Terms, agree, plans_document, plans_from_document
 from protocols.arithmetic.residues import RingArray, encode
-from protocols.channel import Channel, printable
+from protocols.channel import CLIENT, Channel, printable
 from protocols.correlations import Request
 from protocols.encryption.ckks import CkksContext, ClientKeys
 from protocols.errors import ParameterError, ProtocolError, reason_for_peers
 from protocols.matching.distance import matching_requests, reveal_matches, squared_distance
 from protocols.network.private import NetworkClient
-from protocols.shares.party import CLIENT, MpcParty
+from protocols.shares.party import MpcParty
 
 __all__ = ["SETUP_STAGE", "ClientSession", "MatchResult", "Template"]
 

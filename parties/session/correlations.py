@@ -2,11 +2,10 @@
 
 from enum import StrEnum
 
-from protocols.channel import Channel
+from protocols.channel import CLIENT, Channel
 from protocols.correlations import CorrelationSource, DealerClient, DealerServer
 from protocols.correlations.two_party.source import TransferSource
 from protocols.errors import ParameterError
-from protocols.ranks import CLIENT
 
 __all__ = ["Correlations", "open_source"]
 

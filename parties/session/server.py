@@ -21,7 +21,7 @@ from parties.session.terms import MAX_NAME, Terms, agree, plans_document
 from parties.session.weight_cache import layer_polynomials, weights_key
 from parties.session.worker import WorkerPool
 from protocols.arithmetic.residues import RingArray
-from protocols.channel import IDLE_SECONDS, Channel, printable
+from protocols.channel import IDLE_SECONDS, SERVER, Channel, printable
 from protocols.correlations import Request
 from protocols.encryption.ckks import CkksContext, PublicKey
 from protocols.errors import ParameterError, ProtocolError
@@ -30,7 +30,7 @@ from protocols.linear.planner import CostModel
 from protocols.matching.distance import matching_requests, reveal_matches, squared_distance
 from protocols.network.graph import Weights
 from protocols.network.private import NetworkServer, convolution_shapes, plan_network
-from protocols.shares.party import SERVER, MpcParty
+from protocols.shares.party import MpcParty
 
 __all__ = ["ServerSession"]
 

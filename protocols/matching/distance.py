@@ -14,10 +14,11 @@ import numpy as np
 
 from protocols.arithmetic.bitplanes import unpack_plane
 from protocols.arithmetic.residues import FRACTION_BITS, RingArray, encode
+from protocols.channel import CLIENT, SERVER
 from protocols.correlations import Request, SquarePair
 from protocols.errors import ParameterError, ProtocolError
 from protocols.shares.comparison import interval_requests, is_below
-from protocols.shares.party import CLIENT, SERVER, MpcParty, arithmetic, to_ring
+from protocols.shares.party import MpcParty, arithmetic, to_ring
 
 __all__ = ["Reveal", "matching_requests", "open_decisions", "reveal_match", "reveal_matches", "squared_distance"]
 

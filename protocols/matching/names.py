@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from protocols.arithmetic.randomness import random_words
 from protocols.arithmetic.residues import RingArray
-from protocols.channel import Channel
+from protocols.channel import CLIENT, Channel
 from protocols.correlations import ArithmeticTriple, Request
 from protocols.errors import ParameterError, ProtocolError
-from protocols.shares.party import CLIENT, MpcParty, arithmetic, to_ring
+from protocols.shares.party import MpcParty, arithmetic, to_ring
 
 __all__ = ["SEALED_BYTES", "SealedNames", "look_up", "lookup_requests", "open_name", "seal_names"]
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from protocols.arithmetic.bitplanes import unpack_plane
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT, SERVER
 from protocols.correlations import ArithmeticTriple, Request, SharedBit
 from protocols.errors import ParameterError, ProtocolError
 from protocols.matching.distance import Reveal
 from protocols.shares.comparison import interval_requests, is_below
-from protocols.shares.party import CLIENT, SERVER, MpcParty, arithmetic, to_ring
+from protocols.shares.party import MpcParty, arithmetic, to_ring
 
 __all__ = ["index_bits", "outcome_requests", "reveal_indices"]
 

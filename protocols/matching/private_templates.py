@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 
 from protocols.arithmetic.kernels import multiply_rows
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT
 from protocols.correlations import FixedMask, FixedNorms, FixedProduct, Request, SquarePair
 from protocols.errors import ParameterError
-from protocols.shares.party import CLIENT, MpcParty, arithmetic, to_ring
+from protocols.shares.party import MpcParty, arithmetic, to_ring
 
 __all__ = ["TemplateIndex", "distance_requests", "distances", "index_requests", "index_templates"]
 

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT
 from protocols.correlations import Request
 from protocols.errors import ParameterError
 from protocols.shares.comparison import relu, relu_requests
-from protocols.shares.party import CLIENT, MpcParty
+from protocols.shares.party import MpcParty
 
 __all__ = ["group_requests", "smallest", "smallest_of_groups", "smallest_requests", "with_indices"]
 

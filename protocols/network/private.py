@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.arithmetic.residues import FRACTION_BITS, RingArray
-from protocols.channel import Channel
+from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Request, SquarePair
 from protocols.encryption.ckks import ClientKeys, PublicKey
 from protocols.errors import ParameterError
@@ -39,7 +39,7 @@ from protocols.network.graph import (
 from protocols.network.widths import Widths, check_widths
 from protocols.shares import local as local_ops
 from protocols.shares.comparison import COMPARISON_BITS, max_pool, max_pool_requests, relu, relu_requests
-from protocols.shares.party import CLIENT, SERVER, MpcParty, arithmetic, to_ring
+from protocols.shares.party import MpcParty, arithmetic, to_ring
 from protocols.shares.truncation import truncate, truncation_requests
 
 __all__ = [

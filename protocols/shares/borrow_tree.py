@@ -26,9 +26,10 @@ import numpy as np
 
 from protocols.arithmetic.bitplanes import all_products
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT
 from protocols.correlations import BorrowJoin
 from protocols.correlations.comparison_masks import by_group
-from protocols.shares.party import CLIENT, MpcParty
+from protocols.shares.party import MpcParty
 
 __all__ = ["borrow", "borrow_requests"]
 

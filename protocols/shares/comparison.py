@@ -19,11 +19,12 @@ import numpy as np
 
 from protocols.arithmetic.bitplanes import bit_planes, plane_words, unpack_plane
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT
 from protocols.correlations import ComparisonMask, Request
 from protocols.correlations.comparison_masks import Cut
 from protocols.shares.borrow_tree import borrow, borrow_requests
 from protocols.shares.crypten_import import BinarySharedTensor
-from protocols.shares.party import CLIENT, MpcParty, binary
+from protocols.shares.party import MpcParty, binary
 
 __all__ = [
     "COMPARISON_BITS",

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from protocols.arithmetic.residues import RingArray
-from protocols.channel import Channel
+from protocols.channel import CLIENT, Channel
 from protocols.correlations import (
     ArithmeticTriple,
     BinaryTriple,
@@ -30,7 +30,6 @@ from protocols.correlations import (
     WrapCount,
 )
 from protocols.errors import ParameterError
-from protocols.ranks import CLIENT, SERVER
 from protocols.shares.crypten_import import (
     ArithmeticSharedTensor,
     BinarySharedTensor,
@@ -39,7 +38,7 @@ from protocols.shares.crypten_import import (
     crypten,
 )
 
-__all__ = ["CLIENT", "SERVER", "MpcParty", "arithmetic", "binary", "to_ring"]
+__all__ = ["MpcParty", "arithmetic", "binary", "to_ring"]
 
 _WORLD_SIZE = 2
 _ReduceOp = torch.distributed.ReduceOp

@@ -11,8 +11,9 @@ evaluation of quantized neural networks".
 import numpy as np
 
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT
 from protocols.correlations import Request, TruncationMask
-from protocols.shares.party import CLIENT, MpcParty
+from protocols.shares.party import MpcParty
 
 __all__ = ["truncate", "truncation_requests"]
 

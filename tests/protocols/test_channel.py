@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.local import local_channels
+from parties.transport.queues import local_channels
 from protocols.channel import Channel, _frame, tag_of
 from protocols.errors import PeerLostError, ProtocolError
 from support.helpers import outcome

@@ -17,9 +17,10 @@ from parties.gallery.shards.rank import ShardRank
 from parties.gallery.store.limits import QueryLimits, Rate
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.correlations import Correlations
 from parties.session.terms import Terms
+from parties.transport.queues import local_channels
 from protocols.correlations import Dealer
 
 KEY = GalleryKey(bytes(range(32)))

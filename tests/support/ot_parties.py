@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.channel import CLIENT, SERVER
 from protocols.correlations.two_party.ends import Drawn, End
 from protocols.correlations.two_party.turns import Steps, Turn
-from protocols.ranks import CLIENT, SERVER
 
 Bits = NDArray[np.uint8]
 

@@ -8,7 +8,8 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
+from parties.transport.queues import local_channels
 from protocols.channel import Channel, tag_of
 from protocols.errors import PeerLostError
 from protocols.transfers.ferret import SilentParameters

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
-from parties.local import LocalTransport
+from parties.transport.queues import LocalTransport
 from support.determinism import deterministic, party_of_thread
 
 __all__ = ["CASES", "Recording", "case", "case_of", "digests", "load_cases", "read_digests"]

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from parties import local
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.correlations import Correlations
+from parties.transport.queues import local_channels
 from protocols.arithmetic.residues import encode
-from protocols.channel import Channel
+from protocols.channel import CLIENT, Channel
 from protocols.correlations import FixedMask
 from protocols.correlations.comparison_masks import WIDTHS
 from protocols.encryption.bfv.context import BfvContext
@@ -57,7 +58,7 @@ from protocols.pure_he import (
     PureHeServer,
 )
 from protocols.shares.comparison import is_below, is_nonnegative, max_pool, maximum, relu
-from protocols.shares.party import CLIENT, MpcParty, arithmetic, to_ring
+from protocols.shares.party import MpcParty, arithmetic, to_ring
 from protocols.shares.truncation import truncate
 from protocols.transfers import RandomReceiver, RandomSender
 from protocols.transfers.base import receive_base_transfers, send_base_transfers

@@ -8,13 +8,14 @@ from typing import Any
 from hybridface.local.parties import LocalLinks
 from hybridface.models.model import load_model
 from parties.gallery.key import GalleryKey
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.pure_he import PureHeClientSession, PureHeServerSession, PureHeTerms
 from parties.session.server import ServerSession
 from parties.session.terms import Terms
 from parties.session.worker import Worker
+from parties.transport.queues import local_channels
 from protocols.channel import Channel
 from protocols.matching.distance import Reveal
 from protocols.pure_he import PatchNetShape, PatchNetWeights, PureHeParameters

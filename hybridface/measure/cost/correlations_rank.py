@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from parties.session.correlations import Correlations, open_source
 from parties.transport.roles import Role
-from protocols.channel import Channel
+from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import CorrelationSource, Dealer, Request
 from protocols.correlations.two_party.source import TransferSource
 from protocols.errors import HybridFaceError
-from protocols.ranks import CLIENT, SERVER
 from protocols.shares.comparison import relu_requests
 
 __all__ = ["WIDTHS", "main", "measure"]

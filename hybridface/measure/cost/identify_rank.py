@@ -29,7 +29,7 @@ from parties.session.correlations import Correlations, open_source
 from parties.transport.roles import SHARD_ROLES, Role
 from protocols.arithmetic.randomness import keystream
 from protocols.arithmetic.residues import RingArray
-from protocols.channel import Channel
+from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Dealer
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import HybridFaceError
@@ -37,7 +37,7 @@ from protocols.matching.distance import Reveal
 from protocols.matching.names import SEALED_BYTES, SealedNames, look_up, open_name, seal_names
 from protocols.matching.outcome import index_bits
 from protocols.matching.server_list import ServerListClient, ServerListServer
-from protocols.shares.party import CLIENT, SERVER, MpcParty
+from protocols.shares.party import MpcParty
 
 __all__ = ["main", "measure"]
 

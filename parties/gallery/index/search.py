@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from parties.gallery.index.file import IndexFile
 from parties.prepared.pool import Kind as Run
 from protocols.arithmetic.residues import FRACTION_BITS, RingArray, encode
+from protocols.channel import CLIENT
 from protocols.correlations import Request, SquarePair
 from protocols.matching.distance import Reveal, reveal_matches, squared_distance
 from protocols.matching.outcome import index_bits, outcome_requests, reveal_indices
@@ -32,7 +33,7 @@ from protocols.matching.server_list import (
     list_requests,
 )
 from protocols.shares.comparison import interval_requests
-from protocols.shares.party import CLIENT, MpcParty
+from protocols.shares.party import MpcParty
 
 __all__ = [
     "CHUNK_ROWS",

@@ -12,10 +12,10 @@ from parties.gallery.index.search import PROBE, TOP_MAX
 from parties.session.client import ClientSession, MatchResult
 from parties.session.cost import OFFLINE, CostReport
 from protocols.arithmetic.residues import RingArray
-from protocols.channel import printable
+from protocols.channel import CLIENT, printable
 from protocols.correlations import Request
 from protocols.errors import ParameterError, ProtocolError
-from protocols.shares.party import CLIENT, MpcParty
+from protocols.shares.party import MpcParty
 
 __all__ = ["Identification", "QueryClientSession", "check_top"]
 

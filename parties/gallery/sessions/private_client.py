@@ -23,10 +23,9 @@ from parties.gallery.store.records import Entry, Kind, identity_bytes
 from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport
 from protocols.arithmetic.residues import RingArray
-from protocols.channel import Channel, printable
+from protocols.channel import CLIENT, Channel, printable
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.matching.outcome import index_bits
-from protocols.shares.party import CLIENT
 
 __all__ = ["GalleryClientSession", "Identification"]
 

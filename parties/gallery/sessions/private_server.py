@@ -39,11 +39,10 @@ from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE
 from protocols.arithmetic.residues import RingArray
-from protocols.channel import Channel, printable
+from protocols.channel import SERVER, Channel, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ProtocolError
 from protocols.matching.outcome import index_bits
-from protocols.shares.party import SERVER
 
 __all__ = ["GalleryServerSession"]
 

@@ -15,9 +15,10 @@ from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE, ONLINE
 from parties.session.server import ServerSession
+from protocols.channel import SERVER
 from protocols.correlations import Request
 from protocols.errors import HybridFaceError, ParameterError
-from protocols.shares.party import SERVER, MpcParty
+from protocols.shares.party import MpcParty
 
 __all__ = ["QueryServerSession"]
 

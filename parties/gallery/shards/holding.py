@@ -9,9 +9,8 @@ from contextlib import ExitStack, contextmanager
 
 from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.shards.group import ShardGroup
-from protocols.channel import Channel, printable
+from protocols.channel import CLIENT, Channel, printable
 from protocols.errors import ProtocolError
-from protocols.shares.party import CLIENT
 
 __all__ = ["held_by_both"]
 

@@ -12,12 +12,12 @@ import numpy as np
 from protocols.arithmetic.bitplanes import bit_planes, unpack_plane
 from protocols.arithmetic.randomness import random_words
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT
 from protocols.correlations.two_party.bit_products import ProductPlan, shared_products
 from protocols.correlations.two_party.ends import PIECE, Drawn, End
 from protocols.correlations.two_party.turns import Steps, Turn, pieces
 from protocols.correlations.two_party.word_products import WordProducts, number_products, put_choices, tell_choices
 from protocols.correlations.types import BinaryTriple, SharedBit, SquarePair, TruncationMask, WrapCount
-from protocols.ranks import CLIENT
 
 __all__ = ["binary_triple", "shared_bit", "square_pair", "truncation_mask", "wrap_count"]
 

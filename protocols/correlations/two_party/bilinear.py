@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from protocols.arithmetic.randomness import random_words
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT
 from protocols.correlations.two_party.ends import End
 from protocols.correlations.two_party.turns import Steps
 from protocols.correlations.two_party.vector_products import vector_products
 from protocols.correlations.two_party.word_products import number_products
 from protocols.correlations.types import ArithmeticTriple
 from protocols.errors import ParameterError
-from protocols.ranks import CLIENT
 
 __all__ = ["arithmetic_triple", "check_triple"]
 

@@ -30,10 +30,10 @@ import numpy as np
 
 from protocols.arithmetic.randomness import random_words
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT, SERVER
 from protocols.correlations.two_party.ends import PLANE_BITS, End
 from protocols.correlations.two_party.turns import Steps, Turn
 from protocols.errors import ParameterError
-from protocols.ranks import CLIENT, SERVER
 
 __all__ = ["ProductPlan", "Term", "random_products", "shared_products"]
 

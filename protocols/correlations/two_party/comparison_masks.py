@@ -19,12 +19,12 @@ import numpy as np
 from protocols.arithmetic.bitplanes import all_products, bit_planes
 from protocols.arithmetic.randomness import random_words
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT, SERVER
 from protocols.correlations.comparison_masks import ComparisonMask, Cut, by_group
 from protocols.correlations.two_party.bit_products import ProductPlan, shared_products
 from protocols.correlations.two_party.ends import Drawn, End
 from protocols.correlations.two_party.turns import Steps, Turn, together
 from protocols.correlations.two_party.word_products import WordProducts, put_choices
-from protocols.ranks import CLIENT, SERVER
 
 __all__ = ["comparison_masks", "pad_words"]
 

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.arithmetic.residues import RingArray
-from protocols.channel import Channel
+from protocols.channel import CLIENT, Channel
 from protocols.correlations.two_party.kernels import pad_planes
-from protocols.ranks import CLIENT
 from protocols.transfers import Kind, RandomReceiver, RandomSender
 
 __all__ = ["PIECE", "PLANE_BITS", "Drawn", "End"]

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT, SERVER
 from protocols.correlations.two_party.ends import PIECE, Drawn, End
 from protocols.correlations.two_party.turns import Steps, Turn, pieces
 from protocols.correlations.two_party.word_products import WordProducts, padded, put_choices
-from protocols.ranks import CLIENT, SERVER
 
 __all__ = ["vector_products"]
 

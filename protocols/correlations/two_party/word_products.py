@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from protocols.arithmetic.bitplanes import bit_planes
 from protocols.arithmetic.residues import RingArray
+from protocols.channel import CLIENT
 from protocols.correlations.two_party.ends import PIECE, Drawn, End
 from protocols.correlations.two_party.kernels import choose_packed, offer_packed, put_bits
 from protocols.correlations.two_party.turns import Steps, Turn, pieces
-from protocols.ranks import CLIENT
 
 __all__ = ["WordProducts", "number_products", "padded", "put_choices", "tell_choices"]
 

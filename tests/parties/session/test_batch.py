@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 import hybridface as hf
 from hybridface.models.model import Model
-from parties.local import local_channels
 from parties.session.client import MatchResult
 from parties.session.cost import CostReport
+from parties.transport.queues import local_channels
 from protocols import CLIENT, SERVER, MpcParty, Reveal
 from protocols.errors import ParameterError, ProtocolError
 from protocols.matching.distance import open_decisions, reveal_matches

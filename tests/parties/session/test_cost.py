@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parties.local import local_channels
 from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, StageCost, merge, server_report
+from parties.transport.queues import local_channels
 from protocols.errors import ProtocolError
 
 CLIENT_STAGES = (

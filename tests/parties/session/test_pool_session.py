@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 import hybridface as hf
 from hybridface.models.model import Model
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.prepared.pool import PARTS, Kind, PoolStatus, layers_of_part
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.progress import Progress
 from parties.session.server import ServerSession
 from parties.session.terms import Terms
+from parties.transport.queues import local_channels
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError, PeerLostError, ProtocolError

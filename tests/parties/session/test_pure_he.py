@@ -16,9 +16,10 @@ from hybridface.measure.cost.pure_he import bench_pure_he, load_subject, pure_he
 from hybridface.models.model import Model, load_model
 from hybridface.models.patchnet import Ranges
 from hybridface.models.terms import pure_he_inputs, pure_he_terms
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.cost import CostReport
 from parties.session.pure_he import EncryptedTemplate, PureHeClientSession, PureHeServerSession, PureHeTerms
+from parties.transport.queues import local_channels
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.pure_he import EncodedNetwork, PatchNetShape, PatchNetWeights, PureHeParameters
 

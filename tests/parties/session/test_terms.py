@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hybridface as hf
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.server import ServerSession
 from parties.session.terms import Terms, plans_document, plans_from_document
+from parties.transport.queues import local_channels
 from protocols.arithmetic.residues import decode
 from protocols.correlations import Dealer
 from protocols.errors import ProtocolError

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 import hybridface as hf
 from hybridface.models.model import Model
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.prepared.pool import MAX_BATCH
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.server import ServerSession
 from parties.session.terms import Terms, agree, plans_document
 from parties.session.worker import Worker, WorkerPool
+from parties.transport.queues import local_channels
 from protocols.arithmetic.residues import SHORT_BYTES, RingArray, random_ring
 from protocols.channel import Channel
 from protocols.correlations import Dealer

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hybridface import local_session
 from hybridface.models.model import load_model
-from parties.local import LocalTransport, local_channels
+from parties.transport.queues import LocalTransport, local_channels
 from parties.transport.shaping import Clock, ShapedTransport, machine_id, shaped
 from protocols import channel as channel_module
 from protocols.channel import Channel

@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.correlations import Correlations
+from parties.transport.queues import local_channels
 from protocols.arithmetic import randomness
 from protocols.arithmetic.bitplanes import unpack_plane
 from protocols.arithmetic.stream import Stream, new_seed

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parties.local import local_channels
+from parties.transport.queues import local_channels
 from protocols.arithmetic.residues import DROPPED_BITS, CrtModulus, share
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey, expand_seed
 from protocols.errors import PeerLostError, ProtocolError

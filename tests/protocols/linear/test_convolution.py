@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from parties.local import local_channels
+from parties.transport.queues import local_channels
 from protocols import ClientKeys, ConvPlan, ConvShape, PrivateConvolutionClient, PrivateConvolutionServer, PublicKey
 from protocols.arithmetic.residues import decode, encode, share
 from protocols.errors import ParameterError, PeerLostError, ProtocolError

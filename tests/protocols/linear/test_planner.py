@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parties.local import local_channels
+from parties.transport.queues import local_channels
 from protocols.encryption.ckks import ClientKeys, PublicKey
 from protocols.errors import ParameterError
 from protocols.linear.convolution import PrivateConvolutionClient, PrivateConvolutionServer

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parties.local import local_channels
+from parties.transport.queues import local_channels
 from protocols import CLIENT, MpcParty, Reveal, encode, matching_requests, reveal_match, squared_distance
 from protocols.channel import tag_of
 from protocols.errors import ParameterError, ProtocolError

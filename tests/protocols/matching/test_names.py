@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.channel import CLIENT
 from protocols.errors import ParameterError, ProtocolError
 from protocols.matching import names as sealing
 from protocols.matching.names import SEALED_BYTES, look_up, lookup_requests, open_name, seal_names
-from protocols.shares.party import CLIENT
 from support.helpers import assert_uniform_bytes, pool_is_empty, record, run_locally
 
 NAMES = ["Ann", "", "two words", "Ünïcødé 名前", "x" * 127, "zero\0byte\0"]

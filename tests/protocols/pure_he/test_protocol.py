@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tenseal.sealapi as seal
 
-from parties.local import local_channels
+from parties.transport.queues import local_channels
 from protocols.errors import ParameterError, ProtocolError
 from protocols.pure_he import (
     Circuit,

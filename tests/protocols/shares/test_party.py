@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from parties.local import local_channels
+from parties.transport.queues import local_channels
+from protocols.channel import CLIENT, SERVER
 from protocols.correlations import SquarePair
 from protocols.errors import ParameterError, ProtocolError
 from protocols.shares.crypten_import import crypten
-from protocols.shares.party import CLIENT, SERVER, MpcParty, arithmetic, binary, to_ring
+from protocols.shares.party import MpcParty, arithmetic, binary, to_ring
 from support.helpers import on_shares, run_locally
 
 X = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.125, -0.75]])

@@ -17,7 +17,8 @@ from hybridface.measure.peers.features_only import FeaturesOnlySession, features
 from hybridface.measure.peers.features_only_party import FeaturesOnlyClient, FeaturesOnlyServer
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
+from parties.transport.queues import local_channels
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.link import WAN
 

@@ -12,7 +12,8 @@ from parties.gallery.index.directory import Directory
 from parties.gallery.sessions.messages import follow_changes, send_changes
 from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
+from parties.transport.queues import local_channels
 from support.helpers import outcome
 
 NAMES = ["Ann", "Bob", "名前", "x" * 300]

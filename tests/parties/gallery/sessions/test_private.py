@@ -13,9 +13,10 @@ from parties.gallery.sessions.private_server import GalleryServerSession
 from parties.gallery.store.limits import GUESSES, QueryLimits, Rate
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore
-from parties.local import PartyThread, local_channels
+from parties.local import PartyThread
 from parties.session.correlations import Correlations
 from parties.session.terms import Terms
+from parties.transport.queues import local_channels
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from support.gallery_sessions import KEY, MODEL, embeddings, session

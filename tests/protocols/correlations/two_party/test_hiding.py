@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from protocols.channel import CLIENT, SERVER
 from protocols.correlations import BorrowJoin, ComparisonMask, SharedBit, SquarePair, TruncationMask, WrapCount
 from protocols.correlations.two_party import arithmetic, bit_products, comparison_masks, join_masks
 from protocols.correlations.two_party.bit_products import ProductPlan, random_products
 from protocols.correlations.two_party.vector_products import vector_products
 from protocols.correlations.two_party.word_products import number_products
-from protocols.ranks import CLIENT, SERVER
 from support.ot_parties import Transfers, Wire, assert_uniform_and_independent, of_planes, of_words, run_makers
 
 WORDS = 64

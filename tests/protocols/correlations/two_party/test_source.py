@@ -10,7 +10,7 @@ import pytest
 from parties.local import run_locally
 from parties.session.correlations import Correlations
 from protocols.arithmetic.randomness import KEY_BYTES
-from protocols.channel import Channel, tag_of
+from protocols.channel import CLIENT, SERVER, Channel, tag_of
 from protocols.correlations import (
     ArithmeticTriple,
     BinaryTriple,
@@ -29,7 +29,6 @@ from protocols.correlations.two_party import arithmetic, groups, vector_products
 from protocols.correlations.two_party.ends import PIECE, End
 from protocols.correlations.two_party.source import TransferSource
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.ranks import CLIENT, SERVER
 from protocols.shares.comparison import relu_requests
 from support.helpers import Tampered, outcome, record
 from support.transfer_parties import BROKEN, both, outcomes
