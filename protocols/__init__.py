@@ -7,7 +7,7 @@ a server class with `prepare` (offline) and `run`; protocols on shares are funct
 stands apart: a whole network under encryption, without shares.
 """
 
-from protocols.arithmetic.residues import FRACTION_BITS, decode, encode, random_ring, share
+from protocols.arithmetic.fixed_point import FRACTION_BITS, decode, encode, random_ring, share
 from protocols.channel import CLIENT, SERVER, Channel, ChannelStatistics
 from protocols.correlations import CorrelationSource, Dealer, DealerClient, DealerServer
 from protocols.encryption.ckks import CkksContext, CkksParameters, ClientKeys, PublicKey

@@ -21,7 +21,7 @@ from hybridface.output.answers import shown
 from hybridface.processes.start import Outcome, run_gallery
 from parties.gallery.key import create_key, read_key
 from parties.gallery.store.records import Kind
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 from protocols.matching.distance import Reveal
 

@@ -13,7 +13,7 @@ from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.models.model import Model
 from parties.gallery.sessions.list_content import list_share
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 from protocols.network.emulator import Emulator
 

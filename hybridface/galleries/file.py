@@ -14,7 +14,7 @@ from parties.gallery.store.exchange import exported_kind
 from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, OPERATOR, VERIFY, QueryLimits
 from parties.gallery.store.records import Kind, identity_bytes
 from parties.gallery.store.store import GalleryStore, kind_of
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
 __all__ = ["GalleryFile", "index_folder", "kind_for_import", "kind_for_use"]

@@ -25,8 +25,8 @@ import numpy as np
 
 from parties.gallery.errors import KeyFileError, KeyFileWarning
 from parties.gallery.store.records import Entry, identity_bytes
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import KEY_BYTES, keystream
-from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError
 
 __all__ = ["GalleryKey", "create_key", "read_key"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.arithmetic.residues import random_ring
+from protocols.arithmetic.fixed_point import random_ring
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import ParameterError
 from protocols.linear.conversion import CiphertextsToSharesServer, Upload

@@ -15,7 +15,7 @@ from typing import Any
 
 from parties.prepared.pool import Kind
 from parties.prepared.store import PreparedStore, binding_of, is_number
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import Channel, printable
 from protocols.correlations import CorrelationSource, Request
 from protocols.errors import ParameterError, ProtocolError

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
 __all__ = ["MAX_BYTES", "MAX_DAYS", "MAX_KEPT", "PreparedStore", "binding_of", "is_number"]

@@ -29,7 +29,7 @@ from parties.session.correlations import open_source
 from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
 from parties.session.progress import OnProgress, Progress
 from parties.session.terms import MAX_NAME, Terms, agree, plans_document, plans_from_document
-from protocols.arithmetic.residues import RingArray, encode
+from protocols.arithmetic.fixed_point import RingArray, encode
 from protocols.channel import CLIENT, Channel, printable
 from protocols.correlations import Request
 from protocols.encryption.ckks import CkksContext, ClientKeys

@@ -20,7 +20,7 @@ from parties.session.progress import OnProgress, Progress
 from parties.session.terms import MAX_NAME, Terms, agree, plans_document
 from parties.session.weight_cache import layer_polynomials, weights_key
 from parties.session.worker import WorkerPool
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import IDLE_SECONDS, SERVER, Channel, printable
 from protocols.correlations import Request
 from protocols.encryption.ckks import CkksContext, PublicKey

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from parties.session.correlations import Correlations
-from protocols.arithmetic.residues import FRACTION_BITS
+from protocols.arithmetic.fixed_point import FRACTION_BITS
 from protocols.channel import VERSION, Channel, printable
 from protocols.encryption.ckks import CkksParameters
 from protocols.errors import ParameterError, ProtocolError

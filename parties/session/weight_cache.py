@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from parties.machine.locks import locked
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.encryption.ckks import CkksContext
 from protocols.errors import ParameterError
 from protocols.linear.convolution import encode_weights

@@ -5,7 +5,7 @@ Bit j of word w of plane i is bit i of element 64 w + j. The last word is filled
 
 import numpy as np
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 
 __all__ = ["all_products", "bit_planes", "plane_words", "subset_products", "unpack_plane"]
 

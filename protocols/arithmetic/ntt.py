@@ -9,8 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.kernels import compiled
-from protocols.arithmetic.residues import CrtModulus, RingArray
+from protocols.arithmetic.residues import CrtModulus
 from protocols.errors import ParameterError
 
 __all__ = ["NumberTheoreticTransform"]

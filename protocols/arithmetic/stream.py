@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import KEY_BYTES, keystream
-from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError
 
 __all__ = ["SEED_BYTES", "Stream", "new_seed"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from protocols.arithmetic.bitplanes import bit_planes, plane_words, subset_products, unpack_plane
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.correlations.request import Field, Request
 from protocols.errors import ParameterError
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.stream import SEED_BYTES, Stream, new_seed
 from protocols.channel import IDLE_SECONDS, Channel, printable
 from protocols.correlations.fixed_mask import FixedMask, FixedRequest

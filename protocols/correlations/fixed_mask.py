@@ -14,9 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.kernels import multiply_rows
 from protocols.arithmetic.randomness import KEY_BYTES, keystream
-from protocols.arithmetic.residues import RingArray
 from protocols.correlations.request import Field, Request
 from protocols.errors import ParameterError
 

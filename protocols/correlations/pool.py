@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.correlations.request import Request
 from protocols.errors import ParameterError
 

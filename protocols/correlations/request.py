@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 
 __all__ = ["Field", "Request", "Shape"]
 

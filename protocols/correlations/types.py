@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import printable
 from protocols.correlations.comparison_masks import BorrowJoin, ComparisonMask
 from protocols.correlations.fixed_mask import FixedNorms, FixedProduct

@@ -18,10 +18,11 @@ import numpy as np
 import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray, random_ring
 from protocols.arithmetic.kernels import keep_below
 from protocols.arithmetic.ntt import NumberTheoreticTransform
 from protocols.arithmetic.randomness import KEY_BYTES, keystream, random_words
-from protocols.arithmetic.residues import CrtModulus, RingArray, random_ring
+from protocols.arithmetic.residues import CrtModulus
 from protocols.encryption.seal_context import seal_context
 from protocols.encryption.seal_format import ciphertext_words, plaintext_words
 from protocols.errors import ParameterError, ProtocolError

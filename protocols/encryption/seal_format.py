@@ -13,7 +13,7 @@ import numpy as np
 import tenseal.sealapi as seal
 import zstandard
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ProtocolError
 
 __all__ = [

@@ -28,7 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.arithmetic.residues import RESIDUE_BYTES, SHORT_BYTES, CrtModulus, RingArray
+from protocols.arithmetic.fixed_point import RingArray
+from protocols.arithmetic.residues import RESIDUE_BYTES, SHORT_BYTES, CrtModulus
 from protocols.channel import Channel
 from protocols.encryption.ckks import SEED_BYTES, CkksContext, ClientKeys, PublicKey
 

@@ -26,7 +26,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.arithmetic.residues import FRACTION_BITS, RingArray, encode, random_ring
+from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray, encode, random_ring
 from protocols.channel import Channel
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey, check_residues
 from protocols.errors import ParameterError

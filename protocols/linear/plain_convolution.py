@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from protocols.arithmetic import kernels
-from protocols.arithmetic.residues import CrtModulus, RingArray
+from protocols.arithmetic.fixed_point import RingArray
+from protocols.arithmetic.residues import CrtModulus
 from protocols.errors import ParameterError
 from protocols.linear.packing import ConvShape
 

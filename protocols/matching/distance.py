@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 
 from protocols.arithmetic.bitplanes import unpack_plane
-from protocols.arithmetic.residues import FRACTION_BITS, RingArray, encode
+from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray, encode
 from protocols.channel import CLIENT, SERVER
 from protocols.correlations import Request, SquarePair
 from protocols.errors import ParameterError, ProtocolError

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
-from protocols.arithmetic.residues import RingArray
 from protocols.channel import CLIENT, Channel
 from protocols.correlations import ArithmeticTriple, Request
 from protocols.errors import ParameterError, ProtocolError

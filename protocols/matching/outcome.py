@@ -12,7 +12,7 @@ The other party's share of it, modulo 2^w, is uniform, but for the outcome that 
 import numpy as np
 
 from protocols.arithmetic.bitplanes import unpack_plane
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, SERVER
 from protocols.correlations import ArithmeticTriple, Request, SharedBit
 from protocols.errors import ParameterError, ProtocolError

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.kernels import multiply_rows
-from protocols.arithmetic.residues import RingArray
 from protocols.channel import CLIENT
 from protocols.correlations import FixedMask, FixedNorms, FixedProduct, Request, SquarePair
 from protocols.errors import ParameterError

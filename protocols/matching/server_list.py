@@ -11,7 +11,7 @@ below what that rounding does. Failure: |m| / Q per template, m = y at full scal
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.arithmetic.residues import FRACTION_BITS, RingArray
+from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray
 from protocols.channel import Channel
 from protocols.correlations import Request, SquarePair
 from protocols.encryption.ckks import ClientKeys, PublicKey

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols.arithmetic.residues import FRACTION_BITS, encode
+from protocols.arithmetic.fixed_point import FRACTION_BITS, encode
 from protocols.encryption.ckks import CkksParameters
 from protocols.errors import ParameterError
 from protocols.linear.plain_convolution import quantise

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.arithmetic.residues import FRACTION_BITS, RingArray
+from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray
 from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Request, SquarePair
 from protocols.encryption.ckks import ClientKeys, PublicKey

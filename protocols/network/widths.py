@@ -9,7 +9,7 @@ sees it: so an emulator that is told the widths raises instead, when ranges are 
 
 from collections.abc import Mapping
 
-from protocols.arithmetic.residues import FRACTION_BITS
+from protocols.arithmetic.fixed_point import FRACTION_BITS
 from protocols.correlations.comparison_masks import WIDTHS
 from protocols.errors import ParameterError
 from protocols.shares.comparison import COMPARISON_BITS

@@ -20,7 +20,7 @@ import secrets
 import numpy as np
 import tenseal.sealapi as seal
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.encryption.seal_format import ciphertext_words
 from protocols.errors import ParameterError, ProtocolError
 from protocols.pure_he.circuit import Circuit

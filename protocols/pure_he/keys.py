@@ -11,8 +11,8 @@ import numpy as np
 import tenseal.sealapi as seal
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import KEY_BYTES
-from protocols.arithmetic.residues import RingArray
 from protocols.encryption.seal_format import (
     ciphertext_from_words,
     ciphertext_words,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import keystream
-from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError, ProtocolError
 
 __all__ = ["expand_uniform", "multiply_mod", "pack", "packed_bytes", "subtract_mod", "sum_mod", "unpack"]

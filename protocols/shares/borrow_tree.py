@@ -25,7 +25,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from protocols.arithmetic.bitplanes import all_products
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT
 from protocols.correlations import BorrowJoin
 from protocols.correlations.comparison_masks import by_group

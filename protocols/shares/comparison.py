@@ -18,7 +18,7 @@ masked opening: Damgard et al., TCC 2006; Escudero et al., CRYPTO 2020 (edaBits)
 import numpy as np
 
 from protocols.arithmetic.bitplanes import bit_planes, plane_words, unpack_plane
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT
 from protocols.correlations import ComparisonMask, Request
 from protocols.correlations.comparison_masks import Cut

@@ -8,7 +8,7 @@ over a window that is no power of two, 2^16 times the mean.
 
 import numpy as np
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT
 
 __all__ = ["average_pool", "average_scale", "pad", "truncate"]

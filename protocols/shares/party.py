@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, Channel
 from protocols.correlations import (
     ArithmeticTriple,

@@ -10,7 +10,7 @@ evaluation of quantized neural networks".
 
 import numpy as np
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT
 from protocols.correlations import Request, TruncationMask
 from protocols.shares.party import MpcParty

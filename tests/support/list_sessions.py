@@ -18,7 +18,7 @@ from parties.local import PartyThread
 from parties.session.correlations import Correlations
 from parties.session.terms import Terms
 from parties.transport.queues import local_channels
-from protocols.arithmetic.residues import encode
+from protocols.arithmetic.fixed_point import encode
 from protocols.correlations import Dealer
 from protocols.matching.distance import Reveal
 

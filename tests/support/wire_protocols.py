@@ -10,7 +10,7 @@ from parties import local
 from parties.local import PartyThread
 from parties.session.correlations import Correlations
 from parties.transport.queues import local_channels
-from protocols.arithmetic.residues import encode
+from protocols.arithmetic.fixed_point import encode
 from protocols.channel import CLIENT, Channel
 from protocols.correlations import FixedMask
 from protocols.correlations.comparison_masks import WIDTHS

@@ -9,7 +9,7 @@ import pytest
 import hybridface as hf
 from hybridface.models.model import Model
 from hybridface.photos import photo_path
-from protocols.arithmetic.residues import decode
+from protocols.arithmetic.fixed_point import decode
 from protocols.network.emulator import Emulator
 from support.helpers import Chip, plaintext
 

@@ -18,7 +18,7 @@ from hybridface.errors import ModelError
 from hybridface.faces.alignment import Aligned
 from hybridface.faces.rows import Field, Rows, Values, fill
 from hybridface.models.model import Model, load_model
-from protocols.arithmetic.residues import decode
+from protocols.arithmetic.fixed_point import decode
 from protocols.network.emulator import Emulator
 
 __all__ = ["Arithmetic", "Embeddings", "Network", "embed"]

@@ -29,7 +29,7 @@ from hybridface.models.model import Model, load_model
 from parties.gallery.key import create_key
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore
-from protocols.arithmetic.residues import encode
+from protocols.arithmetic.fixed_point import encode
 
 __all__ = ["RankOptions", "rank"]
 

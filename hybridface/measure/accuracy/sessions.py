@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hybridface.local.session import LocalSession, local_session
 from hybridface.models.model import Model
 from hybridface.modes import Mode
-from protocols.arithmetic.residues import decode
+from protocols.arithmetic.fixed_point import decode
 
 __all__ = ["ANSWERS", "FaceSession", "OpenSession", "SessionPair", "open_session", "run_pairs"]
 

@@ -27,8 +27,8 @@ from parties.gallery.shards.remote import RemoteShard, Traffic
 from parties.gallery.store.records import Entry, Kind
 from parties.session.correlations import Correlations, open_source
 from parties.transport.roles import SHARD_ROLES, Role
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import keystream
-from protocols.arithmetic.residues import RingArray
 from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Dealer
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from parties.gallery.index.search import CHUNK_ROWS
 from parties.gallery.store.records import Kind
-from protocols.arithmetic.residues import FRACTION_BITS, encode
+from protocols.arithmetic.fixed_point import FRACTION_BITS, encode
 
 __all__ = ["Task", "synthetic"]
 

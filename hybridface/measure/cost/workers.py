@@ -90,7 +90,7 @@ def _lead(model: str, runs: int, channels: list[Any], cache: Path | None, watch:
     """Time the products of all layers, after one run that is not counted."""
     from parties.session.weight_cache import layer_polynomials
     from parties.session.worker import WorkerPool
-    from protocols.arithmetic.residues import random_ring
+    from protocols.arithmetic.fixed_point import random_ring
     from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
     from protocols.linear.conversion import Upload
     from protocols.linear.convolution import MaskedProducts

@@ -10,7 +10,7 @@ from hybridface.local.session import LocalSession
 from hybridface.measure.peers.measure import Peer, Run, Task
 from hybridface.processes.start import run_parties
 from parties.session.correlations import Correlations
-from protocols.arithmetic.residues import decode
+from protocols.arithmetic.fixed_point import decode
 
 __all__ = ["enrolment_error", "hybrid_peer"]
 

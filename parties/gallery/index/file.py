@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from parties.gallery.errors import IndexChangedError
 from parties.gallery.index.folder import IndexFolder, group_of
 from parties.machine.durable import write_durably
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.kernels import multiply_rows
 from protocols.arithmetic.randomness import KEY_BYTES, keystream
-from protocols.arithmetic.residues import RingArray
 from protocols.correlations import FixedMask
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ParameterError

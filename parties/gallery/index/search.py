@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from parties.gallery.index.file import IndexFile
 from parties.prepared.pool import Kind as Run
-from protocols.arithmetic.residues import FRACTION_BITS, RingArray, encode
+from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray, encode
 from protocols.channel import CLIENT
 from protocols.correlations import Request, SquarePair
 from protocols.matching.distance import Reveal, reveal_matches, squared_distance

@@ -11,7 +11,7 @@ from parties.gallery.errors import IndexChangedError, QueryRefusedError
 from parties.gallery.index.search import PROBE, TOP_MAX
 from parties.session.client import ClientSession, MatchResult
 from parties.session.cost import OFFLINE, CostReport
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, printable
 from protocols.correlations import Request
 from protocols.errors import ParameterError, ProtocolError

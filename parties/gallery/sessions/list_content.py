@@ -9,8 +9,8 @@ from parties.gallery.errors import StoreError
 from parties.gallery.index.directory import Layout, layout_of
 from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
-from protocols.arithmetic.residues import RingArray
 from protocols.errors import ParameterError
 from protocols.matching.server_list import LARGEST, ListTemplates
 

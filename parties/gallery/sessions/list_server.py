@@ -41,7 +41,7 @@ from parties.gallery.store.limits import EVERYONE, QueryLimits
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.correlations import Request
 from protocols.correlations.source import CorrelationSource
 from protocols.errors import ProtocolError

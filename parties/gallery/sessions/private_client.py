@@ -22,7 +22,7 @@ from parties.gallery.shards.remote import RemoteShard, Traffic
 from parties.gallery.store.records import Entry, Kind, identity_bytes
 from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, Channel, printable
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.matching.outcome import index_bits

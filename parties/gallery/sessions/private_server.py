@@ -38,7 +38,7 @@ from parties.gallery.store.limits import EVERYONE, QueryLimits
 from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import SERVER, Channel, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ProtocolError

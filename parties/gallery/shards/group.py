@@ -16,7 +16,7 @@ from parties.gallery.index.directory import Numbers, Part
 from parties.gallery.index.folder import IndexFolder, group_of
 from parties.gallery.shards.remote import RemoteShard
 from parties.gallery.shards.shard import Shard, Wanted, shard_seed
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.correlations import CorrelationSource
 from protocols.errors import ProtocolError
 from protocols.shares.party import MpcParty

@@ -13,7 +13,7 @@ from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.index.directory import Numbers, Part
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.shards.shard import Wanted
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import Channel, ChannelStatistics, printable
 from protocols.errors import ProtocolError, reason_for_peers
 

@@ -19,7 +19,7 @@ from parties.gallery.index.directory import Numbers, Part
 from parties.gallery.index.file import BUILD_BYTES, IndexFile
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.search import extend_index, find_requests, private_distances
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.correlations import CorrelationSource, Request
 from protocols.matching.selection import smallest, smallest_requests, with_indices
 from protocols.shares.party import MpcParty

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.errors import StoreError
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
 __all__ = [

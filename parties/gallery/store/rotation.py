@@ -14,7 +14,7 @@ from typing import cast
 from parties.gallery.errors import StoreError
 from parties.gallery.store.records import Entry, identity_text, share_bytes
 from parties.gallery.store.tables import Tables, batch_rows
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 
 __all__ = ["clean", "replace_shares"]
 

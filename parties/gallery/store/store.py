@@ -26,7 +26,7 @@ from parties.gallery.store.database import TIMEOUT_SECONDS, Database, WriterLock
 from parties.gallery.store.records import Changes, Entry, Kind, identity_bytes, share_array, share_bytes
 from parties.gallery.store.schema import VERSION
 from parties.gallery.store.tables import Tables, batch_rows
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
 __all__ = ["GalleryStore", "kind_of"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from parties.gallery.errors import StoreError
 from parties.gallery.store.database import Database
 from parties.gallery.store.records import Changes, Entry, Kind, checksum, identity_text, share_array
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 
 __all__ = ["Tables", "batch_rows", "identity_tag"]
 

@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from protocols.arithmetic.bitplanes import bit_planes, unpack_plane
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
-from protocols.arithmetic.residues import RingArray
 from protocols.channel import CLIENT
 from protocols.correlations.two_party.bit_products import ProductPlan, shared_products
 from protocols.correlations.two_party.ends import PIECE, Drawn, End

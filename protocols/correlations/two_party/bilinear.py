@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
-from protocols.arithmetic.residues import RingArray
 from protocols.channel import CLIENT
 from protocols.correlations.two_party.ends import End
 from protocols.correlations.two_party.turns import Steps

@@ -28,8 +28,8 @@ from functools import cached_property
 
 import numpy as np
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
-from protocols.arithmetic.residues import RingArray
 from protocols.channel import CLIENT, SERVER
 from protocols.correlations.two_party.ends import PLANE_BITS, End
 from protocols.correlations.two_party.turns import Steps, Turn

@@ -17,8 +17,8 @@ What each sees is masked by pads that it does not have, as in these modules; r, 
 import numpy as np
 
 from protocols.arithmetic.bitplanes import all_products, bit_planes
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
-from protocols.arithmetic.residues import RingArray
 from protocols.channel import CLIENT, SERVER
 from protocols.correlations.comparison_masks import ComparisonMask, Cut, by_group
 from protocols.correlations.two_party.bit_products import ProductPlan, shared_products

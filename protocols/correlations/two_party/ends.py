@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, Channel
 from protocols.correlations.two_party.kernels import pad_planes
 from protocols.transfers import Kind, RandomReceiver, RandomSender

@@ -7,7 +7,7 @@ some rows at a time. B a is made by homomorphic encryption, not by transfers (`f
 
 import numpy as np
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.correlations.fixed_mask import FixedMask, FixedNorms, FixedProduct, FixedRequest
 from protocols.correlations.two_party.ends import End
 from protocols.correlations.two_party.fixed_products import FixedProducts

@@ -12,8 +12,8 @@ product plus a uniform vector.
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
-from protocols.arithmetic.residues import RingArray
 from protocols.channel import Channel
 from protocols.correlations.fixed_mask import FixedMask, FixedProduct
 from protocols.encryption.bfv.context import BfvContext

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from protocols.arithmetic.bitplanes import plane_words
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.correlations.comparison_masks import BorrowJoin, ComparisonMask
 from protocols.correlations.request import Field, Request
 from protocols.correlations.two_party import arithmetic, bilinear

@@ -6,7 +6,7 @@ has no z, and so fewer products than the others.
 
 import numpy as np
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.correlations.comparison_masks import BorrowJoin
 from protocols.correlations.two_party.bit_products import ProductPlan, random_products
 from protocols.correlations.two_party.ends import End

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import Channel
 from protocols.correlations.fixed_mask import FixedMask, FixedNorms, FixedProduct, FixedRequest
 from protocols.correlations.pool import CorrelationPool

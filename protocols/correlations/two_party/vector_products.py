@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, SERVER
 from protocols.correlations.two_party.ends import PIECE, Drawn, End
 from protocols.correlations.two_party.turns import Steps, Turn, pieces

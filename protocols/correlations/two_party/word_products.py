@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.arithmetic.bitplanes import bit_planes
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT
 from protocols.correlations.two_party.ends import PIECE, Drawn, End
 from protocols.correlations.two_party.kernels import choose_packed, offer_packed, put_bits

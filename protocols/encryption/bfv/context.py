@@ -16,8 +16,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.ntt import NumberTheoreticTransform
-from protocols.arithmetic.residues import CrtModulus, RingArray
+from protocols.arithmetic.residues import CrtModulus
 from protocols.encryption.bfv.kernels import divide_by_primes, round_to_words
 from protocols.encryption.seal_context import seal_context
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
-from protocols.arithmetic.residues import RingArray
 from protocols.encryption.bfv.context import BfvContext, Wide
 from protocols.encryption.ckks import SEED_BYTES, centred_binomial, check_residues, expand_seed, ternary
 from protocols.errors import ProtocolError

@@ -18,8 +18,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
-from protocols.arithmetic.residues import RESIDUE_BYTES, SHORT_BYTES, RingArray
+from protocols.arithmetic.residues import RESIDUE_BYTES, SHORT_BYTES
 from protocols.encryption.bfv.context import BfvContext
 from protocols.encryption.bfv.keys import BfvKeys, BfvPublicKey, Seeded
 

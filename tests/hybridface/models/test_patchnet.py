@@ -22,7 +22,7 @@ from hybridface.models.patchnet import (
     write_public,
 )
 from hybridface.photos import photo_path
-from protocols.arithmetic.residues import decode
+from protocols.arithmetic.fixed_point import decode
 from protocols.network.emulator import Emulator
 from protocols.network.graph import Conv2d, Flatten, Square
 

@@ -14,7 +14,7 @@ from parties.session.correlations import Correlations
 from parties.session.server import ServerSession
 from parties.session.terms import Terms, plans_document, plans_from_document
 from parties.transport.queues import local_channels
-from protocols.arithmetic.residues import decode
+from protocols.arithmetic.fixed_point import decode
 from protocols.correlations import Dealer
 from protocols.errors import ProtocolError
 from protocols.linear.planner import CostModel

@@ -12,7 +12,7 @@ from hybridface.local.session import LocalSession
 from hybridface.models.model import Model
 from parties.session.client import ClientSession, Template
 from parties.session.server import ServerSession
-from protocols.arithmetic.residues import decode
+from protocols.arithmetic.fixed_point import decode
 from protocols.correlations import Dealer, DealerClient, DealerServer
 from protocols.encryption.ckks import ClientKeys, PublicKey
 from protocols.linear.convolution import PrivateConvolutionServer

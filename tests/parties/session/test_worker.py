@@ -20,7 +20,8 @@ from parties.session.server import ServerSession
 from parties.session.terms import Terms, agree, plans_document
 from parties.session.worker import Worker, WorkerPool
 from parties.transport.queues import local_channels
-from protocols.arithmetic.residues import SHORT_BYTES, RingArray, random_ring
+from protocols.arithmetic.fixed_point import RingArray, random_ring
+from protocols.arithmetic.residues import SHORT_BYTES
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey

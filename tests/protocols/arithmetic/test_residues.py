@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.arithmetic.fixed_point import decode, encode, random_ring, share
 from protocols.arithmetic.kernels import MAX_TERMS
-from protocols.arithmetic.residues import DROPPED_BITS, CrtModulus, _random_below, decode, encode, random_ring, share
+from protocols.arithmetic.residues import DROPPED_BITS, CrtModulus, _random_below
 from protocols.errors import ParameterError, ProtocolError
 from support.helpers import assert_uniform, assert_uniform_bytes, integers
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from parties.transport.queues import local_channels
-from protocols.arithmetic.residues import DROPPED_BITS, CrtModulus, share
+from protocols.arithmetic.fixed_point import share
+from protocols.arithmetic.residues import DROPPED_BITS, CrtModulus
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey, expand_seed
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.linear.conversion import (

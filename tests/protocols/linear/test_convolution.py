@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from parties.transport.queues import local_channels
 from protocols import ClientKeys, ConvPlan, ConvShape, PrivateConvolutionClient, PrivateConvolutionServer, PublicKey
-from protocols.arithmetic.residues import decode, encode, share
+from protocols.arithmetic.fixed_point import decode, encode, share
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.linear.conversion import MaskedCiphertexts, Upload
 from protocols.linear.convolution import MaskedProducts, encode_weights, fully_connected_shape

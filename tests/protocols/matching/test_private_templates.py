@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocols.arithmetic.residues import encode
+from protocols.arithmetic.fixed_point import encode
 from protocols.correlations import FixedMask, FixedNorms, FixedProduct
 from protocols.errors import HybridFaceError, ParameterError
 from protocols.matching.private_templates import (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocols.arithmetic.residues import decode, encode, share
+from protocols.arithmetic.fixed_point import decode, encode, share
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import ParameterError
 from protocols.linear.convolution import PrivateConvolutionClient, fully_connected_shape

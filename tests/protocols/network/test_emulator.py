@@ -9,7 +9,7 @@ import torch
 from hybridface.models.model import load_model
 from hybridface.models.tiny import tiny_module
 from protocols import Emulator, Graph, LinearWeights
-from protocols.arithmetic.residues import decode
+from protocols.arithmetic.fixed_point import decode
 from protocols.errors import ParameterError
 from protocols.network import graph as g
 

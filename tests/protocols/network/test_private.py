@@ -15,7 +15,7 @@ from hybridface.models.importing.torch_module import graph_from_torch
 from hybridface.models.model import load_model
 from hybridface.models.tiny import tiny_module
 from protocols import ClientKeys, Emulator, Graph, LinearWeights, MpcParty, NetworkClient, NetworkServer, PublicKey
-from protocols.arithmetic.residues import decode, encode
+from protocols.arithmetic.fixed_point import decode, encode
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.linear.packing import ConvPlan, ConvShape
 from protocols.linear.planner import bytes_up

@@ -10,7 +10,7 @@ import pytest
 from hybridface.models.model import MODELS, load_model
 from hybridface.models.ranges import known_ranges
 from hybridface.models.terms import hybrid_terms
-from protocols.arithmetic.residues import encode
+from protocols.arithmetic.fixed_point import encode
 from protocols.errors import ParameterError, ProtocolError
 from protocols.network.emulator import Emulator
 from protocols.network.graph import Conv2d, Graph, LinearWeights, MaxPool2d, ReLU

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocols.arithmetic.residues import random_ring
+from protocols.arithmetic.fixed_point import random_ring
 from protocols.correlations import BorrowJoin
 from protocols.shares.borrow_tree import _join, borrow_requests
 from support.helpers import pool_is_empty, run_locally

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from protocols.arithmetic.residues import share
+from protocols.arithmetic.fixed_point import share
 from protocols.shares import local as local_ops
 from support.helpers import assert_probability
 

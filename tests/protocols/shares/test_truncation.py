@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.arithmetic.residues import RingArray, share
+from protocols.arithmetic.fixed_point import RingArray, share
 from protocols.correlations import TruncationMask
 from protocols.errors import ParameterError
 from protocols.shares.party import MpcParty

@@ -29,7 +29,7 @@ from hybridface.measure.accuracy.statistics import best_threshold
 from hybridface.models.model import MODELS, Model, load_model
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
-from protocols.arithmetic.residues import decode
+from protocols.arithmetic.fixed_point import decode
 from protocols.errors import ParameterError
 from protocols.network.emulator import Emulator
 

@@ -9,7 +9,7 @@ from hybridface.measure.cost.identify import fit_growth
 from hybridface.measure.cost.identify_rank import measure
 from hybridface.measure.cost.identify_task import Task
 from parties.gallery.store.records import Kind
-from protocols.arithmetic.residues import FRACTION_BITS
+from protocols.arithmetic.fixed_point import FRACTION_BITS
 from support.helpers import run_locally
 
 FIGURES = ["online seconds", "online MB, both ways", "offline seconds", "offline MB, all links"]

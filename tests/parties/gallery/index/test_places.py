@@ -12,7 +12,7 @@ from parties.gallery.index.file import IndexFile
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.sessions import private_server as server
 from parties.gallery.shards import shard
-from protocols.arithmetic.residues import encode
+from protocols.arithmetic.fixed_point import encode
 from protocols.channel import CLIENT, SERVER
 from protocols.errors import ProtocolError
 from support.gallery_sessions import IMAGES, KEY, embeddings, fill, found, index_files, opened_store, session

@@ -13,7 +13,7 @@ from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.store.limits import GUESSES, OPERATOR, QueryLimits, Rate
 from parties.gallery.store.records import Kind
 from parties.gallery.store.store import GalleryStore
-from protocols.arithmetic.residues import encode
+from protocols.arithmetic.fixed_point import encode
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.matching.distance import Reveal
 from support.helpers import assert_uniform_bytes, pool_is_empty, record

@@ -21,7 +21,7 @@ from parties.gallery.errors import StoreError
 from parties.gallery.store import database, rotation, store, tables
 from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 
 MODEL, DIMENSION = "m", 4
 Shares = dict[str, list[list[int]]]

@@ -15,7 +15,7 @@ from parties.gallery.errors import StoreError
 from parties.gallery.store import database
 from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 
 MODEL, DIMENSION = "4f3a", 8
 RNG = np.random.default_rng(5)

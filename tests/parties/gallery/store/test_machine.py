@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from parties.gallery.errors import StoreError
 from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
-from protocols.arithmetic.residues import RingArray
+from protocols.arithmetic.fixed_point import RingArray
 
 MODEL, DIMENSION = "m", 3
 names = st.sampled_from(["a", "b", "b ", "ä", "a\0b", "*", "x" * 9000])

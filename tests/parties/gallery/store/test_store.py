@@ -19,7 +19,7 @@ from parties.gallery.key import GalleryKey
 from parties.gallery.store import database, rotation, store, tables
 from parties.gallery.store.records import Entry, Kind
 from parties.gallery.store.store import GalleryStore
-from protocols.arithmetic.residues import RingArray, encode
+from protocols.arithmetic.fixed_point import RingArray, encode
 from protocols.errors import ParameterError
 
 MODEL, DIMENSION = "4f3a", 8
