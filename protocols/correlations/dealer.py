@@ -20,8 +20,8 @@ from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.stream import SEED_BYTES, Stream, new_seed
 from protocols.channel import IDLE_SECONDS, Channel, printable
 from protocols.correlations.fixed_mask import FixedMask, FixedRequest
-from protocols.correlations.pool import CorrelationPool
 from protocols.correlations.request import Field, Request
+from protocols.correlations.source import CorrelationPool
 from protocols.correlations.types import request_from_document
 from protocols.errors import ParameterError, ProtocolError
 

@@ -18,8 +18,7 @@ from protocols.arithmetic.randomness import random_words
 from protocols.channel import CLIENT
 from protocols.correlations.two_party.ends import End
 from protocols.correlations.two_party.turns import Steps
-from protocols.correlations.two_party.vector_products import vector_products
-from protocols.correlations.two_party.word_products import number_products
+from protocols.correlations.two_party.word_products import number_products, vector_products
 from protocols.correlations.types import ArithmeticTriple
 from protocols.errors import ParameterError
 

@@ -12,6 +12,9 @@ The bit: the client knows s_0, the server s_1, both choices of transfers, one in
     s = s_0 + s_1 - 2 s_0 s_1,     r s = r_0 s_0 + r_1 s_1 + r_1 (1 - 2 s_1) s_0 + r_0 (1 - 2 s_0) s_1.
 
 What each sees is masked by pads that it does not have, as in these modules; r, a, b and s stay as shared.
+
+Masks of a level of the tree are random shared bits, and the products that a `BorrowJoin` has: both parties know their
+own shares of the masks, so all are products of shared bits. The lowest node has no z, and so fewer products.
 """
 
 import numpy as np
@@ -20,13 +23,13 @@ from protocols.arithmetic.bitplanes import all_products, bit_planes
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
 from protocols.channel import CLIENT, SERVER
-from protocols.correlations.comparison_masks import ComparisonMask, Cut, by_group
-from protocols.correlations.two_party.bit_products import ProductPlan, shared_products
+from protocols.correlations.comparison_masks import BorrowJoin, ComparisonMask, Cut, by_group
+from protocols.correlations.two_party.bit_products import ProductPlan, random_products, shared_products
 from protocols.correlations.two_party.ends import Drawn, End
 from protocols.correlations.two_party.turns import Steps, Turn, together
 from protocols.correlations.two_party.word_products import WordProducts, put_choices
 
-__all__ = ["comparison_masks", "pad_words"]
+__all__ = ["comparison_masks", "join_masks", "pad_words"]
 
 _ONE, _TWO = np.uint64(1), np.uint64(2)
 _NARROW = 32
@@ -148,3 +151,40 @@ def _values(
     yield Turn.CLIENT
     product += from_client.exchange(end, f"{label}/from client")
     return [r, own.choice_plane, values, product]
+
+
+def join_masks(end: End, label: str, kind: BorrowJoin, words: int) -> Steps[list[RingArray]]:
+    """Make a party's shares of the fields of `kind` for so many words, whatever it says."""
+    request = BorrowJoin(kind.children, kind.nodes, words)
+    tops, sets = request.children - 1, _sets(request.children - 1)
+    makers: list[Steps[tuple[RingArray, RingArray]]] = []
+    nodes = []
+    for is_lowest, count in ((True, 1), (False, request.nodes - 1)):
+        if count:
+            groups = sets[:-1] if is_lowest else sets
+            plan = ProductPlan(2 * tops + (not is_lowest), tuple(s for group in groups for s in group))
+            makers.append(random_products(end, f"{label}/{len(makers)}", plan, count * words))
+            nodes.append((groups, slice(0, 1) if is_lowest else slice(1, None), count))
+    made = yield from together(makers)
+    (masks,) = (np.empty(field.shape, dtype=np.uint64) for field in request.uniform)
+    derived = [np.empty(field.shape, dtype=np.uint64) for field in request.derived]
+    t, u, z = request.split(masks)
+    for (bits, products), (groups, node, count) in zip(made, nodes, strict=True):
+        bits = bits.reshape(-1, count, words)
+        t[:, node], u[:, node] = bits[:tops], bits[tops : 2 * tops]
+        if len(bits) > 2 * tops:
+            z[:] = bits[2 * tops]
+        start = 0
+        for number, group in enumerate(groups):
+            part = products[start : start + len(group)].reshape(len(group), count, words)
+            derived[number][:, node if number <= tops else slice(None)] = part
+            start += len(group)
+    return [masks, *derived]
+
+
+def _sets(tops: int) -> list[list[int]]:
+    """Return the sets of masks (t, then u, then z) whose products each derived field has, in its order."""
+    of_tops = range(1, 1 << tops)
+    several = [s for s in of_tops if s.bit_count() > 1]
+    with_carries = [[1 << tops + i | s << i for s in range(1, 1 << tops - i)] for i in range(tops)]
+    return [several, *with_carries, [1 << 2 * tops | s for s in of_tops]]

@@ -1,4 +1,4 @@
-"""Products of a fixed mask with fresh vectors, between client and server alone, by homomorphic encryption.
+"""Correlations about a fixed mask between client and server: its products with fresh vectors, and its rows' norms.
 
 Both hold shares of the mask B = B_0 + B_1, as seeds that they tell nobody, and draw shares of a uniform a. Of
 
@@ -7,6 +7,9 @@ Both hold shares of the mask B = B_0 + B_1, as seeds that they tell nobody, and 
 the first two terms are a party's own; for each of the others one party asks and the other answers
 (`protocols.encryption.bfv`), both at once. What a party sees: encryptions of the other's share of a, and the mixed
 product plus a uniform vector.
+
+|B_j|^2 needs the products of the parties' shares of a row's numbers, which transfers make (`word_products`, where it is
+said what is seen): 264 bytes for each of B's numbers, some rows at a time.
 """
 
 import numpy as np
@@ -15,12 +18,16 @@ from numpy.typing import NDArray
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
 from protocols.channel import Channel
-from protocols.correlations.fixed_mask import FixedMask, FixedProduct
+from protocols.correlations.fixed_mask import FixedMask, FixedNorms, FixedProduct, FixedRequest
+from protocols.correlations.two_party.ends import End
+from protocols.correlations.two_party.turns import Steps, Turn
+from protocols.correlations.two_party.word_products import number_products
 from protocols.encryption.bfv.context import BfvContext
 from protocols.encryption.bfv.keys import BfvKeys, BfvPublicKey, Seeded
 from protocols.encryption.bfv.products import Answerer, ProductShape, ask, read_answers
+from protocols.errors import ParameterError
 
-__all__ = ["FixedProducts"]
+__all__ = ["FixedProducts", "check_mask", "fixed_norms", "fixed_product"]
 
 
 class FixedProducts:
@@ -69,3 +76,31 @@ class FixedProducts:
         sent = self._channel.exchange(label, wire)
         first, second = (p.modulus.from_wire(part, label) for p, part in zip(planes, sent, strict=True))
         return Seeded(seeds, (first, second))
+
+
+def check_mask(request: FixedRequest, mask: FixedMask | None) -> FixedMask:
+    """Return the mask that a request is about.
+
+    Raises:
+        ParameterError: this party was not told one of that dimension.
+    """
+    if mask is None or mask.dimension != request.dimension:
+        raise ParameterError(f"expected a fixed mask of dimension {request.dimension} before {request}")
+    return mask
+
+
+def fixed_norms(end: End, label: str, request: FixedNorms, mask: FixedMask) -> Steps[list[RingArray]]:
+    """|B_0|^2 + |B_1|^2 + 2 B_0 B_1, by rows."""
+    norms = np.empty(request.rows, dtype=np.uint64)
+    for part, rows in mask.runs(request.first, request.rows):
+        _, cross = yield from number_products(end, f"{label}/{part.start}", rows.reshape(-1), told=True)
+        norms[part] = (rows * rows + np.uint64(2) * cross.reshape(rows.shape)).sum(axis=1, dtype=np.uint64)
+    return [norms]
+
+
+def fixed_product(
+    products: FixedProducts, label: str, request: FixedProduct, mask: FixedMask
+) -> Steps[list[RingArray]]:
+    """A uniform a, and B a; messages go both ways at once, in whatever turn."""
+    yield Turn.SERVER
+    return products.make(label, request, mask)

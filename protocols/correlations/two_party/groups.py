@@ -15,9 +15,8 @@ from protocols.arithmetic.fixed_point import RingArray
 from protocols.correlations.comparison_masks import BorrowJoin, ComparisonMask
 from protocols.correlations.request import Field, Request
 from protocols.correlations.two_party import arithmetic, bilinear
-from protocols.correlations.two_party.comparison_masks import comparison_masks, pad_words
+from protocols.correlations.two_party.comparison_masks import comparison_masks, join_masks, pad_words
 from protocols.correlations.two_party.ends import PIECE, End
-from protocols.correlations.two_party.join_masks import join_masks
 from protocols.correlations.two_party.turns import Steps, pieces
 from protocols.correlations.types import (
     ArithmeticTriple,

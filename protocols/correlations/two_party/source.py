@@ -13,11 +13,10 @@ from functools import partial
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import Channel
 from protocols.correlations.fixed_mask import FixedMask, FixedNorms, FixedProduct, FixedRequest
-from protocols.correlations.pool import CorrelationPool
 from protocols.correlations.request import Request
+from protocols.correlations.source import CorrelationPool
 from protocols.correlations.two_party.ends import End
-from protocols.correlations.two_party.fixed import check_mask, fixed_norms, fixed_product
-from protocols.correlations.two_party.fixed_products import FixedProducts
+from protocols.correlations.two_party.fixed_products import FixedProducts, check_mask, fixed_norms, fixed_product
 from protocols.correlations.two_party.groups import Group, check_request, grouped
 from protocols.correlations.two_party.turns import Steps, finish, pieces, together
 from protocols.errors import ParameterError, ProtocolError

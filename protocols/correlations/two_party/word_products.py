@@ -8,25 +8,33 @@ P_0 - P_1 + y and holds -P_0; the chooser holds P_c + c (P_0 - P_1 + y) = P_0 + 
 The chooser's bits are the transfers' own choices, or it has bits already and says in which transfers they differ from
 the choices; the offerer then exchanges its two pads.
 
+Products with vectors go in both directions at once: of each party's uniform numbers with vectors of the other. A vector
+takes one transfer for each bit of its number: the two words of the transfer's pads serve two entries, and for more they
+are expanded by SHAKE-128 to one word for each. The numbers' bits are the transfers' own choices.
+
 What each sees: the chooser y masked by a pad that it does not have; the offerer, if the chooser's bits are not the
 transfers' own, these bits masked by those.
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.arithmetic.bitplanes import bit_planes
 from protocols.arithmetic.fixed_point import RingArray
-from protocols.channel import CLIENT
+from protocols.channel import CLIENT, SERVER
 from protocols.correlations.two_party.ends import PIECE, Drawn, End
 from protocols.correlations.two_party.kernels import choose_packed, offer_packed, put_bits
 from protocols.correlations.two_party.turns import Steps, Turn, pieces
 
-__all__ = ["WordProducts", "number_products", "padded", "put_choices", "tell_choices"]
+__all__ = ["WordProducts", "number_products", "padded", "put_choices", "tell_choices", "vector_products"]
 
-_BITS = 64
+_BITS, _VECTOR_PAD_WORDS = 64, 2
+
+Vectors = Callable[[NDArray[np.int64]], RingArray]
+"""Returns a party's vectors, (some, width), for some of the other's numbers, named by their places."""
 
 
 class WordProducts:
@@ -144,3 +152,61 @@ def padded(numbers: RingArray) -> RingArray:
 
 def _bits(plane: RingArray) -> NDArray[np.uint8]:
     return np.unpackbits(plane.view(np.uint8), bitorder="little")
+
+
+def vector_products(
+    end: End, label: str, count: int, width: int, vectors: Vectors
+) -> Steps[tuple[RingArray, RingArray]]:
+    """Make shares of n v' + n' v for each of `count` numbers n, n' of both parties and the vectors v, v' for them.
+
+    Args:
+        width: entries of a vector.
+        vectors: returns this party's, (some, width), for some of the other's numbers, named by their places.
+
+    Returns:
+        This party's numbers, uint64 (count,), and its shares, uint64 (count, width).
+    """
+    numbers, shares = np.empty(count, dtype=np.uint64), np.empty((count, width), dtype=np.uint64)
+    for part in pieces(count, max(1, PIECE // (_BITS * max(1, width)))):
+        own = vectors(np.arange(part.start, part.stop)).reshape(-1)
+        made = yield from _some_vectors(end, f"{label}/{part.start}", part.stop - part.start, width, own)
+        numbers[part], shares[part] = made
+    return numbers, shares
+
+
+def _some_vectors(
+    end: End, label: str, count: int, width: int, vectors: RingArray
+) -> Steps[tuple[RingArray, RingArray]]:
+    """Make those of some numbers; vectors are (count width,)."""
+    numbers, values = np.zeros(count, dtype=np.uint64), padded(vectors)
+    sums = {chooser: WordProducts(values.size) for chooser in (SERVER, CLIENT)}
+    for turn, chooser in ((Turn.SERVER_CHOOSES, SERVER), (Turn.CLIENT_CHOOSES, CLIENT)):
+        yield turn
+        for i in range(_BITS):
+            drawn = end.draw(chooser, count, words=_VECTOR_PAD_WORDS)
+            put_choices(numbers, [(i, drawn)])
+            sums[chooser].add(_expanded(drawn, width), _BITS - i, i, None if end.rank == chooser else values)
+    shares = np.zeros(values.size, dtype=np.uint64)
+    for turn, chooser in ((Turn.SERVER, CLIENT), (Turn.CLIENT, SERVER)):
+        yield turn
+        shares += sums[chooser].exchange(end, f"{label}/for {chooser}")
+    return numbers, shares[: vectors.size].reshape(count, width)
+
+
+def _expanded(drawn: Drawn, width: int) -> Drawn:
+    """Return one pad of a word for every entry of a transfer's vector, and zeros up to a multiple of 64 of them."""
+    sides, count, _ = drawn.pads.shape
+    pads = np.zeros((sides, count * width + -count * width % 64, 1), dtype=np.uint64)
+    if width <= _VECTOR_PAD_WORDS:
+        words = drawn.pads[..., :width]
+    else:
+        streams = b"".join(
+            hashlib.shake_128(p.tobytes()).digest(8 * width) for p in drawn.pads.reshape(-1, _VECTOR_PAD_WORDS)
+        )
+        words = np.frombuffer(streams, dtype=np.uint64)
+    pads[:, : count * width, 0] = words.reshape(sides, -1)
+    if not drawn.is_chooser:
+        return Drawn(pads)
+    choices = np.zeros(pads.shape[1], dtype=np.uint8)
+    choices[: count * width] = np.repeat(drawn.choices, width)
+    return Drawn(pads, choices)

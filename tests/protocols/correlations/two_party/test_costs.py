@@ -8,8 +8,7 @@ import pytest
 
 from protocols.channel import CLIENT, SERVER
 from protocols.correlations import ComparisonMask
-from protocols.correlations.two_party.comparison_masks import comparison_masks
-from protocols.correlations.two_party.join_masks import join_masks
+from protocols.correlations.two_party.comparison_masks import comparison_masks, join_masks
 from protocols.correlations.two_party.turns import Turn, finish, pieces, together
 from protocols.shares.comparison import relu_requests
 from support.ot_parties import Transfers, run_makers

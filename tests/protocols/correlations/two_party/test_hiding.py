@@ -11,10 +11,9 @@ import pytest
 
 from protocols.channel import CLIENT, SERVER
 from protocols.correlations import BorrowJoin, ComparisonMask, SharedBit, SquarePair, TruncationMask, WrapCount
-from protocols.correlations.two_party import arithmetic, bit_products, comparison_masks, join_masks
+from protocols.correlations.two_party import arithmetic, bit_products, comparison_masks
 from protocols.correlations.two_party.bit_products import ProductPlan, random_products
-from protocols.correlations.two_party.vector_products import vector_products
-from protocols.correlations.two_party.word_products import number_products
+from protocols.correlations.two_party.word_products import number_products, vector_products
 from support.ot_parties import Transfers, Wire, assert_uniform_and_independent, of_planes, of_words, run_makers
 
 WORDS = 64
@@ -75,7 +74,7 @@ def test_masks_of_comparisons(kind: ComparisonMask, random: np.random.Generator)
 @pytest.mark.parametrize("kind", [BorrowJoin(2, 3, 0), BorrowJoin(3, 3, 0), BorrowJoin(4, 1, 0), BorrowJoin(4, 2, 0)])
 def test_masks_of_joins(kind: BorrowJoin, random: np.random.Generator) -> None:
     def make(end: Any) -> Any:
-        return join_masks.join_masks(end, "masks", kind, WORDS)
+        return comparison_masks.join_masks(end, "masks", kind, WORDS)
 
     for sender, chooser in ((SERVER, CLIENT), (CLIENT, SERVER)):
         wire = sent_with_unknown_pads(make, random, chooser)

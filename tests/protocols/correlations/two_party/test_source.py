@@ -25,7 +25,7 @@ from protocols.correlations import (
     TruncationMask,
     WrapCount,
 )
-from protocols.correlations.two_party import arithmetic, groups, vector_products, word_products
+from protocols.correlations.two_party import arithmetic, groups, word_products
 from protocols.correlations.two_party.ends import PIECE, End
 from protocols.correlations.two_party.source import TransferSource
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
@@ -105,7 +105,7 @@ def test_nothing_and_few(one_by_one: bool, correlations: Correlations) -> None:
 
 def test_requests_of_one_kind_in_pieces_that_fit_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of one to three words, across requests of other sizes."""
-    for module in (arithmetic, groups, vector_products, word_products):
+    for module in (arithmetic, groups, word_products):
         monkeypatch.setattr(module, "PIECE", 64 * 80)
     sizes = [300, 1, 64, 0, 129, 700]
     requests: list[Request] = [
