@@ -54,7 +54,7 @@ def eval_lfw(
     Writes result.json, pairs.csv and roc.png. A run that was stopped goes on where it was.
     """
     from hybridface.faces.pairs import folds_from_text
-    from hybridface.measure.accuracy.evaluation import Options, evaluate
+    from hybridface.measure.accuracy.evaluation import EvaluationOptions, evaluate
     from hybridface.measure.accuracy.report import accuracy_table, write_results
 
     chosen = folds_from_text(folds) if folds else ()
@@ -63,7 +63,7 @@ def eval_lfw(
     _make_output(folder)
     shown = not quiet and not as_json
     with faces_cache(cache, "lfw") as kept:
-        options = Options(images, pairs, kept, mode, model, limit, chosen, seed, face, workers, shown)
+        options = EvaluationOptions(images, pairs, kept, mode, model, limit, chosen, seed, face, workers, shown)
         result = evaluate(options)
     write_results(folder, result)
     show(result.document, accuracy_table, as_json)

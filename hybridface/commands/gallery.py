@@ -25,13 +25,13 @@ from hybridface.commands.import_people import import_people
 from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption
 from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, ImageError, RunError
 from hybridface.galleries.file import GalleryFile, kind_for_use
-from hybridface.galleries.tasks import Task, Verb
+from hybridface.galleries.tasks import GalleryTask, Verb
 from hybridface.models.model import load_model
 from hybridface.output.answers import names_text, photos_text, say
 from hybridface.output.cost import decision_text
 from hybridface.processes.start import Outcome
 from parties.gallery.key import create_key, read_key
-from parties.gallery.store.records import Kind, identity_bytes
+from parties.gallery.store.records import GalleryKind, identity_bytes
 from protocols.errors import ParameterError
 from protocols.matching.distance import Reveal
 
@@ -76,7 +76,7 @@ def enroll(
 def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal: Reveal) -> None:
     """Compare a photo with somebody in the gallery, print the decision, and exit: 0 same person, 1 different."""
     identity_bytes(identity)
-    outcome = run_queries([Task(Verb.VERIFY, identity, str(photo))], settings, reveal)
+    outcome = run_queries([GalleryTask(Verb.VERIFY, identity, str(photo))], settings, reveal)
     answer = outcome.answers[-1]
     _refuse([answer], settings)
     match = answer["match"] if answer["match"] is not None else outcome.decision
@@ -102,7 +102,7 @@ def identify(
     Exit status: 0 somebody was found, 1 nobody, 2 error.
     """
     _check_photos([photo])
-    outcome = run_queries([Task(Verb.IDENTIFY, None, str(photo), top)], settings, reveal, limits, shards)
+    outcome = run_queries([GalleryTask(Verb.IDENTIFY, None, str(photo), top)], settings, reveal, limits, shards)
     answer = outcome.answers[-1]
     _refuse([answer], settings)
     identities = _found(outcome, answer)
@@ -119,13 +119,13 @@ def rotate_key(
 
     Then the old key opens nothing any more. A list has no key.
     """
-    if kind_for_use(settings.path) is Kind.LIST:
+    if kind_for_use(settings.path) is GalleryKind.LIST:
         raise ParameterError(f"{settings.path.name}: expected a private gallery, found a list, which has no key")
-    GalleryFile(settings.path, load_model(settings.model, weights=False), Kind.PRIVATE).close()
+    GalleryFile(settings.path, load_model(settings.model, weights=False), GalleryKind.PRIVATE).close()
     read_key(settings.key_path)  # both before a file is made that would lie in the way of the next try
     create_key(new_key)
     try:
-        answers = run_queries([Task(Verb.ROTATE, key=str(new_key))], settings).answers
+        answers = run_queries([GalleryTask(Verb.ROTATE, key=str(new_key))], settings).answers
     except RunError as error:
         raise RunError(f"{error}; keep both key files, {settings.key_path} and {new_key}") from error
     _refuse(answers, settings)

@@ -23,7 +23,7 @@ from hybridface.commands.options import (
     QuietOption,
     TimeoutOption,
 )
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.session.correlations import Correlations
 
 __all__ = [
@@ -40,7 +40,7 @@ _DEFAULT_MODEL = "dlib-resnet29"
 
 IdOption = Annotated[str, typer.Option("--id", help="Who it is: any text up to 10,000 characters.")]
 KindOption = Annotated[
-    Kind | None,
+    GalleryKind | None,
     typer.Option(
         "--kind",
         help="Of a new gallery. private: the server stores noise, only the client's key makes templates of it. "

@@ -15,12 +15,12 @@ from hybridface.commands.places import cache_options, kept_runs_path
 from hybridface.errors import ImageError
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, kind_for_use
-from hybridface.galleries.tasks import Task, Verb, write_tasks
+from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
 from hybridface.models.model import load_model
 from hybridface.output.answers import shown
 from hybridface.processes.start import Outcome, run_gallery
 from parties.gallery.key import create_key, read_key
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 from protocols.matching.distance import Reveal
@@ -32,20 +32,20 @@ OnAnswer = Callable[[Answer], None]
 _SHOWN = 60
 
 
-def kind_of_gallery(settings: SessionSettings, wanted: Kind | None = None, new: bool = False) -> Kind:
+def kind_of_gallery(settings: SessionSettings, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
     """Return the gallery's kind, as `kind_for_use`; refuse a key for a list.
 
     Raises:
         ParameterError: it is another kind, or is not there, or a list is to have a key.
     """
     kind = kind_for_use(settings.path, wanted, new)
-    if kind is Kind.LIST and settings.key:
+    if kind is GalleryKind.LIST and settings.key:
         raise ParameterError(f"{settings.path.name}: expected no --key, since a list has none")
     return kind
 
 
 def run_queries(
-    tasks: Sequence[Task],
+    tasks: Sequence[GalleryTask],
     settings: SessionSettings,
     reveal: Reveal = Reveal.CLIENT,
     limits: bool = True,
@@ -58,11 +58,11 @@ def run_queries(
         on_answer: called with each answer as it comes.
     """
     kind = kind_of_gallery(settings)
-    if kind is Kind.LIST and shards > 1:
+    if kind is GalleryKind.LIST and shards > 1:
         raise ParameterError(f"{settings.path.name}: expected no --shards, since a list is searched in one part")
     with GalleryFile(settings.path, load_model(settings.model, weights=False), kind):
         pass  # refuses before anything starts
-    key = None if kind is Kind.LIST else settings.key_path
+    key = None if kind is GalleryKind.LIST else settings.key_path
     if key and not key.exists():
         raise _no_key(settings)
     if key:
@@ -104,7 +104,7 @@ def _no_key(settings: SessionSettings) -> ParameterError:
 def enroll_photos(
     people: Sequence[tuple[str, Path]],
     settings: PhotoSettings,
-    kind: Kind,
+    kind: GalleryKind,
     whole: bool,
     on_answer: OnAnswer | None = None,
 ) -> list[Answer]:
@@ -114,10 +114,10 @@ def enroll_photos(
         whole: a photo that cannot be used is an error; else its answer says why, under "unusable".
         on_answer: called with each answer as it comes.
     """
-    if kind is Kind.LIST:
+    if kind is GalleryKind.LIST:
         return _enroll_in_list(people, settings, whole, on_answer)
     _make_private(settings)
-    tasks = [Task(Verb.ENROLL, name, str(photo), optional=not whole) for name, photo in people]
+    tasks = [GalleryTask(Verb.ENROLL, name, str(photo), optional=not whole) for name, photo in people]
     return run_queries(tasks, settings, on_answer=on_answer).answers
 
 
@@ -127,13 +127,13 @@ def _enroll_in_list(
     """Enrol in this process; if all are wanted, nobody before every photo is known to be usable."""
     model = load_model(settings.model)
     if settings.path.exists():
-        with GalleryFile(settings.path, model, Kind.LIST):
+        with GalleryFile(settings.path, model, GalleryKind.LIST):
             pass  # what cannot be used is refused before anything is computed
     embedded = _embedded(people, ClearEmbedding(model), settings.aligned, whole)
     answers = []
     with _counting(len(people), settings) as advance:
         checked = list(embedded) if whole else embedded
-        with GalleryFile(settings.path, model, Kind.LIST) as file:
+        with GalleryFile(settings.path, model, GalleryKind.LIST) as file:
             for answer, share in checked:
                 if share is not None:
                     file.enroll(answer["identity"], share)
@@ -161,7 +161,7 @@ def _embedded(
 def _make_private(settings: SessionSettings) -> None:
     """Make a private gallery and its key, where they are missing."""
     key = settings.key_path
-    with GalleryFile(settings.path, load_model(settings.model, weights=False), Kind.PRIVATE) as file:
+    with GalleryFile(settings.path, load_model(settings.model, weights=False), GalleryKind.PRIVATE) as file:
         if not key.exists() and file.store.count:
             raise _no_key(settings)
     if not key.exists():

@@ -13,7 +13,7 @@ from hybridface.galleries.file import GalleryFile, kind_for_import
 from hybridface.galleries.import_journal import ImportJournal
 from hybridface.models.model import load_model
 from hybridface.output.answers import photos_text, say
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 
 __all__ = ["import_people"]
 
@@ -43,7 +43,7 @@ def import_people(
         return
     people = _people(source)
     kind = kind_of_gallery(settings, kind, new=True)
-    beside = settings.path if kind is Kind.LIST else settings.key_path
+    beside = settings.path if kind is GalleryKind.LIST else settings.key_path
     journal = ImportJournal(beside, settings.path, _enrolled(settings, kind))
     missing = [person for person in people if not journal.done(*person)]
     answers = _enroll(missing, settings, kind, journal)
@@ -54,7 +54,7 @@ def import_people(
     raise typer.Exit(EXIT_DIFFERENT if failed else EXIT_SAME)
 
 
-def _enroll(people: list[Person], settings: PhotoSettings, kind: Kind, journal: ImportJournal) -> list[Answer]:
+def _enroll(people: list[Person], settings: PhotoSettings, kind: GalleryKind, journal: ImportJournal) -> list[Answer]:
     """Enrol photos, and note each that is; if it comes to a bad end, say how to go on."""
     answers: list[Answer] = []
 
@@ -91,7 +91,7 @@ def _reason(answer: Answer) -> str:
     return str(answer.get("unusable") or answer["refused"]).removeprefix(f"{Path(answer['photo']).name}: ")
 
 
-def _enrolled(settings: PhotoSettings, kind: Kind) -> dict[str, int]:
+def _enrolled(settings: PhotoSettings, kind: GalleryKind) -> dict[str, int]:
     """Return who is in the gallery; nobody, if there is none yet."""
     if not settings.path.exists():
         return {}

@@ -53,10 +53,10 @@ def train(
     Aligned faces and the teacher's answers are kept in the cache folder (`--cache`), unencrypted.
     """
     from hybridface.faces.pairs import folds_from_text
-    from hybridface.train.distil import Options, distil
+    from hybridface.train.distil import DistilOptions, distil
     from hybridface.train.losses import Losses
 
-    options = Options(
+    options = DistilOptions(
         held_out=folds_from_text(held_out_folds),
         fraction=held_out_fraction,
         teacher=teacher,

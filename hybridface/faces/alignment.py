@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
 from hybridface.faces.images import FaceChoice, central_crop, face_chips
-from hybridface.faces.rows import Field, Rows, Values, fill
+from hybridface.faces.rows import RowField, Rows, Values, fill
 from hybridface.faces.sources import PhotoSource
 
 __all__ = ["PADDING", "Aligned", "Cut", "align"]
@@ -93,8 +93,8 @@ def align(
     names = tuple(photos)
     key = [_FORMAT, choose.value, cuts, [[name, source.sizes[name]] for name in names]]
     folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    fields = {_name(cut): Field("uint8", (cut[0], cut[0], 3)) for cut in cuts}
-    rows = Rows(folder, len(names), {"detected": Field("bool"), **fields})
+    fields = {_name(cut): RowField("uint8", (cut[0], cut[0], 3)) for cut in cuts}
+    rows = Rows(folder, len(names), {"detected": RowField("bool"), **fields})
     missing = rows.missing(_rows(names, names if wanted is None else wanted))
     if len(missing):
         with source.folder([names[row] for row in missing]) as where:

@@ -26,7 +26,7 @@ from rich.progress import track
 from hybridface.errors import RunError
 from protocols.errors import ParameterError
 
-__all__ = ["Field", "Rows", "Work", "fill", "private_folder"]
+__all__ = ["RowField", "Rows", "Work", "fill", "private_folder"]
 
 _DONE = "done"
 _SAVE_SECONDS = 2.0
@@ -39,7 +39,7 @@ Work = Callable[[Any], Values]
 
 
 @dataclass(frozen=True)
-class Field:
+class RowField:
     """One array of a row: its dtype and shape."""
 
     dtype: str
@@ -55,7 +55,7 @@ class Rows:
         fields: by name, which is that of the file too.
     """
 
-    def __init__(self, folder: Path, count: int, fields: Mapping[str, Field]) -> None:
+    def __init__(self, folder: Path, count: int, fields: Mapping[str, RowField]) -> None:
         self.folder, self.count, self.fields = private_folder(folder), count, dict(fields)
         self.done: NDArray[np.bool_] = np.zeros(count, dtype=np.bool_)
         self._arrays: dict[str, NDArray[Any]] = {}

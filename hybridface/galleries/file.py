@@ -12,7 +12,7 @@ from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.removal import remove_people
 from parties.gallery.store.exchange import exported_kind
 from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, OPERATOR, VERIFY, QueryLimits
-from parties.gallery.store.records import Kind, identity_bytes
+from parties.gallery.store.records import GalleryKind, identity_bytes
 from parties.gallery.store.store import GalleryStore, kind_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
@@ -25,7 +25,7 @@ def index_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.index")
 
 
-def kind_for_use(path: Path, wanted: Kind | None = None, new: bool = False) -> Kind:
+def kind_for_use(path: Path, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
     """Return the kind of a gallery: what its file says; for a new one, what is wanted, or private.
 
     Args:
@@ -38,14 +38,14 @@ def kind_for_use(path: Path, wanted: Kind | None = None, new: bool = False) -> K
     if not path.exists():
         if not new:
             raise ParameterError(f"expected a gallery, found no {path}: enrol somebody first")
-        return wanted or Kind.PRIVATE
+        return wanted or GalleryKind.PRIVATE
     found = kind_of(path)
     if wanted not in (None, found):
         raise ParameterError(f"{path.name}: expected a gallery of kind {wanted}, found one of kind {found}")
     return found
 
 
-def kind_for_import(path: Path, exported: Path, wanted: Kind | None = None) -> Kind:
+def kind_for_import(path: Path, exported: Path, wanted: GalleryKind | None = None) -> GalleryKind:
     """Return the kind of a gallery that an exported file is to be imported into: see `kind_for_use`."""
     kind = exported_kind(exported)
     if wanted not in (None, kind):
@@ -66,7 +66,7 @@ class GalleryFile:
         StoreError: the file cannot be used, or is another model's or kind's.
     """
 
-    def __init__(self, path: Path, model: Model, kind: Kind, limits: bool = True) -> None:
+    def __init__(self, path: Path, model: Model, kind: GalleryKind, limits: bool = True) -> None:
         (dimension,) = model.graph.output_shape
         self.kind = kind
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class GalleryFile:
         Raises:
             ParameterError: the gallery is private, where the embedding must not be known here; or it is no identity.
         """
-        if self.kind is not Kind.LIST:
+        if self.kind is not GalleryKind.LIST:
             raise ParameterError(f"expected a list, got a {self.kind} gallery: its templates are shared")
         identity_bytes(identity)
         self._log("enroll", identity)
@@ -101,7 +101,7 @@ class GalleryFile:
                 nobody is removed, since a private gallery's index is in use, or cannot be removed.
         """
         self._log("remove")
-        if self.kind is Kind.LIST:
+        if self.kind is GalleryKind.LIST:
             return self.store.remove_many(identities)
         folder = IndexFolder(index_folder(self.store.path), self.store.lineage)
         with folder.locked():

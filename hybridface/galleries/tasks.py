@@ -11,7 +11,7 @@ from pathlib import Path
 
 from protocols.errors import ParameterError
 
-__all__ = ["Task", "Verb", "read_tasks", "write_tasks"]
+__all__ = ["GalleryTask", "Verb", "read_tasks", "write_tasks"]
 
 
 class Verb(StrEnum):
@@ -26,7 +26,7 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True)
-class Task:
+class GalleryTask:
     """One request to a gallery.
 
     Args:
@@ -46,14 +46,14 @@ class Task:
     optional: bool = False
 
 
-def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
+def write_tasks(path: Path, tasks: Iterable[GalleryTask]) -> None:
     """Write tasks to a file."""
     with path.open("w") as file:
         for task in tasks:
             file.write(json.dumps(asdict(task)) + "\n")
 
 
-def read_tasks(path: Path) -> Iterator[Task]:
+def read_tasks(path: Path) -> Iterator[GalleryTask]:
     """Yield the tasks of a file.
 
     Raises:
@@ -63,6 +63,6 @@ def read_tasks(path: Path) -> Iterator[Task]:
         with path.open() as file:
             for line in file:
                 fields = json.loads(line)
-                yield Task(**{**fields, "verb": Verb(fields["verb"])})
+                yield GalleryTask(**{**fields, "verb": Verb(fields["verb"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ParameterError(f"expected tasks for a gallery in {path.name}, got {type(error).__name__}") from error

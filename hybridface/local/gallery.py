@@ -25,7 +25,7 @@ from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.sessions.private_client import GalleryClientSession
 from parties.gallery.sessions.private_server import GalleryServerSession
 from parties.gallery.sessions.server import QueryServerSession
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.local import PartyThread
 from parties.session.client import MatchResult
 from parties.session.correlations import Correlations
@@ -63,7 +63,7 @@ class Gallery(LocalParties[QueryClientSession]):
         model: Model,
         path: str | Path,
         key: str | Path | None = None,
-        kind: Kind | str | None = None,
+        kind: GalleryKind | str | None = None,
         reveal: Reveal | str = Reveal.CLIENT,
         limits: bool = True,
         on_progress: OnProgress | None = None,
@@ -74,19 +74,19 @@ class Gallery(LocalParties[QueryClientSession]):
         super().__init__(timeout)
         if model.weights is None:
             raise ModelError(f"expected a model with weights, got {model.name} without")
-        for value, known in ((kind, Kind), (reveal, Reveal)):
+        for value, known in ((kind, GalleryKind), (reveal, Reveal)):
             if value is not None and value not in list(known):
                 raise ParameterError(f"expected {' or '.join(known)}, got {value!r}")
         self.model, self._path = model, Path(path).expanduser()
         self._key = None if key is None else Path(key).expanduser()
-        self.kind = kind_for_use(self._path, None if kind is None else Kind(kind), new=True)
-        if (self.kind is Kind.LIST) is (self._key is not None):
+        self.kind = kind_for_use(self._path, None if kind is None else GalleryKind(kind), new=True)
+        if (self.kind is GalleryKind.LIST) is (self._key is not None):
             wanted = "no key" if self._key else "a key file"
             raise ParameterError(f"expected {wanted} for a gallery of kind {self.kind}, got another argument")
         self._terms = hybrid_terms(model, Reveal(reveal), correlations_named(correlations))
         self._limits, self._on_progress = limits, on_progress
         self._cache = None if cache is None else Path(cache).expanduser()
-        self._embedding = ClearEmbedding(model) if self.kind is Kind.LIST else None
+        self._embedding = ClearEmbedding(model) if self.kind is GalleryKind.LIST else None
         self._file: GalleryFile | None = None
         self._server: QueryServerSession | None = None
         self._server_is_open = threading.Event()
@@ -129,7 +129,7 @@ class Gallery(LocalParties[QueryClientSession]):
         file = self._opened()
         peers = client, dealer, self._terms, self.model.weights or {}
         options: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": "client"}
-        if self.kind is Kind.LIST:
+        if self.kind is GalleryKind.LIST:
             return ListServerSession(*peers, cache=self._cache, **options)
         return GalleryServerSession(*peers, cache=self._cache, **options, index_folder=index_folder(self._path))
 
@@ -192,11 +192,11 @@ class Gallery(LocalParties[QueryClientSession]):
 
         A list's are the server's to know.
         """
-        return self._opened().identities() if self.kind is Kind.LIST else self._private().list_identities()
+        return self._opened().identities() if self.kind is GalleryKind.LIST else self._private().list_identities()
 
     def remove(self, identities: Sequence[str]) -> int:
         """Remove identities with all their photos, and every trace of them in the files; return how many photos."""
-        if self.kind is Kind.LIST:
+        if self.kind is GalleryKind.LIST:
             return self._opened().remove(identities)
         return self._private().remove_identities(identities)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError, ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
-from hybridface.galleries.tasks import Task, Verb, read_tasks
+from hybridface.galleries.tasks import GalleryTask, Verb, read_tasks
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from hybridface.output.answers import answer_text, names_text, shown
@@ -32,7 +32,7 @@ from parties.gallery.sessions.private_client import GalleryClientSession
 from parties.gallery.sessions.private_server import GalleryServerSession
 from parties.gallery.sessions.server import QueryServerSession
 from parties.gallery.shards.rank import ShardRank
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.transport.roles import Role
 from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Dealer
@@ -118,7 +118,7 @@ def _server_session(
     peers = *ends, terms, model.weights, events.on_progress, options.cache
     named: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": options.client_name}
     named["prepared"] = options.store
-    if file.kind is Kind.LIST:
+    if file.kind is GalleryKind.LIST:
         _expect_no_shards(shards)
         return ListServerSession(*peers, **named)
     return GalleryServerSession(*peers, **named, index_folder=index_folder(file.store.path), shards=shards)
@@ -161,7 +161,7 @@ class _Outcomes:
             sys.stdout.flush()
 
 
-def _do(session: QueryClientSession, task: Task, model: Model, aligned: bool) -> Answer:
+def _do(session: QueryClientSession, task: GalleryTask, model: Model, aligned: bool) -> Answer:
     """Do one task; return what came of it."""
     try:
         return _VERBS[task.verb](session, task, lambda: load_images(model, [Path(task.photo or "")], aligned))
@@ -176,12 +176,12 @@ def _do(session: QueryClientSession, task: Task, model: Model, aligned: bool) ->
 Image = Callable[[], NDArray[np.float64]]
 
 
-def _verify(session: QueryClientSession, task: Task, image: Image) -> Answer:
+def _verify(session: QueryClientSession, task: GalleryTask, image: Image) -> Answer:
     result = session.verify_identity(task.identity or "", image())
     return {"match": result.match, "cost": result.cost.document()}
 
 
-def _identify(session: QueryClientSession, task: Task, image: Image) -> Answer:
+def _identify(session: QueryClientSession, task: GalleryTask, image: Image) -> Answer:
     probe = image()
     index = session.update_index()
     result = session.identify(probe, task.top)
@@ -193,10 +193,10 @@ def _identify(session: QueryClientSession, task: Task, image: Image) -> Answer:
     }
 
 
-def _private(work: Callable[[GalleryClientSession, Task, Image], Answer]) -> Callable[..., Answer]:
+def _private(work: Callable[[GalleryClientSession, GalleryTask, Image], Answer]) -> Callable[..., Answer]:
     """Return a verb that only a private gallery has."""
 
-    def checked(session: QueryClientSession, task: Task, image: Image) -> Answer:
+    def checked(session: QueryClientSession, task: GalleryTask, image: Image) -> Answer:
         if not isinstance(session, GalleryClientSession):
             raise ParameterError(f"expected verify or identify for a list, got {task.verb}: its owner does that alone")
         return work(session, task, image)

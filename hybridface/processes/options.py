@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hybridface.models.model import Model
 from hybridface.modes import Mode
-from parties.prepared.pool import Kind
+from parties.prepared.pool import RunShape
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import Correlations
 from protocols.link import NONE, NetworkProfile
@@ -29,9 +29,9 @@ class Purpose(StrEnum):
     """A photo alone: what an enrolment takes, and a query to a gallery."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> RunShape:
         """Of the run."""
-        return {Purpose.PAIR: Kind(2, 1), Purpose.TEMPLATE: Kind(1, 1), Purpose.PHOTO: Kind(1, 0)}[self]
+        return {Purpose.PAIR: RunShape(2, 1), Purpose.TEMPLATE: RunShape(1, 1), Purpose.PHOTO: RunShape(1, 0)}[self]
 
 
 @dataclass(frozen=True)

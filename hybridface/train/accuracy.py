@@ -16,7 +16,7 @@ from hybridface.errors import ImageError
 from hybridface.faces.pairs import Pair, read_folds
 from hybridface.measure.accuracy.statistics import decide
 
-__all__ = ["Accuracy", "Split", "measure", "read_split", "soft_threshold"]
+__all__ = ["PairAccuracy", "Split", "measure", "read_split", "soft_threshold"]
 
 _TRIED, _EDGE = 1001, 0.05
 """Thresholds that are tried, and the deviation of the soft edge as a fraction of the mean distance."""
@@ -35,7 +35,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class PairAccuracy:
     """Shares of pairs decided rightly, and the squared distance that decides.
 
     Args:
@@ -85,13 +85,13 @@ def soft_threshold(distances: NDArray[np.float64], same: NDArray[np.bool_]) -> f
     return float(tried[right >= right.max() - 1e-9].mean())
 
 
-def measure(embeddings: Mapping[str, NDArray[np.float64]], split: Split) -> Accuracy:
+def measure(embeddings: Mapping[str, NDArray[np.float64]], split: Split) -> PairAccuracy:
     """Return the accuracy of embeddings (d,), by photo."""
     unit = {photo: value / np.linalg.norm(value) for photo, value in embeddings.items()}
     threshold, training, held_out, errors = _decide(embeddings, split)
     photos = {photo for pair in split.held_out for photo in pair[:2]}
     low, high = np.percentile([np.linalg.norm(embeddings[photo]) for photo in photos], (5, 95))
-    return Accuracy(threshold, training, held_out, *errors, _decide(unit, split)[2], (float(low), float(high)))
+    return PairAccuracy(threshold, training, held_out, *errors, _decide(unit, split)[2], (float(low), float(high)))
 
 
 def _decide(

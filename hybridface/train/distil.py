@@ -18,7 +18,7 @@ from hybridface.errors import ImageError
 from hybridface.models.budget import LevelBudget, check_budget
 from hybridface.models.model import load_model
 from hybridface.models.patchnet import PatchShape, PatchWeights, mirrored, stored, write_patchnet, write_public
-from hybridface.train.accuracy import Accuracy, Split, read_split
+from hybridface.train.accuracy import PairAccuracy, Split, read_split
 from hybridface.train.agreement import Agreement, held_out_photos
 from hybridface.train.chips import Chips, load_chips
 from hybridface.train.export import fold, joined, peak_values, rescaled
@@ -27,7 +27,7 @@ from hybridface.train.loop import Examples, OnStep, Schedule, Trainer
 from hybridface.train.student import Basis, Patches, PatchStudent, fit_basis
 from hybridface.train.views import Teacher, clean_answers, load_view
 
-__all__ = ["PATCHES", "Options", "Result", "distil", "patch_grid", "train_on"]
+__all__ = ["PATCHES", "DistilOptions", "DistilResult", "distil", "patch_grid", "train_on"]
 
 BASIS_ROWS, SAVE_STEPS = 6000, 500
 
@@ -42,7 +42,7 @@ PATCHES = patch_grid(32, 2, (0, 10, 22, 32))
 
 
 @dataclass(frozen=True)
-class Options:
+class DistilOptions:
     """What decides a student, beside the photos.
 
     Args:
@@ -80,7 +80,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Result:
+class DistilResult:
     """A trained student.
 
     Args:
@@ -91,7 +91,7 @@ class Result:
         people, photos: folders and photos that were trained on.
     """
 
-    accuracy: Accuracy | None
+    accuracy: PairAccuracy | None
     agreement: Agreement | None
     ranges: tuple[float, ...]
     budget: tuple[LevelBudget, ...]
@@ -103,14 +103,14 @@ def distil(
     images: Path,
     pairs: Path | None,
     output: Path,
-    options: Options,
+    options: DistilOptions,
     cache: Path,
     resume: bool = False,
     device: str = "cpu",
     workers: int = 2,
     shown: bool = True,
     on_step: OnStep | None = None,
-) -> Result:
+) -> DistilResult:
     """Train a student and write it to `output`, and its public part, for clients, to OUTPUT.public.npz.
 
     Checkpoints lie beside it until then.
@@ -159,11 +159,11 @@ def distil(
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
     people = {chips.photos[row].split("/")[0] for row in rows}
-    return Result(accuracy, agreement, unseen.peaks, budget, len(people), len(rows))
+    return DistilResult(accuracy, agreement, unseen.peaks, budget, len(people), len(rows))
 
 
 def _put_together(
-    trained: list[PatchWeights], options: Options, chips: NDArray[np.uint8]
+    trained: list[PatchWeights], options: DistilOptions, chips: NDArray[np.uint8]
 ) -> tuple[PatchShape, PatchWeights]:
     """Return the mean of the students, as the file keeps it, with values in range on some chips.
 
@@ -177,7 +177,9 @@ def _put_together(
     return shape, stored(rescaled(weights, [np.maximum.reduce(values) for values in peaks]))
 
 
-def split_rows(chips: Chips, split: Split | None, options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_rows(
+    chips: Chips, split: Split | None, options: DistilOptions
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of detected faces to train on, and of those held out.
 
     Raises:
@@ -196,7 +198,7 @@ def split_rows(chips: Chips, split: Split | None, options: Options) -> tuple[NDA
 
 def train_on(
     examples: Examples,
-    options: Options,
+    options: DistilOptions,
     photos: int,
     checkpoint: Path,
     resume: bool = False,
@@ -219,7 +221,7 @@ def train_on(
 
 
 def _learned_from(
-    chips: Chips, rows: NDArray[np.int64], teacher: Teacher, options: Options, shown: bool
+    chips: Chips, rows: NDArray[np.int64], teacher: Teacher, options: DistilOptions, shown: bool
 ) -> tuple[Basis, Examples, float]:
     """Return the basis; clean faces, mirrored faces and views with the teacher's centred answers; and their unit.
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from hybridface.models.patchnet import PatchShape, PatchWeights, Ranges, cut
-from hybridface.train.accuracy import Accuracy, Split, measure
+from hybridface.train.accuracy import PairAccuracy, Split, measure
 from hybridface.train.agreement import Agreement, agree
 from hybridface.train.chips import Chips
 from hybridface.train.views import Teacher, clean_answers
@@ -60,7 +60,7 @@ def ranges_of(*seen: Seen) -> Ranges:
 
 def pair_accuracy(
     chips: Chips, split: Split, shape: PatchShape, weights: PatchWeights, seen: tuple[Seen, ...]
-) -> Accuracy:
+) -> PairAccuracy:
     """Measure on every pair; photos without a face, which nobody has seen yet, count with their central crop."""
     used = {photo for pair in (*split.training, *split.held_out) for photo in pair[:2]}
     known = {row for some in seen for row in some.rows.tolist()}

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from parties.prepared.pool import Kind
+from parties.prepared.pool import RunShape
 from parties.prepared.store import PreparedStore, binding_of, is_number
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import Channel, printable
@@ -44,22 +44,22 @@ class Prepared:
 
     network: NetworkClient | NetworkServer
     source: CorrelationSource
-    requests: Callable[[Kind], list[Request]]
+    requests: Callable[[RunShape], list[Request]]
     described: tuple[Any, ...]
 
-    def binding(self, kind: Kind) -> str:
+    def binding(self, kind: RunShape) -> str:
         """Return the digest of what a prepared run of a kind depends on."""
         requests = [request.document() for request in self.requests(kind)]
         return binding_of(_FORMAT, *self.described, kind.images, kind.decisions, requests)
 
-    def hand_over(self, kind: Kind) -> dict[str, list[RingArray]]:
+    def hand_over(self, kind: RunShape) -> dict[str, list[RingArray]]:
         """Take one run out of memory."""
         arrays = {f"layer {name}": parts for name, parts in self.network.hand_over(kind.images).items()}
         for i, request in enumerate(self.requests(kind)):
             arrays[f"{_CORRELATIONS} {i}"] = self.source.take(request)
         return arrays
 
-    def take_over(self, kind: Kind, arrays: dict[str, list[RingArray]]) -> None:
+    def take_over(self, kind: RunShape, arrays: dict[str, list[RingArray]]) -> None:
         """Put one run into memory.
 
         Raises:
@@ -89,10 +89,10 @@ class KeptRunsClient:
         self._store, self._prepared = store, prepared
         self._channel, self._asking = channel, asking
         self._asked, self._server = False, ""
-        self._known: dict[Kind, list[str]] = {}
+        self._known: dict[RunShape, list[str]] = {}
         store.clean()
 
-    def check_room(self, kind: Kind) -> None:
+    def check_room(self, kind: RunShape) -> None:
         """See that a run can be kept.
 
         Raises:
@@ -103,7 +103,7 @@ class KeptRunsClient:
             raise ParameterError("expected a server with a folder for prepared runs, it has none")
         self._store.make_room(server, self._prepared.binding(kind))
 
-    def keep(self, kind: Kind) -> str | None:
+    def keep(self, kind: RunShape) -> str | None:
         """Keep a prepared run; the caller has looked for room, and has taken the run out of its count.
 
         Returns:
@@ -120,7 +120,7 @@ class KeptRunsClient:
             self._store.discard(server, number)
         return printable(answer.get("reason"), 200)
 
-    def knows(self, kind: Kind) -> bool:
+    def knows(self, kind: RunShape) -> bool:
         """Whether there may be a run of a kind; the first time, both sides compare what they have."""
         if not self._server_identity():
             return False
@@ -128,7 +128,7 @@ class KeptRunsClient:
             self._known[kind] = self._compare(kind)
         return bool(self._known[kind])
 
-    def adopt(self, kind: Kind) -> bool:
+    def adopt(self, kind: RunShape) -> bool:
         """Take up one run on both sides; False if one of them cannot."""
         number = self._known[kind].pop(0)
         arrays = self._store.take(self._server, number, self._prepared.binding(kind))
@@ -139,7 +139,7 @@ class KeptRunsClient:
             self._prepared.take_over(kind, arrays)
         return True
 
-    def _compare(self, kind: Kind) -> list[str]:
+    def _compare(self, kind: RunShape) -> list[str]:
         own = self._store.ready(self._server, self._prepared.binding(kind))
         with self._asking(self._command("kept runs", kind, numbers=own)):
             theirs = self._channel.receive_document("kept runs").get("numbers")
@@ -159,7 +159,7 @@ class KeptRunsClient:
             self._asked, self._server = True, identity or ""
         return self._server
 
-    def _command(self, operation: str, kind: Kind, **fields: Any) -> dict[str, Any]:
+    def _command(self, operation: str, kind: RunShape, **fields: Any) -> dict[str, Any]:
         pairing = self._store.pairing(self._server)
         pair = {"images": kind.images, "decisions": kind.decisions, "pairing": pairing}
         return {"operation": operation, **pair, **fields}
@@ -190,7 +190,7 @@ class KeptRunsServer:
         identity = self._folder.identity() if self._folder else None
         self._channel.send_document("kept server", {"identity": identity})
 
-    def keep(self, kind: Kind, pairing: str, number: str) -> None:
+    def keep(self, kind: RunShape, pairing: str, number: str) -> None:
         """Keep a prepared run, or drop it and say why; the caller has taken it out of its count."""
         store, binding = self._store, self._prepared.binding(kind)
         arrays = self._prepared.hand_over(kind)
@@ -206,14 +206,14 @@ class KeptRunsServer:
             reason = "it could not write them"
         self._channel.send_document("kept", {"kept": reason is None, "reason": reason})
 
-    def compare(self, kind: Kind, pairing: str, numbers: list[Any]) -> None:
+    def compare(self, kind: RunShape, pairing: str, numbers: list[Any]) -> None:
         """Tell which runs both have; forget the others."""
         own = self._store.ready(pairing, self._prepared.binding(kind))
         for number in set(own) - {str(number) for number in numbers}:
             self._store.discard(pairing, number)
         self._channel.send_document("kept runs", {"numbers": [number for number in own if number in numbers]})
 
-    def adopt(self, kind: Kind, pairing: str, number: str, usable: bool) -> bool:
+    def adopt(self, kind: RunShape, pairing: str, number: str, usable: bool) -> bool:
         """Take up one run, if the client can; return whether both do."""
         arrays = self._store.take(pairing, number, self._prepared.binding(kind))
         adopted = usable and arrays is not None

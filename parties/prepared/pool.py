@@ -25,9 +25,9 @@ __all__ = [
     "MAX_PREPARED_IMAGES",
     "PARTS",
     "BackgroundRefill",
-    "Kind",
     "Pool",
     "PoolStatus",
+    "RunShape",
     "Turns",
     "layers_of_part",
     "requests_of_part",
@@ -47,7 +47,7 @@ MAX_POOL = 16
 
 
 @dataclass(frozen=True)
-class Kind:
+class RunShape:
     """What a run needs prepared.
 
     Args:
@@ -63,6 +63,9 @@ class Kind:
             raise ParameterError(f"expected 1 to {MAX_BATCH} images, got {self.images}")
         if self.decisions not in (0, self.images) and (self.images, self.decisions) != (2, 1):
             raise ParameterError(f"expected no decision or one for every image or pair, got {self.decisions}")
+
+    def __str__(self) -> str:
+        return f"a run of {self.images} images and {self.decisions} decisions"
 
 
 @dataclass(frozen=True)
@@ -100,36 +103,36 @@ class Pool:
         prepare_part: does part `part` of a preparation of a kind.
     """
 
-    def __init__(self, prepare_part: Callable[[Kind, int], None]) -> None:
+    def __init__(self, prepare_part: Callable[[RunShape, int], None]) -> None:
         self._prepare_part = prepare_part
-        self._ready: Counter[Kind] = Counter()
-        self._begun: tuple[Kind, int] | None = None
-        self._running: tuple[Kind, int] | None = None
+        self._ready: Counter[RunShape] = Counter()
+        self._begun: tuple[RunShape, int] | None = None
+        self._running: tuple[RunShape, int] | None = None
 
-    def room(self, kind: Kind) -> bool:
+    def room(self, kind: RunShape) -> bool:
         """Return whether one more preparation of a kind may be begun, or one that was begun can be finished."""
         return self._begun is not None or self.fits(kind)
 
-    def fits(self, kind: Kind) -> bool:
+    def fits(self, kind: RunShape) -> bool:
         """Return whether there is room for one more run besides those that are prepared or begun."""
         held = sum(entry.images * count for entry, count in self._ready.items())
         begun = self._begun[0].images if self._begun else 0
         return held + begun + kind.images <= MAX_PREPARED_IMAGES
 
-    def ready(self, kind: Kind) -> int:
+    def ready(self, kind: RunShape) -> int:
         """Return how many runs of a kind are prepared."""
         return self._ready[kind]
 
-    def begun(self, kind: Kind) -> int:
+    def begun(self, kind: RunShape) -> int:
         """Return how many parts of the next preparation of a kind are done."""
         begun = self._running or self._begun
         return begun[1] if begun and begun[0] == kind else 0
 
-    def adopt(self, kind: Kind) -> None:
+    def adopt(self, kind: RunShape) -> None:
         """Count a run that was prepared elsewhere."""
         self._ready[kind] += 1
 
-    def step(self, kind: Kind) -> None:
+    def step(self, kind: RunShape) -> None:
         """Do one part: of the preparation that was begun, whatever its kind, else of a new one of this kind.
 
         Raises:
@@ -148,13 +151,13 @@ class Pool:
         else:
             self._ready[current] += 1
 
-    def prepare(self, kind: Kind) -> None:
+    def prepare(self, kind: RunShape) -> None:
         """Prepare one more run, finishing what was begun."""
         wanted = self._ready[kind] + 1
         while self._ready[kind] < wanted:
             self.step(kind)
 
-    def take(self, kind: Kind) -> bool:
+    def take(self, kind: RunShape) -> bool:
         """Take a prepared run out of the pool; prepare one now if there is none, and return whether there was."""
         was_ready = self._ready[kind] > 0
         if not was_ready:
@@ -217,7 +220,7 @@ class BackgroundRefill:
         capacity: how many to keep prepared.
     """
 
-    def __init__(self, pool: Pool, turns: Turns, kind: Kind, capacity: int) -> None:
+    def __init__(self, pool: Pool, turns: Turns, kind: RunShape, capacity: int) -> None:
         if capacity < 1:
             raise ParameterError(f"expected to keep at least one run prepared, got {capacity}")
         self.kind, self.capacity = kind, capacity

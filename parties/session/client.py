@@ -17,9 +17,9 @@ from parties.prepared.kept_runs import KeptRunsClient, Prepared
 from parties.prepared.pool import (
     MAX_POOL,
     BackgroundRefill,
-    Kind,
     Pool,
     PoolStatus,
+    RunShape,
     Turns,
     layers_of_part,
     requests_of_part,
@@ -95,7 +95,7 @@ class ClientSession:
         ProtocolError: the server has other terms. PeerLostError: a peer is gone.
     """
 
-    _refilled = Kind(1, 1)
+    _refilled = RunShape(1, 1)
     """What the background keeps prepared."""
 
     def __init__(
@@ -140,7 +140,7 @@ class ClientSession:
             images: in the batch, at most 16.
             decisions: as many as images to verify them, one for a pair, none to enrol one.
         """
-        kind = Kind(images, decisions)
+        kind = RunShape(images, decisions)
         with self._turns.request():
             self._check_refill()
             self._pool.prepare(kind)
@@ -151,7 +151,7 @@ class ClientSession:
         Raises:
             ParameterError: there is no folder to keep it in, or no room. ProtocolError: the server has no room.
         """
-        kind = Kind(images, decisions)
+        kind = RunShape(images, decisions)
         if self._kept_runs is None:
             raise ParameterError("expected a folder to keep prepared runs in, got none")
         with self._turns.request():
@@ -166,7 +166,7 @@ class ClientSession:
 
     def pool_status(self, images: int = 1, decisions: int = 1) -> PoolStatus:
         """Return how much is prepared for runs of a kind (see `prepare`)."""
-        kind = Kind(images, decisions)
+        kind = RunShape(images, decisions)
         capacity = self._refill.capacity if self._refill and self._refill.kind == kind else 0
         return PoolStatus(self._pool.ready(kind), capacity, self._pool.begun(kind))
 
@@ -236,7 +236,7 @@ class ClientSession:
         if self._refill and self._refill.error:
             raise self._refill.error
 
-    def _prepare_part(self, kind: Kind, part: int) -> None:
+    def _prepare_part(self, kind: RunShape, part: int) -> None:
         """Do one part of a preparation: some correlations, and some layers."""
         self._command({"operation": "prepare", "images": kind.images, "decisions": kind.decisions, "part": part})
         total = len(self._layer_names) + 1
@@ -260,7 +260,7 @@ class ClientSession:
     def _extract(self, images: NDArray[np.float64], command: dict[str, Any], decisions: int) -> tuple[RingArray, bool]:
         """Run the network; return the client's share of the embeddings (B, d), and whether it was prepared."""
         self._check_refill()
-        kind = Kind(len(images), decisions)
+        kind = RunShape(len(images), decisions)
         value = self._encoded(images)
         if self._refill and not self._pool.ready(kind):
             self._report(OFFLINE, "the pool is empty, preparing now", 0, 1)
@@ -269,7 +269,7 @@ class ClientSession:
         self._command(command)
         return self._run_network(value), ready
 
-    def _adopt_kept(self, kind: Kind) -> None:
+    def _adopt_kept(self, kind: RunShape) -> None:
         """Take up a run that an earlier session prepared, if there is need and there is one."""
         kept = self._kept_runs
         while kept and not self._pool.ready(kind) and self._pool.fits(kind) and kept.knows(kind):
@@ -328,7 +328,7 @@ class ClientSession:
         self._running = True
         self._channel.send_document("command", document)
 
-    def _requests(self, kind: Kind) -> list[Request]:
+    def _requests(self, kind: RunShape) -> list[Request]:
         matching = matching_requests(self.terms.graph.output_shape[0], kind.decisions)
         return self._network.requests(kind.images) + matching
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from parties.prepared.kept_runs import KeptRunsServer, Prepared
-from parties.prepared.pool import MAX_PREPARED_IMAGES, PARTS, Kind, layers_of_part, requests_of_part
+from parties.prepared.pool import MAX_PREPARED_IMAGES, PARTS, RunShape, layers_of_part, requests_of_part
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import open_source
 from parties.session.cost import OFFLINE, ONLINE, Recorder, server_report
@@ -72,8 +72,8 @@ class ServerSession:
         self._channel = client
         self._recorder = Recorder(client, dealer)
         self._templates: dict[str, RingArray] = {}
-        self._prepared: Counter[Kind] = Counter()
-        self._begun: tuple[Kind, int] | None = None
+        self._prepared: Counter[RunShape] = Counter()
+        self._begun: tuple[RunShape, int] | None = None
         self.decisions: list[bool | None] = []
         """What was revealed to the server, in order: None where nothing was."""
         self.last_decisions: tuple[bool | None, ...] = ()
@@ -145,7 +145,7 @@ class ServerSession:
             case _:
                 raise ProtocolError(f"expected a part of a preparation, got {printable(command)}")
 
-    def _obey_about_kept(self, command: dict[str, Any], kind: Kind, pairing: str) -> None:
+    def _obey_about_kept(self, command: dict[str, Any], kind: RunShape, pairing: str) -> None:
         """Do what a command about kept runs says."""
         try:
             match command:
@@ -169,7 +169,7 @@ class ServerSession:
             case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= MAX_NAME:
                 self._enroll(name)
             case {"operation": "verify", "images": 2, "templates": None}:
-                embeddings = self._extract(Kind(2, 1))
+                embeddings = self._extract(RunShape(2, 1))
                 self._decide(embeddings[:1], embeddings[1:])
             case {"operation": "verify", "images": int(images), "templates": [*names]} if images == len(names):
                 kind = _checked(images, images)
@@ -183,10 +183,10 @@ class ServerSession:
             raise ProtocolError(f"expected a new template's name, got {printable(name, 40)!r} again")
         if len(self._templates) >= _MAX_TEMPLATES:
             raise ProtocolError(f"expected at most {_MAX_TEMPLATES} templates, got one more")
-        self._templates[name] = self._extract(Kind(1, 0))
+        self._templates[name] = self._extract(RunShape(1, 0))
         self._report()
 
-    def _prepare(self, kind: Kind, part: int) -> None:
+    def _prepare(self, kind: RunShape, part: int) -> None:
         """Do one part of a preparation, the next of those that were begun."""
         expected = self._begun or (kind, 0)
         if (kind, part) != expected:
@@ -201,28 +201,28 @@ class ServerSession:
         self._recorder.finish()
         self._begun = (kind, part + 1) if part + 1 < PARTS else None
 
-    def _check_room(self, kind: Kind) -> None:
+    def _check_room(self, kind: RunShape) -> None:
         held = sum(entry.images * count for entry, count in self._prepared.items())
         if held + kind.images > MAX_PREPARED_IMAGES:
             raise ProtocolError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, got a request for more")
 
-    def _requests(self, kind: Kind) -> list[Request]:
+    def _requests(self, kind: RunShape) -> list[Request]:
         """Return the correlations that a run uses up, in the client's order."""
         matching = matching_requests(self.terms.graph.output_shape[0], kind.decisions)
         return self._network.requests(kind.images) + matching
 
-    def _use_prepared(self, kind: Kind) -> None:
+    def _use_prepared(self, kind: RunShape) -> None:
         """Count a prepared run as used."""
         if not self._is_prepared(kind):
             raise ProtocolError(f"expected a preparation of {kind} before its run, got none")
         self._prepared[kind] -= 1
 
-    def _is_prepared(self, kind: Kind) -> bool:
+    def _is_prepared(self, kind: RunShape) -> bool:
         """Return whether a run is prepared to its end."""
         unfinished = self._begun is not None and self._begun[0] == kind
         return self._prepared[kind] > unfinished
 
-    def _extract(self, kind: Kind) -> RingArray:
+    def _extract(self, kind: RunShape) -> RingArray:
         self._use_prepared(kind)
         with MpcParty(SERVER, self._channel, self._source) as party:
             share = self._network.run(party, None, kind.images, lambda name: self._recorder.stage(ONLINE, name))
@@ -251,8 +251,8 @@ def _layer_progress(terms: Terms, on_progress: OnProgress | None) -> Callable[[s
     return lambda name: on_progress(Progress("start", f"weights of {name}", names.index(name), len(names)))
 
 
-def _checked(images: int, decisions: int) -> Kind:
+def _checked(images: int, decisions: int) -> RunShape:
     try:
-        return Kind(images, decisions)
+        return RunShape(images, decisions)
     except ParameterError as error:
         raise ProtocolError(str(error)) from error

@@ -7,6 +7,6 @@ From the ground up: `base` (elliptic curves, 127 transfers) -> `iknp` (symmetric
 
 from protocols.transfers.ferret import B11, B12, B13, SilentParameters
 from protocols.transfers.hashing import Blocks
-from protocols.transfers.random_transfers import Kind, RandomReceiver, RandomSender
+from protocols.transfers.random_transfers import RandomReceiver, RandomSender, TransferKind
 
-__all__ = ["B11", "B12", "B13", "Blocks", "Kind", "RandomReceiver", "RandomSender", "SilentParameters"]
+__all__ = ["B11", "B12", "B13", "Blocks", "RandomReceiver", "RandomSender", "SilentParameters", "TransferKind"]

@@ -36,9 +36,9 @@ from protocols.transfers.ferret import B11, SilentParameters, SilentReceiver, Si
 from protocols.transfers.hashing import Blocks, CorrelationRobustHash, derived_seed
 from protocols.transfers.iknp import IknpReceiver, IknpSender
 
-__all__ = ["Kind", "RandomReceiver", "RandomSender"]
+__all__ = ["RandomReceiver", "RandomSender", "TransferKind"]
 
-Kind = Literal["silent", "iknp"]
+TransferKind = Literal["silent", "iknp"]
 
 
 class _Draws:
@@ -97,7 +97,9 @@ class RandomSender(_Draws):
         ProtocolError: a message of the peer is malformed. ParameterError: no such kind.
     """
 
-    def __init__(self, channel: Channel, label: str, kind: Kind = "silent", parameters: SilentParameters = B11) -> None:
+    def __init__(
+        self, channel: Channel, label: str, kind: TransferKind = "silent", parameters: SilentParameters = B11
+    ) -> None:
         label = _full_label(label, kind)
         source = IknpSender(channel, label) if kind == "iknp" else SilentSender(channel, label, parameters)
         super().__init__(source)
@@ -141,7 +143,9 @@ class RandomReceiver(_Draws):
         ProtocolError: a message of the peer is malformed. ParameterError: no such kind.
     """
 
-    def __init__(self, channel: Channel, label: str, kind: Kind = "silent", parameters: SilentParameters = B11) -> None:
+    def __init__(
+        self, channel: Channel, label: str, kind: TransferKind = "silent", parameters: SilentParameters = B11
+    ) -> None:
         label = _full_label(label, kind)
         super().__init__(IknpReceiver(channel, label) if kind == "iknp" else SilentReceiver(channel, label, parameters))
 
@@ -166,7 +170,7 @@ class RandomReceiver(_Draws):
         return choices, pads
 
 
-def _full_label(label: str, kind: Kind) -> str:
+def _full_label(label: str, kind: TransferKind) -> str:
     if kind not in ("silent", "iknp"):
         raise ParameterError(f"expected transfers of kind silent or iknp, got {kind!r}")
     return f"transfers/{label}/{kind}"

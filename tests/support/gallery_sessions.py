@@ -15,7 +15,7 @@ from parties.gallery.sessions.private_client import GalleryClientSession
 from parties.gallery.sessions.private_server import GalleryServerSession
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.store.limits import QueryLimits, Rate
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.session.correlations import Correlations
@@ -89,7 +89,7 @@ def session(
     def serve() -> None:
         path = folder / "gallery.db"
         with (
-            GalleryStore(path, MODEL.graph.digest(), 8, Kind.PRIVATE) as store,
+            GalleryStore(path, MODEL.graph.digest(), 8, GalleryKind.PRIVATE) as store,
             QueryLimits(path, *limits) as limited,
         ):
             side = GalleryServerSession(
@@ -131,7 +131,7 @@ def session(
 
 
 def opened_store(folder: Path) -> GalleryStore:
-    return GalleryStore(folder / "gallery.db", MODEL.graph.digest(), 8, Kind.PRIVATE)
+    return GalleryStore(folder / "gallery.db", MODEL.graph.digest(), 8, GalleryKind.PRIVATE)
 
 
 def fill(client: GalleryClientSession, count: int = 3) -> None:

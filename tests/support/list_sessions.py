@@ -12,7 +12,7 @@ from hybridface.models.model import load_model
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.store.limits import QueryLimits, Rate
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.session.correlations import Correlations
@@ -45,7 +45,7 @@ def distances_to(image: Any) -> Any:
 
 def fill(path: Path) -> Path:
     """Make a list of the first images."""
-    with GalleryStore(path, MODEL.graph.digest(), 8, Kind.LIST) as store:
+    with GalleryStore(path, MODEL.graph.digest(), 8, GalleryKind.LIST) as store:
         shares = encode(embeddings(IMAGES[: len(OWNERS)]))
         store.enroll_many((NAMES[i], share) for i, share in zip(OWNERS, shares, strict=True))
     return path
@@ -68,7 +68,7 @@ def session(
 
     def serve() -> None:
         with (
-            GalleryStore(path, MODEL.graph.digest(), 8, Kind.LIST) as store,
+            GalleryStore(path, MODEL.graph.digest(), 8, GalleryKind.LIST) as store,
             QueryLimits(path, verify_limit, limit) as limits,
         ):
             side = ListServerSession(

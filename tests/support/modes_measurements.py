@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from hybridface.measure.modes import Settings, modes_document
-from hybridface.measure.modes.accuracy import Accuracy
+from hybridface.measure.modes.accuracy import KnownAccuracy
 from hybridface.measure.modes.measure import Measurement
-from hybridface.measure.modes.samples import Kind, Sample, Session, Setup, Stage, Traffic, summed
+from hybridface.measure.modes.samples import Sample, Session, Setup, Stage, Traffic, WorkKind, summed
 from hybridface.measure.modes.ways import WAYS
 from protocols.link import NETWORKS, NetworkProfile
 
 KNOWN = (
-    Accuracy("plain", "dlib-resnet29", 4800, 0.9867, 0.0021),
-    Accuracy("emulated", "dlib-resnet29", 4800, 0.9866, 0.0021, 0),
-    Accuracy("plain", "patchnet", 1200, 0.889, 0.009),
-    Accuracy("pure-he", "patchnet", 50, None, None, 0),
+    KnownAccuracy("plain", "dlib-resnet29", 4800, 0.9867, 0.0021),
+    KnownAccuracy("emulated", "dlib-resnet29", 4800, 0.9866, 0.0021, 0),
+    KnownAccuracy("plain", "patchnet", 1200, 0.889, 0.009),
+    KnownAccuracy("pure-he", "patchnet", 50, None, None, 0),
 )
 
 
@@ -34,7 +34,7 @@ def measurements(chosen: Settings, seed: int = 0, scale: float = 1.0, bytes_scal
 
 def document(
     networks: Sequence[str] = tuple(NETWORKS),
-    known: Sequence[Accuracy] = KNOWN,
+    known: Sequence[KnownAccuracy] = KNOWN,
     command: str = "hybridface",
     **how: Any,
 ) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _measurement(
     def sample() -> Sample:
         stages = [
             Stage(phase, kind, scale * float(random.exponential(0.3)))
-            for phase, kinds in (("online", list(Kind)), ("offline", list(Kind)[:2]))
+            for phase, kinds in (("online", list(WorkKind)), ("offline", list(WorkKind)[:2]))
             for kind in kinds
             if random.random() < 0.6
         ]

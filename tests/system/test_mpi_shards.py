@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from hybridface.galleries.file import GalleryFile, index_folder
-from hybridface.galleries.tasks import Task, Verb, write_tasks
+from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
 from hybridface.models.model import load_model
 from launch.mpiexec import find_mpiexec, mpiexec_command
 from parties.gallery.key import create_key
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from support.helpers import save_chips
 from support.paths import ROOT
 
@@ -46,9 +46,9 @@ def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str], correlations
     write_tasks(
         tasks,
         [
-            *(Task(Verb.ENROLL, name, chip) for name, chip in zip(names, chips, strict=True)),
-            Task(Verb.REMOVE, "Dan"),
-            Task(Verb.IDENTIFY, photo=photos["same"], top=1),
+            *(GalleryTask(Verb.ENROLL, name, chip) for name, chip in zip(names, chips, strict=True)),
+            GalleryTask(Verb.REMOVE, "Dan"),
+            GalleryTask(Verb.IDENTIFY, photo=photos["same"], top=1),
         ],
     )
     status, out, errors = run(
@@ -62,7 +62,7 @@ def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str], correlations
     assert out.splitlines()[-1] == "Ann"
     heads = list(index_folder(gallery).glob("*.head"))
     assert len(heads) == len(list(index_folder(key).glob("*.head"))) == 2, "one of each shard"
-    with GalleryFile(gallery, load_model("tiny-test", weights=False), Kind.PRIVATE) as file:
+    with GalleryFile(gallery, load_model("tiny-test", weights=False), GalleryKind.PRIVATE) as file:
         assert file.identities() == {"Ann": 1, "Bob": 1, "Cyd": 1}
 
 
@@ -71,7 +71,7 @@ def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str], correlations
 def test_shards_without_a_private_gallery(tmp_path: Path, photos: dict[str, str], with_gallery: str) -> None:
     key, gallery, tasks = (tmp_path / name for name in ("gallery.key", "gallery.db", "tasks.jsonl"))
     create_key(key)
-    write_tasks(tasks, [Task(Verb.IDENTIFY, photo=photos["same"])])
+    write_tasks(tasks, [GalleryTask(Verb.IDENTIFY, photo=photos["same"])])
     asked = ["--tasks", str(tasks), "--key", str(key)] if with_gallery == "client" else [photos["a"], photos["same"]]
     held = ["--gallery", str(gallery)] if with_gallery == "server" else []
     status, _, errors = run(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
 from hybridface.faces.alignment import Aligned
-from hybridface.faces.rows import Field, Rows, Values, fill
+from hybridface.faces.rows import RowField, Rows, Values, fill
 from hybridface.models.model import Model, load_model
 from protocols.arithmetic.fixed_point import decode
 from protocols.network.emulator import Emulator
@@ -131,7 +131,7 @@ def embed(
     """Return the embeddings of these rows' photos; those that are not beside the faces are made first."""
     kind = "int64" if arithmetic is Arithmetic.EMULATED else "float64"
     size = network.model.graph.output_shape
-    fields = {"values": Field(kind, size), "largest": Field("float64")}
+    fields = {"values": RowField(kind, size), "largest": RowField("float64")}
     folder = aligned.folder / f"{network.model.name}-{network.digest()[:16]}-{arithmetic}"
     stored = Rows(folder, len(aligned.photos), fields)
     work = _Embedder(network.model.name, arithmetic, network if workers == 1 else None)

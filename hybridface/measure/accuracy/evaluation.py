@@ -21,7 +21,7 @@ from rich.progress import Progress
 from hybridface.faces.alignment import PADDING, Aligned, align
 from hybridface.faces.images import FaceChoice
 from hybridface.faces.pairs import photos_of, read_folds
-from hybridface.faces.rows import Field, Rows
+from hybridface.faces.rows import RowField, Rows
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy.documents import Decision, arithmetic_document, comparison_figures, session_document
 from hybridface.measure.accuracy.embeddings import Arithmetic, Embeddings, Network, embed
@@ -32,7 +32,7 @@ from hybridface.models.model import load_model
 from hybridface.models.terms import pure_he_terms
 from hybridface.modes import Mode
 
-__all__ = ["DEFAULT_SESSION_PAIRS", "EvalMode", "Evaluation", "Options", "evaluate"]
+__all__ = ["DEFAULT_SESSION_PAIRS", "EvalMode", "Evaluation", "EvaluationOptions", "evaluate"]
 
 DEFAULT_SESSION_PAIRS = 20
 
@@ -47,7 +47,7 @@ class EvalMode(StrEnum):
 
 
 @dataclass(frozen=True)
-class Options:
+class EvaluationOptions:
     """What is measured, and on what.
 
     Args:
@@ -95,7 +95,7 @@ class Evaluation:
 class _Task:
     """Options, and what follows from them: the network, the pairs, and the faces that the pairs need."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: EvaluationOptions) -> None:
         folds = read_folds(options.pairs)
         self.options, self.is_session = options, options.mode in (EvalMode.HYBRID, EvalMode.PURE_HE)
         usual = DEFAULT_SESSION_PAIRS if self.is_session else 0
@@ -136,7 +136,7 @@ class _Task:
         }
 
 
-def evaluate(options: Options, opener: OpenSession = open_session) -> Evaluation:
+def evaluate(options: EvaluationOptions, opener: OpenSession = open_session) -> Evaluation:
     """Measure.
 
     Args:
@@ -203,7 +203,7 @@ def _run_sessions(task: _Task, opener: OpenSession) -> Evaluation:
     arithmetic = Arithmetic.EMULATED if mode is EvalMode.HYBRID else Arithmetic.PLAIN
     reference = task.embed(arithmetic)
     distances = reference.distances(task.first, task.second)
-    done = Rows(_session_folder(task), len(task.pairs), {"match": Field("bool"), "error": Field("float64")})
+    done = Rows(_session_folder(task), len(task.pairs), {"match": RowField("bool"), "error": RowField("float64")})
     missing = done.missing(np.arange(len(task.pairs)))
     chips = task.aligned.chips[0]
     todo = [

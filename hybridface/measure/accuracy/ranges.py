@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hybridface.faces.alignment import PADDING, align
 from hybridface.faces.images import FaceChoice
-from hybridface.faces.rows import Field, Rows, Values, fill
+from hybridface.faces.rows import RowField, Rows, Values, fill
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy.embeddings import Network
 from hybridface.models.model import load_model
@@ -59,7 +59,7 @@ def ranges(options: RangeOptions) -> dict[str, Any]:
     stored = Rows(
         aligned.folder / f"{network.model.name}-{network.digest()[:16]}-ranges",
         len(photos),
-        {"largest": Field("float64", (len(layers),))},
+        {"largest": RowField("float64", (len(layers),))},
     )
     rows = aligned.rows(chosen)
     work = _Measurer(network.model.name, network if options.workers == 1 else None)

@@ -27,7 +27,7 @@ from hybridface.local.gallery import Gallery
 from hybridface.measure.accuracy.embeddings import Arithmetic, Network, embed
 from hybridface.models.model import Model, load_model
 from parties.gallery.key import create_key
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import encode
 
@@ -135,7 +135,7 @@ def _protocol(
     with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
         path, key = Path(name) / "gallery.db", create_key(Path(name) / "key")
         digest, dimension = model.graph.digest(), templates.shape[1]
-        with GalleryStore(path, digest, dimension, Kind.PRIVATE) as store:
+        with GalleryStore(path, digest, dimension, GalleryKind.PRIVATE) as store:
             entries = store.reserve_many(people)
             shares = templates - key.shares_of(store.scope, entries, dimension)
             store.commit_many(zip(entries, shares, strict=True))

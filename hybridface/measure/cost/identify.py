@@ -23,7 +23,7 @@ from hybridface.faces.inputs import load_images
 from hybridface.measure.cost.ranks import run_ranks
 from hybridface.models.model import Model, load_model
 from hybridface.photos import PHOTOS, photo_path
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.session.correlations import Correlations
 from parties.transport.roles import SHARD_ROLES, Role
 
@@ -69,14 +69,14 @@ def bench_identify(
     model = load_model(model_name)
     real = _real_embeddings(model)
     result: dict[str, Any] = {"runs": runs, "model": model_name, "correlations": correlations.value, "kinds": {}}
-    cuts = [(kind, count) for kind in kinds for count in (shards if kind == Kind.PRIVATE else (1,))]
+    cuts = [(kind, count) for kind in kinds for count in (shards if kind == GalleryKind.PRIVATE else (1,))]
     for number, (kind, count) in enumerate(cuts):
         name = kind if count == 1 else f"{kind}, {count} shards"
         rows = {}
         for index, size in enumerate(sizes):
             if on_size:
                 on_size(name, size, number * len(sizes) + index)
-            rows[size] = _measure(Kind(kind), size, runs, model.threshold, real, count, correlations)
+            rows[size] = _measure(GalleryKind(kind), size, runs, model.threshold, real, count, correlations)
         result["kinds"][name] = {"sizes": rows, "shards": count, **(_growth(rows) if count == 1 else {})}
     _predict(result["kinds"])
     return result
@@ -92,7 +92,7 @@ def _real_embeddings(model: Model) -> NDArray[np.float64]:
 
 
 def _measure(
-    kind: Kind, size: int, runs: int, threshold: float, real: Any, shards: int, correlations: Correlations
+    kind: GalleryKind, size: int, runs: int, threshold: float, real: Any, shards: int, correlations: Correlations
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="hybridface-") as folder:
         np.save(Path(folder) / "real.npy", real)
@@ -126,7 +126,7 @@ def _measure(
         "right": [client["right"], client["probes"]],
         "found": client["found"],
     }
-    if kind is Kind.PRIVATE:
+    if kind is GalleryKind.PRIVATE:
         row["one more template, seconds"] = client["one_more"]["seconds"]
         row["client's shares from the key, seconds"] = client["share_seconds"]
         row["index MB, each party"] = client["index_bytes"] / 1e6
@@ -177,7 +177,7 @@ def fit_growth(values: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
 
 def _predict(kinds: dict[str, Any]) -> None:
     """Hold what was measured with several shards against what one shard's cost says, on this machine's processors."""
-    fit = kinds.get(Kind.PRIVATE.value, {}).get("fit")
+    fit = kinds.get(GalleryKind.PRIVATE.value, {}).get("fit")
     for measured in kinds.values():
         if fit and (shards := measured["shards"]) > 1:
             slower = max(1.0, 2 * shards / len(os.sched_getaffinity(0)))

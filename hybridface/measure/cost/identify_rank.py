@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridface.measure.cost.identify_task import Task
+from hybridface.measure.cost.identify_task import IdentifyTask
 from parties.gallery.index.directory import Part
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.search import list_distances, nearest_in_list, winners, winners_requests
@@ -23,8 +23,8 @@ from parties.gallery.key import GalleryKey
 from parties.gallery.sessions.list_server import list_query_requests
 from parties.gallery.shards.group import ShardGroup
 from parties.gallery.shards.rank import ShardRank
-from parties.gallery.shards.remote import RemoteShard, Traffic
-from parties.gallery.store.records import Entry, Kind
+from parties.gallery.shards.remote import RemoteShard, ShardTraffic
+from parties.gallery.store.records import Entry, GalleryKind
 from parties.session.correlations import Correlations, open_source
 from parties.transport.roles import SHARD_ROLES, Role
 from protocols.arithmetic.fixed_point import RingArray
@@ -50,7 +50,7 @@ _MASK_SEEDS = bytes(range(1, 33)), bytes(range(2, 34))
 class _Meter:
     """Seconds, bytes and rounds of a block that both sides begin at once."""
 
-    def __init__(self, party: MpcParty, dealer: Channel | None, traffic: Traffic) -> None:
+    def __init__(self, party: MpcParty, dealer: Channel | None, traffic: ShardTraffic) -> None:
         self._channel, self._dealer, self._traffic = party.channel, dealer, traffic
 
     def __enter__(self) -> dict[str, float]:
@@ -78,8 +78,8 @@ class _Meter:
 class _Side:
     """One party of a benchmark."""
 
-    def __init__(self, task: Task, party: MpcParty, dealer: Channel | None, shards: Sequence[Channel]) -> None:
-        self.task, self.party, self.traffic = task, party, Traffic()
+    def __init__(self, task: IdentifyTask, party: MpcParty, dealer: Channel | None, shards: Sequence[Channel]) -> None:
+        self.task, self.party, self.traffic = task, party, ShardTraffic()
         self.is_client = party.rank == CLIENT
         self.meter = _Meter(party, dealer, self.traffic)
         self.others = [RemoteShard(channel, self.traffic) for channel in shards]
@@ -231,10 +231,10 @@ def _part(rows: NDArray[np.int64]) -> Part:
 
 
 def measure(
-    task: Task, party: MpcParty, dealer: Channel | None = None, shards: Sequence[Channel] = ()
+    task: IdentifyTask, party: MpcParty, dealer: Channel | None = None, shards: Sequence[Channel] = ()
 ) -> dict[str, Any]:
     """Be a party: build, then identify; return what it took, and on the client's side how often it was right."""
-    side = (_Private if task.kind is Kind.PRIVATE else _List)(task, party, dealer, shards)
+    side = (_Private if task.kind is GalleryKind.PRIVATE else _List)(task, party, dealer, shards)
     said = side.run()
     for other in side.others:
         other.end()
@@ -242,7 +242,7 @@ def measure(
 
 
 def _be_party(
-    task: Task, rank: int, channels: dict[Role, Channel], shards: Sequence[Channel], correlations: Correlations
+    task: IdentifyTask, rank: int, channels: dict[Role, Channel], shards: Sequence[Channel], correlations: Correlations
 ) -> dict[str, Any]:
     peer, dealer = channels[Role.SERVER if rank == CLIENT else Role.CLIENT], channels.get(Role.DEALER)
     source = open_source(rank, correlations, peer, dealer)
@@ -280,7 +280,7 @@ def main(name: str, kind: str, size: str, runs: str, threshold: str, folder: str
             if role is Role.DEALER:
                 Dealer(*channels.values()).serve()
             else:
-                task = Task(Kind(kind), int(size), int(runs), float(threshold), Path(folder))
+                task = IdentifyTask(GalleryKind(kind), int(size), int(runs), float(threshold), Path(folder))
                 rank = CLIENT if role is Role.CLIENT else SERVER
                 said = _be_party(task, rank, channels, world.shards_of(role), correlations)
         for channel in channels.values():

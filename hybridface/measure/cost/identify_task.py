@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.index.search import CHUNK_ROWS
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from protocols.arithmetic.fixed_point import FRACTION_BITS, encode
 
-__all__ = ["Task", "synthetic"]
+__all__ = ["IdentifyTask", "synthetic"]
 
 _SEED, _LENGTH, _NOISE = 20, 1.4, 0.025
 
 
 @dataclass(frozen=True)
-class Task:
+class IdentifyTask:
     """What is measured.
 
     Args:
@@ -33,7 +33,7 @@ class Task:
             enrolled, and the one before it is a probe.
     """
 
-    kind: Kind
+    kind: GalleryKind
     size: int
     runs: int
     threshold: float

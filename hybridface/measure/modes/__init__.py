@@ -1,8 +1,9 @@
 """Every way to compare two faces beside each other, on the same photos: `hybridface bench modes`, and its report.
 
-ways: what is compared, and who learns what. sessions: how each way is started and measured; `computed` where a network
-cannot be simulated. measure: all of them, interleaved. document: medians as one JSON object. accuracy, published:
-figures from elsewhere. charts, page: the report as one HTML file without external resources.
+ways: what is compared, and who learns what. sessions: how each way is started and measured. samples: what was measured,
+and what is computed where a network cannot be simulated. measure: all of them, interleaved. document: medians as one
+JSON object. accuracy, published: figures from elsewhere. charts, page: the report as one HTML file without external
+resources.
 """
 
 from hybridface.measure.modes.document import modes_document, modes_table

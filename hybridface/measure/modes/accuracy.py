@@ -12,14 +12,14 @@ from hybridface.measure.modes.ways import ReportMode
 from protocols.channel import printable
 from protocols.errors import ParameterError
 
-__all__ = ["Accuracy", "accuracy_of", "read_accuracy", "shipped_accuracy"]
+__all__ = ["KnownAccuracy", "accuracy_of", "read_accuracy", "shipped_accuracy"]
 
 _PLAIN, _EMULATED = "plain", "emulated"
 _MOST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class KnownAccuracy:
     """One result of `hybridface eval lfw`.
 
     Args:
@@ -41,7 +41,7 @@ class Accuracy:
     folds: tuple[int, ...] = ()
 
 
-def read_accuracy(paths: Sequence[Path]) -> list[Accuracy]:
+def read_accuracy(paths: Sequence[Path]) -> list[KnownAccuracy]:
     """Return the results of some result.json files.
 
     Raises:
@@ -50,7 +50,7 @@ def read_accuracy(paths: Sequence[Path]) -> list[Accuracy]:
     return [_read(path) for path in paths]
 
 
-def shipped_accuracy() -> list[Accuracy]:
+def shipped_accuracy() -> list[KnownAccuracy]:
     """Return the results that come with the project."""
     return [_parsed(document) for document in measured_accuracy()]
 
@@ -63,7 +63,7 @@ def accuracy_of(mode: str, model: str, known: Sequence[Mapping[str, Any]]) -> tu
     network was trained on the people of the others, who would make it look better than it is.
 
     Args:
-        known: `Accuracy` as dictionaries.
+        known: `KnownAccuracy` as dictionaries.
     """
     wanted = [_EMULATED, _PLAIN] if mode == ReportMode.HYBRID else [_PLAIN]
     for source in wanted:
@@ -74,7 +74,7 @@ def accuracy_of(mode: str, model: str, known: Sequence[Mapping[str, Any]]) -> tu
     return None
 
 
-def _read(path: Path) -> Accuracy:
+def _read(path: Path) -> KnownAccuracy:
     try:
         with path.open("rb") as file:
             document = json.loads(file.read(_MOST_BYTES))
@@ -87,14 +87,16 @@ def _read(path: Path) -> Accuracy:
         ) from error
 
 
-def _parsed(document: Any) -> Accuracy:
+def _parsed(document: Any) -> KnownAccuracy:
     if not isinstance(document, dict):
         raise TypeError(f"a {type(document).__name__}")
     accuracy, error = (_fraction(document.get(key)) for key in ("accuracy", "accuracy_se"))
     differing = document.get("differing_decisions")
     names = printable(document["mode"]), printable(document["model"])
     decided, differing = int(document["pairs"]), None if differing is None else int(differing)
-    return Accuracy(*names, decided, accuracy, error, differing, tuple(int(fold) for fold in document.get("folds", ())))
+    return KnownAccuracy(
+        *names, decided, accuracy, error, differing, tuple(int(fold) for fold in document.get("folds", ()))
+    )
 
 
 def _fraction(value: Any) -> float | None:

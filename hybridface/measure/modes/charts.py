@@ -37,7 +37,7 @@ from hybridface.measure.modes.panels import (
     rounded,
 )
 from hybridface.measure.modes.quantities import bytes_text, seconds_text
-from hybridface.measure.modes.samples import Kind
+from hybridface.measure.modes.samples import WorkKind
 from hybridface.measure.modes.ways import ReportMode
 from parties.session.cost import OFFLINE, ONLINE
 
@@ -67,7 +67,7 @@ def time_chart(rows: Sequence[Row], network: str) -> Chart:
             axes.set_xlabel("seconds")
             label_rows(axes, rows, wide, axes is both[0])
         used = {stage["kind"] for row in rows for stage in row["stages"]}
-        legend(figure, [_patch(kind) for kind in Kind if kind in used], wide)
+        legend(figure, [_patch(kind) for kind in WorkKind if kind in used], wide)
         return figure
 
     facts = "; ".join(f"{name_of(row)}: {_phase_words(row)}" for row in rows)
@@ -196,7 +196,7 @@ def _stack(axes: Axes, rows: Sequence[Row], phase: str) -> None:
             if stage["phase"] == phase:
                 hatch = _hatch(stage["kind"])
                 style: dict[str, Any] = {"hatch": hatch, "edgecolor": MUTED, "linewidth": 0.7} if hatch else {}
-                axes.barh(index, stage["seconds"], _BAR, left, color=KIND_COLOURS[Kind(stage["kind"])], **style)
+                axes.barh(index, stage["seconds"], _BAR, left, color=KIND_COLOURS[WorkKind(stage["kind"])], **style)
                 left += stage["seconds"]
         text = "failed" if row["figures"] is None else "none" if left == 0 else _seconds(row, phase)
         axes.annotate(
@@ -204,13 +204,13 @@ def _stack(axes: Axes, rows: Sequence[Row], phase: str) -> None:
         )
 
 
-def _patch(kind: Kind) -> Patch:
+def _patch(kind: WorkKind) -> Patch:
     hatch = _hatch(kind)
     return Patch(facecolor=KIND_COLOURS[kind], hatch=hatch, edgecolor=MUTED if hatch else "none", label=kind.value)
 
 
 def _hatch(kind: str) -> str | None:
-    return _HATCH if kind == Kind.TRANSFER else None
+    return _HATCH if kind == WorkKind.TRANSFER else None
 
 
 def _scatter(axes: Axes, points: Sequence[tuple[Row, tuple[Mapping[str, Any], bool]]]) -> None:

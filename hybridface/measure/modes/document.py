@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from hybridface.measure.modes.accuracy import Accuracy
+from hybridface.measure.modes.accuracy import KnownAccuracy
 from hybridface.measure.modes.measure import Measurement, Settings
 from hybridface.measure.modes.published import PUBLISHED
 from hybridface.measure.modes.samples import Sample
@@ -28,7 +28,7 @@ _SYSTEM = "system"
 
 
 def modes_document(
-    measurements: Sequence[Measurement], settings: Settings, accuracy: Sequence[Accuracy], command: str
+    measurements: Sequence[Measurement], settings: Settings, accuracy: Sequence[KnownAccuracy], command: str
 ) -> dict[str, Any]:
     """Return medians, minima, maxima and all single samples, in seconds and bytes.
 

@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hybridface.measure.modes.samples import Kind
+from hybridface.measure.modes.samples import WorkKind
 from hybridface.measure.modes.ways import ReportMode
 
 __all__ = [
@@ -38,15 +38,15 @@ _STAND_IN = {name: f"#a1b2{index:02x}" for index, name in enumerate(COLOURS)}
 INK, MUTED, GRID, SURFACE = (_STAND_IN[name] for name in ("ink", "muted", "grid", "surface"))
 
 KIND_COLOURS = {
-    Kind.CORRELATIONS: _STAND_IN["purple"],
-    Kind.UPLOAD: _STAND_IN["sky"],
-    Kind.CLEAR: _STAND_IN["grey"],
-    Kind.LINEAR: _STAND_IN["blue"],
-    Kind.ACTIVATION: _STAND_IN["orange"],
-    Kind.POOL: _STAND_IN["red"],
-    Kind.MATCHING: _STAND_IN["green"],
-    Kind.OTHER: _STAND_IN["pale"],
-    Kind.TRANSFER: _STAND_IN["surface"],
+    WorkKind.CORRELATIONS: _STAND_IN["purple"],
+    WorkKind.UPLOAD: _STAND_IN["sky"],
+    WorkKind.CLEAR: _STAND_IN["grey"],
+    WorkKind.LINEAR: _STAND_IN["blue"],
+    WorkKind.ACTIVATION: _STAND_IN["orange"],
+    WorkKind.POOL: _STAND_IN["red"],
+    WorkKind.MATCHING: _STAND_IN["green"],
+    WorkKind.OTHER: _STAND_IN["pale"],
+    WorkKind.TRANSFER: _STAND_IN["surface"],
 }
 TRAFFIC_COLOURS = {
     "bytes_up": _STAND_IN["blue"],

@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hybridface.measure.modes.computed import over_network
-from hybridface.measure.modes.samples import Session, Setup
+from hybridface.measure.modes.samples import Session, Setup, over_network
 from hybridface.measure.modes.sessions import start_session
 from hybridface.measure.modes.ways import WAYS, Way
-from hybridface.measure.peers import Task, make_task
+from hybridface.measure.peers import PeerTask, make_task
 from hybridface.models.model import load_model
 from protocols.errors import HybridFaceError, ParameterError
 from protocols.link import NONE, NetworkProfile
@@ -116,7 +115,7 @@ def _plan(settings: Settings, measurements: Sequence[Measurement]) -> list[_Step
     return steps
 
 
-def _run(step: _Step, task: Task, settings: Settings) -> None:
+def _run(step: _Step, task: PeerTask, settings: Settings) -> None:
     try:
         session = start_session(step.way, task, settings.verifications, step.network, settings.timeout)
     except HybridFaceError as error:

@@ -1,28 +1,30 @@
 """What one measured verification is, the same for every way: seconds by kind of work, bytes, rounds, memory, keys."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from parties.session.cost import OFFLINE, ONLINE
+from protocols.link import NetworkProfile
 from protocols.network.graph import Conv2d, Graph, MaxPool2d, PReLU, ReLU, Square
 
 __all__ = [
-    "Kind",
     "Sample",
     "Session",
     "Setup",
     "Stage",
     "Traffic",
+    "WorkKind",
     "kinds_of_layers",
+    "over_network",
     "sample_in_turns",
     "sample_of_cost",
     "summed",
 ]
 
 
-class Kind(StrEnum):
+class WorkKind(StrEnum):
     """A kind of work that takes time in a verification."""
 
     CORRELATIONS = "random correlations"
@@ -36,12 +38,12 @@ class Kind(StrEnum):
     TRANSFER = "network, computed"
 
 
-_KINDS_OF_LAYERS: dict[type, Kind] = {
-    Conv2d: Kind.LINEAR,
-    ReLU: Kind.ACTIVATION,
-    PReLU: Kind.ACTIVATION,
-    Square: Kind.ACTIVATION,
-    MaxPool2d: Kind.POOL,
+_KINDS_OF_LAYERS: dict[type, WorkKind] = {
+    Conv2d: WorkKind.LINEAR,
+    ReLU: WorkKind.ACTIVATION,
+    PReLU: WorkKind.ACTIVATION,
+    Square: WorkKind.ACTIVATION,
+    MaxPool2d: WorkKind.POOL,
 }
 
 
@@ -50,7 +52,7 @@ class Stage:
     """Seconds of one kind of work in one phase ("offline", before the photo is there, or "online")."""
 
     phase: str
-    kind: Kind
+    kind: WorkKind
     seconds: float
 
 
@@ -108,52 +110,74 @@ class Session:
     setup: Setup | None = None
 
 
-def kinds_of_layers(graph: Graph) -> dict[str, Kind]:
+def kinds_of_layers(graph: Graph) -> dict[str, WorkKind]:
     """Return the kind of work of every layer."""
-    return {node.name: _KINDS_OF_LAYERS.get(type(node), Kind.OTHER) for node in graph.nodes}
+    return {node.name: _KINDS_OF_LAYERS.get(type(node), WorkKind.OTHER) for node in graph.nodes}
 
 
-def sample_of_cost(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Sample:
+def sample_of_cost(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, WorkKind]) -> Sample:
     """Return a sample from a cost report (`CostReport.document`), by the client's elapsed seconds.
 
     Args:
-        kinds: by stage; others are `Kind.OTHER`.
+        kinds: by stage; others are `WorkKind.OTHER`.
     """
     stages = (
-        Stage(stage["phase"], kinds.get(stage["stage"], Kind.OTHER), float(stage["elapsed_seconds"]))
+        Stage(stage["phase"], kinds.get(stage["stage"], WorkKind.OTHER), float(stage["elapsed_seconds"]))
         for stage in cost["stages"]
     )
     return Sample(match, summed(stages), _traffic(cost[ONLINE]), _traffic(cost[OFFLINE]))
 
 
-def sample_in_turns(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Sample:
+def sample_in_turns(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, WorkKind]) -> Sample:
     """Return a sample of parties that work in turns: both parties' own seconds by stage, and the rest as waiting.
 
     Where they worked at the same time after all, their seconds are scaled to the elapsed ones.
     """
     elapsed = float(cost[ONLINE]["elapsed_seconds"])
     own = [
-        Stage(ONLINE, kinds.get(stage["stage"], Kind.OTHER), stage["client_seconds"] + stage["server_seconds"])
+        Stage(ONLINE, kinds.get(stage["stage"], WorkKind.OTHER), stage["client_seconds"] + stage["server_seconds"])
         for stage in cost["stages"]
         if stage["phase"] == ONLINE
     ]
     busy = sum(stage.seconds for stage in own)
     scale = min(1.0, elapsed / busy) if busy > 0 else 0.0
     stages = [Stage(ONLINE, stage.kind, stage.seconds * scale) for stage in own]
-    waiting = Stage(ONLINE, Kind.OTHER, max(elapsed - busy, 0.0))
+    waiting = Stage(ONLINE, WorkKind.OTHER, max(elapsed - busy, 0.0))
     return Sample(match, summed([*stages, waiting]), _traffic(cost[ONLINE]), _traffic(cost[OFFLINE]))
 
 
 def summed(stages: Iterable[Stage]) -> tuple[Stage, ...]:
-    """Return one stage for each phase and kind, in the order of `Kind`; kinds that take no time are left out."""
-    seconds: dict[tuple[str, Kind], float] = {}
+    """Return one stage for each phase and kind, in the order of `WorkKind`; kinds that take no time are left out."""
+    seconds: dict[tuple[str, WorkKind], float] = {}
     for stage in stages:
         key = stage.phase, stage.kind
         seconds[key] = seconds.get(key, 0.0) + stage.seconds
-    order = list(Kind)
+    order = list(WorkKind)
     keys = sorted(seconds, key=lambda key: (key[0], order.index(key[1])))
     return tuple(Stage(*key, seconds[key]) for key in keys if seconds[key] > 0)
 
 
 def _traffic(total: Mapping[str, Any]) -> Traffic:
     return Traffic(*(int(total[key]) for key in ("bytes_up", "bytes_down", "dealer_bytes", "rounds")))
+
+
+def over_network(session: Session, network: NetworkProfile) -> Session:
+    """Return a session that was measured without a network, as it would be over one: computed, and marked so.
+
+    To the measured time comes the least that any link adds: one delay for each round, and the time in which the bytes
+    of the busier direction leave. Nothing is taken for TCP, so it is a lower bound of what a link adds. Work and
+    transfer are added up: CrypTen's steps wait for their messages, and do nothing meanwhile.
+    """
+    return replace(session, samples=tuple(_sample_over(sample, network) for sample in session.samples))
+
+
+def _sample_over(sample: Sample, network: NetworkProfile) -> Sample:
+    added = [
+        Stage(phase, WorkKind.TRANSFER, _seconds_over(traffic, network))
+        for phase, traffic in ((ONLINE, sample.online), (OFFLINE, sample.offline))
+    ]
+    return replace(sample, stages=summed([*sample.stages, *added]))
+
+
+def _seconds_over(traffic: Traffic, network: NetworkProfile) -> float:
+    return network.transfer_seconds(max(traffic.bytes_up, traffic.bytes_down), traffic.rounds)

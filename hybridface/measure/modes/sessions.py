@@ -13,19 +13,19 @@ import numpy as np
 
 from hybridface.errors import RunError
 from hybridface.measure.modes.samples import (
-    Kind,
     Sample,
     Session,
     Setup,
     Stage,
     Traffic,
+    WorkKind,
     kinds_of_layers,
     sample_in_turns,
     sample_of_cost,
     summed,
 )
 from hybridface.measure.modes.ways import ReportMode, Way
-from hybridface.measure.peers import Task
+from hybridface.measure.peers import PeerTask
 from hybridface.measure.peers.children import run_pair
 from hybridface.measure.peers.crypten_alone import crypten_runs
 from hybridface.measure.peers.crypten_party import MATCHING
@@ -37,11 +37,11 @@ from protocols.link import NetworkProfile
 
 __all__ = ["Start", "start_session"]
 
-Start = Callable[[Task, int, NetworkProfile, float], Session]
+Start = Callable[[PeerTask, int, NetworkProfile, float], Session]
 _CORRELATIONS = "correlations"
 
 
-def start_session(way: Way, task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+def start_session(way: Way, task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
     """Start the processes of a way, enrol, verify some times, and return what it cost.
 
     Args:
@@ -60,7 +60,7 @@ def start_session(way: Way, task: Task, verifications: int, network: NetworkProf
     return session
 
 
-def _plain(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+def _plain(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
     with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
         np.save(Path(name) / "image.npy", task.image)
         np.save(Path(name) / "template.npy", task.template)
@@ -68,7 +68,7 @@ def _plain(task: Task, verifications: int, network: NetworkProfile, timeout: flo
         command = [sys.executable, "-m", module, task.model.name, name, str(verifications)]
         said, _ = run_pair("plain", [command], timeout)
     chip = Traffic(3 * task.model.chip_size**2, 1, rounds=2)  # the aligned photo goes up, one byte comes down
-    kinds = {"network": Kind.CLEAR, "matching": Kind.MATCHING}
+    kinds = {"network": WorkKind.CLEAR, "matching": WorkKind.MATCHING}
     samples = (
         Sample(run["match"], summed(Stage(ONLINE, kind, run[key]) for key, kind in kinds.items()), chip)
         for run in said["runs"]
@@ -76,31 +76,33 @@ def _plain(task: Task, verifications: int, network: NetworkProfile, timeout: flo
     return Session(tuple(samples), {"server": int(said["peak_bytes"])})
 
 
-def _hybrid(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+def _hybrid(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
     outcome = _run(task, ["--enrolled", "--repeat", str(verifications)], network, timeout)
-    kinds = kinds_of_layers(task.model.graph) | {_CORRELATIONS: Kind.CORRELATIONS, MATCHING: Kind.MATCHING}
+    kinds = kinds_of_layers(task.model.graph) | {_CORRELATIONS: WorkKind.CORRELATIONS, MATCHING: WorkKind.MATCHING}
     samples = (sample_of_cost(bool(result["match"]), result["cost"], kinds) for result in outcome.results)
     return Session(tuple(samples), outcome.memory, _setup(outcome.setup) if outcome.setup else None)
 
 
-def _run(task: Task, options: list[str], network: NetworkProfile, timeout: float, mode: Mode = Mode.HYBRID) -> Outcome:
+def _run(
+    task: PeerTask, options: list[str], network: NetworkProfile, timeout: float, mode: Mode = Mode.HYBRID
+) -> Outcome:
     """Run client, server and perhaps a dealer as `hybridface verify` does."""
     options = [*options, *(["--aligned"] if task.aligned else [])]
     shared = ["--model", task.model.name]
     return run_parties(task.photos, options, shared, timeout, network=network.name, mode=mode)
 
 
-def _pure_he(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+def _pure_he(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
     outcome = _run(task, ["--repeat", str(verifications)], network, timeout, Mode.PURE_HE)
-    kinds = {"upload": Kind.UPLOAD, "distance": Kind.MATCHING}
-    kinds |= {name: Kind.LINEAR for name in _layers_of(outcome.results) if name not in kinds}
+    kinds = {"upload": WorkKind.UPLOAD, "distance": WorkKind.MATCHING}
+    kinds |= {name: WorkKind.LINEAR for name in _layers_of(outcome.results) if name not in kinds}
     samples = (sample_in_turns(result["match"], result["cost"], kinds) for result in outcome.results)
     return Session(tuple(samples), outcome.memory, _setup(outcome.setup) if outcome.setup else None)
 
 
-def _pure_mpc(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+def _pure_mpc(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
     runs, peaks = crypten_runs(task, verifications, timeout)
-    kinds = kinds_of_layers(task.model.graph) | {MATCHING: Kind.MATCHING}
+    kinds = kinds_of_layers(task.model.graph) | {MATCHING: WorkKind.MATCHING}
     samples = []
     for run in runs:
         stages = summed(Stage(ONLINE, kinds[name], seconds) for name, seconds in run["stages"].items())
@@ -109,9 +111,9 @@ def _pure_mpc(task: Task, verifications: int, network: NetworkProfile, timeout: 
     return Session(tuple(samples), dict(zip(("client", "server"), peaks, strict=True)))
 
 
-def _features_only(task: Task, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+def _features_only(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
     session = features_only_session(task, verifications, network, timeout)
-    kinds = {"network in the clear": Kind.CLEAR, "upload": Kind.UPLOAD, "distance": Kind.MATCHING}
+    kinds = {"network in the clear": WorkKind.CLEAR, "upload": WorkKind.UPLOAD, "distance": WorkKind.MATCHING}
     samples = (sample_in_turns(result["match"], result["cost"], kinds) for result in session.results)
     return Session(tuple(samples), session.memory, _setup(session.setup))
 

@@ -5,14 +5,14 @@ security rests on is part of its row. The parties' inputs meet in the process th
 """
 
 from hybridface.measure.peers.compare import all_peers, compare, progress_bar
-from hybridface.measure.peers.measure import Peer, Result, Run, Task, make_task
+from hybridface.measure.peers.measure import Peer, PeerResult, PeerTask, Run, make_task
 from hybridface.measure.peers.report import comparison_document, comparison_table
 
 __all__ = [
     "Peer",
-    "Result",
+    "PeerResult",
+    "PeerTask",
     "Run",
-    "Task",
     "all_peers",
     "compare",
     "comparison_document",

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hybridface.errors import RunError
 from hybridface.measure.peers.crypten_alone import crypten_peer
 from hybridface.measure.peers.hybrid import hybrid_peer
-from hybridface.measure.peers.measure import Peer, Result, Run, Task
+from hybridface.measure.peers.measure import Peer, PeerResult, PeerTask, Run
 from hybridface.measure.peers.plaintext import plaintext_peer
 from hybridface.measure.peers.spu_cheetah import DEFAULT_INTERPRETER, spu_peer
 from parties.session.correlations import Correlations
@@ -23,7 +23,7 @@ OnRun = Callable[[str, int, int], None]
 """Called before each run with the peer's name, the number of runs done, and of all that are planned."""
 
 
-def all_peers(task: Task, spu: Path = DEFAULT_INTERPRETER, timeout: float = 300.0) -> list[Peer]:
+def all_peers(task: PeerTask, spu: Path = DEFAULT_INTERPRETER, timeout: float = 300.0) -> list[Peer]:
     """Return plaintext, this project with and without a dealer, CrypTen alone and SPU's Cheetah, for one task.
 
     Args:
@@ -34,7 +34,7 @@ def all_peers(task: Task, spu: Path = DEFAULT_INTERPRETER, timeout: float = 300.
     return [plaintext_peer(task), *ours, crypten_peer(task, timeout), spu_peer(task, spu)]
 
 
-def compare(task: Task, peers: Sequence[Peer], runs: int = 5, on_run: OnRun | None = None) -> list[Result]:
+def compare(task: PeerTask, peers: Sequence[Peer], runs: int = 5, on_run: OnRun | None = None) -> list[PeerResult]:
     """Run the peers, interleaved: the first run of each, then the second of each.
 
     Raises:
@@ -55,10 +55,10 @@ def compare(task: Task, peers: Sequence[Peer], runs: int = 5, on_run: OnRun | No
             if not peer.optional:
                 raise
             reasons[peer.name] = str(error)
-    return [Result(peer.name, peer.security, tuple(done[peer.name]), reasons.get(peer.name)) for peer in peers]
+    return [PeerResult(peer.name, peer.security, tuple(done[peer.name]), reasons.get(peer.name)) for peer in peers]
 
 
-def _checked(peer: Peer, task: Task) -> Run:
+def _checked(peer: Peer, task: PeerTask) -> Run:
     run = peer.run()
     if run.match != task.match:
         words = {True: "same person", False: "different people"}

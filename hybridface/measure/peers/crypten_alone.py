@@ -13,7 +13,7 @@ import numpy as np
 
 from hybridface.errors import RunError
 from hybridface.measure.peers.children import run_pair
-from hybridface.measure.peers.measure import Peer, Run, Task
+from hybridface.measure.peers.measure import Peer, PeerTask, Run
 
 __all__ = ["crypten_peer", "crypten_runs"]
 
@@ -21,7 +21,7 @@ _NAME = "CrypTen alone"
 _SECURITY = "insecure: rank 0 deals the triples and can open everything; semi-honest otherwise"
 
 
-def crypten_peer(task: Task, timeout: float = 300.0) -> Peer:
+def crypten_peer(task: PeerTask, timeout: float = 300.0) -> Peer:
     """Return the peer. Each run starts two processes.
 
     Args:
@@ -44,7 +44,7 @@ def crypten_peer(task: Task, timeout: float = 300.0) -> Peer:
     return Peer(_NAME, _SECURITY, run)
 
 
-def crypten_runs(task: Task, runs: int, timeout: float = 300.0) -> tuple[list[dict[str, Any]], list[int]]:
+def crypten_runs(task: PeerTask, runs: int, timeout: float = 300.0) -> tuple[list[dict[str, Any]], list[int]]:
     """Do a task some times in two processes, after a warm-up.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 
 from hybridface.errors import RunError
 from hybridface.measure.cost.ranks import run_ranks
-from hybridface.measure.peers.measure import Peer, Run, Task
+from hybridface.measure.peers.measure import Peer, PeerTask, Run
 from protocols.link import NONE, NetworkProfile
 
 __all__ = ["FeaturesOnlySession", "features_only_peer", "features_only_session"]
@@ -42,7 +42,7 @@ class FeaturesOnlySession:
 
 
 def features_only_session(
-    task: Task, verifications: int = 1, network: NetworkProfile = NONE, timeout: float = 300.0
+    task: PeerTask, verifications: int = 1, network: NetworkProfile = NONE, timeout: float = 300.0
 ) -> FeaturesOnlySession:
     """Enrol the second photo of a task, and verify the first some times, between two processes of this machine.
 
@@ -66,7 +66,7 @@ def features_only_session(
         raise RunError(f"{_NAME}: expected results, setup, features and memory, got no {error}") from error
 
 
-def features_only_peer(task: Task, timeout: float = 300.0) -> Peer:
+def features_only_peer(task: PeerTask, timeout: float = 300.0) -> Peer:
     """Return the peer. Each run starts two processes, sends keys, and enrols before it verifies."""
 
     def run() -> Run:

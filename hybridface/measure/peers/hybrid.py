@@ -7,7 +7,7 @@ enrolment in this process whose two shares are added.
 
 from hybridface.errors import RunError
 from hybridface.local.session import LocalSession
-from hybridface.measure.peers.measure import Peer, Run, Task
+from hybridface.measure.peers.measure import Peer, PeerTask, Run
 from hybridface.processes.start import run_parties
 from parties.session.correlations import Correlations
 from protocols.arithmetic.fixed_point import decode
@@ -21,7 +21,7 @@ _SECURITY = {
 }
 
 
-def hybrid_peer(task: Task, timeout: float = 300.0, correlations: Correlations = Correlations.OT) -> Peer:
+def hybrid_peer(task: PeerTask, timeout: float = 300.0, correlations: Correlations = Correlations.OT) -> Peer:
     """Return the peer. Each run starts its processes and enrols before it verifies.
 
     Args:
@@ -49,7 +49,7 @@ def hybrid_peer(task: Task, timeout: float = 300.0, correlations: Correlations =
     return Peer(_NAMES[correlations], _SECURITY[correlations], run)
 
 
-def enrolment_error(task: Task, timeout: float = 300.0) -> float:
+def enrolment_error(task: PeerTask, timeout: float = 300.0) -> float:
     """Enrol the photo in this process, and return the largest error of the features that the shares add up to."""
     with LocalSession(task.model, timeout=timeout) as session:
         template = session.enroll(str(task.photos[0]), aligned=task.aligned)

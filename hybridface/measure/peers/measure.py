@@ -15,13 +15,13 @@ from hybridface.errors import ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.models.model import Model
 
-__all__ = ["Peer", "Result", "Run", "Task", "make_task"]
+__all__ = ["Peer", "PeerResult", "PeerTask", "Run", "make_task"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Task:
+class PeerTask:
     """The common input, and the answers of the network in float64.
 
     Args:
@@ -91,7 +91,7 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Result:
+class PeerResult:
     """A peer's row: its runs, or why there are none."""
 
     name: str
@@ -100,7 +100,7 @@ class Result:
     reason: str | None = None
 
 
-def make_task(model: Model, photos: tuple[Path, Path], aligned: bool = False) -> Task:
+def make_task(model: Model, photos: tuple[Path, Path], aligned: bool = False) -> PeerTask:
     """Return the task for a model with weights.
 
     Raises:
@@ -113,4 +113,4 @@ def make_task(model: Model, photos: tuple[Path, Path], aligned: bool = False) ->
     with torch.inference_mode():
         features, template = model.module(torch.from_numpy(images)).numpy()
     match = bool(np.linalg.norm(features - template) < model.threshold)
-    return Task(model, photos, aligned, images[:1], template, features, match)
+    return PeerTask(model, photos, aligned, images[:1], template, features, match)

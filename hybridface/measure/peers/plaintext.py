@@ -6,14 +6,14 @@ import time
 import numpy as np
 import torch
 
-from hybridface.measure.peers.measure import Peer, Run, Task
+from hybridface.measure.peers.measure import Peer, PeerTask, Run
 
 __all__ = ["plaintext_peer"]
 
 _SECURITY = "nothing: whoever computes sees photo and weights"
 
 
-def plaintext_peer(task: Task) -> Peer:
+def plaintext_peer(task: PeerTask) -> Peer:
     """Return the peer; its network is converted to float32 once."""
     module = copy.deepcopy(task.model.module).float()  # type: ignore[union-attr]
     image, template = (torch.from_numpy(values).float() for values in (task.image, task.template))

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from hybridface.measure.peers.measure import Result, Task
+from hybridface.measure.peers.measure import PeerResult, PeerTask
 
 __all__ = ["comparison_document", "comparison_table", "machine"]
 
@@ -31,7 +31,7 @@ _CAPTION = (
 )
 
 
-def comparison_document(results: Sequence[Result], task: Task, runs: int) -> dict[str, Any]:
+def comparison_document(results: Sequence[PeerResult], task: PeerTask, runs: int) -> dict[str, Any]:
     """Return medians, minima, maxima, ratios and all single runs, in seconds and megabytes, as a JSON object."""
     figures = {result.name: _figures(result) for result in results}
     hybrid = figures.get(_HYBRID, {}).get("online seconds")
@@ -96,7 +96,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _figures(result: Result) -> dict[str, dict[str, float]]:
+def _figures(result: PeerResult) -> dict[str, dict[str, float]]:
     figures = {}
     for name, (attribute, factor) in _FIGURES.items():
         values = [getattr(run, attribute) for run in result.runs]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hybridface.errors import RunError
 from hybridface.measure.peers.children import run_pair
-from hybridface.measure.peers.measure import Peer, Run, Task
+from hybridface.measure.peers.measure import Peer, PeerTask, Run
 from protocols.network.graph import Conv2d, PReLU
 
 __all__ = ["DEFAULT_INTERPRETER", "spu_peer"]
@@ -31,7 +31,7 @@ _SCRIPT = Path(__file__).with_name("spu_network.py")
 _BYTES = re.compile(r"Link details: total send bytes (\d+), recv bytes (\d+)")
 
 
-def spu_peer(task: Task, interpreter: Path = DEFAULT_INTERPRETER, timeout: float = 1800.0) -> Peer:
+def spu_peer(task: PeerTask, interpreter: Path = DEFAULT_INTERPRETER, timeout: float = 1800.0) -> Peer:
     """Return the peer; its row says why it was not measured if that fails.
 
     Args:
@@ -52,7 +52,7 @@ def spu_peer(task: Task, interpreter: Path = DEFAULT_INTERPRETER, timeout: float
     return Peer(_NAME, _SECURITY, run, most_runs=1, optional=True)
 
 
-def _run(task: Task, result: dict[str, Any], said: str) -> Run:
+def _run(task: PeerTask, result: dict[str, Any], said: str) -> Run:
     counted = _BYTES.findall(said)
     if not counted:
         raise RunError(f"{_NAME}: expected a count of bytes in its log, found none")
@@ -68,7 +68,7 @@ def _run(task: Task, result: dict[str, Any], said: str) -> Run:
         raise RunError(f"{_NAME}: expected seconds, match, features and versions, got {error}") from error
 
 
-def _write(task: Task, folder: Path) -> None:
+def _write(task: PeerTask, folder: Path) -> None:
     """Write graph.json (public), image.npz (rank 0's) and private.npz (rank 1's), channels last as SPU's layout is."""
     image = task.image.transpose(0, 2, 3, 1)
     private = {"template": task.template, **_weights(task)}
@@ -80,7 +80,7 @@ def _write(task: Task, folder: Path) -> None:
     np.savez(folder / "private.npz", **private)  # type: ignore[arg-type]
 
 
-def _weights(task: Task) -> dict[str, NDArray[np.float64]]:
+def _weights(task: PeerTask) -> dict[str, NDArray[np.float64]]:
     """Return weights and biases by input name: (kh, kw, in, out) for a convolution, (in, out) for a flat one."""
     arrays: dict[str, NDArray[np.float64]] = {}
     for node in task.model.graph.nodes:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.index.file import IndexFile
-from parties.prepared.pool import Kind as Run
+from parties.prepared.pool import RunShape
 from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray, encode
 from protocols.channel import CLIENT
 from protocols.correlations import Request, SquarePair
@@ -52,7 +52,7 @@ __all__ = [
     "winners_requests",
 ]
 
-PROBE = Run(1, 0)
+PROBE = RunShape(1, 0)
 """The run of the network on one photo."""
 
 CHUNK_ROWS = 1 << 13

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from parties.gallery.index.search import CHUNK_ROWS, decide, decide_requests, list_distances, nearest_in_list
 from parties.gallery.sessions.client import Identification, QueryClientSession, check_top
 from parties.gallery.sessions.list_server import discard_queries, list_query_requests
-from parties.gallery.store.records import Kind, identity_bytes
+from parties.gallery.store.records import GalleryKind, identity_bytes
 from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport
 from protocols.channel import printable
@@ -38,9 +38,9 @@ class ListClientSession(QueryClientSession):
         self._names: SealedNames = np.empty((0, SEALED_BYTES), dtype=np.uint8)
         self._layer: ServerListClient | None = None
         match self._channel.receive_document("gallery"):
-            case {"kind": Kind.LIST.value}:
+            case {"kind": GalleryKind.LIST.value}:
                 pass
-            case {"kind": Kind.PRIVATE.value}:
+            case {"kind": GalleryKind.PRIVATE.value}:
                 raise ProtocolError("expected a server's list, got a private gallery, which needs the client's key")
             case document:
                 raise ProtocolError(f"expected a server's list, got {printable(document)}")

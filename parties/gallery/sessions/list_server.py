@@ -38,7 +38,7 @@ from parties.gallery.index.search import (
 from parties.gallery.sessions.list_content import ListContent, list_templates, read_list
 from parties.gallery.sessions.server import QueryServerSession
 from parties.gallery.store.limits import EVERYONE, QueryLimits
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE
 from protocols.arithmetic.fixed_point import RingArray
@@ -68,14 +68,14 @@ class ListServerSession(QueryServerSession):
     def __init__(
         self, *others: Any, store: GalleryStore, limits: QueryLimits | None, client_name: str, **options: Any
     ) -> None:
-        super().__init__(*others, store=store, kind=Kind.LIST, limits=limits, client_name=client_name, **options)
+        super().__init__(*others, store=store, kind=GalleryKind.LIST, limits=limits, client_name=client_name, **options)
         self._queries: Counter[int] = Counter()
         self._change = 0
         self._identities: tuple[str, ...] = ()
         self._sizes = np.empty(0, dtype=np.int64)
         self._name_keys: RingArray | None = None
         self._layer: ServerListServer | None = None
-        self._channel.send_document("gallery", {"kind": Kind.LIST.value})
+        self._channel.send_document("gallery", {"kind": GalleryKind.LIST.value})
 
     def _obey(self, command: dict[str, Any]) -> None:
         match command:

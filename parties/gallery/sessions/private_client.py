@@ -18,8 +18,8 @@ from parties.gallery.sessions.client import Identification, QueryClientSession, 
 from parties.gallery.sessions.messages import builds_of, entries_of, follow_changes, identifier, number, receive_entries
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
-from parties.gallery.shards.remote import RemoteShard, Traffic
-from parties.gallery.store.records import Entry, Kind, identity_bytes
+from parties.gallery.shards.remote import RemoteShard, ShardTraffic
+from parties.gallery.store.records import Entry, GalleryKind, identity_bytes
 from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport
 from protocols.arithmetic.fixed_point import RingArray
@@ -50,7 +50,12 @@ class GalleryClientSession(QueryClientSession):
         self._key = key
         document = self._channel.receive_document("gallery")
         match document:
-            case {"kind": Kind.PRIVATE.value, "scope": str(scope), "lineage": str(lineage), "shards": int(count)}:
+            case {
+                "kind": GalleryKind.PRIVATE.value,
+                "scope": str(scope),
+                "lineage": str(lineage),
+                "shards": int(count),
+            }:
                 self._scope, self._lineage = identifier(scope), identifier(lineage)
             case _:
                 raise ProtocolError(f"expected a private gallery, got {printable(document)}")
@@ -58,7 +63,7 @@ class GalleryClientSession(QueryClientSession):
             raise ProtocolError(f"expected {1 + len(shards)} shards, as the client has, got {count}")
         self._folder = IndexFolder(index_folder, self._lineage, self._channel.timeout / 2)
         self._dimension = self.terms.graph.output_shape[0]
-        traffic = Traffic()
+        traffic = ShardTraffic()
         self._recorder.beside = traffic.peer, traffic.dealer
         self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
         self._shards: ShardGroup | None = None

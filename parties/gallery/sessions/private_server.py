@@ -32,10 +32,10 @@ from parties.gallery.sessions.messages import refreshed, send_changes, send_entr
 from parties.gallery.sessions.server import QueryServerSession
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
-from parties.gallery.shards.remote import RemoteShard, Traffic
+from parties.gallery.shards.remote import RemoteShard, ShardTraffic
 from parties.gallery.shards.shard import Wanted, build_of
 from parties.gallery.store.limits import EVERYONE, QueryLimits
-from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.records import Entry, GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE
 from protocols.arithmetic.fixed_point import RingArray
@@ -99,8 +99,10 @@ class GalleryServerSession(QueryServerSession):
         shards: Sequence[Channel] = (),
         **options: Any,
     ) -> None:
-        super().__init__(*others, store=store, kind=Kind.PRIVATE, limits=limits, client_name=client_name, **options)
-        traffic = Traffic()
+        super().__init__(
+            *others, store=store, kind=GalleryKind.PRIVATE, limits=limits, client_name=client_name, **options
+        )
+        traffic = ShardTraffic()
         self._recorder.beside = traffic.peer, traffic.dealer
         self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
         folder = IndexFolder(index_folder, store.lineage, self._channel.timeout / 2)

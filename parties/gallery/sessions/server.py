@@ -11,7 +11,7 @@ from typing import Any
 from parties.gallery.errors import IndexChangedError, QueryLimitError, StoreError
 from parties.gallery.index.search import PROBE
 from parties.gallery.store.limits import EVERYONE, QueryLimits
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE, ONLINE
 from parties.session.server import ServerSession
@@ -38,7 +38,7 @@ class QueryServerSession(ServerSession):
         self,
         *others: Any,
         store: GalleryStore,
-        kind: Kind,
+        kind: GalleryKind,
         limits: QueryLimits | None,
         client_name: str,
         **options: Any,

@@ -17,7 +17,7 @@ from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import Channel, ChannelStatistics, printable
 from protocols.errors import ProtocolError, reason_for_peers
 
-__all__ = ["RemoteShard", "Traffic"]
+__all__ = ["RemoteShard", "ShardTraffic"]
 
 Wait = Callable[[], Any]
 
@@ -30,7 +30,7 @@ class RemoteShard:
         traffic: where what the rank has sent and received is added.
     """
 
-    def __init__(self, channel: Channel, traffic: "Traffic") -> None:
+    def __init__(self, channel: Channel, traffic: "ShardTraffic") -> None:
         self._channel, self._traffic = channel, traffic
         self._begun = 0
 
@@ -137,7 +137,7 @@ class RemoteShard:
         return answer
 
 
-class Traffic:
+class ShardTraffic:
     """What the other shards' ranks have sent and received: between the parties, and from their dealers."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from parties.gallery.errors import StoreError
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.schema import VERSION, migrate, version_of
 
 __all__ = ["TIMEOUT_SECONDS", "Database", "WriterLock", "create_database"]
@@ -206,7 +206,7 @@ class WriterLock:
         return True
 
 
-def create_database(path: Path, model: str, dimension: int, kind: Kind) -> None:
+def create_database(path: Path, model: str, dimension: int, kind: GalleryKind) -> None:
     """Make an empty store's file, complete or not at all. The caller holds the lock alone.
 
     Raises:

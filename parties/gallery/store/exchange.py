@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from parties.gallery.errors import StoreError
-from parties.gallery.store.records import MAX_IDENTITY, Entry, Kind, identity_bytes
+from parties.gallery.store.records import MAX_IDENTITY, Entry, GalleryKind, identity_bytes
 from parties.gallery.store.tables import Tables, batch_rows
 from protocols.errors import ParameterError
 
@@ -104,7 +104,7 @@ def import_(tables: Tables, path: Path) -> int:
     return int(header["photos"])
 
 
-def exported_kind(path: Path) -> Kind:
+def exported_kind(path: Path) -> GalleryKind:
     """Return the kind of the gallery that an exported file holds, by its first line.
 
     Raises:
@@ -115,9 +115,9 @@ def exported_kind(path: Path) -> Kind:
             header, _ = _first_line(file, path.name)
     except OSError as error:
         raise StoreError(f"{path.name}: cannot use the file: {error.strerror}") from error
-    if header.get("kind") not in list(Kind):
+    if header.get("kind") not in list(GalleryKind):
         raise StoreError(f"{path.name}: expected an exported gallery's header, got one that is damaged")
-    return Kind(header["kind"])
+    return GalleryKind(header["kind"])
 
 
 def _lines(tables: Tables) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ __all__ = [
     "MAX_IDENTITY",
     "Changes",
     "Entry",
-    "Kind",
+    "GalleryKind",
     "checksum",
     "identity_bytes",
     "identity_text",
@@ -34,7 +34,7 @@ MAX_IDENTITY = 10_000
 """Characters of an identity, at most."""
 
 
-class Kind(StrEnum):
+class GalleryKind(StrEnum):
     """What a share is: the server's part of a template, or all of it."""
 
     PRIVATE = "private"

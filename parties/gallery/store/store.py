@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from parties.gallery.errors import StoreError, TracesLeftError
 from parties.gallery.store import exchange, rotation
 from parties.gallery.store.database import TIMEOUT_SECONDS, Database, WriterLock, create_database
-from parties.gallery.store.records import Changes, Entry, Kind, identity_bytes, share_array, share_bytes
+from parties.gallery.store.records import Changes, Entry, GalleryKind, identity_bytes, share_array, share_bytes
 from parties.gallery.store.schema import VERSION
 from parties.gallery.store.tables import Tables, batch_rows
 from protocols.arithmetic.fixed_point import RingArray
@@ -58,7 +58,7 @@ class GalleryStore:
         path: Path,
         model: str,
         dimension: int,
-        kind: Kind,
+        kind: GalleryKind,
         read_only: bool = False,
         check: bool = True,
         timeout: float = TIMEOUT_SECONDS,
@@ -332,7 +332,7 @@ class GalleryStore:
         self.close()
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> GalleryKind:
     """Return the kind of a store's gallery, without looking at the rest of the file.
 
     Raises:
@@ -340,6 +340,6 @@ def kind_of(path: Path) -> Kind:
     """
     with closing(Database(path, read_only=True)) as database:
         found = database.rows("SELECT kind FROM state")
-    if len(found) != 1 or found[0][0] not in list(Kind):
-        raise StoreError(f"{path.name}: expected a gallery of kind {' or '.join(Kind)}, the store is damaged")
-    return Kind(str(found[0][0]))
+    if len(found) != 1 or found[0][0] not in list(GalleryKind):
+        raise StoreError(f"{path.name}: expected a gallery of kind {' or '.join(GalleryKind)}, the store is damaged")
+    return GalleryKind(str(found[0][0]))

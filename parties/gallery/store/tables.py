@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from parties.gallery.errors import StoreError
 from parties.gallery.store.database import Database
-from parties.gallery.store.records import Changes, Entry, Kind, checksum, identity_text, share_array
+from parties.gallery.store.records import Changes, Entry, GalleryKind, checksum, identity_text, share_array
 from protocols.arithmetic.fixed_point import RingArray
 
 __all__ = ["Tables", "batch_rows", "identity_tag"]
@@ -39,7 +39,7 @@ class Tables:
     def __init__(self, database: Database, dimension: int) -> None:
         self.database, self.dimension = database, dimension
 
-    def expect(self, model: str, kind: Kind) -> None:
+    def expect(self, model: str, kind: GalleryKind) -> None:
         """Check what the store is for.
 
         Raises:

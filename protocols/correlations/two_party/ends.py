@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, Channel
 from protocols.correlations.two_party.kernels import pad_planes
-from protocols.transfers import Kind, RandomReceiver, RandomSender
+from protocols.transfers import RandomReceiver, RandomSender, TransferKind
 
 __all__ = ["PIECE", "PLANE_BITS", "Drawn", "End"]
 
@@ -73,7 +73,7 @@ class End:
     offerer: RandomSender
 
     @classmethod
-    def open(cls, rank: int, channel: Channel, kind: Kind = "silent") -> "End":
+    def open(cls, rank: int, channel: Channel, kind: TransferKind = "silent") -> "End":
         """Start both instances, with the other party.
 
         Raises:

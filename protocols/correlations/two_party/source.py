@@ -20,7 +20,7 @@ from protocols.correlations.two_party.fixed_products import FixedProducts, check
 from protocols.correlations.two_party.groups import Group, check_request, grouped
 from protocols.correlations.two_party.turns import Steps, finish, pieces, together
 from protocols.errors import ParameterError, ProtocolError
-from protocols.transfers import Kind
+from protocols.transfers import TransferKind
 
 __all__ = ["TransferSource"]
 
@@ -37,7 +37,7 @@ class TransferSource(CorrelationPool):
         kind: of the transfers: "silent" or "iknp", the same on both sides.
     """
 
-    def __init__(self, rank: int, channel: Channel, kind: Kind = "silent") -> None:
+    def __init__(self, rank: int, channel: Channel, kind: TransferKind = "silent") -> None:
         super().__init__()
         self._open = partial(End.open, rank, channel, kind)
         self._end: End | None = None

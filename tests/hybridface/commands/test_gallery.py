@@ -10,7 +10,7 @@ from hybridface.errors import RunError
 from hybridface.galleries.file import GalleryFile
 from hybridface.models.model import load_model
 from parties.gallery.key import create_key, read_key
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from support.helpers import Done
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
@@ -80,7 +80,7 @@ def test_what_is_refused(
 def test_a_change_of_key_that_fails(call: Callable[..., Done], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = create_key(home / "old.key"), home / "new.key"
     gallery = ["--gallery", str(home / "gallery.db"), "--key", str(home / "old.key"), "--model", "tiny-test"]
-    GalleryFile(home / "gallery.db", load_model("tiny-test", weights=False), Kind.PRIVATE).close()
+    GalleryFile(home / "gallery.db", load_model("tiny-test", weights=False), GalleryKind.PRIVATE).close()
 
     def fail(*_: object) -> None:
         raise RunError("server: killed")

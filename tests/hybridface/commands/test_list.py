@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hybridface.commands import gallery_runs
-from hybridface.galleries.tasks import Task, Verb, write_tasks
+from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
 from hybridface.models.model import load_model
 from hybridface.output.answers import answer_text
 from hybridface.photos import photo_path
@@ -23,7 +23,7 @@ from hybridface.processes.options import PartyOptions
 from hybridface.processes.start import Outcome
 from launch.mpiexec import find_mpiexec, mpiexec_command
 from parties.gallery.store.limits import OPERATOR
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import kind_of
 from parties.transport.roles import Role
 from protocols.matching.distance import Reveal
@@ -51,7 +51,7 @@ def test_a_list_of_two_real_people(call: Callable[..., Done], home: Path) -> Non
     )
     assert call("enroll", "--id", "名前", photo["person_b_1"], "--quiet")[:2] == (0, "enrolled 1 photo of '名前'\n")
     gallery = home / "XDG_DATA_HOME" / "hybridface" / "gallery.db"
-    assert kind_of(gallery) is Kind.LIST
+    assert kind_of(gallery) is GalleryKind.LIST
     assert not (home / "XDG_CONFIG_HOME").exists(), "a list has no key"
     assert call("verify", "--id", "Person A", photo["person_a_2"], "--quiet") == (0, "same person\n", "")
     status, out, _ = call("verify", "--id", "Person A", photo["impostor_1"], "--json", "--reveal", "both")
@@ -102,8 +102,8 @@ def test_a_private_gallerys_server_may_learn(call: Callable[..., Done], photos: 
 @pytest.mark.timeout(120)
 def test_ranks_that_no_command_listens_to(photos: dict[str, str], tiny_list: Path, tmp_path: Path) -> None:
     tasks = tmp_path / "tasks.jsonl"
-    asked = [Task(Verb.VERIFY, "Ann", photos["different"]), Task(Verb.VERIFY, "nobody", photos["a"])]
-    write_tasks(tasks, [*asked, Task(Verb.IDENTIFY, None, photos["same"], 2)])
+    asked = [GalleryTask(Verb.VERIFY, "Ann", photos["different"]), GalleryTask(Verb.VERIFY, "nobody", photos["a"])]
+    write_tasks(tasks, [*asked, GalleryTask(Verb.IDENTIFY, None, photos["same"], 2)])
     shared = ["--model", "tiny-test", "--reveal", "both"]
     base = [sys.executable, "-m", "hybridface", "party"]
     programs = [
@@ -123,7 +123,9 @@ def test_ranks_that_no_command_listens_to(photos: dict[str, str], tiny_list: Pat
 def test_tasks_that_a_list_does_not_do(
     call: Callable[..., Done], photos: dict[str, str], tiny_list: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery_runs, "write_tasks", lambda path, _: write_tasks(path, [Task(Verb.REMOVE, "Ann")]))
+    monkeypatch.setattr(
+        gallery_runs, "write_tasks", lambda path, _: write_tasks(path, [GalleryTask(Verb.REMOVE, "Ann")])
+    )
     status, out, errors = call("verify", "--id", "Ann", photos["a"], *TINY)
     assert (status, out) == (2, "")
     assert (

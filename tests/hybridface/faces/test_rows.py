@@ -20,14 +20,14 @@ from hybridface.errors import ImageError, RunError
 from hybridface.faces import alignment
 from hybridface.faces.alignment import align
 from hybridface.faces.images import FaceChoice, central_crop, face_chips
-from hybridface.faces.rows import Field, Rows, fill
+from hybridface.faces.rows import RowField, Rows, fill
 from hybridface.faces.sources import open_photos
 from hybridface.photos import photo_path
 from protocols.errors import ParameterError
 from support.paths import ROOT
 
 GUARD_SECONDS = 60.0
-FIELDS = {"square": Field("float64"), "pair": Field("int32", (2,))}
+FIELDS = {"square": RowField("float64"), "pair": RowField("int32", (2,))}
 
 
 def square(item: int) -> dict[str, Any]:

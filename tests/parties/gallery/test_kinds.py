@@ -19,7 +19,7 @@ from hybridface.photos import photo_path
 from parties.gallery.errors import QueryRefusedError, StoreError
 from parties.gallery.store.exchange import exported_kind
 from parties.gallery.store.limits import OPERATOR, QueryLimits
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore, kind_of
 from protocols.errors import ParameterError
 from protocols.matching.distance import Reveal
@@ -34,24 +34,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return save_chips(tmp_path_factory.mktemp("photos"), seed=3)
 
 
-def made(path: Path, kind: Kind) -> Path:
+def made(path: Path, kind: GalleryKind) -> Path:
     GalleryStore(path, DIGEST, 8, kind).close()
     return path
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_a_file_says_its_kind(tmp_path: Path, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(GalleryKind))
+def test_a_file_says_its_kind(tmp_path: Path, kind: GalleryKind) -> None:
     path, new = made(tmp_path / "g", kind), tmp_path / "new"
     before = path.read_bytes()
     assert kind_of(path) is kind_for_use(path) is kind_for_use(path, kind) is kind
     assert path.read_bytes() == before
-    other = next(one for one in Kind if one is not kind)
+    other = next(one for one in GalleryKind if one is not kind)
     with pytest.raises(ParameterError, match=f"g: expected a gallery of kind {other}, found one of kind {kind}"):
         kind_for_use(path, other)
     with pytest.raises(ParameterError, match="expected a gallery, found no .*new: enrol somebody first"):
         kind_for_use(new, kind)
     assert kind_for_use(new, kind, new=True) is kind
-    assert kind_for_use(new, new=True) is Kind.PRIVATE
+    assert kind_for_use(new, new=True) is GalleryKind.PRIVATE
     assert not new.exists()
 
 
@@ -61,7 +61,7 @@ def test_files_without_a_kind(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database at all, but longer than the header of one" * 40)
     with pytest.raises(StoreError, match="text"):
         kind_of(tmp_path / "text")
-    path = made(tmp_path / "g", Kind.LIST)
+    path = made(tmp_path / "g", GalleryKind.LIST)
     for value in ("both", b"list", None):
         with sqlite3.connect(path) as connection:
             connection.execute("PRAGMA ignore_check_constraints = ON")
@@ -72,14 +72,14 @@ def test_files_without_a_kind(tmp_path: Path) -> None:
 
 
 def test_an_exported_file_says_its_kind(tmp_path: Path) -> None:
-    for kind in Kind:
+    for kind in GalleryKind:
         with GalleryFile(tmp_path / kind, MODEL, kind) as file:
             file.store.enroll("Ann", np.zeros(8, dtype=np.uint64))
             assert file.export(tmp_path / f"{kind}.jsonl") == 1
         assert exported_kind(tmp_path / f"{kind}.jsonl") is kind
         assert kind_for_import(tmp_path / "new", tmp_path / f"{kind}.jsonl") is kind
     with pytest.raises(ParameterError, match="list.jsonl: expected a gallery of kind private, found one of kind list"):
-        kind_for_import(tmp_path / "new", tmp_path / "list.jsonl", Kind.PRIVATE)
+        kind_for_import(tmp_path / "new", tmp_path / "list.jsonl", GalleryKind.PRIVATE)
     with pytest.raises(ParameterError, match="private: expected a gallery of kind list, found one of kind private"):
         kind_for_import(tmp_path / "private", tmp_path / "list.jsonl")
     for name, text in (("none", None), ("text", "no\n"), ("array", "[]\n"), ("folder", "")):
@@ -95,7 +95,7 @@ def test_an_exported_file_says_its_kind(tmp_path: Path) -> None:
 
 def test_what_the_owner_does_is_logged_and_a_removal_erases(tmp_path: Path) -> None:
     path = tmp_path / "list.db"
-    with GalleryFile(path, MODEL, Kind.LIST) as file:
+    with GalleryFile(path, MODEL, GalleryKind.LIST) as file:
         for name in ("Ann", "Bob"):
             file.enroll(name, np.arange(8, dtype=np.uint64))
         hashes = [file.limits.tag(name) or b"" for name in ("Ann", "Bob")]
@@ -113,10 +113,10 @@ def test_what_the_owner_does_is_logged_and_a_removal_erases(tmp_path: Path) -> N
     left = path.read_bytes()
     assert b"Ann" not in left
     assert hashes[0] not in left
-    with GalleryFile(tmp_path / "other.db", MODEL, Kind.LIST) as file:
+    with GalleryFile(tmp_path / "other.db", MODEL, GalleryKind.LIST) as file:
         assert file.import_(tmp_path / "list.jsonl") == 1
         assert [line.operation for line in file.limits.queries()] == ["import"]
-    with GalleryFile(tmp_path / "private.db", MODEL, Kind.PRIVATE) as file:
+    with GalleryFile(tmp_path / "private.db", MODEL, GalleryKind.PRIVATE) as file:
         with pytest.raises(ParameterError, match="expected a list, got a private gallery"):
             file.enroll("Ann", np.arange(8, dtype=np.uint64))
 
@@ -191,7 +191,7 @@ def test_the_server_may_learn(tmp_path: Path, photos: dict[str, str], kind: str)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, photos: dict[str, str]) -> None:
-    files: Any = made(tmp_path / "list.db", Kind.LIST), made(tmp_path / "private.db", Kind.PRIVATE)
+    files: Any = made(tmp_path / "list.db", GalleryKind.LIST), made(tmp_path / "private.db", GalleryKind.PRIVATE)
     with pytest.raises(ParameterError, match="list.db: expected a gallery of kind private, found one of kind list"):
         Gallery(MODEL, files[0], tmp_path / "key", "private")
     with pytest.raises(ParameterError, match="expected no key for a gallery of kind list"):
@@ -212,4 +212,4 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, photos: dict[str, str]) ->
         with pytest.raises(QueryRefusedError, match="expected enrolled identities, found none"):
             gallery.identify(photos["a"], aligned=True)
     shutil.copy(files[0], tmp_path / "copy.db")
-    assert Gallery(MODEL, tmp_path / "copy.db", reveal=Reveal.BOTH).kind is Kind.LIST
+    assert Gallery(MODEL, tmp_path / "copy.db", reveal=Reveal.BOTH).kind is GalleryKind.LIST

@@ -12,7 +12,7 @@ import pytest
 from parties.gallery.errors import QueryRefusedError, StoreError
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.shards.group import ShardGroup
-from parties.gallery.shards.remote import RemoteShard, Traffic
+from parties.gallery.shards.remote import RemoteShard, ShardTraffic
 from protocols.errors import ParameterError
 from support.gallery_sessions import IMAGES, fill, found, index_files, session, shard_threads
 
@@ -154,7 +154,7 @@ def test_any_error_gives_up_the_locks(tmp_path: Path, error: BaseException, how:
     of_client, _, threads = shard_threads(tmp_path, 2)
     for thread in threads:
         thread.start()
-    others = [RemoteShard(channel, Traffic()) for channel in of_client]
+    others = [RemoteShard(channel, ShardTraffic()) for channel in of_client]
     folder = IndexFolder(tmp_path / "client", bytes(16))
     group = ShardGroup(None, others, folder, 8, lambda: bytes(32))  # type: ignore[arg-type]
     with group.writing():

@@ -9,7 +9,7 @@ import pytest
 
 from hybridface.models.model import Model
 from parties.prepared import store as prepared
-from parties.prepared.pool import Kind
+from parties.prepared.pool import RunShape
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
@@ -258,8 +258,8 @@ def test_a_client_that_takes_up_too_much(tmp_path: Path, model: Model, monkeypat
         client.prepare(16, 16)
         kept_runs = client._kept_runs
         assert kept_runs is not None
-        assert kept_runs.knows(Kind(1, 0))
-        kept_runs.adopt(Kind(1, 0))
+        assert kept_runs.knows(RunShape(1, 0))
+        kept_runs.adopt(RunShape(1, 0))
 
 
 def test_a_client_that_asks_a_server_without_a_folder(tmp_path: Path, model: Model) -> None:

@@ -16,14 +16,14 @@ from parties.prepared.pool import (
     MAX_PREPARED_IMAGES,
     PARTS,
     BackgroundRefill,
-    Kind,
     Pool,
+    RunShape,
     Turns,
     layers_of_part,
 )
 from protocols.errors import ParameterError, PeerLostError
 
-KINDS = [Kind(1, 1), Kind(2, 1), Kind(1, 0), Kind(3, 3)]
+KINDS = [RunShape(1, 1), RunShape(2, 1), RunShape(1, 0), RunShape(3, 3)]
 GUARD_SECONDS = 20.0
 
 
@@ -42,11 +42,11 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.pool = Pool(self.peer)
         self.fails = False
-        self.begun: tuple[Kind, int] | None = None
-        self.made: Counter[Kind] = Counter()
-        self.used: Counter[Kind] = Counter()
+        self.begun: tuple[RunShape, int] | None = None
+        self.made: Counter[RunShape] = Counter()
+        self.used: Counter[RunShape] = Counter()
 
-    def peer(self, kind: Kind, part: int) -> None:
+    def peer(self, kind: RunShape, part: int) -> None:
         """What the server does: it takes the next part of what was begun, or the first of anything."""
         if part:
             assert self.begun == (kind, part), "a part is left out, repeated, or of another kind"
@@ -60,21 +60,21 @@ class PoolMachine(RuleBasedStateMachine):
         else:
             self.made[kind] += 1
 
-    def refused(self, kind: Kind) -> None:
+    def refused(self, kind: RunShape) -> None:
         """What is refused would have been too much, and nothing was begun."""
         held = sum(entry.images * (self.made[entry] - self.used[entry]) for entry in self.made)
         assert held + kind.images > MAX_PREPARED_IMAGES
         assert self.begun is None
 
     @rule(kind=st.sampled_from(KINDS))
-    def step(self, kind: Kind) -> None:
+    def step(self, kind: RunShape) -> None:
         try:
             self.pool.step(kind)
         except ParameterError:
             self.refused(kind)
 
     @rule(kind=st.sampled_from(KINDS))
-    def prepare(self, kind: Kind) -> None:
+    def prepare(self, kind: RunShape) -> None:
         before = self.made[kind]
         try:
             self.pool.prepare(kind)
@@ -85,7 +85,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.begun is None
 
     @rule(kind=st.sampled_from(KINDS))
-    def take(self, kind: Kind) -> None:
+    def take(self, kind: RunShape) -> None:
         left = self.made[kind] - self.used[kind]
         try:
             assert self.pool.take(kind) is (left > 0)
@@ -96,7 +96,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.used[kind] <= self.made[kind], "handed out twice"
 
     @rule(kind=st.sampled_from(KINDS), method=st.sampled_from(["step", "prepare", "take"]))
-    def fail(self, kind: Kind, method: str) -> None:
+    def fail(self, kind: RunShape, method: str) -> None:
         if method == "take" and self.pool.ready(kind):
             return
         self.fails = True
@@ -118,12 +118,12 @@ TestPool = PoolMachine.TestCase
 @pytest.mark.parametrize(("images", "decisions"), [(0, 0), (-1, 0), (17, 17), (17, 0), (1, 2), (3, 1), (3, 2), (2, -1)])
 def test_kinds_that_there_are_not(images: int, decisions: int) -> None:
     with pytest.raises(ParameterError, match=r"^expected "):
-        Kind(images, decisions)
+        RunShape(images, decisions)
 
 
 def test_kinds_that_there_are() -> None:
-    kinds = {Kind(images, decisions) for images in range(1, MAX_BATCH + 1) for decisions in (0, images)}
-    assert len(kinds | {Kind(2, 1)}) == 2 * MAX_BATCH + 1
+    kinds = {RunShape(images, decisions) for images in range(1, MAX_BATCH + 1) for decisions in (0, images)}
+    assert len(kinds | {RunShape(2, 1)}) == 2 * MAX_BATCH + 1
 
 
 @given(st.lists(st.text(max_size=5), max_size=40, unique=True))
@@ -221,7 +221,7 @@ def test_a_request_that_is_interrupted_while_it_waits_is_forgotten(monkeypatch: 
 
 
 def test_the_background_fills_the_pool_to_its_capacity_and_again() -> None:
-    parts: list[tuple[Kind, int]] = []
+    parts: list[tuple[RunShape, int]] = []
     pool, turns = Pool(lambda kind, part: parts.append((kind, part))), Turns()
     kind = KINDS[0]
     with BackgroundRefill(pool, turns, kind, 2):
@@ -238,7 +238,7 @@ def test_the_background_stops_after_the_part_under_way() -> None:
     inside, leave = threading.Event(), threading.Event()
     parts: list[int] = []
 
-    def prepare(kind: Kind, part: int) -> None:
+    def prepare(kind: RunShape, part: int) -> None:
         parts.append(part)
         inside.set()
         leave.wait(GUARD_SECONDS)
@@ -265,7 +265,7 @@ def test_a_full_pool_stops_at_once() -> None:
 def test_an_error_ends_the_background_before_the_request_that_waits() -> None:
     inside, leave = threading.Event(), threading.Event()
 
-    def prepare(kind: Kind, part: int) -> None:
+    def prepare(kind: RunShape, part: int) -> None:
         inside.set()
         leave.wait(GUARD_SECONDS)
         raise PeerLostError("the peer is gone")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import hybridface as hf
 from hybridface.models.model import Model
 from parties.local import PartyThread
-from parties.prepared.pool import PARTS, Kind, PoolStatus, layers_of_part
+from parties.prepared.pool import PARTS, PoolStatus, RunShape, layers_of_part
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.progress import Progress
@@ -239,12 +239,12 @@ def attacker(model: Model) -> Iterator[Attacker]:
 @pytest.mark.parametrize("part", [1, 3, 4, -1, 10**30])
 def test_a_preparation_begins_with_part_0(attacker: Attacker, part: int) -> None:
     attacker.send(operation="prepare", images=1, decisions=1, part=part)
-    assert f"expected part 0 of Kind(images=1, decisions=1), got part {part} of " in attacker.refusal()
+    assert f"expected part 0 of a run of 1 images and 1 decisions, got part {part} of " in attacker.refusal()
 
 
 @pytest.mark.parametrize("part", [0, 1, 3])
 def test_parts_come_in_order(attacker: Attacker, part: int) -> None:
-    kind = Kind(1, 1)
+    kind = RunShape(1, 1)
     for done in range(2):
         attacker.client._prepare_part(kind, done)
     attacker.send(operation="prepare", images=1, decisions=1, part=part)
@@ -254,9 +254,9 @@ def test_parts_come_in_order(attacker: Attacker, part: int) -> None:
 @pytest.mark.parametrize(("images", "decisions"), [(16, 16), (1, 0), (2, 1)])
 def test_a_preparation_stays_of_one_kind(attacker: Attacker, images: int, decisions: int) -> None:
     """Else a client that is counted one image could make the server hold masks for sixteen, again and again."""
-    attacker.client._prepare_part(Kind(1, 1), 0)
+    attacker.client._prepare_part(RunShape(1, 1), 0)
     attacker.send(operation="prepare", images=images, decisions=decisions, part=1)
-    assert "expected part 1 of Kind(images=1, decisions=1), got part 1 of " in attacker.refusal()
+    assert "expected part 1 of a run of 1 images and 1 decisions, got part 1 of " in attacker.refusal()
 
 
 @pytest.mark.parametrize("kinds", [[(16, 16)] * 2 + [(1, 1)], [(1, 1), (16, 0), (16, 16)]], ids=str)
@@ -293,7 +293,7 @@ def test_no_run_without_its_preparation(
     attacker: Attacker, model: Model, chips: NDArray[np.uint8], command: dict[str, Any], parts: Any
 ) -> None:
     attacker.client.enroll("a", model.normalise(chips[0])[None])
-    kinds = {"enroll": Kind(1, 0), "verify": Kind(2, 1) if command["images"] == 2 else Kind(1, 1)}
+    kinds = {"enroll": RunShape(1, 0), "verify": RunShape(2, 1) if command["images"] == 2 else RunShape(1, 1)}
     if parts == "another kind":
         attacker.client.prepare(3, 3)
     for part in range(parts if isinstance(parts, int) else 0):
@@ -346,7 +346,7 @@ def test_an_unknown_template_is_refused_before_the_run(
     attacker.client.prepare(2, 2)
     attacker.send(operation="verify", images=2, templates=["a", "nobody"])
     assert "expected the name of an enrolled template, got 'nobody'" in attacker.refusal()
-    assert attacker.sessions[0]._prepared[Kind(2, 2)] == 1
+    assert attacker.sessions[0]._prepared[RunShape(2, 2)] == 1
 
 
 def test_both_sides_part_the_layers_alike(model: Model) -> None:
@@ -390,7 +390,7 @@ def test_a_prepared_run_goes_on_amid_a_begun_preparation(model: Model, chips: ND
         template = session.enroll(chips[0])
         session.prepare(1)
         with session.client._turns.request():
-            session.client._pool.step(Kind(1, 1))
+            session.client._pool.step(RunShape(1, 1))
         assert session.client.pool_status() == PoolStatus(1, 0, 1)
         assert session.verify(chips[0], template).matches == (True,)
         result = session.verify(chips[0], template)  # finishes what was begun

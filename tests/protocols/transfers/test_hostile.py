@@ -8,11 +8,11 @@ import pytest
 
 from protocols.channel import Channel
 from protocols.errors import PeerLostError, ProtocolError
-from protocols.transfers import Kind, RandomReceiver, RandomSender
+from protocols.transfers import RandomReceiver, RandomSender, TransferKind
 from support.helpers import Tampered
 from support.transfer_parties import BROKEN, SMALL, both, outcomes
 
-KINDS: tuple[Kind, ...] = ("silent", "iknp")
+KINDS: tuple[TransferKind, ...] = ("silent", "iknp")
 
 
 def flipped(frame: bytes) -> bytes:
@@ -21,7 +21,7 @@ def flipped(frame: bytes) -> bytes:
     return frame[:start] + bytes(byte ^ 0xFF for byte in frame[start:])
 
 
-def with_change(kind: Kind, change: Callable[[bytes], bytes]) -> tuple[Any, Any, dict[type, Any]]:
+def with_change(kind: TransferKind, change: Callable[[bytes], bytes]) -> tuple[Any, Any, dict[type, Any]]:
     """Return both sides' work, and where their ends will be: a draw, one changed message, another draw."""
     sides: dict[type, Any] = {}
 
@@ -44,7 +44,7 @@ def with_change(kind: Kind, change: Callable[[bytes], bytes]) -> tuple[Any, Any,
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("change", BROKEN)
 def test_a_malformed_message_ends_both_sides_and_what_failed_is_not_used_again(
-    kind: Kind, change: Callable[[bytes], bytes]
+    kind: TransferKind, change: Callable[[bytes], bytes]
 ) -> None:
     sender, receiver, sides = with_change(kind, change)
     _, errors = outcomes(sender, receiver)
@@ -59,7 +59,7 @@ def test_a_malformed_message_ends_both_sides_and_what_failed_is_not_used_again(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_wrong_correction_makes_wrong_pads_and_is_not_noticed(kind: Kind) -> None:
+def test_a_wrong_correction_makes_wrong_pads_and_is_not_noticed(kind: TransferKind) -> None:
     sent, received = both(*with_change(kind, flipped)[:2])
     wrong = []
     for pads, (choices, chosen) in zip(sent, received, strict=True):
@@ -87,7 +87,7 @@ def test_a_side_whose_peer_is_gone_refuses_to_go_on() -> None:
     [(("test", "iknp"), ("test", "silent")), (("one", "silent"), ("other", "silent"))],
     ids=["other kind", "other label"],
 )
-def test_sides_that_do_not_agree_end(sender: tuple[str, Kind], receiver: tuple[str, Kind]) -> None:
+def test_sides_that_do_not_agree_end(sender: tuple[str, TransferKind], receiver: tuple[str, TransferKind]) -> None:
     _, errors = outcomes(
         lambda channel: RandomSender(channel, *sender, SMALL),
         lambda channel: RandomReceiver(channel, *receiver, SMALL),

@@ -8,16 +8,16 @@ import pytest
 
 from protocols.channel import Channel
 from protocols.errors import ParameterError
-from protocols.transfers import B11, Kind, RandomReceiver, RandomSender
+from protocols.transfers import B11, RandomReceiver, RandomSender, TransferKind
 from support.helpers import assert_probability, assert_uniform_bytes, reachable
 from support.transfer_parties import SMALL, assert_uniform_but_low_bits, both
 
-KINDS: tuple[Kind, ...] = ("silent", "iknp")
+KINDS: tuple[TransferKind, ...] = ("silent", "iknp")
 MILLION = 1_000_000
 
 
 def drawn(
-    kind: Kind,
+    kind: TransferKind,
     sender: Callable[[RandomSender], Any],
     receiver: Callable[[RandomReceiver], Any],
     parameters: Any = SMALL,
@@ -39,7 +39,7 @@ def assert_transfers(pads: np.ndarray, choices: np.ndarray, chosen: np.ndarray) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_million_transfers(kind: Kind) -> None:
+def test_a_million_transfers(kind: TransferKind) -> None:
     pads, (choices, chosen) = drawn(kind, lambda side: side.draw(MILLION), lambda side: side.draw(MILLION), B11)
     assert_transfers(pads, choices, chosen)
     for message in (0, 1):
@@ -53,7 +53,7 @@ def test_a_million_transfers(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_correlated_form_of_a_million(kind: Kind) -> None:
+def test_the_correlated_form_of_a_million(kind: TransferKind) -> None:
     (delta, q), w = drawn(
         kind, lambda side: (side.delta, side.draw_correlated(MILLION)), lambda side: side.draw_correlated(MILLION), B11
     )
@@ -66,7 +66,7 @@ def test_the_correlated_form_of_a_million(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_draws_in_any_pieces_and_forms_across_rounds(kind: Kind) -> None:
+def test_draws_in_any_pieces_and_forms_across_rounds(kind: TransferKind) -> None:
     """2944 transfers make a round of these parameters; 4096 hashes share a key."""
     counts = [1, 0, 2943, 2944, 64, 8000, 5, 100_000, 3]
 
@@ -107,7 +107,9 @@ def test_pads_are_hashes_of_the_correlated_form_by_number() -> None:
 
 
 @pytest.mark.parametrize("kinds", [("silent", "silent"), ("iknp", "silent"), ("iknp", "iknp")])
-def test_two_instances_in_opposite_directions_alternate_on_one_channel(kinds: tuple[Kind, Kind]) -> None:
+def test_two_instances_in_opposite_directions_alternate_on_one_channel(
+    kinds: tuple[TransferKind, TransferKind],
+) -> None:
     counts = [10, 3000, 70_000, 1]
 
     def client(channel: Channel) -> Any:
@@ -130,7 +132,7 @@ def test_two_instances_in_opposite_directions_alternate_on_one_channel(kinds: tu
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_receiver_holds_neither_delta_nor_the_other_pads(kind: Kind) -> None:
+def test_a_receiver_holds_neither_delta_nor_the_other_pads(kind: TransferKind) -> None:
     (pads, delta), (side, choices, chosen) = drawn(
         kind, lambda side: (side.draw(100), side.delta), lambda side: (side, *side.draw(100))
     )

@@ -23,7 +23,7 @@ from hybridface.faces.images import FaceChoice, face_chips
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy import measured_accuracy, sessions
 from hybridface.measure.accuracy.embeddings import Network
-from hybridface.measure.accuracy.evaluation import EvalMode, Evaluation, Options, evaluate
+from hybridface.measure.accuracy.evaluation import EvalMode, Evaluation, EvaluationOptions, evaluate
 from hybridface.measure.accuracy.report import accuracy_table, write_results
 from hybridface.measure.accuracy.statistics import best_threshold
 from hybridface.models.model import MODELS, Model, load_model
@@ -60,14 +60,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def options(data: Path) -> Options:
+def options(data: Path) -> EvaluationOptions:
     """Of a quick run, all with one cache."""
     given = data / "faces", data / "pairs.txt", data / "cache"
-    return Options(*given, model="tiny-test", workers=1, shown=False)
+    return EvaluationOptions(*given, model="tiny-test", workers=1, shown=False)
 
 
 @pytest.fixture(scope="module")
-def emulated(options: Options) -> Evaluation:
+def emulated(options: EvaluationOptions) -> Evaluation:
     return evaluate(replace(options, mode=EvalMode.EMULATED))
 
 
@@ -115,21 +115,23 @@ def test_the_document(emulated: Evaluation) -> None:
     assert 1 < document["largest_compared"] < 2**15
 
 
-def test_plain_is_what_emulated_is_compared_with(options: Options, emulated: Evaluation) -> None:
+def test_plain_is_what_emulated_is_compared_with(options: EvaluationOptions, emulated: Evaluation) -> None:
     plain = evaluate(options)
     assert [row.distance for row in plain.decisions] == [row.reference_distance for row in emulated.decisions]
     assert plain.document["accuracy"] == emulated.document["plain_accuracy"]
     assert "differing_decisions" not in plain.document
 
 
-def test_a_tar_file_in_worker_processes_gives_the_same(data: Path, options: Options, emulated: Evaluation) -> None:
+def test_a_tar_file_in_worker_processes_gives_the_same(
+    data: Path, options: EvaluationOptions, emulated: Evaluation
+) -> None:
     photos, cache, cut = sorted(PORTRAITS), data / "other", (16, 0.25)
     align(open_photos(data / "faces.tar"), photos, cache, (cut,), workers=1, shown=False)  # spares two processes
     again = evaluate(replace(options, images=data / "faces.tar", cache=cache, workers=2))
     assert [row.distance for row in again.decisions] == [row.reference_distance for row in emulated.decisions]
 
 
-def test_some_folds_with_a_threshold_from_the_others(options: Options, emulated: Evaluation) -> None:
+def test_some_folds_with_a_threshold_from_the_others(options: EvaluationOptions, emulated: Evaluation) -> None:
     some = evaluate(replace(options, folds=(2,), mode=EvalMode.EMULATED))
     assert (some.document["pairs"], some.document["folds"]) == (2, [2])
     assert some.decisions == emulated.decisions[2:], "of two folds, the other one is all the others"
@@ -138,14 +140,16 @@ def test_some_folds_with_a_threshold_from_the_others(options: Options, emulated:
         evaluate(replace(options, folds=(3,)))
 
 
-def test_a_limit(options: Options) -> None:
+def test_a_limit(options: EvaluationOptions) -> None:
     drawn = evaluate(replace(options, limit=3, seed=1))
     assert (drawn.document["pairs"], drawn.document["drawn_with_seed"]) == (3, 1)
     with pytest.raises(ParameterError, match="at least two folds"):
         evaluate(replace(options, limit=1))
 
 
-def test_nothing_is_computed_twice(options: Options, emulated: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_computed_twice(
+    options: EvaluationOptions, emulated: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         pytest.fail("a photo was embedded again")
 
@@ -168,7 +172,7 @@ def test_other_weights_are_other_embeddings() -> None:
     assert len(digests) == 3
 
 
-def test_a_photo_without_a_face_counts_as_its_middle(data: Path, options: Options, tmp_path: Path) -> None:
+def test_a_photo_without_a_face_counts_as_its_middle(data: Path, options: EvaluationOptions, tmp_path: Path) -> None:
     shutil.copytree(data / "faces", tmp_path / "faces")
     Image.new("RGB", (100, 80), (9, 99, 199)).save(tmp_path / "faces/Cay/Cay_0001.jpg")
     result = evaluate(replace(options, images=tmp_path / "faces", cache=tmp_path / "cache"))
@@ -176,7 +180,7 @@ def test_a_photo_without_a_face_counts_as_its_middle(data: Path, options: Option
 
 
 def test_wrong_decisions_are_counted_and_named(
-    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: EvaluationOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An emulator that is off by far shows in every figure."""
     real = Network.emulated
@@ -234,7 +238,7 @@ def any_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("any_model")
 def test_pure_he_is_compared_with_the_network_in_the_clear(
-    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: EvaluationOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "ANSWERS", 3)
     log: list[str] = []
@@ -255,7 +259,7 @@ def test_pure_he_is_compared_with_the_network_in_the_clear(
 
 
 @pytest.mark.usefixtures("any_model")
-def test_sessions_go_on_where_they_were(options: Options, tmp_path: Path) -> None:
+def test_sessions_go_on_where_they_were(options: EvaluationOptions, tmp_path: Path) -> None:
     log: list[str] = []
     given = replace(options, mode=EvalMode.PURE_HE, limit=4, cache=tmp_path)
     with pytest.raises(ConnectionError):
@@ -267,7 +271,7 @@ def test_sessions_go_on_where_they_were(options: Options, tmp_path: Path) -> Non
     assert len(result.decisions) == 4
 
 
-def test_the_hybrid_itself(options: Options) -> None:
+def test_the_hybrid_itself(options: EvaluationOptions) -> None:
     result = evaluate(replace(options, mode=EvalMode.HYBRID, limit=2))
     document = result.document
     assert (document["pairs"], document["reference"], document["differing_decisions"]) == (2, "emulated", 0)

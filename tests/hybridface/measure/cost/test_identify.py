@@ -7,8 +7,8 @@ import pytest
 
 from hybridface.measure.cost.identify import fit_growth
 from hybridface.measure.cost.identify_rank import measure
-from hybridface.measure.cost.identify_task import Task
-from parties.gallery.store.records import Kind
+from hybridface.measure.cost.identify_task import IdentifyTask
+from parties.gallery.store.records import GalleryKind
 from protocols.arithmetic.fixed_point import FRACTION_BITS
 from support.helpers import run_locally
 
@@ -40,23 +40,23 @@ def saved(folder: Path) -> None:
     np.save(folder / "real.npy", real)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_both_kinds_find_whom_the_clear_finds(tmp_path: Path, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", GalleryKind)
+def test_both_kinds_find_whom_the_clear_finds(tmp_path: Path, kind: GalleryKind) -> None:
     saved(tmp_path)
-    task = Task(kind, 70, 4, 0.6, tmp_path)
+    task = IdentifyTask(kind, 70, 4, 0.6, tmp_path)
     client, server = run_locally(*[lambda party: measure(task, party, party.correlations._channel)] * 2)
     assert (client["right"], client["probes"], client["found"]) == (5, 5, 4)
     for mine, theirs in zip(client["online"], server["online"], strict=True):
         assert mine["sent"] == theirs["received"] > 0
         assert mine["rounds"] == theirs["rounds"] > 4 * 6, "four for every level of the tournament"
     assert [one["dealer"] for one in server["online"]] == [0] * 4, "all correlations are made before"
-    assert ("one_more" in client) is (kind is Kind.PRIVATE)
+    assert ("one_more" in client) is (kind is GalleryKind.PRIVATE)
 
 
 @pytest.mark.parametrize("size", [50, 20_000])
 def test_the_search_in_the_clear(tmp_path: Path, size: int) -> None:
     saved(tmp_path)
-    task = Task(Kind.LIST, size, 4, 0.6, tmp_path)
+    task = IdentifyTask(GalleryKind.LIST, size, 4, 0.6, tmp_path)
     templates = np.concatenate([part for _, part in task.chunks()]) / 2.0**FRACTION_BITS
     assert templates.shape == (size, 128)
     assert 1.2 < np.linalg.norm(templates, axis=1).mean() < 1.6

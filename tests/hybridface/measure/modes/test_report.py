@@ -19,17 +19,17 @@ from hybridface.measure.accuracy import measured_accuracy
 from hybridface.measure.modes import Settings, measure_modes, modes_document, modes_table, report_paths, write_report
 from hybridface.measure.modes import measure as measure_module
 from hybridface.measure.modes import sessions as sessions_module
-from hybridface.measure.modes.accuracy import Accuracy, accuracy_of, read_accuracy, shipped_accuracy
-from hybridface.measure.modes.computed import over_network
+from hybridface.measure.modes.accuracy import KnownAccuracy, accuracy_of, read_accuracy, shipped_accuracy
 from hybridface.measure.modes.measure import Measurement
 from hybridface.measure.modes.samples import (
-    Kind,
     Sample,
     Session,
     Setup,
     Stage,
     Traffic,
+    WorkKind,
     kinds_of_layers,
+    over_network,
     sample_in_turns,
     sample_of_cost,
 )
@@ -64,7 +64,7 @@ stages = st.builds(
 @given(st.lists(stages, max_size=6))
 def test_seconds_by_kind_add_up_to_the_elapsed_ones(costs: list[StageCost]) -> None:
     cost = CostReport(tuple(costs)).document()
-    kinds = {"upload": Kind.UPLOAD, "distance": Kind.MATCHING, "conv": Kind.LINEAR}
+    kinds = {"upload": WorkKind.UPLOAD, "distance": WorkKind.MATCHING, "conv": WorkKind.LINEAR}
     plain, turns = sample_of_cost(True, cost, kinds), sample_in_turns(True, cost, kinds)
     for phase in ("offline", "online"):
         assert plain.seconds(phase) == pytest.approx(cost[phase]["elapsed_seconds"])
@@ -79,25 +79,32 @@ def test_seconds_by_kind_add_up_to_the_elapsed_ones(costs: list[StageCost]) -> N
 
 def test_waiting_is_what_neither_party_works_for() -> None:
     costs = (StageCost("online", "upload", 0.5, 0.25, 1.0), StageCost("online", "distance", 0.25, 2.0, 5.0))
-    sample = sample_in_turns(True, CostReport(costs).document(), {"upload": Kind.UPLOAD, "distance": Kind.MATCHING})
+    sample = sample_in_turns(
+        True, CostReport(costs).document(), {"upload": WorkKind.UPLOAD, "distance": WorkKind.MATCHING}
+    )
     found = {stage.kind: stage.seconds for stage in sample.stages}
-    assert found == {Kind.UPLOAD: 0.75, Kind.MATCHING: 2.25, Kind.OTHER: 3.0}
+    assert found == {WorkKind.UPLOAD: 0.75, WorkKind.MATCHING: 2.25, WorkKind.OTHER: 3.0}
 
 
 def test_every_layer_has_a_kind() -> None:
     kinds = kinds_of_layers(load_model("tiny-test", weights=False).graph)
-    expected = {"conv": Kind.LINEAR, "fc": Kind.LINEAR, "relu": Kind.ACTIVATION, "prelu": Kind.ACTIVATION}
-    expected |= {"pool": Kind.POOL, "average": Kind.OTHER}
+    expected = {
+        "conv": WorkKind.LINEAR,
+        "fc": WorkKind.LINEAR,
+        "relu": WorkKind.ACTIVATION,
+        "prelu": WorkKind.ACTIVATION,
+    }
+    expected |= {"pool": WorkKind.POOL, "average": WorkKind.OTHER}
     assert {name: kinds[name] for name in expected} == expected
     assert set(kinds_of_layers(load_model("patchnet", weights=False).graph).values()) == {
-        Kind.LINEAR,
-        Kind.ACTIVATION,
-        Kind.OTHER,
+        WorkKind.LINEAR,
+        WorkKind.ACTIVATION,
+        WorkKind.OTHER,
     }
 
 
 def session(online: float, traffic: Traffic, match: bool = True) -> Session:
-    return Session((Sample(match, (Stage("online", Kind.LINEAR, online),), traffic),), {"client": 5}, None)
+    return Session((Sample(match, (Stage("online", WorkKind.LINEAR, online),), traffic),), {"client": 5}, None)
 
 
 @pytest.mark.parametrize("network", [LAN, WAN, MOBILE], ids=lambda network: network.name)
@@ -107,8 +114,8 @@ def test_a_computed_network_adds_delays_and_the_busier_direction(network: Any) -
     link = 7 * network.delay_seconds + 5_000_000 * 8 / network.bits_per_second
     assert sample.seconds("online") == pytest.approx(2.0 + link)
     assert {stage.kind: stage.seconds for stage in sample.stages} == {
-        Kind.LINEAR: 2.0,
-        Kind.TRANSFER: pytest.approx(link),
+        WorkKind.LINEAR: 2.0,
+        WorkKind.TRANSFER: pytest.approx(link),
     }
     assert sample.seconds("offline") == 0
     assert sample.online == before.samples[0].online
@@ -231,9 +238,9 @@ def result(**changes: Any) -> dict[str, Any]:
 def test_results_of_the_evaluation_are_read(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps(result(more=1)))
-    assert read_accuracy([path]) == [Accuracy("plain", "patchnet", 1200, 0.889, 0.009)]
+    assert read_accuracy([path]) == [KnownAccuracy("plain", "patchnet", 1200, 0.889, 0.009)]
     path.write_text(json.dumps(result(mode="pure-he", accuracy=None, accuracy_se=None, differing_decisions=2)))
-    assert read_accuracy([path]) == [Accuracy("pure-he", "patchnet", 1200, None, None, 2)]
+    assert read_accuracy([path]) == [KnownAccuracy("pure-he", "patchnet", 1200, None, None, 2)]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +278,7 @@ def test_the_hybrids_accuracy_is_the_emulators_and_the_others_that_of_the_networ
 def test_people_that_a_network_was_trained_on_do_not_make_its_accuracy() -> None:
     held_out, every = (7, 8), tuple(range(1, 9))
     results = [("plain", 4800, 0.92, every), ("plain", 1200, 0.89, held_out), ("plain", 60, 0.95, held_out)]
-    known = [asdict(Accuracy(mode, "patchnet", n, value, folds=folds)) for mode, n, value, folds in results]
+    known = [asdict(KnownAccuracy(mode, "patchnet", n, value, folds=folds)) for mode, n, value, folds in results]
     for some in (known, known[::-1]):
         found = accuracy_of("pure HE", "patchnet", some)
         assert found is not None
@@ -400,7 +407,7 @@ def test_samples_of_processes_that_other_tests_run(monkeypatch: pytest.MonkeyPat
     assert mpc.memory == {"client": 5, "server": 6}
     assert [sample.online for sample in mpc.samples] == [Traffic(500, 500, 0, 7)] * 2
     assert mpc.samples[0].seconds("online") == sum(layers.values())
-    assert {stage.kind for stage in mpc.samples[0].stages} >= {Kind.LINEAR, Kind.POOL, Kind.MATCHING}
+    assert {stage.kind for stage in mpc.samples[0].stages} >= {WorkKind.LINEAR, WorkKind.POOL, WorkKind.MATCHING}
 
     costs = (StageCost("online", "network in the clear", 1.0, 0.0, 1.0), StageCost("online", "distance", 0.5, 1.0, 2.5))
     setup = vars(StageCost("offline", "keys", elapsed_seconds=3.0, bytes_up=40, bytes_down=2))
@@ -411,7 +418,7 @@ def test_samples_of_processes_that_other_tests_run(monkeypatch: pytest.MonkeyPat
     found = start_session(way, task, 1, NONE, 1.0)
     assert found.setup == Setup(3.0, 40, 2)
     kinds = {stage.kind: stage.seconds for stage in found.samples[0].stages}
-    assert kinds == {Kind.CLEAR: 1.0, Kind.MATCHING: 1.5, Kind.OTHER: 1.0}
+    assert kinds == {WorkKind.CLEAR: 1.0, WorkKind.MATCHING: 1.5, WorkKind.OTHER: 1.0}
 
     run["match"] = not task.match
     with pytest.raises(RunError, match="^pure MPC, tiny-test: expected the decision of the network in the clear"):
@@ -428,8 +435,8 @@ def test_real_processes_of_a_small_network() -> None:
     plain, hybrid = modes_document(found, settings(["lan"]), (), "")["measurements"]
     assert [plain["status"], hybrid["status"]] == ["computed", "measured"]
     assert [len(row["samples"]) for row in (plain, hybrid)] == [2, 2]
-    assert {stage["kind"] for stage in plain["stages"]} == {Kind.CLEAR, Kind.MATCHING, Kind.TRANSFER}
-    expected = {Kind.CORRELATIONS, Kind.LINEAR, Kind.ACTIVATION, Kind.POOL, Kind.MATCHING}
+    assert {stage["kind"] for stage in plain["stages"]} == {WorkKind.CLEAR, WorkKind.MATCHING, WorkKind.TRANSFER}
+    expected = {WorkKind.CORRELATIONS, WorkKind.LINEAR, WorkKind.ACTIVATION, WorkKind.POOL, WorkKind.MATCHING}
     assert {stage["kind"] for stage in hybrid["stages"]} >= expected
     assert plain["figures"]["online"]["bytes_up"]["median"] == 3 * 16 * 16
     assert hybrid["figures"]["offline"]["dealer_bytes"]["median"] == 0

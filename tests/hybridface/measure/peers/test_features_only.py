@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hybridface.errors import RunError
-from hybridface.measure.peers import Task, features_only, make_task
+from hybridface.measure.peers import PeerTask, features_only, make_task
 from hybridface.measure.peers.features_only import FeaturesOnlySession, features_only_peer, features_only_session
 from hybridface.measure.peers.features_only_party import FeaturesOnlyClient, FeaturesOnlyServer
 from hybridface.models.model import load_model
@@ -28,7 +28,7 @@ CKKS = 1e-5
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> PeerTask:
     return make_task(load_model("tiny-test"), PHOTOS)
 
 
@@ -116,7 +116,7 @@ def test_the_server_bounds_the_keys(size: int) -> None:
         FeaturesOnlyServer(to_client).receive_keys()
 
 
-def test_two_processes_over_a_network(task: Task) -> None:
+def test_two_processes_over_a_network(task: PeerTask) -> None:
     session = features_only_session(task, 2, WAN)
     expected = float(((task.features - task.template) ** 2).sum())
     assert task.error_of(np.array(session.features)) < 1e-5, "float32 in the clear"
@@ -135,7 +135,7 @@ def test_two_processes_over_a_network(task: Task) -> None:
     assert set(session.memory) == {"client", "server"}
 
 
-def test_a_run_of_the_peer(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_the_peer(task: PeerTask, monkeypatch: pytest.MonkeyPatch) -> None:
     online = {"elapsed_seconds": 1.5, "bytes_up": 20, "bytes_down": 3, "rounds": 2}
     results = ({"match": task.match, "cost": {"online": online}},)
     answer = FeaturesOnlySession(results, {}, (task.features + 0.25).tolist(), {})
@@ -145,7 +145,9 @@ def test_a_run_of_the_peer(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.max_error == pytest.approx(0.25)
 
 
-def test_a_photo_without_a_face_ends_both_processes(task: Task, tmp_path: Any) -> None:
-    missing = Task(task.model, (tmp_path / "no.jpg", PHOTOS[1]), False, task.image, task.template, task.features, True)
+def test_a_photo_without_a_face_ends_both_processes(task: PeerTask, tmp_path: Any) -> None:
+    missing = PeerTask(
+        task.model, (tmp_path / "no.jpg", PHOTOS[1]), False, task.image, task.template, task.features, True
+    )
     with pytest.raises(RunError, match="client: .*no.jpg"):
         features_only_session(missing, timeout=30)

@@ -11,7 +11,16 @@ import pytest
 
 from hybridface.commands import main as cli
 from hybridface.errors import ModelError, RunError
-from hybridface.measure.peers import Peer, Result, Run, Task, compare, comparison_document, comparison_table, make_task
+from hybridface.measure.peers import (
+    Peer,
+    PeerResult,
+    PeerTask,
+    Run,
+    compare,
+    comparison_document,
+    comparison_table,
+    make_task,
+)
 from hybridface.measure.peers.children import run_pair
 from hybridface.measure.peers.crypten_alone import crypten_peer, crypten_runs
 from hybridface.measure.peers.plaintext import plaintext_peer
@@ -27,7 +36,7 @@ FIXED_POINT = 1e-3
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> PeerTask:
     return make_task(load_model("tiny-test"), PHOTOS)
 
 
@@ -51,7 +60,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *ar
     return int(status or 0), *capfd.readouterr()
 
 
-def test_crypten_alone_computes_the_network(task: Task) -> None:
+def test_crypten_alone_computes_the_network(task: PeerTask) -> None:
     run = crypten_peer(task).run()
     assert run.match == task.match
     assert 0 < run.max_error < FIXED_POINT
@@ -63,7 +72,7 @@ def test_crypten_alone_computes_the_network(task: Task) -> None:
     assert 20 < run.rounds < 300
 
 
-def test_crypten_tells_the_seconds_of_every_layer(task: Task) -> None:
+def test_crypten_tells_the_seconds_of_every_layer(task: PeerTask) -> None:
     runs, memory = crypten_runs(task, 2)
     assert len(runs) == len(memory) == 2
     assert min(memory) > 2**26
@@ -73,7 +82,7 @@ def test_crypten_tells_the_seconds_of_every_layer(task: Task) -> None:
         assert sum(run["stages"].values()) == pytest.approx(run["seconds"])
 
 
-def test_plaintext_is_exact_to_float32_and_leaves_the_threads_alone(task: Task) -> None:
+def test_plaintext_is_exact_to_float32_and_leaves_the_threads_alone(task: PeerTask) -> None:
     import torch
 
     threads = torch.get_num_threads()
@@ -114,7 +123,7 @@ def test_the_command_writes_all_runs_and_the_machine(
     assert reason.endswith("ended with status 1: no SPU in this environment")
 
 
-def test_spu_is_given_each_party_its_own(task: Task, tmp_path: Path) -> None:
+def test_spu_is_given_each_party_its_own(task: PeerTask, tmp_path: Path) -> None:
     spu = fake_spu(
         tmp_path,
         """
@@ -150,12 +159,12 @@ print(json.dumps({"seconds": 7.5, "match": False, "features": features, "version
         ("print('Link details: total send bytes 1, recv bytes 1\\n{}')", "expected seconds, match, features"),
     ],
 )
-def test_what_spu_says_is_checked(task: Task, tmp_path: Path, program: str, message: str) -> None:
+def test_what_spu_says_is_checked(task: PeerTask, tmp_path: Path, program: str, message: str) -> None:
     with pytest.raises(RunError, match=message):
         spu_peer(task, fake_spu(tmp_path, program), timeout=60).run()
 
 
-def test_without_spu_its_row_says_so(task: Task) -> None:
+def test_without_spu_its_row_says_so(task: PeerTask) -> None:
     results = compare(task, [spu_peer(task, Path("nowhere/bin/python"))], runs=3)
     document = comparison_document(results, task, 3)
     assert document["peers"][0]["runs"] == []
@@ -173,7 +182,7 @@ def peer_of(order: list[str], name: str, match: bool, **options: Any) -> Peer:
     return Peer(name, "nothing", run, **options)
 
 
-def test_runs_are_interleaved(task: Task) -> None:
+def test_runs_are_interleaved(task: PeerTask) -> None:
     order: list[str] = []
     peers = [peer_of(order, "a", task.match), peer_of(order, "b", task.match, most_runs=1)]
     seen: list[tuple[str, int, int]] = []
@@ -185,15 +194,15 @@ def test_runs_are_interleaved(task: Task) -> None:
     assert seconds == {"median": 3, "min": 1, "max": 4}
 
 
-def test_a_wrong_decision_ends_the_comparison(task: Task) -> None:
+def test_a_wrong_decision_ends_the_comparison(task: PeerTask) -> None:
     with pytest.raises(RunError, match="^wrong: expected the decision different people, got same person$"):
         compare(task, [peer_of([], "wrong", not task.match)])
 
 
-def test_ratios_need_this_project(task: Task) -> None:
-    results = [Result("other", "nothing", (Run(2.0, False, 0.0),))]
+def test_ratios_need_this_project(task: PeerTask) -> None:
+    results = [PeerResult("other", "nothing", (Run(2.0, False, 0.0),))]
     assert comparison_document(results, task, 1)["peers"][0]["ratio to hybridface"] is None
-    results.append(Result("hybridface", "much", (Run(0.5, False, 0.0),)))
+    results.append(PeerResult("hybridface", "much", (Run(0.5, False, 0.0),)))
     assert comparison_document(results, task, 1)["peers"][0]["ratio to hybridface"] == 4
 
 
@@ -239,7 +248,7 @@ def test_wrong_inputs_end_at_once(
     assert message in errors
 
 
-def test_wrong_inputs_of_the_functions(task: Task) -> None:
+def test_wrong_inputs_of_the_functions(task: PeerTask) -> None:
     with pytest.raises(ParameterError, match="expected at least 1 run, got 0"):
         compare(task, [], runs=0)
     with pytest.raises(ModelError, match="expected a model with weights"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from parties.gallery.index.directory import Directory
 from parties.gallery.sessions.messages import follow_changes, send_changes
-from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.records import Entry, GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.transport.queues import local_channels
@@ -108,7 +108,7 @@ def synchronised(store: GalleryStore, server: Directory, client: Directory) -> t
 
 
 def test_only_changes_are_sent(tmp_path: Path) -> None:
-    with GalleryStore(tmp_path / "gallery.db", "model", 4, Kind.PRIVATE) as store:
+    with GalleryStore(tmp_path / "gallery.db", "model", 4, GalleryKind.PRIVATE) as store:
         share = np.zeros(4, dtype=np.uint64)
         store.enroll_many((f"person {i}", share) for i in range(50))
         (server, _), (client, _) = synchronised(store, Directory(), Directory())
@@ -128,7 +128,7 @@ def test_only_changes_are_sent(tmp_path: Path) -> None:
 
 
 def test_another_history_is_sent_whole(tmp_path: Path) -> None:
-    with GalleryStore(tmp_path / "gallery.db", "model", 4, Kind.PRIVATE) as store:
+    with GalleryStore(tmp_path / "gallery.db", "model", 4, GalleryKind.PRIVATE) as store:
         store.enroll("Ann", np.zeros(4, dtype=np.uint64))
         wrong = directory((1, "Eve", 1))
         for known in (wrong, Directory(99, 1, *(wrong.rows,) * 2, np.zeros(1, dtype=np.int64), ("Eve",))):

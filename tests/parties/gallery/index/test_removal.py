@@ -13,7 +13,7 @@ from hybridface.galleries.file import GalleryFile
 from parties.gallery.errors import QueryRefusedError, StoreError, TracesLeftError
 from parties.gallery.index.folder import IndexFolder, group_of
 from parties.gallery.store.limits import Rate
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from support.gallery_sessions import IMAGES, KEY, MODEL, fill, found, index_files, opened_store, session
 
@@ -24,7 +24,7 @@ def by_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     monkeypatch.setattr("hybridface.galleries.file.index_folder", lambda path: tmp_path / "server")
 
     def remove(name: str) -> int:
-        with GalleryFile(tmp_path / "gallery.db", MODEL, Kind.PRIVATE) as file:
+        with GalleryFile(tmp_path / "gallery.db", MODEL, GalleryKind.PRIVATE) as file:
             return file.remove([name])
 
     return remove

@@ -12,7 +12,7 @@ from parties.gallery.sessions import private_client as client_module
 from parties.gallery.sessions import private_server as server_module
 from parties.gallery.sessions.private_server import GalleryServerSession
 from parties.gallery.sessions.server import QueryServerSession
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.errors import PeerLostError, ProtocolError
 from support.gallery_sessions import IMAGES, fill, found, session
@@ -99,7 +99,7 @@ def test_a_refused_verification_asks_about_nobody(tmp_path: Path) -> None:
 def test_a_list_whose_numbers_are_no_embeddings(tmp_path: Path) -> None:
     """Its distances would wrap, and might seem near: a verification is refused."""
     path = fill_list(tmp_path / "list.db")
-    with GalleryStore(path, LIST_MODEL.graph.digest(), 8, Kind.LIST) as store:
+    with GalleryStore(path, LIST_MODEL.graph.digest(), 8, GalleryKind.LIST) as store:
         store.enroll("large", np.full(8, 1 << 40, dtype=np.uint64))
     with list_session(path) as (client, _):
         with pytest.raises(QueryRefusedError, match="expected a list's embeddings of numbers below 16"):

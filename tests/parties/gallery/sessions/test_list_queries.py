@@ -11,7 +11,7 @@ from parties.gallery.sessions import list_client, list_server
 from parties.gallery.sessions.list_content import list_share, list_templates, read_list
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.store.limits import GUESSES, OPERATOR, QueryLimits, Rate
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import encode
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
@@ -32,7 +32,7 @@ def own(tmp_path: Path) -> Path:
 
 
 def opened(path: Path) -> GalleryStore:
-    return GalleryStore(path, MODEL.graph.digest(), 8, Kind.LIST)
+    return GalleryStore(path, MODEL.graph.digest(), 8, GalleryKind.LIST)
 
 
 def test_verification_is_the_plaintext_decision(filled: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_name_that_was_changed_on_the_way_ends_the_session(filled: Path, monke
 
 def test_a_private_gallery_is_no_list(tmp_path: Path) -> None:
     path = tmp_path / "private.db"
-    GalleryStore(path, MODEL.graph.digest(), 8, Kind.PRIVATE).close()
+    GalleryStore(path, MODEL.graph.digest(), 8, GalleryKind.PRIVATE).close()
     with pytest.raises((PeerLostError, ParameterError, StoreError)), session(path):
         pass
 

@@ -11,7 +11,7 @@ from parties.gallery.key import GalleryKey
 from parties.gallery.sessions.private_client import GalleryClientSession
 from parties.gallery.sessions.private_server import GalleryServerSession
 from parties.gallery.store.limits import GUESSES, QueryLimits, Rate
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.session.correlations import Correlations
@@ -124,7 +124,7 @@ def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
     (of_server, _) = local_channels("server", "shard")
 
     def serve() -> None:
-        with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, Kind.PRIVATE) as store:
+        with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, GalleryKind.PRIVATE) as store:
             GalleryServerSession(
                 to_client,
                 server_dealer,
@@ -195,7 +195,7 @@ def test_a_change_between_index_and_query(tmp_path: Path, images: Any) -> None:
         client.enroll_identity("Ann", images[0, 0][None])
         client.enroll_identity("Bob", images[1, 0][None])
         client.update_index()
-        with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, Kind.PRIVATE) as store:
+        with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, GalleryKind.PRIVATE) as store:
             store.remove("Ann")
         assert client.identify(images[1, 0][None]).identity == "Bob", "it is indexed again"
         assert client.identify(images[0, 0][None]).identity != "Ann"
@@ -260,7 +260,7 @@ def test_the_stored_shares_are_uniform(tmp_path: Path, images: Any) -> None:
     with session(tmp_path) as client:
         for i in range(60):
             client.enroll_identity(f"person {i}", images[0, 0][None])
-    with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, Kind.PRIVATE) as store:
+    with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, GalleryKind.PRIVATE) as store:
         shares = np.stack([share for _, share in store.entries()])
     assert_uniform_bytes(shares)
     assert len(np.unique(shares)) == shares.size, "one photo enrolled sixty times must not show"

@@ -19,7 +19,7 @@ import pytest
 
 from parties.gallery.errors import StoreError
 from parties.gallery.store import database, rotation, store, tables
-from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.records import Entry, GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray
 
@@ -39,7 +39,7 @@ def value(seed: int) -> RingArray:
 
 
 def gallery(folder: Path, **changes: Any) -> GalleryStore:
-    return GalleryStore(folder / "g", MODEL, DIMENSION, Kind.PRIVATE, **changes)
+    return GalleryStore(folder / "g", MODEL, DIMENSION, GalleryKind.PRIVATE, **changes)
 
 
 def state(folder: Path) -> tuple[Shares, int]:

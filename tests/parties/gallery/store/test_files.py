@@ -13,7 +13,7 @@ import pytest
 
 from parties.gallery.errors import StoreError
 from parties.gallery.store import database
-from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.records import Entry, GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray
 
@@ -81,7 +81,14 @@ def begin(path: Path) -> Iterator[Open]:
     opened: list[GalleryStore] = []
 
     def open_store(**changes: Any) -> GalleryStore:
-        given = {"path": path, "model": MODEL, "dimension": DIMENSION, "kind": Kind.PRIVATE, "timeout": 0.2, **changes}
+        given = {
+            "path": path,
+            "model": MODEL,
+            "dimension": DIMENSION,
+            "kind": GalleryKind.PRIVATE,
+            "timeout": 0.2,
+            **changes,
+        }
         opened.append(GalleryStore(**given))
         return opened[-1]
 
@@ -95,7 +102,7 @@ def content(gallery: GalleryStore) -> list[tuple[Entry, bytes]]:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model": "other"}, {"dimension": 9}, {"kind": Kind.LIST}, {"model": "other", "read_only": True}]
+    "changes", [{"model": "other"}, {"dimension": 9}, {"kind": GalleryKind.LIST}, {"model": "other", "read_only": True}]
 )
 def test_a_store_of_something_else_is_refused(begin: Open, changes: dict[str, Any]) -> None:
     begin().close()
@@ -173,7 +180,7 @@ def _table(path: Path, name: str) -> list[tuple[Any, ...]]:
 
 def _whole(path: Path) -> Any:
     """Return all that a store has, by every way to it."""
-    with GalleryStore(path, MODEL, DIMENSION, Kind.PRIVATE, timeout=0.2) as gallery:
+    with GalleryStore(path, MODEL, DIMENSION, GalleryKind.PRIVATE, timeout=0.2) as gallery:
         names = gallery.identities()
         by_name = {name: [(e, s.tobytes()) for e, s in gallery.get(name)] for name in names}
         return names, by_name, content(gallery), gallery.generation, gallery.scope, gallery.count

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from parties.gallery.errors import QueryLimitError, StoreError
 from parties.gallery.store import database, limits
 from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, VERIFY, QueryLimits, Rate
-from parties.gallery.store.records import Kind
+from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.errors import ParameterError
 
@@ -39,7 +39,7 @@ class Clock:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    GalleryStore(tmp_path / "g", "m", 4, Kind.PRIVATE).close()
+    GalleryStore(tmp_path / "g", "m", 4, GalleryKind.PRIVATE).close()
     return tmp_path / "g"
 
 
@@ -178,7 +178,7 @@ def test_never_more_than_the_rate(
     steps: list[tuple[int, int, int]], rate: Rate, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path, clock = tmp_path_factory.getbasetemp() / "rated", Clock()
-    with GalleryStore(path, "m", 4, Kind.PRIVATE) as store:
+    with GalleryStore(path, "m", 4, GalleryKind.PRIVATE) as store:
         store._database.execute("DELETE FROM bucket")
         store._database.execute("UPDATE state SET query_time = 0")
     total, first, latest = 0.0, START + steps[0][0], 0.0
@@ -288,7 +288,7 @@ def allowed_guesses(limit: QueryLimits, client: str, tries: int) -> int:
 
 def test_no_identity_is_written_and_removal_takes_its_hashes(begin: Callable[..., QueryLimits], path: Path) -> None:
     limit = begin()
-    with GalleryStore(path, "m", 4, Kind.PRIVATE) as store:
+    with GalleryStore(path, "m", 4, GalleryKind.PRIVATE) as store:
         store.enroll("somebody", np.zeros(4, np.uint64))
         for identity in ("somebody", "nobody enrolled", "kept"):
             limit.admit("c", "verify", identity)
@@ -307,7 +307,7 @@ def test_no_identity_is_written_and_removal_takes_its_hashes(begin: Callable[...
 
 
 def test_two_stores_have_other_hashes(begin: Callable[..., QueryLimits], tmp_path: Path) -> None:
-    GalleryStore(tmp_path / "other", "m", 4, Kind.PRIVATE).close()
+    GalleryStore(tmp_path / "other", "m", 4, GalleryKind.PRIVATE).close()
     with QueryLimits(tmp_path / "other") as other:
         assert other.tag("alice") != begin().tag("alice")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from parties.gallery.errors import StoreError
-from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.records import Entry, GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray
 
@@ -42,7 +42,7 @@ class Gallery(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.store = GalleryStore(self.folder / "g", MODEL, DIMENSION, Kind.PRIVATE)
+        self.store = GalleryStore(self.folder / "g", MODEL, DIMENSION, GalleryKind.PRIVATE)
         self.store._database.execute("PRAGMA synchronous = OFF")  # these tests need no disk that keeps what it is told
 
     def expect_new(self, entry: Entry, identity: str) -> None:

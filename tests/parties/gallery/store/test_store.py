@@ -17,7 +17,7 @@ from scipy.stats import chisquare
 from parties.gallery.errors import StoreError
 from parties.gallery.key import GalleryKey
 from parties.gallery.store import database, rotation, store, tables
-from parties.gallery.store.records import Entry, Kind
+from parties.gallery.store.records import Entry, GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray, encode
 from protocols.errors import ParameterError
@@ -48,7 +48,14 @@ def begin(path: Path) -> Iterator[Open]:
     opened: list[GalleryStore] = []
 
     def open_store(**changes: Any) -> GalleryStore:
-        given = {"path": path, "model": MODEL, "dimension": DIMENSION, "kind": Kind.PRIVATE, "timeout": 0.2, **changes}
+        given = {
+            "path": path,
+            "model": MODEL,
+            "dimension": DIMENSION,
+            "kind": GalleryKind.PRIVATE,
+            "timeout": 0.2,
+            **changes,
+        }
         opened.append(GalleryStore(**given))
         return opened[-1]
 
@@ -93,7 +100,7 @@ def test_photos_come_back_by_identity_row_and_order(begin: Open) -> None:
 def test_the_settings_of_every_connection(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     for read_only in (False, True):
-        with GalleryStore(path, MODEL, DIMENSION, Kind.PRIVATE, read_only) as gallery:
+        with GalleryStore(path, MODEL, DIMENSION, GalleryKind.PRIVATE, read_only) as gallery:
             expected = {"synchronous": 2, "secure_delete": 1, "foreign_keys": 1, "busy_timeout": 30_000}
             assert {name: gallery._database.number(f"PRAGMA {name}") for name in expected} == expected
             assert gallery._database.rows("PRAGMA journal_mode") == [("wal",)]
@@ -166,7 +173,7 @@ def test_identities_are_compared_exactly(begin: Open) -> None:
 @settings(max_examples=15, deadline=None)
 @given(names=st.lists(st.text(min_size=1, max_size=30), unique=True, max_size=8))
 def test_any_text_is_an_identity(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
-    with GalleryStore(tmp_path_factory.mktemp("any") / "g", MODEL, DIMENSION, Kind.LIST) as gallery:
+    with GalleryStore(tmp_path_factory.mktemp("any") / "g", MODEL, DIMENSION, GalleryKind.LIST) as gallery:
         gallery.enroll_many((name, random_share()) for name in names)
         assert gallery.identities() == dict.fromkeys(sorted(names), 1)
 
@@ -376,7 +383,7 @@ def test_removal_that_a_reader_delays_is_said_and_done_later(begin: Open) -> Non
 
 
 def test_the_stored_bytes_are_uniform(begin: Open, path: Path, tmp_path: Path) -> None:
-    key, gallery, plain = GalleryKey(bytes(range(32))), begin(), begin(path=tmp_path / "list", kind=Kind.LIST)
+    key, gallery, plain = GalleryKey(bytes(range(32))), begin(), begin(path=tmp_path / "list", kind=GalleryKind.LIST)
     people = encode(np.random.default_rng(3).normal(size=(3, DIMENSION)) / 3)
     templates = np.stack([people[i % 3] for i in range(400)])  # the same again and again
     entries = gallery.reserve_many(["person"] * 400)
