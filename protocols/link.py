@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from protocols.errors import ParameterError
 
-__all__ = ["LAN", "MAX_NAME_BYTES", "MOBILE", "NETWORKS", "NONE", "WAN", "NetworkProfile", "network_named"]
+__all__ = ["LAN", "LINKS", "MAX_NAME_BYTES", "MOBILE", "NONE", "WAN", "Link", "link_named"]
 
 MAX_NAME_BYTES = 16
 """Of a profile's name, in ASCII: the ranks of a session tell each other the name."""
@@ -20,7 +20,7 @@ _LEAST_RATE, _LONGEST_DELAY = 1000, 3600
 
 
 @dataclass(frozen=True)
-class NetworkProfile:
+class Link:
     """A link between two parties, the same in both directions.
 
     Args:
@@ -63,22 +63,22 @@ class NetworkProfile:
         return math.ceil(self.delay_seconds * NANOSECONDS)
 
 
-NONE = NetworkProfile("none", math.inf, 0.0)
-LAN = NetworkProfile("lan", 3e9, 0.3e-3)
-WAN = NetworkProfile("wan", 400e6, 40e-3)
-MOBILE = NetworkProfile("mobile", 50e6, 60e-3)
+NONE = Link("none", math.inf, 0.0)
+LAN = Link("lan", 3e9, 0.3e-3)
+WAN = Link("wan", 400e6, 40e-3)
+MOBILE = Link("mobile", 50e6, 60e-3)
 
-NETWORKS = {profile.name: profile for profile in (NONE, LAN, WAN, MOBILE)}
+LINKS = {profile.name: profile for profile in (NONE, LAN, WAN, MOBILE)}
 """The named profiles."""
 
 
-def network_named(name: str) -> NetworkProfile:
+def link_named(name: str) -> Link:
     """Return a profile by its name.
 
     Raises:
         ParameterError: there is none of that name.
     """
-    if name not in NETWORKS:
-        *first, last = NETWORKS
+    if name not in LINKS:
+        *first, last = LINKS
         raise ParameterError(f"expected a network named {', '.join(first)} or {last}, got {name!r}")
-    return NETWORKS[name]
+    return LINKS[name]

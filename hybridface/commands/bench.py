@@ -17,10 +17,10 @@ from hybridface.commands.options import (
     CacheOption,
     CorrelationsOption,
     JsonOption,
+    LinkOption,
     ModelOption,
     ModeModelOption,
     ModeOption,
-    NetworkOption,
     PoolOption,
     QuietOption,
     TimeoutOption,
@@ -34,7 +34,7 @@ from hybridface.photos import photo_path
 from hybridface.processes.start import run_parties
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
-from protocols.link import network_named
+from protocols.link import link_named
 
 __all__ = ["bench"]
 
@@ -66,7 +66,7 @@ def bench_verify(
     aligned: AlignedOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    network: NetworkOption = "none",
+    link: LinkOption = "none",
     batch: Annotated[int, typer.Option("--batch", min=1, max=16, help="Copies of the photo in one batch.")] = 1,
     pool: PoolOption = 0,
     pause: Annotated[float, typer.Option("--pause", min=0, max=300, help="Seconds between verifications.")] = 0.0,
@@ -80,20 +80,20 @@ def bench_verify(
     photos = [first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg")]
     options = ["--enrolled", "--repeat", str(runs), "--batch", str(batch), "--pool", str(pool), "--pause", str(pause)]
     options += ["--aligned"] if aligned else []
-    profile = network_named(network)
+    simulated = link_named(link)
     with ProgressBars(shown=not quiet and not as_json) as bars:
         outcome = run_parties(
             photos,
             options,
             ["--model", model or mode.default_model, "--max-answers", str(runs)],
             on_event=bars,
-            network=profile.name,
+            link=simulated.name,
             server_options=cache_options(cache),
             workers=workers,
             mode=mode,
             correlations=correlations,
         )
-    summary = {**summarise(outcome, profile.name, batch), "correlations": correlations.value}
+    summary = {**summarise(outcome, simulated.name, batch), "correlations": correlations.value}
     show(summary, bench_table, as_json)
 
 

@@ -10,7 +10,7 @@ from hybridface.commands.options import JsonOption, QuietOption, TimeoutOption
 from hybridface.errors import ImageError, RunError
 from hybridface.output.terminal import show
 from hybridface.photos import photo_path
-from protocols.link import NETWORKS, network_named
+from protocols.link import LINKS, link_named
 
 __all__ = ["bench_modes"]
 
@@ -24,9 +24,9 @@ def bench_modes(
         int | None,
         typer.Option("--runs", min=1, help="Rounds; in each, every way is started once.", show_default=str(_ROUNDS)),
     ] = None,
-    networks: Annotated[
+    links: Annotated[
         str | None,
-        typer.Option("--networks", help="Simulated networks, by commas.", show_default=",".join(NETWORKS)),
+        typer.Option("--links", help="Simulated networks, by commas.", show_default=",".join(LINKS)),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help=f"One round, networks {_QUICK_NETWORKS}.")] = False,
     output: Annotated[
@@ -53,16 +53,16 @@ def bench_modes(
     for photo in photos:
         if not photo.is_file():
             raise ImageError(f"{photo}: expected a photo, found no such file")
-    names = networks or (_QUICK_NETWORKS if quick else ",".join(NETWORKS))
-    profiles = tuple(network_named(name.strip()) for name in names.split(","))
+    names = links or (_QUICK_NETWORKS if quick else ",".join(LINKS))
+    simulated = tuple(link_named(name.strip()) for name in names.split(","))
     rounds = runs or (1 if quick else _ROUNDS)
-    settings = modes_report.Settings(photos, profiles, rounds, _VERIFICATIONS, timeout)
+    settings = modes_report.Settings(photos, simulated, rounds, _VERIFICATIONS, timeout)
     known = read_accuracy(accuracy) if accuracy else shipped_accuracy()
     paths = modes_report.report_paths(output)
     with progress_bar(shown=not quiet and not as_json) as on_step:
         measurements = modes_report.measure_modes(settings, on_step)
     given = [photo.name for photo in (first, second) if photo]
-    command = _command([*given, "--runs", str(rounds), "--networks", ",".join(p.name for p in profiles)], accuracy)
+    command = _command([*given, "--runs", str(rounds), "--links", ",".join(link.name for link in simulated)], accuracy)
     document = modes_report.modes_document(measurements, settings, known, command)
     modes_report.write_report(paths, document, report_page(document))
     show(document, modes_report.modes_table, as_json, columns=120)

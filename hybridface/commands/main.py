@@ -29,9 +29,9 @@ from hybridface.commands.options import (
     KeyOption,
     LayersOption,
     LimitsOption,
+    LinkOption,
     ModeModelOption,
     ModeOption,
-    NetworkOption,
     PoolOption,
     PreparedOption,
     QuietOption,
@@ -56,7 +56,7 @@ from parties.session.correlations import Correlations
 from parties.session.cost import CostReport, StageCost
 from parties.transport.roles import Role
 from protocols.errors import HybridFaceError, ParameterError
-from protocols.link import network_named
+from protocols.link import link_named
 from protocols.matching.distance import Reveal
 
 __all__ = ["app", "main"]
@@ -87,7 +87,7 @@ def verify(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     timeout: TimeoutOption = 300.0,
-    network: NetworkOption = "none",
+    link: LinkOption = "none",
     workers: WorkersOption = 0,
     cache: CacheOption = "",
     correlations: CorrelationsOption = Correlations.OT,
@@ -110,7 +110,7 @@ def verify(
         verify_identity(first, identity or "", settings, reveal)
         return
     name = model or mode.default_model
-    profile, loaded = network_named(network), load_model(name, weights=False)
+    simulated, loaded = link_named(link), load_model(name, weights=False)
     if mode is Mode.PURE_HE:
         pure_he_terms(loaded)  # refuses other networks, before anything starts
     shared = ["--model", name, "--reveal", reveal.value]
@@ -124,7 +124,7 @@ def verify(
             shared,
             timeout,
             bars,
-            profile.name,
+            simulated.name,
             server,
             workers,
             mode,
@@ -139,12 +139,12 @@ def verify(
 def demo(quiet: QuietOption = False) -> None:
     """Compare two photos that come with the project, by the same private computation as `verify`."""
     photos = [photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")]
-    network = load_model("dlib-resnet29", weights=False)
+    shown = load_model("dlib-resnet29", weights=False)
     console = Console()
-    console.print(f"Client's photos: {photos[0].name}, {photos[1].name} (credits beside them). Server: {network.name}.")
+    console.print(f"Client's photos: {photos[0].name}, {photos[1].name} (credits beside them). Server: {shown.name}.")
     with ProgressBars(shown=not quiet) as bars:
         outcome = run_parties(photos, on_event=bars)
-    _print_outcome(outcome, network, as_json=False, layers=False)
+    _print_outcome(outcome, shown, as_json=False, layers=False)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def party(
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Verify so many times.")] = 1,
     events: Annotated[bool, typer.Option("--events", help="Write JSON lines for a program to read.")] = False,
     timeout: TimeoutOption = 300.0,
-    network: NetworkOption = "none",
+    link: LinkOption = "none",
     batch: Annotated[int, typer.Option("--batch", min=1, max=16, help="Copies of the first photo in a batch.")] = 1,
     pool: PoolOption = 0,
     pause: Annotated[float, typer.Option("--pause", min=0, help="Seconds between verifications.")] = 0.0,
@@ -207,7 +207,7 @@ def party(
         reveal=reveal,
         events=events,
         timeout=timeout,
-        network=network_named(network),
+        link=link_named(link),
         batch=batch,
         pool=pool,
         pause=pause,
@@ -263,7 +263,7 @@ def _exit_with_error() -> None:
     sys.exit(EXIT_ERROR)
 
 
-def _print_outcome(outcome: Outcome, network: Model, as_json: bool, layers: bool) -> None:
+def _print_outcome(outcome: Outcome, model: Model, as_json: bool, layers: bool) -> None:
     result = outcome.results[-1]
     if as_json:
         said = {**result, "decision": outcome.match, "peak_bytes": outcome.memory, "setup": outcome.setup}
@@ -273,10 +273,10 @@ def _print_outcome(outcome: Outcome, network: Model, as_json: bool, layers: bool
     learner = "" if result["match"] is not None else " (only the server learned it)"
     console.print(f"[bold]{decision_text(outcome.match)}[/bold]{learner}\n")
     if "score" in result:
-        console.print(score_text(result["score"]["squared_distance"], network.threshold) + "\n")
+        console.print(score_text(result["score"]["squared_distance"], model.threshold) + "\n")
     if outcome.setup:
         console.print(f"Keys, once: {outcome.setup['bytes_up'] / 1e6:.1f} MB, {outcome.setup['elapsed_seconds']:.1f} s")
     report = CostReport(tuple(StageCost(**stage) for stage in result["cost"]["stages"]))
-    console.print(cost_table(report, network, layers or "score" in result))
+    console.print(cost_table(report, model, layers or "score" in result))
     peaks = ", ".join(f"{role} {size / 2**20:.0f} MiB" for role, size in sorted(outcome.memory.items()))
     console.print(f"\nPeak memory: {peaks}")

@@ -8,7 +8,7 @@ import typer
 from hybridface.models.model import MODELS
 from hybridface.modes import Mode
 from parties.session.correlations import Correlations
-from protocols.link import NETWORKS
+from protocols.link import LINKS
 from protocols.matching.distance import Reveal
 
 __all__ = [
@@ -24,10 +24,10 @@ __all__ = [
     "KeyOption",
     "LayersOption",
     "LimitsOption",
+    "LinkOption",
     "ModeModelOption",
     "ModeOption",
     "ModelOption",
-    "NetworkOption",
     "PoolOption",
     "PreparedOption",
     "QuietOption",
@@ -80,11 +80,9 @@ AlignedOption = Annotated[
     bool, typer.Option("--aligned", help="The photos are aligned crops of the network's input size.")
 ]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a peer's message.")]
-NetworkOption = Annotated[
+LinkOption = Annotated[
     str,
-    typer.Option(
-        "--network", help=f"Simulate a network on one machine ({', '.join(NETWORKS)}); none between machines."
-    ),
+    typer.Option("--link", help=f"Simulate a network on one machine ({', '.join(LINKS)}); none between machines."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 EnrolledOption = Annotated[

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from hybridface.commands.options import CacheOption, JsonOption, NetworkOption, QuietOption
+from hybridface.commands.options import CacheOption, JsonOption, LinkOption, QuietOption
 from hybridface.commands.places import cache_options, cache_path
 from hybridface.models.model import MODELS, load_model
 from hybridface.output.terminal import ProgressBars, show
@@ -18,7 +18,7 @@ from hybridface.photos import photo_path
 from hybridface.processes.start import run_parties
 from parties.machine.calibration import calibrate, calibration_path, load_calibration, save_calibration
 from protocols.errors import ParameterError
-from protocols.link import network_named
+from protocols.link import link_named
 
 __all__ = ["calibrate_machine", "plan"]
 
@@ -52,7 +52,7 @@ def calibrate_machine(cache: CacheOption = "", as_json: JsonOption = False, quie
 
 def plan(
     model: Annotated[str, typer.Argument(help=f"The network: {', '.join(MODELS)}.")] = "dlib-resnet29",
-    network: NetworkOption = "none",
+    link: LinkOption = "none",
     measure: Annotated[bool, typer.Option(help="Run one verification to fill the measured columns.")] = True,
     cache: CacheOption = "",
     as_json: JsonOption = False,
@@ -61,9 +61,9 @@ def plan(
     """How every private layer is packed for a network profile: counts, predicted and measured time and bytes."""
     from hybridface.output.plan import plan_document, plan_layers, plan_table
 
-    profile, loaded = network_named(network), load_model(model, weights=False)
+    simulated, loaded = link_named(link), load_model(model, weights=False)
     folder = cache_path(cache)
-    cost = load_calibration(folder and calibration_path(folder), profile)
+    cost = load_calibration(folder and calibration_path(folder), simulated)
     result = None
     if measure:
         photos = [photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")]
@@ -73,7 +73,7 @@ def plan(
                 ["--enrolled", "--repeat", "2"],
                 ["--model", model],
                 on_event=bars,
-                network=profile.name,
+                link=simulated.name,
                 server_options=cache_options(cache),
             )
         result = outcome.results[-1]

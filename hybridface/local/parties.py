@@ -11,7 +11,7 @@ from parties.transport.queues import local_channels
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
-from protocols.link import NONE, NetworkProfile
+from protocols.link import NONE, Link
 
 __all__ = ["LocalLinks", "LocalParties", "correlations_named"]
 
@@ -35,13 +35,13 @@ class LocalLinks:
     others: tuple[PartyThread, ...]
 
     @classmethod
-    def make(cls, correlations: Correlations, timeout: float = 300.0, network: NetworkProfile = NONE) -> "LocalLinks":
+    def make(cls, correlations: Correlations, timeout: float = 300.0, link: Link = NONE) -> "LocalLinks":
         """Return channels between client and server, and to a dealer if one is needed."""
-        peers = local_channels("client", "server", timeout, network)
+        peers = local_channels("client", "server", timeout, link)
         if not correlations.needs_dealer:
             return cls(*peers, None, None, ())
-        of_client, dealer_client = local_channels("client", "dealer", timeout, network)
-        of_server, dealer_server = local_channels("server", "dealer", timeout, network)
+        of_client, dealer_client = local_channels("client", "dealer", timeout, link)
+        of_server, dealer_server = local_channels("server", "dealer", timeout, link)
         ends = dealer_client, dealer_server
         return cls(*peers, of_client, of_server, (PartyThread("dealer", Dealer(*ends).serve, ends),))
 

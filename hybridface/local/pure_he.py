@@ -23,7 +23,7 @@ from parties.session.pure_he import (
     PureHeServerSession,
 )
 from parties.transport.queues import local_channels
-from protocols.link import NONE, NetworkProfile, network_named
+from protocols.link import NONE, Link, link_named
 from protocols.pure_he import PureHeParameters
 
 __all__ = ["LocalPureHeSession"]
@@ -36,7 +36,7 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
         model: a patch network with weights.
         on_progress: called as the client's steps begin.
         timeout: seconds that a party waits for the other.
-        network: simulated between the two, a profile or the name of one.
+        link: simulated between the two, a profile or the name of one.
         max_answers: scores that the server gives in this session.
         parameters: of the encryption; by default those that the network needs.
 
@@ -49,17 +49,17 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
         model: Model,
         on_progress: OnProgress | None = None,
         timeout: float = 300.0,
-        network: NetworkProfile | str = NONE,
+        link: Link | str = NONE,
         max_answers: int = 50,
         parameters: PureHeParameters | None = None,
     ) -> None:
         super().__init__(timeout)
         self.model, self.terms = model, pure_he_terms(model, max_answers, parameters)
         self._weights, self._on_progress = pure_he_weights(model), on_progress
-        self._network = network_named(network) if isinstance(network, str) else network
+        self._link = link_named(link) if isinstance(link, str) else link
 
     def __enter__(self) -> "LocalPureHeSession":
-        to_server, to_client = local_channels("client", "server", self._timeout, self._network)
+        to_server, to_client = local_channels("client", "server", self._timeout, self._link)
 
         def serve() -> None:
             PureHeServerSession(to_client, self.terms, self._weights).serve()

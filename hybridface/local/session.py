@@ -23,7 +23,7 @@ from parties.session.correlations import Correlations
 from parties.session.progress import OnProgress
 from parties.session.server import ServerSession
 from protocols.errors import ParameterError
-from protocols.link import NONE, NetworkProfile, network_named
+from protocols.link import NONE, Link, link_named
 from protocols.matching.distance import Reveal
 
 __all__ = ["LocalSession", "local_session"]
@@ -39,7 +39,7 @@ class LocalSession(LocalParties[ClientSession]):
         timeout: seconds that a party waits for another.
         pool: verifications of one photo that are kept prepared, in the background, between requests.
         cache: a folder where the server keeps encoded weights for the next session; None to encode them anew.
-        network: simulated between them, a profile or the name of one; "none" for no slowing down.
+        link: simulated between them, a profile or the name of one; "none" for no slowing down.
         correlations: who makes them: "ot" (client and server), "ot-iknp", or "dealer".
     """
 
@@ -49,7 +49,7 @@ class LocalSession(LocalParties[ClientSession]):
         reveal: Reveal | str = Reveal.CLIENT,
         on_progress: OnProgress | None = None,
         timeout: float = 300.0,
-        network: NetworkProfile | str = NONE,
+        link: Link | str = NONE,
         pool: int = 0,
         cache: str | Path | None = None,
         correlations: Correlations | str = Correlations.OT,
@@ -63,12 +63,12 @@ class LocalSession(LocalParties[ClientSession]):
         self._terms = hybrid_terms(model, Reveal(reveal), correlations_named(correlations))
         self._on_progress = on_progress
         self._pool, self._cache = pool, None if cache is None else Path(cache).expanduser()
-        self._network = network_named(network) if isinstance(network, str) else network
+        self._link = link_named(link) if isinstance(link, str) else link
         self._server: ServerSession | None = None
         self._server_is_open = threading.Event()
 
     def __enter__(self) -> "LocalSession":
-        links = LocalLinks.make(self._terms.correlations, self._timeout, self._network)
+        links = LocalLinks.make(self._terms.correlations, self._timeout, self._link)
         weights = self.model.weights or {}
 
         def serve() -> None:

@@ -68,7 +68,7 @@ def plan_layers(model: Model, cost: CostModel, result: dict[str, Any] | None = N
 
 def plan_table(layers: list[LayerPlan], cost: CostModel) -> Table:
     """Return the plans as a table, with a total."""
-    table = Table(title=f"Private layers, offline, one photo, network {cost.network.name}", box=None)
+    table = Table(title=f"Private layers, offline, one photo, network {cost.link.name}", box=None)
     for column in ("layer", "shape", "Cw x Mw, tiles", "in", "out", "products"):
         table.add_column(column, justify="left" if column in ("layer", "shape") else "right")
     for column in ("predicted ms", "measured ms", "predicted MB", "measured MB"):
@@ -82,10 +82,10 @@ def plan_table(layers: list[LayerPlan], cost: CostModel) -> Table:
 
 def plan_document(layers: list[LayerPlan], model: Model, cost: CostModel) -> dict[str, Any]:
     """Return the plans as a JSON object."""
-    constants = {key: value for key, value in asdict(cost).items() if key != "network"}
+    constants = {key: value for key, value in asdict(cost).items() if key != "link"}
     return {
         "model": model.name,
-        "network": cost.network.name,
+        "link": cost.link.name,
         "constants_ms": constants,
         "layers": [asdict(layer) for layer in layers],
         "total": {key: value for key, value in asdict(_total(layers)).items() if not isinstance(value, str)},

@@ -81,7 +81,7 @@ def run_server(channels: dict[Role, Channel], workers: list[Channel], options: P
         events.say("resident", role=Role.SERVER.value, bytes=resident_bytes())
 
     client, dealer = channels[Role.CLIENT], channels.get(Role.DEALER)
-    cost = load_calibration(options.cache and calibration_path(options.cache), options.network)
+    cost = load_calibration(options.cache and calibration_path(options.cache), options.link)
     session = ServerSession(
         client, dealer, terms, weights, events.on_progress, options.cache, workers, cost, options.store
     )

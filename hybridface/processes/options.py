@@ -10,7 +10,7 @@ from hybridface.modes import Mode
 from parties.prepared.pool import RunShape
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import Correlations
-from protocols.link import NONE, NetworkProfile
+from protocols.link import NONE, Link
 from protocols.matching.distance import Reveal
 
 __all__ = ["PartyOptions", "Purpose"]
@@ -47,7 +47,7 @@ class PartyOptions:
         reveal: who learns the decision; the same on both sides.
         events: write JSON lines to standard output, for the command that started the ranks.
         timeout: seconds to wait for a peer.
-        network: to simulate; the same for all ranks.
+        link: to simulate; the same for all ranks.
         batch: verify so many copies of the photo at once against the template (only with `enrolled`).
         pool: verifications that the client keeps prepared in the background.
         pause: seconds between verifications.
@@ -73,7 +73,7 @@ class PartyOptions:
     reveal: Reveal = Reveal.CLIENT
     events: bool = False
     timeout: float = 300.0
-    network: NetworkProfile = NONE
+    link: Link = NONE
     batch: int = 1
     pool: int = 0
     pause: float = 0.0

@@ -44,7 +44,7 @@ def run_party(role: Role, options: PartyOptions) -> int:
     events = Events(role, options.events)
     events.say("started", role=role.value, pid=os.getpid())
     try:
-        world = join(role, options.timeout, options.network, roles_of(options))
+        world = join(role, options.timeout, options.link, roles_of(options))
     except HybridFaceError as error:
         if is_first_rank():
             _say_error(events, str(error))

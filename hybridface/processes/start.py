@@ -62,7 +62,7 @@ def run_parties(
     shared_options: Sequence[str] = (),
     timeout: float = 300.0,
     on_event: Callable[[Event], None] | None = None,
-    network: str = "none",
+    link: str = "none",
     server_options: Sequence[str] = (),
     workers: int = 0,
     mode: Mode = Mode.HYBRID,
@@ -76,7 +76,7 @@ def run_parties(
         timeout: seconds that a rank waits for another.
         client_options, shared_options: of `hybridface party client`, and of client and server alike.
         on_event: called with every event of a rank.
-        network: the name of the profile that all ranks simulate.
+        link: the name of the profile that all ranks simulate.
         server_options: of the server and its workers alone.
         workers: ranks that multiply for the server.
         mode: how it is computed.
@@ -86,7 +86,7 @@ def run_parties(
     Raises:
         RunError: a rank failed; says why, on one line.
     """
-    everybody = ["--events", "--timeout", str(timeout), "--network", network, "--mode", mode.value]
+    everybody = ["--events", "--timeout", str(timeout), "--link", link, "--mode", mode.value]
     everybody += ["--correlations", correlations.value]
     kept_by_client, kept_by_server = _prepared_options(prepared)
     of_client = [*everybody, *shared_options, *client_options, *kept_by_client]

@@ -20,14 +20,14 @@ from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import ParameterError
 from protocols.linear.conversion import CiphertextsToSharesServer, Upload
 from protocols.linear.planner import CostModel
-from protocols.link import NetworkProfile
+from protocols.link import Link
 
 __all__ = ["calibrate", "calibration_path", "load_calibration", "save_calibration"]
 
 _COUNT = 32
 _WEIGHTS = 512  # 32 MiB, more than caches hold
 _RUNS = 7
-_TIMES = [field.name for field in fields(CostModel) if field.name != "network"]
+_TIMES = [field.name for field in fields(CostModel) if field.name != "link"]
 
 OnStep = Callable[[str, int, int], None]
 """Called with a step's name, its index and the number of steps."""
@@ -97,7 +97,7 @@ def save_calibration(model: CostModel, path: Path) -> None:
         raise ParameterError(f"expected to write {path.name} to a cache folder: {error.strerror}") from error
 
 
-def load_calibration(path: Path | None, network: NetworkProfile) -> CostModel:
+def load_calibration(path: Path | None, link: Link) -> CostModel:
     """Return the constants that were measured on this machine, else (or for None) the default ones, for a network.
 
     Raises:
@@ -106,10 +106,10 @@ def load_calibration(path: Path | None, network: NetworkProfile) -> CostModel:
     """
     try:
         if path is None or not path.is_file():
-            return replace(CostModel(), network=network)
+            return replace(CostModel(), link=link)
         document = json.loads(path.read_text())
         times: dict[str, Any] = {name: float(document[name]) for name in _TIMES}
-        return CostModel(**times, network=network)
+        return CostModel(**times, link=link)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ParameterError("calibration.json: expected calibrated times, repeat hybridface calibrate") from error
 

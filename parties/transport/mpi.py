@@ -23,7 +23,7 @@ from parties.transport.roles import SHARD_ROLES, Role
 from parties.transport.shaping import machine_id, shaped
 from protocols.channel import Channel, printable
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.link import MAX_NAME_BYTES, NONE, NetworkProfile
+from protocols.link import MAX_NAME_BYTES, NONE, Link
 
 __all__ = ["DEFAULT_TIMEOUT", "World", "abort_world", "is_first_rank", "join"]
 
@@ -120,18 +120,18 @@ class World:
         communicator: a duplicate of MPI's world, with errors returned rather than fatal.
         roles: of every rank.
         timeout: of every channel.
-        network: what every channel simulates.
+        link: what every channel simulates.
     """
 
     communicator: MPI.Comm
     roles: tuple[Role, ...]
     timeout: float
-    network: NetworkProfile = NONE
+    link: Link = NONE
 
     def channel(self, role: Role) -> Channel:
         """Return a channel to the client, the server or the dealer."""
         transport = MpiTransport(self.communicator, self.roles.index(role), role.value, self.timeout)
-        return Channel(shaped(transport, self.network, role.value, self.timeout), role.value)
+        return Channel(shaped(transport, self.link, role.value, self.timeout), role.value)
 
     def workers(self) -> list[Channel]:
         """Return a channel to every worker; they are within the server's organisation, so no network is simulated."""
@@ -159,7 +159,7 @@ class World:
                     f"{role.value} {number}",
                 )
                 transport = MpiTransport(self.communicator, rank, name, self.timeout)
-                channels[role] = Channel(shaped(transport, self.network, name, self.timeout), name)
+                channels[role] = Channel(shaped(transport, self.link, name, self.timeout), name)
         if own.party is not Role.DEALER:
             channels[own.party] = self._within(self.roles.index(own.party), own.party.value)
         return channels
@@ -187,14 +187,14 @@ def is_first_rank() -> bool:
 def join(
     role: Role,
     timeout: float = DEFAULT_TIMEOUT,
-    network: NetworkProfile = NONE,
+    link: Link = NONE,
     required: Sequence[Role] = (Role.CLIENT, Role.SERVER, Role.DEALER),
 ) -> World:
     """Join MPI's world as `role`, and learn everybody's.
 
     Args:
         timeout: seconds that this rank waits for another.
-        network: to simulate on every channel; anything but "none" needs all ranks on one machine.
+        link: to simulate on every channel; anything but "none" needs all ranks on one machine.
         required: the roles that exactly one rank each must have, the same for all ranks.
 
     Raises:
@@ -204,21 +204,21 @@ def join(
     """
     communicator = MPI.COMM_WORLD.Dup()
     communicator.Set_errhandler(MPI.ERRORS_RETURN)
-    machine = machine_id() if network.shapes else b""
-    own = _ENTRY.pack(role.value.encode(), ", ".join(required).encode(), network.name.encode(), machine)
+    machine = machine_id() if link.shapes else b""
+    own = _ENTRY.pack(role.value.encode(), ", ".join(required).encode(), link.name.encode(), machine)
     everybody = bytearray(_ENTRY.size * communicator.Get_size())
     request = communicator.Iallgather([own, MPI.BYTE], [everybody, MPI.BYTE])
     _wait(request.Test, timeout, "every rank's role")
     entries = list(_ENTRY.iter_unpack(everybody))
-    names, counted_on, networks = ([_text(entry[i]) for entry in entries] for i in range(3))
+    names, counted_on, links = ([_text(entry[i]) for entry in entries] for i in range(3))
     _check_same("--mode and --correlations", names, counted_on)
     _check_roles(names, required)
-    _check_same("--network", names, networks)
+    _check_same("--link", names, links)
     if len({entry[3] for entry in entries}) > 1:
         raise ParameterError(
-            f"expected all ranks on one machine to simulate {network.name}, got several; between machines use none"
+            f"expected all ranks on one machine to simulate {link.name}, got several; between machines use none"
         )
-    return World(communicator, tuple(Role(name) for name in names), timeout, network)
+    return World(communicator, tuple(Role(name) for name in names), timeout, link)
 
 
 def _check_same(option: str, names: Sequence[str], told: Sequence[str]) -> None:

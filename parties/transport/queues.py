@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from parties.transport.shaping import shaped
 from protocols.channel import Channel
 from protocols.errors import PeerLostError, ProtocolError
-from protocols.link import NONE, NetworkProfile
+from protocols.link import NONE, Link
 
 __all__ = ["LocalTransport", "local_channels"]
 
@@ -55,14 +55,12 @@ class LocalTransport:
         self._outgoing.put(_CLOSED)
 
 
-def local_channels(
-    first: str, second: str, timeout: float = 60.0, network: NetworkProfile = NONE
-) -> tuple[Channel, Channel]:
+def local_channels(first: str, second: str, timeout: float = 60.0, link: Link = NONE) -> tuple[Channel, Channel]:
     """Return the two ends of an in-process channel: `first`'s end and `second`'s end.
 
     Args:
         timeout: seconds that an end waits for a message.
-        network: to simulate.
+        link: to simulate.
     """
     there: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     back: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -70,5 +68,5 @@ def local_channels(
         second: LocalTransport(second, timeout, _incoming=back, _outgoing=there),
         first: LocalTransport(first, timeout, _incoming=there, _outgoing=back),
     }
-    to_second, to_first = (Channel(shaped(end, network, peer, timeout), peer) for peer, end in ends.items())
+    to_second, to_first = (Channel(shaped(end, link, peer, timeout), peer) for peer, end in ends.items())
     return to_second, to_first

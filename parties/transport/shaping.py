@@ -20,7 +20,7 @@ from pathlib import Path
 
 from protocols.channel import Transport
 from protocols.errors import ProtocolError
-from protocols.link import NANOSECONDS, NetworkProfile
+from protocols.link import NANOSECONDS, Link
 
 __all__ = ["Clock", "ShapedTransport", "machine_id", "shaped"]
 
@@ -47,19 +47,17 @@ class ShapedTransport:
 
     Args:
         transport: moves the bytes; what it sends and receives is 16 bytes longer than what this one is given.
-        profile: of the link.
+        link: of the link.
         peer: the peer's name, for error messages.
         timeout: seconds; a message that is to arrive later than this after it was received is refused.
         clock: shared with the peer.
     """
 
-    def __init__(
-        self, transport: Transport, profile: NetworkProfile, peer: str, timeout: float, clock: Clock | None = None
-    ) -> None:
-        self._transport, self._profile, self._peer = transport, profile, peer
+    def __init__(self, transport: Transport, link: Link, peer: str, timeout: float, clock: Clock | None = None) -> None:
+        self._transport, self._link, self._peer = transport, link, peer
         self.timeout = timeout
         self._clock = clock or Clock()
-        self._key = _key(profile)
+        self._key = _key(link)
         self._busy_until = 0
 
     def send(self, payload: bytes, timeout: float | None = None) -> None:
@@ -86,20 +84,20 @@ class ShapedTransport:
     def _stamped(self, payload: bytes) -> bytes:
         """Put a message on the link, and return it after the time of its arrival."""
         start = max(self._clock.now(), self._busy_until)
-        self._busy_until = start + self._profile.sending_nanoseconds(len(payload))
-        arrival = self._busy_until + self._profile.delay_nanoseconds()
+        self._busy_until = start + self._link.sending_nanoseconds(len(payload))
+        arrival = self._busy_until + self._link.delay_nanoseconds()
         return _STAMP.pack(_MAGIC, self._key, arrival) + payload
 
     def _arrived(self, message: bytes | memoryview) -> bytes | memoryview:
         """Wait until a message's arrival, and return it without its stamp."""
         if len(message) < _STAMP.size or bytes(message[: len(_MAGIC)]) != _MAGIC:
             raise ProtocolError(
-                f"expected a message over the simulated network {self._profile.name} from {self._peer}, got one without"
+                f"expected a message over the simulated network {self._link.name} from {self._peer}, got one without"
             )
         _, key, arrival = _STAMP.unpack_from(message)
         if key != self._key:
             raise ProtocolError(
-                f"expected the simulated network {self._profile.name}, {self._peer} has another: give all the same"
+                f"expected the simulated network {self._link.name}, {self._peer} has another: give all the same"
             )
         ahead = arrival - self._clock.now()
         if ahead > self.timeout * NANOSECONDS:
@@ -113,9 +111,9 @@ class ShapedTransport:
         return message[_STAMP.size :]
 
 
-def shaped(transport: Transport, profile: NetworkProfile, peer: str, timeout: float) -> Transport:
+def shaped(transport: Transport, link: Link, peer: str, timeout: float) -> Transport:
     """Return a transport over a profile's link: the transport itself if the profile does not slow anything down."""
-    return ShapedTransport(transport, profile, peer, timeout) if profile.shapes else transport
+    return ShapedTransport(transport, link, peer, timeout) if link.shapes else transport
 
 
 def machine_id() -> bytes:
@@ -123,5 +121,5 @@ def machine_id() -> bytes:
     return hashlib.sha256(_BOOT_ID.read_bytes()).digest()[:8]
 
 
-def _key(profile: NetworkProfile) -> bytes:
-    return hashlib.sha256(repr((profile.name, profile.bits_per_second, profile.delay_seconds)).encode()).digest()[:4]
+def _key(link: Link) -> bytes:
+    return hashlib.sha256(repr((link.name, link.bits_per_second, link.delay_seconds)).encode()).digest()[:4]

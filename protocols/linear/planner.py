@@ -13,7 +13,7 @@ from protocols.arithmetic.residues import RESIDUE_BYTES, SHORT_BYTES
 from protocols.encryption.ckks import SEED_BYTES
 from protocols.errors import ParameterError
 from protocols.linear.packing import ConvPlan, ConvShape
-from protocols.link import NONE, NetworkProfile
+from protocols.link import NONE, Link
 
 __all__ = ["CostModel", "bytes_down", "bytes_up", "plan_convolution"]
 
@@ -27,7 +27,7 @@ class CostModel:
         server_download, client_download: of a ciphertext returned: rerandomise, mask and pack; unpack and decrypt.
         product: multiply a ciphertext by a weight polynomial and accumulate.
         weight: read a weight polynomial from memory, once for all tiles of a batch.
-        network: between client and server.
+        link: between client and server.
 
     Raises:
         ParameterError: a time is not positive and finite.
@@ -39,7 +39,7 @@ class CostModel:
     client_download: float = 0.35
     product: float = 0.01
     weight: float = 0.01
-    network: NetworkProfile = NONE
+    link: Link = NONE
 
     def __post_init__(self) -> None:
         times = (self.client_upload, self.server_upload, self.server_download, self.client_download)
@@ -68,7 +68,7 @@ class CostModel:
         )
 
     def _transfer(self, size: int) -> float:
-        return 1e3 * self.network.transfer_seconds(size, flights=0)
+        return 1e3 * self.link.transfer_seconds(size, flights=0)
 
 
 def bytes_up(plan: ConvPlan) -> int:

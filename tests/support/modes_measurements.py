@@ -11,7 +11,7 @@ from hybridface.measure.modes.accuracy import KnownAccuracy
 from hybridface.measure.modes.measure import Measurement
 from hybridface.measure.modes.samples import Sample, Session, Setup, Stage, Traffic, WorkKind, summed
 from hybridface.measure.modes.ways import WAYS
-from protocols.link import NETWORKS, NetworkProfile
+from protocols.link import LINKS, Link
 
 KNOWN = (
     KnownAccuracy("plain", "dlib-resnet29", 4800, 0.9867, 0.0021),
@@ -21,31 +21,29 @@ KNOWN = (
 )
 
 
-def settings(networks: Sequence[str] = tuple(NETWORKS), photos: tuple[str, str] = ("a.jpg", "b.jpg")) -> Settings:
-    profiles = tuple(NETWORKS[name] for name in networks)
-    return Settings((Path(photos[0]), Path(photos[1])), profiles, rounds=2, verifications=2)
+def settings(links: Sequence[str] = tuple(LINKS), photos: tuple[str, str] = ("a.jpg", "b.jpg")) -> Settings:
+    links = tuple(LINKS[name] for name in links)
+    return Settings((Path(photos[0]), Path(photos[1])), links, rounds=2, verifications=2)
 
 
 def measurements(chosen: Settings, seed: int = 0, scale: float = 1.0, bytes_scale: float = 1.0) -> list[Measurement]:
     """Return measurements of all ways; with a scale of zero nothing takes time, or nothing is sent."""
     random = np.random.default_rng(seed)
-    return [_measurement(way, network, random, scale, bytes_scale) for network in chosen.networks for way in WAYS]
+    return [_measurement(way, link, random, scale, bytes_scale) for link in chosen.links for way in WAYS]
 
 
 def document(
-    networks: Sequence[str] = tuple(NETWORKS),
+    links: Sequence[str] = tuple(LINKS),
     known: Sequence[KnownAccuracy] = KNOWN,
     command: str = "hybridface",
     **how: Any,
 ) -> dict[str, Any]:
     """Return a document of measurements that nobody made."""
-    chosen = settings(networks)
+    chosen = settings(links)
     return modes_document(measurements(chosen, **how), chosen, known, command)
 
 
-def _measurement(
-    way: Any, network: NetworkProfile, random: np.random.Generator, scale: float, bytes_scale: float
-) -> Measurement:
+def _measurement(way: Any, link: Link, random: np.random.Generator, scale: float, bytes_scale: float) -> Measurement:
     def sample() -> Sample:
         stages = [
             Stage(phase, kind, scale * float(random.exponential(0.3)))
@@ -57,7 +55,7 @@ def _measurement(
         rounds = int(random.integers(0, 300))
         return Sample(True, summed(stages), Traffic(*sent[:3], rounds), Traffic(*sent[3:], rounds))
 
-    computed = network.shapes and not way.simulated
+    computed = link.shapes and not way.simulated
     sessions = [
         Session(
             (sample(), sample()), {"client": 2**28 + index, "server": 2**29}, Setup(scale, int(bytes_scale * 1e6), 25)
@@ -65,4 +63,4 @@ def _measurement(
         for index in range(2)
     ]
     setups = [session.setup for session in sessions if session.setup]
-    return Measurement(way, network, "computed" if computed else "measured", sessions, setups)
+    return Measurement(way, link, "computed" if computed else "measured", sessions, setups)

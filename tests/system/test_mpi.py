@@ -180,7 +180,7 @@ def test_a_pair_of_the_same_person(start: Start, photos: dict[str, str]) -> None
 
 
 def test_a_simulated_network_gives_the_same_answer_and_takes_its_time(start: Start, photos: dict[str, str]) -> None:
-    shape = ["--network", "wan", *DEALT]
+    shape = ["--link", "wan", *DEALT]
     ranks = start(
         client(photos["a"], photos["different"], "--aligned", "--events", *shape), server(*shape), [*DEALER, *shape]
     )
@@ -317,13 +317,11 @@ def test_different_models(start: Start, photos: dict[str, str]) -> None:
 
 
 def test_different_networks(start: Start, photos: dict[str, str]) -> None:
-    options = [photos["a"], photos["same"], "--aligned", "--network", "lan"]
-    status, out, errors = start(client(*options, *DEALT), server("--network", "wan", *DEALT), DEALER).end()
+    options = [photos["a"], photos["same"], "--aligned", "--link", "lan"]
+    status, out, errors = start(client(*options, *DEALT), server("--link", "wan", *DEALT), DEALER).end()
     assert status == 2
     assert not answers(out)
-    expected = (
-        "hybridface client: expected the same --network for all ranks, got client: lan; server: wan; dealer: none"
-    )
+    expected = "hybridface client: expected the same --link for all ranks, got client: lan; server: wan; dealer: none"
     assert errors.splitlines() == [expected]
 
 
@@ -340,8 +338,8 @@ main()
 def test_a_simulated_network_between_machines_is_refused(start: Start, tmp_path: Path) -> None:
     program = tmp_path / "elsewhere.py"
     program.write_text(ELSEWHERE)
-    remote = [sys.executable, str(program), "party", "server", "--network", "wan", *DEALT]
-    status, out, errors = start([*DEALER, "--network", "wan"], remote, client("--network", "wan", *DEALT)).end()
+    remote = [sys.executable, str(program), "party", "server", "--link", "wan", *DEALT]
+    status, out, errors = start([*DEALER, "--link", "wan"], remote, client("--link", "wan", *DEALT)).end()
     assert (status, out) == (2, "")
     assert errors.splitlines() == [
         "hybridface dealer: expected all ranks on one machine to simulate wan, got several; between machines use none"

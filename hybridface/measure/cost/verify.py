@@ -25,7 +25,7 @@ _ROWS = {
 }
 
 
-def summarise(outcome: Outcome, network: str = "none", batch: int = 1) -> dict[str, Any]:
+def summarise(outcome: Outcome, link: str = "none", batch: int = 1) -> dict[str, Any]:
     """Return median, minimum and maximum of every figure, for a batch, and each process's memory in MiB.
 
     Memory is the peak, and what was resident after the first and after the last verification.
@@ -47,7 +47,7 @@ def summarise(outcome: Outcome, network: str = "none", batch: int = 1) -> dict[s
         "runs": len(costs),
         "mode": mode,
         "model": outcome.results[-1]["model"],
-        "network": network,
+        "link": link,
         "batch": batch,
         "prepared": sum(result.get("was_prepared", False) for result in outcome.results),
         "figures": rows,
@@ -59,7 +59,7 @@ def summarise(outcome: Outcome, network: str = "none", batch: int = 1) -> dict[s
 
 def bench_table(summary: dict[str, Any]) -> Table:
     """Return the summary as a table."""
-    over = "" if summary["network"] == "none" else f", {summary['network']}"
+    over = "" if summary["link"] == "none" else f", {summary['link']}"
     photos = "one photo" if summary["batch"] == 1 else f"{summary['batch']} photos"
     source = f", {summary['correlations']}" if summary["mode"] != Mode.PURE_HE and "correlations" in summary else ""
     title = f"{summary['mode']}{source}, {summary['model']}, {photos} against a template, {summary['runs']} runs{over}"

@@ -56,7 +56,7 @@ class Chart:
     narrow: str
 
 
-def time_chart(rows: Sequence[Row], network: str) -> Chart:
+def time_chart(rows: Sequence[Row], link: str) -> Chart:
     """Return seconds by kind of work, stacked, offline and online beside each other."""
 
     def draw(wide: bool) -> Figure:
@@ -71,7 +71,7 @@ def time_chart(rows: Sequence[Row], network: str) -> Chart:
         return figure
 
     facts = "; ".join(f"{name_of(row)}: {_phase_words(row)}" for row in rows)
-    return _chart(f"time-{network}", f"Time of one verification, network {network}", facts, draw)
+    return _chart(f"time-{link}", f"Time of one verification, link {link}", facts, draw)
 
 
 def bytes_chart(rows: Sequence[Row]) -> Chart:
@@ -146,22 +146,22 @@ def setup_chart(rows: Sequence[Row]) -> Chart:
     return _chart("setup", "Keys, sent once by each client", facts, draw)
 
 
-def accuracy_chart(rows: Sequence[Row], networks: Sequence[str], known: Sequence[Mapping[str, Any]]) -> Chart:
-    """Return accuracy against online seconds, a panel for each network; a line leads to online and offline together."""
+def accuracy_chart(rows: Sequence[Row], links: Sequence[str], known: Sequence[Mapping[str, Any]]) -> Chart:
+    """Return accuracy against online seconds, a panel for each link; a line leads to online and offline together."""
     measured = [row for row in rows if row["figures"] and _median(row, ONLINE, "seconds") > 0]
     points = [(row, found) for row in measured if (found := accuracy_of(row["mode"], row["model"], known))]
 
     def draw(wide: bool) -> Figure:
-        columns = min(2, len(networks)) if wide else 1
-        lines = -(-len(networks) // columns)
+        columns = min(2, len(links)) if wide else 1
+        lines = -(-len(links) // columns)
         figure = Figure(figsize=(WIDE if wide else NARROW, 2.7 * lines + 0.6), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flatten().tolist()
-        for axes in grid[len(networks) :]:
+        for axes in grid[len(links) :]:
             axes.set_visible(False)
-        for axes, network in zip(grid, networks, strict=False):
-            axes.set_title(f"Network: {network}")
-            _scatter(axes, [point for point in points if point[0]["network"] == network])
-        for axes in grid[max(0, len(networks) - columns) : len(networks)]:
+        for axes, link in zip(grid, links, strict=False):
+            axes.set_title(f"Link: {link}")
+            _scatter(axes, [point for point in points if point[0]["link"] == link])
+        for axes in grid[max(0, len(links) - columns) : len(links)]:
             axes.set_xlabel("seconds, logarithmic")
             axes.tick_params(labelbottom=True)
         for axes in grid[::columns]:
@@ -176,7 +176,7 @@ def accuracy_chart(rows: Sequence[Row], networks: Sequence[str], known: Sequence
         legend(figure, handles, wide)
         return figure
 
-    facts = "; ".join(f"{name_of(row)} over {row['network']}: {_accuracy_words(row, found)}" for row, found in points)
+    facts = "; ".join(f"{name_of(row)} over {row['link']}: {_accuracy_words(row, found)}" for row, found in points)
     return _chart("accuracy", "Accuracy against the time from the photo to the answer", facts, draw)
 
 

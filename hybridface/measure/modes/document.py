@@ -16,7 +16,7 @@ from hybridface.measure.modes.samples import Sample
 from hybridface.measure.modes.ways import PRIVACY
 from hybridface.measure.peers.report import machine
 from parties.session.cost import OFFLINE, ONLINE
-from protocols.link import NetworkProfile
+from protocols.link import Link
 
 __all__ = ["FORMAT", "modes_document", "modes_table"]
 
@@ -44,7 +44,7 @@ def modes_document(
         "photos": [photo.name for photo in settings.photos],
         "rounds": settings.rounds,
         "verifications": settings.verifications,
-        "networks": [_network(network) for network in settings.networks],
+        "links": [_link(link) for link in settings.links],
         "measurements": [_measurement(measurement) for measurement in measurements],
         "privacy": {mode.value: asdict(text) for mode, text in PRIVACY.items()},
         "accuracy": [asdict(entry) for entry in accuracy],
@@ -57,14 +57,12 @@ def modes_table(document: dict[str, Any]) -> Table:
     """Return a document of `modes_document` as a table."""
     caption = "medians; MB = 10^6 bytes, all directions, online and offline together; ~ computed, not measured"
     table = Table(title=_title(document), caption=caption, box=None)
-    for column in ("network", "mode", "online s", "offline s", "MB", "rounds", "opens"):
-        table.add_column(column, justify="left" if column in ("network", "mode", "opens") else "right")
-    for network in document["networks"]:
-        rows = [row for row in document["measurements"] if row["network"] == network["name"]]
+    for column in ("link", "mode", "online s", "offline s", "MB", "rounds", "opens"):
+        table.add_column(column, justify="left" if column in ("link", "mode", "opens") else "right")
+    for link in document["links"]:
+        rows = [row for row in document["measurements"] if row["link"] == link["name"]]
         for index, row in enumerate(rows):
-            table.add_row(
-                network["name"] if index == 0 else "", f"{row['mode']}, {row['model']}", *_cells(row, document)
-            )
+            table.add_row(link["name"] if index == 0 else "", f"{row['mode']}, {row['model']}", *_cells(row, document))
         table.add_section()
     return table
 
@@ -86,11 +84,11 @@ def _cells(row: dict[str, Any], document: dict[str, Any]) -> list[str]:
     return [*seconds, f"{size / 1e6:.3g}", f"{figures[ONLINE]['rounds']['median']:g}", opens]
 
 
-def _network(network: NetworkProfile) -> dict[str, Any]:
+def _link(link: Link) -> dict[str, Any]:
     return {
-        "name": network.name,
-        "megabits_per_second": network.bits_per_second / 1e6 if network.shapes else None,
-        "one_way_delay_ms": network.delay_seconds * 1e3,
+        "name": link.name,
+        "megabits_per_second": link.bits_per_second / 1e6 if link.shapes else None,
+        "one_way_delay_ms": link.delay_seconds * 1e3,
     }
 
 
@@ -101,7 +99,7 @@ def _measurement(measurement: Measurement) -> dict[str, Any]:
     return {
         "mode": measurement.way.mode.value,
         "model": measurement.way.model,
-        "network": measurement.network.name,
+        "link": measurement.link.name,
         "status": measurement.status,
         "reason": measurement.reason,
         "figures": {phase: _figures(samples, phase) for phase in (ONLINE, OFFLINE)} if samples else None,

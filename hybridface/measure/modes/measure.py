@@ -10,7 +10,7 @@ from hybridface.measure.modes.ways import WAYS, Way
 from hybridface.measure.peers import PeerTask, make_task
 from hybridface.models.model import load_model
 from protocols.errors import HybridFaceError, ParameterError
-from protocols.link import NONE, NetworkProfile
+from protocols.link import NONE, Link
 
 __all__ = ["MEASURED", "Measurement", "OnStep", "Settings", "measure_modes"]
 
@@ -26,7 +26,7 @@ class Settings:
 
     Args:
         photos: the photo, and the one that is enrolled; each with one face.
-        networks: over which.
+        links: over which.
         rounds: how often every way is started.
         verifications: of each start, after an enrolment.
         timeout: seconds that a process waits for another.
@@ -36,13 +36,13 @@ class Settings:
     """
 
     photos: tuple[Path, Path]
-    networks: tuple[NetworkProfile, ...]
+    links: tuple[Link, ...]
     rounds: int = 3
     verifications: int = 3
     timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        names = [network.name for network in self.networks]
+        names = [link.name for link in self.links]
         if not names or len(set(names)) < len(names):
             raise ParameterError(f"expected networks, each once, got {', '.join(names) or 'none at all'}")
         if min(self.rounds, self.verifications) < 1:
@@ -61,7 +61,7 @@ class Measurement:
     """
 
     way: Way
-    network: NetworkProfile
+    link: Link
     status: str = MEASURED
     sessions: list[Session] = field(default_factory=list)
     setups: list[Setup] = field(default_factory=list)
@@ -73,12 +73,12 @@ class _Step:
     """One start of a way, and the networks that it is for."""
 
     way: Way
-    network: NetworkProfile
+    link: Link
     results: tuple[Measurement, ...]
 
     @property
     def name(self) -> str:
-        over = "" if self.network is NONE else f" over {self.network.name}"
+        over = "" if self.link is NONE else f" over {self.link.name}"
         return self.way.name + over
 
 
@@ -89,7 +89,7 @@ def measure_modes(settings: Settings, on_step: OnStep | None = None, ways: Seque
         ImageError: a photo is unreadable, or does not show exactly one face.
     """
     tasks = {name: make_task(load_model(name), settings.photos) for name in sorted({way.model for way in ways})}
-    measurements = [Measurement(way, network) for network in settings.networks for way in ways]
+    measurements = [Measurement(way, link) for link in settings.links for way in ways]
     plan = _plan(settings, measurements)
     for index, step in enumerate(plan):
         if on_step:
@@ -105,9 +105,9 @@ def _plan(settings: Settings, measurements: Sequence[Measurement]) -> list[_Step
     for _ in range(settings.rounds):
         seen: set[Way] = set()
         for measurement in measurements:
-            way, network = measurement.way, measurement.network
+            way, link = measurement.way, measurement.link
             if way.simulated:
-                steps.append(_Step(way, network, (measurement,)))
+                steps.append(_Step(way, link, (measurement,)))
             elif way not in seen:
                 seen.add(way)
                 results = tuple(other for other in measurements if other.way == way)
@@ -117,13 +117,13 @@ def _plan(settings: Settings, measurements: Sequence[Measurement]) -> list[_Step
 
 def _run(step: _Step, task: PeerTask, settings: Settings) -> None:
     try:
-        session = start_session(step.way, task, settings.verifications, step.network, settings.timeout)
+        session = start_session(step.way, task, settings.verifications, step.link, settings.timeout)
     except HybridFaceError as error:
         for result in step.results:
             result.status, result.reason = FAILED, str(error)
         return
     for result in step.results:
-        computed = result.network.shapes and not step.way.simulated
+        computed = result.link.shapes and not step.way.simulated
         result.status = COMPUTED if computed else MEASURED
-        result.sessions.append(over_network(session, result.network) if computed else session)
+        result.sessions.append(over_network(session, result.link) if computed else session)
         result.setups += [] if session.setup is None else [session.setup]

@@ -16,7 +16,7 @@ from hybridface.measure.modes.charts import (
     time_chart,
 )
 from hybridface.measure.modes.quantities import bytes_text, seconds_text
-from hybridface.measure.modes.summary import headline, summary_network, summary_rows
+from hybridface.measure.modes.summary import headline, summary_link, summary_rows
 from parties.session.cost import OFFLINE, ONLINE
 
 __all__ = ["report_page"]
@@ -35,9 +35,9 @@ def report_page(document: Mapping[str, Any]) -> str:
     )
     environment.filters |= {"seconds": seconds_text, "bytes": bytes_text}
     style = Markup((files(_PACKAGE) / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    networks = [network["name"] for network in document["networks"]]
-    rows = {name: [row for row in document["measurements"] if row["network"] == name] for name in networks}
-    once = rows[networks[0]]
+    links = [link["name"] for link in document["links"]]
+    rows = {name: [row for row in document["measurements"] if row["link"] == name] for name in links}
+    once = rows[links[0]]
     return environment.get_template("report.html.j2").render(
         document=document,
         style=style,
@@ -47,12 +47,12 @@ def report_page(document: Mapping[str, Any]) -> str:
         online=ONLINE,
         headline=headline(document),
         summary=summary_rows(document),
-        summary_network=summary_network(document),
-        time_charts={name: _inline(time_chart(rows[name], name)) for name in networks},
+        summary_link=summary_link(document),
+        time_charts={name: _inline(time_chart(rows[name], name)) for name in links},
         bytes_chart=_inline(bytes_chart(once)),
         memory_chart=_inline(memory_chart(_largest(rows))),
         setup_chart=_inline(setup_chart(once)),
-        accuracy_chart=_accuracy(document, networks),
+        accuracy_chart=_accuracy(document, links),
         setups=_setups(rows),
     )
 
@@ -62,15 +62,15 @@ def _inline(chart: Any) -> dict[str, Markup]:
     return {"wide": Markup(chart.wide), "narrow": Markup(chart.narrow)}  # noqa: S704
 
 
-def _accuracy(document: Mapping[str, Any], networks: Sequence[str]) -> dict[str, Markup] | None:
+def _accuracy(document: Mapping[str, Any], links: Sequence[str]) -> dict[str, Markup] | None:
     known, rows = document["accuracy"], document["measurements"]
     if not any(row["figures"] and accuracy_of(row["mode"], row["model"], known) for row in rows):
         return None
-    return _inline(accuracy_chart(rows, networks, known))
+    return _inline(accuracy_chart(rows, links, known))
 
 
 def _largest(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the rows of the first network with every process's largest peak over all networks."""
+    """Return the rows of the first link with every process's largest peak over all links."""
     result = []
     for alike in zip(*rows.values(), strict=True):
         roles = sorted({role for row in alike for role in row["peak_bytes"]})
@@ -80,9 +80,9 @@ def _largest(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, 
 
 
 def _setups(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return, for every way with keys, its setup by network."""
+    """Return, for every way with keys, its setup by link."""
     return [
-        {"mode": alike[0]["mode"], "model": alike[0]["model"], "by_network": [row["setup"] for row in alike]}
+        {"mode": alike[0]["mode"], "model": alike[0]["model"], "by_link": [row["setup"] for row in alike]}
         for alike in zip(*rows.values(), strict=True)
         if any(row["setup"] for row in alike)
     ]

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from parties.session.cost import OFFLINE, ONLINE
-from protocols.link import NetworkProfile
+from protocols.link import Link
 from protocols.network.graph import Conv2d, Graph, MaxPool2d, PReLU, ReLU, Square
 
 __all__ = [
@@ -161,23 +161,23 @@ def _traffic(total: Mapping[str, Any]) -> Traffic:
     return Traffic(*(int(total[key]) for key in ("bytes_up", "bytes_down", "dealer_bytes", "rounds")))
 
 
-def over_network(session: Session, network: NetworkProfile) -> Session:
+def over_network(session: Session, link: Link) -> Session:
     """Return a session that was measured without a network, as it would be over one: computed, and marked so.
 
     To the measured time comes the least that any link adds: one delay for each round, and the time in which the bytes
     of the busier direction leave. Nothing is taken for TCP, so it is a lower bound of what a link adds. Work and
     transfer are added up: CrypTen's steps wait for their messages, and do nothing meanwhile.
     """
-    return replace(session, samples=tuple(_sample_over(sample, network) for sample in session.samples))
+    return replace(session, samples=tuple(_sample_over(sample, link) for sample in session.samples))
 
 
-def _sample_over(sample: Sample, network: NetworkProfile) -> Sample:
+def _sample_over(sample: Sample, link: Link) -> Sample:
     added = [
-        Stage(phase, WorkKind.TRANSFER, _seconds_over(traffic, network))
+        Stage(phase, WorkKind.TRANSFER, _seconds_over(traffic, link))
         for phase, traffic in ((ONLINE, sample.online), (OFFLINE, sample.offline))
     ]
     return replace(sample, stages=summed([*sample.stages, *added]))
 
 
-def _seconds_over(traffic: Traffic, network: NetworkProfile) -> float:
-    return network.transfer_seconds(max(traffic.bytes_up, traffic.bytes_down), traffic.rounds)
+def _seconds_over(traffic: Traffic, link: Link) -> float:
+    return link.transfer_seconds(max(traffic.bytes_up, traffic.bytes_down), traffic.rounds)

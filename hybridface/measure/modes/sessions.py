@@ -33,26 +33,26 @@ from hybridface.measure.peers.features_only import features_only_session
 from hybridface.modes import Mode
 from hybridface.processes.start import Outcome, run_parties
 from parties.session.cost import ONLINE
-from protocols.link import NetworkProfile
+from protocols.link import Link
 
 __all__ = ["Start", "start_session"]
 
-Start = Callable[[PeerTask, int, NetworkProfile, float], Session]
+Start = Callable[[PeerTask, int, Link, float], Session]
 _CORRELATIONS = "correlations"
 
 
-def start_session(way: Way, task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+def start_session(way: Way, task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
     """Start the processes of a way, enrol, verify some times, and return what it cost.
 
     Args:
-        network: simulated between the processes; "none" for ways that cannot.
+        link: simulated between the processes; "none" for ways that cannot.
         timeout: seconds that a process waits for another.
 
     Raises:
         RunError: a process failed, said something unexpected, or decided otherwise than the network in the clear.
     """
     try:
-        session = _STARTS[way.mode](task, verifications, network, timeout)
+        session = _STARTS[way.mode](task, verifications, link, timeout)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{way.name}: expected what a session costs, got {type(error).__name__}: {error}") from error
     if any(sample.match != task.match for sample in session.samples):
@@ -60,7 +60,7 @@ def start_session(way: Way, task: PeerTask, verifications: int, network: Network
     return session
 
 
-def _plain(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+def _plain(task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
     with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
         np.save(Path(name) / "image.npy", task.image)
         np.save(Path(name) / "template.npy", task.template)
@@ -76,31 +76,29 @@ def _plain(task: PeerTask, verifications: int, network: NetworkProfile, timeout:
     return Session(tuple(samples), {"server": int(said["peak_bytes"])})
 
 
-def _hybrid(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
-    outcome = _run(task, ["--enrolled", "--repeat", str(verifications)], network, timeout)
+def _hybrid(task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
+    outcome = _run(task, ["--enrolled", "--repeat", str(verifications)], link, timeout)
     kinds = kinds_of_layers(task.model.graph) | {_CORRELATIONS: WorkKind.CORRELATIONS, MATCHING: WorkKind.MATCHING}
     samples = (sample_of_cost(bool(result["match"]), result["cost"], kinds) for result in outcome.results)
     return Session(tuple(samples), outcome.memory, _setup(outcome.setup) if outcome.setup else None)
 
 
-def _run(
-    task: PeerTask, options: list[str], network: NetworkProfile, timeout: float, mode: Mode = Mode.HYBRID
-) -> Outcome:
+def _run(task: PeerTask, options: list[str], link: Link, timeout: float, mode: Mode = Mode.HYBRID) -> Outcome:
     """Run client, server and perhaps a dealer as `hybridface verify` does."""
     options = [*options, *(["--aligned"] if task.aligned else [])]
     shared = ["--model", task.model.name]
-    return run_parties(task.photos, options, shared, timeout, network=network.name, mode=mode)
+    return run_parties(task.photos, options, shared, timeout, link=link.name, mode=mode)
 
 
-def _pure_he(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
-    outcome = _run(task, ["--repeat", str(verifications)], network, timeout, Mode.PURE_HE)
+def _pure_he(task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
+    outcome = _run(task, ["--repeat", str(verifications)], link, timeout, Mode.PURE_HE)
     kinds = {"upload": WorkKind.UPLOAD, "distance": WorkKind.MATCHING}
     kinds |= {name: WorkKind.LINEAR for name in _layers_of(outcome.results) if name not in kinds}
     samples = (sample_in_turns(result["match"], result["cost"], kinds) for result in outcome.results)
     return Session(tuple(samples), outcome.memory, _setup(outcome.setup) if outcome.setup else None)
 
 
-def _pure_mpc(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
+def _pure_mpc(task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
     runs, peaks = crypten_runs(task, verifications, timeout)
     kinds = kinds_of_layers(task.model.graph) | {MATCHING: WorkKind.MATCHING}
     samples = []
@@ -111,8 +109,8 @@ def _pure_mpc(task: PeerTask, verifications: int, network: NetworkProfile, timeo
     return Session(tuple(samples), dict(zip(("client", "server"), peaks, strict=True)))
 
 
-def _features_only(task: PeerTask, verifications: int, network: NetworkProfile, timeout: float) -> Session:
-    session = features_only_session(task, verifications, network, timeout)
+def _features_only(task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
+    session = features_only_session(task, verifications, link, timeout)
     kinds = {"network in the clear": WorkKind.CLEAR, "upload": WorkKind.UPLOAD, "distance": WorkKind.MATCHING}
     samples = (sample_in_turns(result["match"], result["cost"], kinds) for result in session.results)
     return Session(tuple(samples), session.memory, _setup(session.setup))

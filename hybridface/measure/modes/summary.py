@@ -8,22 +8,22 @@ from hybridface.measure.modes.quantities import bytes_text, seconds_text
 from hybridface.measure.modes.ways import DLIB, PATCHNET, ReportMode
 from parties.session.cost import OFFLINE, ONLINE
 
-__all__ = ["headline", "summary_network", "summary_rows"]
+__all__ = ["headline", "summary_link", "summary_rows"]
 
 _PREFERRED = "wan"
 Row = Mapping[str, Any]
 
 
-def summary_network(document: Mapping[str, Any]) -> str:
-    """Return the network that the summary is about: a wide-area one if it was measured, else the first."""
-    names = [network["name"] for network in document["networks"]]
+def summary_link(document: Mapping[str, Any]) -> str:
+    """Return the link that the summary is about: a wide-area one if it was measured, else the first."""
+    names = [link["name"] for link in document["links"]]
     return _PREFERRED if _PREFERRED in names else str(names[0])
 
 
 def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a row of text for every way."""
     rows = []
-    for row in _measured(document, summary_network(document), failed=True):
+    for row in _measured(document, summary_link(document), failed=True):
         found = accuracy_of(row["mode"], row["model"], document["accuracy"])
         figures = row["figures"]
         cells = {
@@ -46,10 +46,10 @@ def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline(document: Mapping[str, Any]) -> list[str]:
-    """Return some sentences about the summary's network; what failed is left out."""
-    network = summary_network(document)
-    rows = {(row["mode"], row["model"]): row for row in _measured(document, network)}
-    where = "between processes of one machine" if network == "none" else f"over the simulated network “{network}”"
+    """Return some sentences about the summary's link; what failed is left out."""
+    link = summary_link(document)
+    rows = {(row["mode"], row["model"]): row for row in _measured(document, link)}
+    where = "between processes of one machine" if link == "none" else f"over the simulated link “{link}”"
     makers = (_about_hybrid, _about_pure_he, _about_pure_mpc, _about_features_only)
     sentences = [sentence for make in makers if (sentence := make(rows))]
     if not sentences:
@@ -99,8 +99,8 @@ def _about_features_only(rows: Mapping[tuple[str, str], Row]) -> str | None:
     )
 
 
-def _measured(document: Mapping[str, Any], network: str, failed: bool = False) -> Sequence[Row]:
-    rows = [row for row in document["measurements"] if row["network"] == network]
+def _measured(document: Mapping[str, Any], link: str, failed: bool = False) -> Sequence[Row]:
+    rows = [row for row in document["measurements"] if row["link"] == link]
     return [row for row in rows if failed or row["figures"]]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from hybridface.errors import RunError
 from hybridface.measure.cost.ranks import run_ranks
 from hybridface.measure.peers.measure import Peer, PeerTask, Run
-from protocols.link import NONE, NetworkProfile
+from protocols.link import NONE, Link
 
 __all__ = ["FeaturesOnlySession", "features_only_peer", "features_only_session"]
 
@@ -42,18 +42,18 @@ class FeaturesOnlySession:
 
 
 def features_only_session(
-    task: PeerTask, verifications: int = 1, network: NetworkProfile = NONE, timeout: float = 300.0
+    task: PeerTask, verifications: int = 1, link: Link = NONE, timeout: float = 300.0
 ) -> FeaturesOnlySession:
     """Enrol the second photo of a task, and verify the first some times, between two processes of this machine.
 
     Args:
-        network: simulated between them.
+        link: simulated between them.
         timeout: seconds that a process waits for the other.
 
     Raises:
         RunError: a process failed, or did not say what was expected.
     """
-    arguments = [task.model.name, str(int(task.aligned)), str(verifications), network.name, str(timeout)]
+    arguments = [task.model.name, str(int(task.aligned)), str(verifications), link.name, str(timeout)]
     programs = [["client", *arguments, *(str(photo) for photo in task.photos)], ["server", *arguments]]
     said: dict[str, Any] = {}
     for line in run_ranks("hybridface.measure.peers.features_only_party", programs, timeout + _START_SECONDS):

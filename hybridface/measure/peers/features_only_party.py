@@ -29,7 +29,7 @@ from hybridface.processes.memory import peak_bytes
 from parties.session.cost import OFFLINE, ONLINE, Recorder, merge, server_report
 from protocols.channel import Channel
 from protocols.errors import HybridFaceError, ProtocolError
-from protocols.link import network_named
+from protocols.link import link_named
 
 __all__ = ["EMBEDDING", "KEYS", "NETWORK_STAGE", "FeaturesOnlyClient", "FeaturesOnlyServer", "main"]
 
@@ -173,7 +173,7 @@ def _be_server(channel: Channel, verifications: int) -> dict[str, Any]:
     return {}
 
 
-def main(role: str, model: str, aligned: str, verifications: str, network: str, timeout: str, *photos: str) -> int:
+def main(role: str, model: str, aligned: str, verifications: str, link: str, timeout: str, *photos: str) -> int:
     """Be one rank; write one JSON object, the result under this rank's role."""
     from parties.machine.tuning import tune_process
     from parties.transport.mpi import join
@@ -183,7 +183,7 @@ def main(role: str, model: str, aligned: str, verifications: str, network: str, 
     tune_process()
     roles = (Role.CLIENT, Role.SERVER)
     own, peer = roles if role == _CLIENT else roles[::-1]
-    world = join(own, float(timeout), network_named(network), required=roles)
+    world = join(own, float(timeout), link_named(link), required=roles)
     try:
         channel = world.channel(peer)
         if role == _CLIENT:

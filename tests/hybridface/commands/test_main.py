@@ -60,7 +60,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ((), ["verify", "demo", "party", "eval", "bench", "calibrate", "plan", "same face?"]),
         (
             ("verify",),
-            ["--model", "--reveal", "--aligned", "--enrolled", "--json", "--quiet", "--network", "2 error", "Nobody"],
+            ["--model", "--reveal", "--aligned", "--enrolled", "--json", "--quiet", "--link", "2 error", "Nobody"],
         ),
         (("demo",), ["--quiet"]),
         (
@@ -73,12 +73,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                 "--cache",
                 "--repeat",
                 "--timeout",
-                "--network",
+                "--link",
                 "mpiexec",
             ],
         ),
         (("bench",), ["verify", "workers", "peers"]),
-        (("bench", "verify"), ["--runs", "--json", "--network", "mobile", "median"]),
+        (("bench", "verify"), ["--runs", "--json", "--link", "mobile", "median"]),
         (("eval",), ["lfw", "accuracy"]),
         (("eval", "lfw"), ["--images", "--pairs", "plain|emulated|hybrid|pure-he", "--folds", "--limit", "biometric"]),
         (("train",), ["--images", "--pairs", "--held-out-folds", "--output", "--resume", "--epochs", "--seed"]),
@@ -177,7 +177,7 @@ def test_an_unknown_network(
     monkeypatch.setattr(run, "find_mpiexec", lambda: pytest.fail("a rank was started"))
     words = [photos["a"] if word == "a" else word for word in arguments]
     message = "expected a network named none, lan, wan or mobile, got 'lte'"
-    assert_one_line(call(*words, "--network", "lte"), message)
+    assert_one_line(call(*words, "--link", "lte"), message)
 
 
 # Results
@@ -220,7 +220,7 @@ def test_benchmark(call: Callable[..., Done], photos: dict[str, str]) -> None:
     status, out, errors = call("bench", "verify", photos["a"], photos["same"], *TINY, "--runs", "2", "--json")
     assert (status, errors) == (0, "")
     summary = json.loads(out)
-    assert (summary["runs"], summary["model"], summary["network"]) == (2, "tiny-test", "none")
+    assert (summary["runs"], summary["model"], summary["link"]) == (2, "tiny-test", "none")
     assert set(summary["peak_mib"]) == {"client", "server"}
     seconds = summary["figures"]["online seconds"]
     assert 0 < seconds["min"] <= seconds["median"] <= seconds["max"]

@@ -44,8 +44,8 @@ def command(*arguments: str) -> Any:
 
 
 def test_measured_bytes_are_the_predicted_ones() -> None:
-    document = command("plan", "tiny-test", "--network", "lan")
-    assert document["network"] == "lan"
+    document = command("plan", "tiny-test", "--link", "lan")
+    assert document["link"] == "lan"
     for layer in document["layers"]:
         assert round(1e6 * (layer["measured_mb"] - layer["predicted_mb"])) == HEADERS, layer["name"]
         assert layer["measured_ms"] > 0
@@ -54,7 +54,7 @@ def test_measured_bytes_are_the_predicted_ones() -> None:
 def test_a_plan_without_measuring_takes_what_calibrate_wrote(tmp_path: Path) -> None:
     cache = ["--cache", str(tmp_path)]
     times = command("calibrate", *cache)
-    assert set(times) == set(CostModel.__dataclass_fields__) - {"network"}
+    assert set(times) == set(CostModel.__dataclass_fields__) - {"link"}
     assert min(times.values()) > 0
     assert json.loads((tmp_path / "calibration.json").read_text()) == times
     document = command("plan", "tiny-test", "--no-measure", *cache)

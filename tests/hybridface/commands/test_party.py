@@ -24,7 +24,7 @@ KEEP = (None, 0, Purpose.PAIR)
 
 Options = namedtuple(
     "Options",
-    "model photos aligned enrolled repeat reveal events timeout network batch pool pause cache mode max_answers "
+    "model photos aligned enrolled repeat reveal events timeout link batch pool pause cache mode max_answers "
     "tasks key gallery client_name limits correlations prepared keep keep_for",
 )
 STOPPED = "not started"
@@ -119,14 +119,14 @@ def test_a_mode_reaches_its_ranks(ranks: Callable[..., dict[str, Options]], phot
 
 def test_a_network_reaches_all_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
     dealt = ["--correlations", "dealer"]
-    told = ranks("verify", photos["a"], photos["same"], *TINY, "--quiet", "--network", "wan", *dealt)
-    assert [(role, options.network) for role, options in told.items()] == [
+    told = ranks("verify", photos["a"], photos["same"], *TINY, "--quiet", "--link", "wan", *dealt)
+    assert [(role, options.link) for role, options in told.items()] == [
         ("client", WAN),
         ("server", WAN),
         ("dealer", WAN),
     ]
-    told = ranks("bench", "verify", "--quiet", "--model", "tiny-test", "--network", "mobile")
-    assert [options.network for options in told.values()] == [MOBILE] * 2
+    told = ranks("bench", "verify", "--quiet", "--model", "tiny-test", "--link", "mobile")
+    assert [options.link for options in told.values()] == [MOBILE] * 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from protocols.linear.planner import CostModel, bytes_down, bytes_up
 from protocols.link import MOBILE
 from protocols.network.private import plan_network
 
-COST = CostModel(network=MOBILE)
+COST = CostModel(link=MOBILE)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,9 @@ def test_measured_columns_are_the_offline_stages(model: Model) -> None:
 def test_the_document_and_its_total(model: Model, measured: bool) -> None:
     layers = plan_layers(model, COST, result_of(model) if measured else None)
     document = plan_document(layers, model, COST)
-    assert (document["model"], document["network"]) == ("tiny-test", "mobile")
+    assert (document["model"], document["link"]) == ("tiny-test", "mobile")
     assert document["constants_ms"]["client_upload"] == COST.client_upload
-    assert "network" not in document["constants_ms"]
+    assert "link" not in document["constants_ms"]
     for key in ("ciphertexts_in", "ciphertexts_out", "products", "predicted_ms", "predicted_mb"):
         assert document["total"][key] == pytest.approx(sum(layer[key] for layer in document["layers"]))
     count = len(layers)

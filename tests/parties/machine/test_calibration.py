@@ -21,7 +21,7 @@ def test_what_is_saved_is_loaded_for_another_network(tmp_path: Path) -> None:
     save_calibration(MODEL, path)
     loaded = load_calibration(path, MOBILE)
     assert [getattr(loaded, name) for name in TIMES] == [getattr(MODEL, name) for name in TIMES]
-    assert loaded.network is MOBILE
+    assert loaded.link is MOBILE
     assert sorted(json.loads(path.read_text())) == sorted(TIMES)
     assert [entry.name for entry in path.parent.iterdir()] == ["calibration.json"]
     assert stat.S_IMODE(path.parent.stat().st_mode) & 0o077 == 0
@@ -30,7 +30,7 @@ def test_what_is_saved_is_loaded_for_another_network(tmp_path: Path) -> None:
 
 
 def test_without_a_file_the_defaults_are_taken(tmp_path: Path) -> None:
-    assert load_calibration(calibration_path(tmp_path), MOBILE) == CostModel(network=MOBILE)
+    assert load_calibration(calibration_path(tmp_path), MOBILE) == CostModel(link=MOBILE)
 
 
 GOOD = dict.fromkeys(TIMES, 1.0)
@@ -97,6 +97,6 @@ def test_calibration_measures_every_constant(monkeypatch: pytest.MonkeyPatch) ->
     steps: list[tuple[str, int, int]] = []
     model = calibrate(lambda *step: steps.append(step))
     assert all(getattr(model, name) > 0 for name in TIMES)
-    assert model.network == NONE
+    assert model.link == NONE
     assert [index for _, index, _ in steps] == list(range(steps[0][2]))
     assert {name for name, _, _ in steps} >= set(TIMES[:4])

@@ -358,7 +358,7 @@ def test_both_sides_part_the_layers_alike(model: Model) -> None:
 
 
 def test_a_pool_over_a_slow_network(model: Model, chips: NDArray[np.uint8]) -> None:
-    with hf.local_session(model, pool=1, network="lan") as session:
+    with hf.local_session(model, pool=1, link="lan") as session:
         template = session.enroll(chips[0])
         wait_until_full(session)
         result = session.verify(chips[1], template)

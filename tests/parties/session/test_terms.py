@@ -18,7 +18,7 @@ from protocols.arithmetic.fixed_point import decode
 from protocols.correlations import Dealer
 from protocols.errors import ProtocolError
 from protocols.linear.planner import CostModel
-from protocols.link import MOBILE, NETWORKS, WAN
+from protocols.link import LINKS, MOBILE, WAN
 from protocols.network.emulator import Emulator
 from protocols.network.private import convolution_shapes, plan_network
 
@@ -27,27 +27,27 @@ TINY = hf.load_model("tiny-test")
 GRAPH = TINY.graph
 SHAPES = convolution_shapes(GRAPH)
 GOOD = plans_document(plan_network(GRAPH))
-PROFILES = list(NETWORKS.values()) if isinstance(NETWORKS, dict) else list(NETWORKS)
+PROFILES = list(LINKS.values()) if isinstance(LINKS, dict) else list(LINKS)
 
 times = st.floats(0.2, 5.0)
 
 
 @given(st.tuples(times, times, times, times, times, times), st.sampled_from(PROFILES))
 @settings(max_examples=60, deadline=None)
-def test_plans_of_any_machine_and_network_are_accepted(factors: tuple[float, ...], network: Any) -> None:
+def test_plans_of_any_machine_and_network_are_accepted(factors: tuple[float, ...], link: Any) -> None:
     d = CostModel()
     base = (d.client_upload, d.server_upload, d.server_download, d.client_download, d.product, d.weight)
-    cost = CostModel(*(value * factor for value, factor in zip(base, factors, strict=True)), network=network)
+    cost = CostModel(*(value * factor for value, factor in zip(base, factors, strict=True)), link=link)
     plans = plan_network(GRAPH, cost=cost)
     came = plans_from_document(plans_document(plans), GRAPH, 4096)
     assert came == plans
     assert list(came) == list(SHAPES)
 
 
-@pytest.mark.parametrize("network", PROFILES, ids=lambda profile: profile.name)
-def test_plans_of_the_real_network_are_accepted(network: Any) -> None:
+@pytest.mark.parametrize("link", PROFILES, ids=lambda link: link.name)
+def test_plans_of_the_real_network_are_accepted(link: Any) -> None:
     graph = hf.load_model("dlib-resnet29", weights=False).graph
-    plans = plan_network(graph, cost=CostModel(network=network))
+    plans = plan_network(graph, cost=CostModel(link=link))
     assert plans_from_document(plans_document(plans), graph, 4096) == plans
 
 
@@ -107,9 +107,9 @@ def test_the_dearest_plans_that_are_taken() -> None:
     assert True in seen
 
 
-@pytest.mark.parametrize("network", [MOBILE, WAN], ids=["mobile", "wan"])
-def test_a_server_that_plans_for_another_network_gives_the_same_result(network: Any) -> None:
-    cost = CostModel(client_upload=2.0, server_upload=2.0, network=network)
+@pytest.mark.parametrize("link", [MOBILE, WAN], ids=["mobile", "wan"])
+def test_a_server_that_plans_for_another_network_gives_the_same_result(link: Any) -> None:
+    cost = CostModel(client_upload=2.0, server_upload=2.0, link=link)
     assert plan_network(GRAPH, cost=cost) != plan_network(GRAPH), "the plans are the same ones"
     terms = Terms(GRAPH, TINY.threshold, correlations=Correlations.DEALER)
     chips = np.random.default_rng(4).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
@@ -132,7 +132,7 @@ def test_a_server_that_plans_for_another_network_gives_the_same_result(network: 
     for thread in threads:
         thread.start()
     with ClientSession(to_server, client_dealer, terms) as session:
-        plans = {name: layer.plan for name, layer in session._network._layers.items()}
+        plans = {name: layer.plan for name, layer in session._link._layers.items()}
         assert plans == plan_network(GRAPH, cost=cost), "the client's own plans"
         template = session.enroll("a", images[:1])
         total = template.share + servers[0].template_share("a")

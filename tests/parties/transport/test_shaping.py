@@ -17,11 +17,11 @@ from parties.transport.shaping import Clock, ShapedTransport, machine_id, shaped
 from protocols import channel as channel_module
 from protocols.channel import Channel
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.link import LAN, MOBILE, NETWORKS, NONE, WAN, NetworkProfile, network_named
+from protocols.link import LAN, LINKS, MOBILE, NONE, WAN, Link, link_named
 
 SECOND = 10**9
 STAMP = 16
-SLOW = NetworkProfile("slow", 8000, 0.5)
+SLOW = Link("slow", 8000, 0.5)
 """A millisecond a byte, and half a second on the way."""
 
 
@@ -45,15 +45,15 @@ class Time:
         return self.now - self.start
 
 
-def link(
-    profile: NetworkProfile, time: Time, timeout: float = 1e6, other: NetworkProfile | None = None
+def linked(
+    link: Link, time: Time, timeout: float = 1e6, other: Link | None = None
 ) -> tuple[ShapedTransport, ShapedTransport, LocalTransport]:
     """Return the client's end, the server's (perhaps with another profile), and what lies under the server's."""
     to_server, to_client = (channel.transport for channel in local_channels("client", "server", 0.05))
     assert isinstance(to_client, LocalTransport)
     return (
-        ShapedTransport(to_server, profile, "server", timeout, time.clock()),
-        ShapedTransport(to_client, other or profile, "client", timeout, time.clock()),
+        ShapedTransport(to_server, link, "server", timeout, time.clock()),
+        ShapedTransport(to_client, other or link, "client", timeout, time.clock()),
         to_client,
     )
 
@@ -67,16 +67,16 @@ def arrivals(below: LocalTransport, count: int) -> list[int]:
 
 
 def test_the_named_profiles() -> None:
-    assert {name: (p.bits_per_second, p.delay_seconds) for name, p in NETWORKS.items()} == {
+    assert {name: (p.bits_per_second, p.delay_seconds) for name, p in LINKS.items()} == {
         "none": (math.inf, 0),
         "lan": (3e9, 0.0003),
         "wan": (400e6, 0.04),
         "mobile": (50e6, 0.06),
     }
-    assert [profile.shapes for profile in (NONE, LAN, WAN, MOBILE)] == [False, True, True, True]
-    assert network_named("wan") is WAN
+    assert [link.shapes for link in (NONE, LAN, WAN, MOBILE)] == [False, True, True, True]
+    assert link_named("wan") is WAN
     with pytest.raises(ParameterError, match=r"^expected a network named none, lan, wan or mobile, got 'lte'$"):
-        network_named("lte")
+        link_named("lte")
 
 
 def test_seconds_of_a_transfer() -> None:
@@ -103,7 +103,7 @@ def test_seconds_of_a_transfer() -> None:
 )
 def test_a_profile_out_of_range_is_refused(values: Any, reason: str) -> None:
     with pytest.raises(ParameterError, match=reason):
-        NetworkProfile(*values)
+        Link(*values)
 
 
 # Arrival
@@ -111,7 +111,7 @@ def test_a_profile_out_of_range_is_refused(values: Any, reason: str) -> None:
 
 def test_messages_queue_behind_each_other_and_then_travel() -> None:
     time = Time()
-    client, _, below = link(SLOW, time)
+    client, _, below = linked(SLOW, time)
     client.send(bytes(100))
     client.send(bytes(20))
     assert time.sleeps == [], "sending waits"
@@ -125,7 +125,7 @@ def test_messages_queue_behind_each_other_and_then_travel() -> None:
 
 def test_the_receiver_sleeps_until_the_arrival_and_not_when_it_is_late() -> None:
     time = Time()
-    client, server, _ = link(SLOW, time)
+    client, server, _ = linked(SLOW, time)
     client.send(b"a" * 100)
     client.send(b"b" * 20)
     assert server.receive(100) == b"a" * 100
@@ -146,7 +146,7 @@ def test_a_sleep_that_ends_early_is_not_the_arrival() -> None:
 
 def test_the_directions_do_not_wait_for_each_other() -> None:
     time = Time()
-    client, server, _ = link(SLOW, time)
+    client, server, _ = linked(SLOW, time)
     server.send(b"b" * 1000)
     assert client.exchange(b"a" * 50, 1000) == b"b" * 1000
     assert time.passed == 1_500_000_000
@@ -164,8 +164,8 @@ def test_no_message_arrives_before_its_time_or_before_an_earlier_one(
     plan: list[tuple[int, int]], rate: float, delay: float
 ) -> None:
     time = Time()
-    profile = NetworkProfile("any", rate, delay)
-    client, _, below = link(profile, time)
+    link = Link("any", rate, delay)
+    client, _, below = linked(link, time)
     sent = []
     for size, pause in plan:
         time.now += pause
@@ -174,7 +174,7 @@ def test_no_message_arrives_before_its_time_or_before_an_earlier_one(
     came = arrivals(below, len(plan))
     assert came == sorted(came)
     for (size, _), start, arrival in zip(plan, sent, came, strict=True):
-        least = profile.transfer_seconds(size) * SECOND
+        least = link.transfer_seconds(size) * SECOND
         assert arrival - start >= least * (1 - 1e-12)
     busy = sum(size for size, _ in plan) * 8 / rate * SECOND
     assert came[-1] - sent[0] >= busy * (1 - 1e-12), "more than the link carries"
@@ -187,7 +187,7 @@ def test_no_message_arrives_before_its_time_or_before_an_earlier_one(
 
 def test_a_message_that_would_arrive_after_the_deadline_is_refused_without_waiting() -> None:
     time = Time()
-    client, server, _ = link(SLOW, time, timeout=3)
+    client, server, _ = linked(SLOW, time, timeout=3)
     client.send(bytes(2500))
     server.receive(2500)
     assert time.sleeps == [3.0]
@@ -202,7 +202,7 @@ def test_a_message_that_would_arrive_after_the_deadline_is_refused_without_waiti
 @pytest.mark.parametrize("arrival", [2**64 - 1, 2**63, 4_001 * SECOND])
 def test_a_stamp_far_ahead_is_refused_without_waiting(arrival: int) -> None:
     time = Time()
-    client, server, below = link(WAN, time, timeout=3000)
+    client, server, below = linked(WAN, time, timeout=3000)
     client.send(b"hello")
     stamp = below.receive(100)[:8] + struct.pack("<Q", arrival)
     client._transport.send(stamp + b"hello")
@@ -214,7 +214,7 @@ def test_a_stamp_far_ahead_is_refused_without_waiting(arrival: int) -> None:
 
 def test_a_stamp_of_the_past_waits_for_nothing() -> None:
     time = Time()
-    client, server, below = link(WAN, time)
+    client, server, below = linked(WAN, time)
     client.send(b"hello")
     client._transport.send(below.receive(100)[:8] + bytes(8) + b"hello")
     assert server.receive(5) == b"hello"
@@ -225,7 +225,7 @@ def test_a_stamp_of_the_past_waits_for_nothing() -> None:
 @settings(max_examples=200, deadline=None)
 def test_random_bytes_are_refused_in_one_line(message: bytes) -> None:
     time = Time()
-    client, server, _ = link(WAN, time)
+    client, server, _ = linked(WAN, time)
     client._transport.send(message)
     with pytest.raises(ProtocolError) as caught:
         server.receive(100)
@@ -233,9 +233,9 @@ def test_random_bytes_are_refused_in_one_line(message: bytes) -> None:
     assert time.sleeps == []
 
 
-@pytest.mark.parametrize("other", [MOBILE, NetworkProfile("wan", 401e6, 0.04), NetworkProfile("wan", 400e6, 0.041)])
-def test_ends_with_different_profiles_say_so(other: NetworkProfile) -> None:
-    client, server, _ = link(WAN, Time(), other=other)
+@pytest.mark.parametrize("other", [MOBILE, Link("wan", 401e6, 0.04), Link("wan", 400e6, 0.041)])
+def test_ends_with_different_profiles_say_so(other: Link) -> None:
+    client, server, _ = linked(WAN, Time(), other=other)
     client.send(b"hello")
     with pytest.raises(ProtocolError, match=f"expected the simulated network {other.name}, client has another"):
         server.receive(5)
@@ -256,7 +256,7 @@ def test_an_end_without_a_profile_is_noticed_by_both() -> None:
 
 
 def test_the_limits_of_the_transport_below_hold() -> None:
-    client, server, _ = link(WAN, Time())
+    client, server, _ = linked(WAN, Time())
     client.send(bytes(101))
     with pytest.raises(ProtocolError, match="expected at most"):
         server.receive(100)
@@ -273,7 +273,7 @@ def test_the_limits_of_the_transport_below_hold() -> None:
 def test_waiting_for_the_arrival_counts_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     time = Time()
     monkeypatch.setattr(channel_module.time, "perf_counter", lambda: time.now / SECOND)
-    ends = link(SLOW, time)
+    ends = linked(SLOW, time)
     client, server = Channel(ends[0], "server"), Channel(ends[1], "client")
     client.send("step", np.arange(6, dtype=np.uint64))
     server.receive("step", np.uint64, (6,))
@@ -283,7 +283,7 @@ def test_waiting_for_the_arrival_counts_as_waiting(monkeypatch: pytest.MonkeyPat
 
 def test_counted_bytes_are_the_frames() -> None:
     time = Time()
-    plain, shaped_ends = local_channels("client", "server", 1), link(SLOW, time)
+    plain, shaped_ends = local_channels("client", "server", 1), linked(SLOW, time)
     slow = Channel(shaped_ends[0], "server"), Channel(shaped_ends[1], "client")
     for client, server in (plain, slow):
         client.send("step", np.arange(6, dtype=np.uint64))
@@ -309,7 +309,7 @@ def test_none_is_no_shaping_and_the_others_are() -> None:
 
 
 def test_the_real_clock_makes_a_receiver_wait() -> None:
-    client, server = local_channels("client", "server", 5, NetworkProfile("short", 1e6, 0.02))
+    client, server = local_channels("client", "server", 5, Link("short", 1e6, 0.02))
     start = monotonic()
     client.send("step", np.zeros(125 - 16, dtype=np.uint8))
     server.receive("step", np.uint8, (125 - 16,))
@@ -319,18 +319,18 @@ def test_the_real_clock_makes_a_receiver_wait() -> None:
 def test_a_session_over_a_simulated_network(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("tiny-test")
     chips = list(np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8))
-    profile, ends = NetworkProfile("short", 1e9, 0.002), []
+    link, ends = Link("short", 1e9, 0.002), []
 
     def channels(*arguments: Any) -> Any:
         ends.append(arguments[:2])
         both = local_channels(*arguments)
-        assert [getattr(end.transport, "_profile", NONE) for end in both] == [profile, profile]
+        assert [getattr(end.transport, "_link", NONE) for end in both] == [link, link]
         return both
 
     with local_session(model) as session:
         plain = session.verify(*chips)
     monkeypatch.setattr("hybridface.local.parties.local_channels", channels)
-    with local_session(model, network=profile) as session:
+    with local_session(model, link=link) as session:
         result = session.verify(*chips)
     assert ends == [("client", "server")]
     assert result.match == plain.match
@@ -338,7 +338,7 @@ def test_a_session_over_a_simulated_network(monkeypatch: pytest.MonkeyPatch) -> 
     assert result.cost.online.rounds == plain.cost.online.rounds
     assert result.cost.online.elapsed_seconds > result.cost.online.rounds / 2 * 0.002
     with pytest.raises(ParameterError, match="expected a network named"):
-        local_session(model, network="lte")
+        local_session(model, link="lte")
 
 
 def test_a_machine_knows_itself() -> None:

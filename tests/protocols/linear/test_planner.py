@@ -11,7 +11,7 @@ from protocols.errors import ParameterError
 from protocols.linear.convolution import PrivateConvolutionClient, PrivateConvolutionServer
 from protocols.linear.packing import ConvPlan, ConvShape
 from protocols.linear.planner import CostModel, bytes_down, bytes_up, plan_convolution
-from protocols.link import MOBILE, NONE, WAN, NetworkProfile
+from protocols.link import MOBILE, NONE, WAN, Link
 
 SHAPE = ConvShape(3, 4, 4, 5, (3, 3), padding=(1, 1))
 PLAN = ConvPlan(SHAPE, 2, 2, (2, 4))
@@ -34,12 +34,12 @@ def test_bytes_by_hand() -> None:
 
 
 def test_the_network_adds_the_time_of_the_bytes() -> None:
-    network = NetworkProfile("slow", 8e6, 1.0)  # a megabyte in a second
-    slow = CostModel(1, 10, 100, 1000, 0.5, 0.25, network)
+    link = Link("slow", 8e6, 1.0)  # a megabyte in a second
+    slow = CostModel(1, 10, 100, 1000, 0.5, 0.25, link)
     up, down = bytes_up(PLAN) / 1e3, bytes_down(PLAN) / 1e3
     assert slow.cost(PLAN) == pytest.approx(COST.cost(PLAN) + up + down)
     assert slow.elapsed(PLAN) == pytest.approx(max(COST.client(PLAN), COST.server(PLAN), up, down))
-    assert CostModel(1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9, network).elapsed(PLAN) == pytest.approx(max(up, down))
+    assert CostModel(1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9, link).elapsed(PLAN) == pytest.approx(max(up, down))
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -94,7 +94,7 @@ def all_plans(shape: ConvShape, degree: int) -> list[ConvPlan]:
 
 @pytest.mark.parametrize(
     "cost",
-    [CostModel(), CostModel(network=MOBILE), CostModel(network=WAN), CostModel(product=5.0)],
+    [CostModel(), CostModel(link=MOBILE), CostModel(link=WAN), CostModel(product=5.0)],
     ids=["default", "mobile", "wan", "dear products"],
 )
 @pytest.mark.parametrize("shape", [SHAPE, ConvShape(6, 5, 5, 7, (3, 3), (2, 2)), ConvShape(6, 4, 4, 6, groups=3)])
@@ -109,10 +109,10 @@ def test_the_network_and_the_machine_change_the_choice() -> None:
     assert len(plans) > 1
     up = [
         bytes_up(p) + bytes_down(p)
-        for p in (plan_convolution(shape), plan_convolution(shape, 4096, CostModel(network=MOBILE)))
+        for p in (plan_convolution(shape), plan_convolution(shape, 4096, CostModel(link=MOBILE)))
     ]
     assert up[1] <= up[0]
-    assert plan_convolution(shape, 4096, CostModel(network=NONE)) == plan_convolution(shape)
+    assert plan_convolution(shape, 4096, CostModel(link=NONE)) == plan_convolution(shape)
 
 
 def test_a_kernel_larger_than_a_polynomial() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hybridface.measure.modes.page import report_page
 from hybridface.measure.modes.quantities import bytes_text, seconds_text
 from hybridface.measure.modes.summary import headline, summary_rows
-from protocols.link import NETWORKS
+from protocols.link import LINKS
 from support.browser import visit
 from support.modes_measurements import KNOWN, document
 
@@ -104,7 +104,7 @@ def test_references_within_the_page_hold(text: str, page: Page) -> None:
 
 def test_figures_can_be_read_aloud_and_have_captions(page: Page) -> None:
     figures = page.all("svg")
-    assert len(figures) == 2 * (len(NETWORKS) + 4)
+    assert len(figures) == 2 * (len(LINKS) + 4)
     assert {figure["role"] for figure in figures} == {"img"}
     assert all(figure["aria-labelledby"] and figure["viewbox"] for figure in figures)
     assert len(page.all("figcaption")) == len(page.all("figure")) == len(figures) // 2
@@ -122,7 +122,7 @@ def test_colours_follow_the_style_sheet(text: str) -> None:
 
 def test_the_page_says_what_was_measured(page: Page, made: dict[str, Any]) -> None:
     said = page.text
-    row = next(row for row in made["measurements"] if (row["mode"], row["network"]) == ("hybrid", "mobile"))
+    row = next(row for row in made["measurements"] if (row["mode"], row["link"]) == ("hybrid", "mobile"))
     seconds = row["figures"]["online"]["seconds"]
     assert seconds_text(seconds["median"]) in said
     assert f"{seconds_text(seconds['min'])} to {seconds_text(seconds['max'])}" in said
@@ -148,10 +148,10 @@ def test_the_page_says_what_was_measured(page: Page, made: dict[str, Any]) -> No
     st.sampled_from([0.0, 1e-9, 1.0, 1e6]),
     st.sampled_from([0.0, 1.0, 1e4]),
     st.booleans(),
-    st.sampled_from(list(NETWORKS)),
+    st.sampled_from(list(LINKS)),
 )
-def test_odd_values_make_a_page(seed: int, scale: float, size: float, accurate: bool, network: str) -> None:
-    made = document([network], KNOWN if accurate else (), seed=seed, scale=scale, bytes_scale=size)
+def test_odd_values_make_a_page(seed: int, scale: float, size: float, accurate: bool, link: str) -> None:
+    made = document([link], KNOWN if accurate else (), seed=seed, scale=scale, bytes_scale=size)
     text = report_page(made)
     page = Page(text)
     check_self_contained(text, page)

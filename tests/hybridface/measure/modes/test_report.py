@@ -107,11 +107,11 @@ def session(online: float, traffic: Traffic, match: bool = True) -> Session:
     return Session((Sample(match, (Stage("online", WorkKind.LINEAR, online),), traffic),), {"client": 5}, None)
 
 
-@pytest.mark.parametrize("network", [LAN, WAN, MOBILE], ids=lambda network: network.name)
-def test_a_computed_network_adds_delays_and_the_busier_direction(network: Any) -> None:
+@pytest.mark.parametrize("link", [LAN, WAN, MOBILE], ids=lambda link: link.name)
+def test_a_computed_network_adds_delays_and_the_busier_direction(link: Any) -> None:
     before = session(2.0, Traffic(3_000_000, 5_000_000, 0, rounds=7))
-    (sample,) = over_network(before, network).samples
-    link = 7 * network.delay_seconds + 5_000_000 * 8 / network.bits_per_second
+    (sample,) = over_network(before, link).samples
+    link = 7 * link.delay_seconds + 5_000_000 * 8 / link.bits_per_second
     assert sample.seconds("online") == pytest.approx(2.0 + link)
     assert {stage.kind: stage.seconds for stage in sample.stages} == {
         WorkKind.LINEAR: 2.0,
@@ -129,13 +129,13 @@ def test_no_network_adds_nothing() -> None:
 class Fake:
     """Starts sessions that take no time, and keeps their order."""
 
-    def __init__(self, fail: Callable[[Way, Any], bool] = lambda way, network: False) -> None:
+    def __init__(self, fail: Callable[[Way, Any], bool] = lambda way, link: False) -> None:
         self.started: list[tuple[str, str]] = []
         self._fail = fail
 
-    def __call__(self, way: Way, task: Any, verifications: int, network: Any, timeout: float) -> Session:
-        self.started.append((way.name, network.name))
-        if self._fail(way, network):
+    def __call__(self, way: Way, task: Any, verifications: int, link: Any, timeout: float) -> Session:
+        self.started.append((way.name, link.name))
+        if self._fail(way, link):
             raise RunError("server: it broke")
         setup = Setup(float(len(self.started)), 10, 20) if way == HYBRID else None
         return replace(session(float(len(self.started)), Traffic(8, 8, 0, 1)), setup=setup)
@@ -159,7 +159,7 @@ def test_rounds_are_interleaved_and_what_cannot_simulate_runs_once_a_round(fake:
     one_round = [(HYBRID.name, "none"), (MPC.name, "none"), (HYBRID.name, "wan")]
     assert starts.started == one_round * 2
     assert seen[2] == (f"{HYBRID.name} over wan", 2, 6)
-    rows = {(m.way.mode, m.network.name): m for m in found}
+    rows = {(m.way.mode, m.link.name): m for m in found}
     assert [m.status for m in found] == ["measured", "measured", "measured", "computed"]
     assert [len(m.sessions) for m in found] == [2] * 4
     assert rows[ReportMode.HYBRID, "wan"].setups == [Setup(3.0, 10, 20), Setup(6.0, 10, 20)], "one a round"
@@ -176,7 +176,7 @@ def test_without_the_network_none_it_is_computed_from_a_measurement_without(fake
 
 
 def test_what_fails_is_not_tried_again_and_stops_nothing(fake: Callable[..., Fake]) -> None:
-    starts = fake(fail=lambda way, network: way == MPC or network == WAN)
+    starts = fake(fail=lambda way, link: way == MPC or link == WAN)
     found = measure_modes(Settings(PHOTOS, (NONE, WAN), 3, 1), ways=(HYBRID, MPC))
     assert [(m.status, m.reason) for m in found] == [
         ("measured", None),
@@ -192,16 +192,16 @@ def test_what_fails_is_not_tried_again_and_stops_nothing(fake: Callable[..., Fak
 
 
 @pytest.mark.parametrize(
-    ("networks", "rounds", "message"),
+    ("links", "rounds", "message"),
     [
         ((), 1, "expected networks, each once, got none at all"),
         ((WAN, WAN), 1, "expected networks, each once, got wan, wan"),
         ((WAN,), 0, "expected at least 1 round and verification, got 0, 1"),
     ],
 )
-def test_wrong_settings(networks: Any, rounds: int, message: str) -> None:
+def test_wrong_settings(links: Any, rounds: int, message: str) -> None:
     with pytest.raises(ParameterError, match=f"^{message}$"):
-        Settings(PHOTOS, networks, rounds, 1)
+        Settings(PHOTOS, links, rounds, 1)
 
 
 def test_the_document_has_medians_all_samples_and_no_names_of_places() -> None:
@@ -336,8 +336,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *ar
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--networks", "none,moon"], "expected a network named none, lan, wan or mobile, got 'moon'"),
-        (["--networks", "lan,lan"], "expected networks, each once, got lan, lan"),
+        (["--links", "none,moon"], "expected a network named none, lan, wan or mobile, got 'moon'"),
+        (["--links", "lan,lan"], "expected networks, each once, got lan, lan"),
         (["--runs", "0"], "greater than or equal to 1"),
         (["nowhere.jpg"], "nowhere.jpg: expected a photo, found no such file"),
         (["--accuracy", "nowhere.json"], "expected a result of `hybridface eval lfw`, got nowhere.json: No such file"),
@@ -359,7 +359,7 @@ def test_wrong_inputs_end_at_once(
 
 def failing(chosen: Settings, on_step: Any) -> list[Measurement]:
     found = measurements(chosen)
-    found[2] = Measurement(found[2].way, found[2].network, "failed", [], [], "server: it broke")
+    found[2] = Measurement(found[2].way, found[2].link, "failed", [], [], "server: it broke")
     return found
 
 
@@ -384,9 +384,9 @@ def test_the_command_writes_the_report_and_tells_a_failure(
     assert errors == "hybridface: 1 of 16 measurements failed, the first: server: it broke\n"
     assert json.loads((tmp_path / "report.json").read_text()) == made
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
-    words = "hybridface bench modes person_b_2.jpg --runs 2 --networks none,wan --accuracy result.json"
+    words = "hybridface bench modes person_b_2.jpg --runs 2 --links none,wan --accuracy result.json"
     assert made["command"] == words
-    assert [network["name"] for network in made["networks"]] == ["none", "wan"]
+    assert [link["name"] for link in made["links"]] == ["none", "wan"]
     assert made["photos"] == ["person_b_2.jpg", "person_b_2.jpg"]
     assert (made["rounds"], [entry["model"] for entry in made["accuracy"]]) == (2, ["patchnet"])
 
