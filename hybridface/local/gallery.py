@@ -22,8 +22,8 @@ from parties.gallery.key import create_key, read_key
 from parties.gallery.sessions.client import Identification, QueryClientSession
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
-from parties.gallery.sessions.private_client import GalleryClientSession
-from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.sessions.private_client import PrivateClientSession
+from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import QueryServerSession
 from parties.gallery.store.records import GalleryKind
 from parties.local import PartyThread
@@ -108,7 +108,7 @@ class Gallery(LocalParties[QueryClientSession]):
         try:
             if self._key and secret:
                 folder = index_folder(self._key)
-                self._client = GalleryClientSession(*peers, key=secret, index_folder=folder)
+                self._client = PrivateClientSession(*peers, key=secret, index_folder=folder)
             else:
                 self._client = ListClientSession(*peers)
         except BaseException:
@@ -131,7 +131,7 @@ class Gallery(LocalParties[QueryClientSession]):
         options: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": "client"}
         if self.kind is GalleryKind.LIST:
             return ListServerSession(*peers, cache=self._cache, **options)
-        return GalleryServerSession(*peers, cache=self._cache, **options, index_folder=index_folder(self._path))
+        return PrivateServerSession(*peers, cache=self._cache, **options, index_folder=index_folder(self._path))
 
     @property
     def server(self) -> QueryServerSession:
@@ -217,7 +217,7 @@ class Gallery(LocalParties[QueryClientSession]):
             raise ModelError("expected an open gallery: use `with Gallery(...) as gallery`")
         return self._file
 
-    def _private(self) -> GalleryClientSession:
-        if not isinstance(self.client, GalleryClientSession):
+    def _private(self) -> PrivateClientSession:
+        if not isinstance(self.client, PrivateClientSession):
             raise ParameterError("expected a private gallery, got a list that the server owns, which has no key")
         return self.client

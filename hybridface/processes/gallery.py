@@ -28,8 +28,8 @@ from parties.gallery.key import read_key
 from parties.gallery.sessions.client import QueryClientSession
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
-from parties.gallery.sessions.private_client import GalleryClientSession
-from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.sessions.private_client import PrivateClientSession
+from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import QueryServerSession
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.store.records import GalleryKind
@@ -100,7 +100,7 @@ def _client_session(
         _expect_no_shards(shards)
         return ListClientSession(*peers, prepared=options.store)
     own: dict[str, Any] = {"key": read_key(options.key), "index_folder": index_folder(options.key), "shards": shards}
-    return GalleryClientSession(*peers, prepared=options.store, **own)
+    return PrivateClientSession(*peers, prepared=options.store, **own)
 
 
 def _server_session(
@@ -121,7 +121,7 @@ def _server_session(
     if file.kind is GalleryKind.LIST:
         _expect_no_shards(shards)
         return ListServerSession(*peers, **named)
-    return GalleryServerSession(*peers, **named, index_folder=index_folder(file.store.path), shards=shards)
+    return PrivateServerSession(*peers, **named, index_folder=index_folder(file.store.path), shards=shards)
 
 
 def _expect_no_shards(shards: list[Channel]) -> None:
@@ -193,11 +193,11 @@ def _identify(session: QueryClientSession, task: GalleryTask, image: Image) -> A
     }
 
 
-def _private(work: Callable[[GalleryClientSession, GalleryTask, Image], Answer]) -> Callable[..., Answer]:
+def _private(work: Callable[[PrivateClientSession, GalleryTask, Image], Answer]) -> Callable[..., Answer]:
     """Return a verb that only a private gallery has."""
 
     def checked(session: QueryClientSession, task: GalleryTask, image: Image) -> Answer:
-        if not isinstance(session, GalleryClientSession):
+        if not isinstance(session, PrivateClientSession):
             raise ParameterError(f"expected verify or identify for a list, got {task.verb}: its owner does that alone")
         return work(session, task, image)
 

@@ -11,8 +11,8 @@ import torch
 
 from hybridface.models.model import load_model
 from parties.gallery.key import GalleryKey
-from parties.gallery.sessions.private_client import GalleryClientSession
-from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.sessions.private_client import PrivateClientSession
+from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.store.limits import QueryLimits, Rate
 from parties.gallery.store.records import GalleryKind
@@ -68,10 +68,10 @@ def session(
     limits: tuple[Rate | None, Rate | None] = (None, None),
     threshold: float = 0.6,
     shards: int = 1,
-    sides: list[GalleryServerSession] | None = None,
+    sides: list[PrivateServerSession] | None = None,
     timeout: float = 60.0,
     apart: bool = False,
-) -> Iterator[GalleryClientSession]:
+) -> Iterator[PrivateClientSession]:
     """Open a session about the gallery in a folder.
 
     Args:
@@ -92,7 +92,7 @@ def session(
             GalleryStore(path, MODEL.graph.digest(), 8, GalleryKind.PRIVATE) as store,
             QueryLimits(path, *limits) as limited,
         ):
-            side = GalleryServerSession(
+            side = PrivateServerSession(
                 to_client,
                 server_dealer,
                 terms,
@@ -114,7 +114,7 @@ def session(
     for thread in threads:
         thread.start()
     try:
-        with GalleryClientSession(
+        with PrivateClientSession(
             to_server, client_dealer, terms, key=key, index_folder=folder / "client", shards=of_client
         ) as client:
             yield client
@@ -134,13 +134,13 @@ def opened_store(folder: Path) -> GalleryStore:
     return GalleryStore(folder / "gallery.db", MODEL.graph.digest(), 8, GalleryKind.PRIVATE)
 
 
-def fill(client: GalleryClientSession, count: int = 3) -> None:
+def fill(client: PrivateClientSession, count: int = 3) -> None:
     """Enrol the first images."""
     for number in range(count):
         client.enroll_identity(f"p{number}", IMAGES[number][None])
 
 
-def found(client: GalleryClientSession, number: int) -> str | None:
+def found(client: PrivateClientSession, number: int) -> str | None:
     """Return who is found by an image."""
     return client.identify(IMAGES[number][None]).identity
 

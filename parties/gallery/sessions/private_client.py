@@ -27,13 +27,13 @@ from protocols.channel import CLIENT, Channel, printable
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.matching.outcome import index_bits
 
-__all__ = ["GalleryClientSession", "Identification"]
+__all__ = ["Identification", "PrivateClientSession"]
 
 _TRIES = 3
 """Of an identification, while others change the gallery."""
 
 
-class GalleryClientSession(QueryClientSession):
+class PrivateClientSession(QueryClientSession):
     """The client's side of a session about a private gallery.
 
     Args:

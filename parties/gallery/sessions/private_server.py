@@ -44,7 +44,7 @@ from protocols.correlations.fixed_mask import MAX_ROWS
 from protocols.errors import ProtocolError
 from protocols.matching.outcome import index_bits
 
-__all__ = ["GalleryServerSession"]
+__all__ = ["PrivateServerSession"]
 
 _MOST_ROWS = MAX_ROWS
 """Of a shard's index."""
@@ -77,7 +77,7 @@ class _Probe:
     top: int
 
 
-class GalleryServerSession(QueryServerSession):
+class PrivateServerSession(QueryServerSession):
     """The server's side of a session about a private gallery.
 
     Args:

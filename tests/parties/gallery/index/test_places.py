@@ -127,7 +127,7 @@ def test_a_server_that_repeats_itself(tmp_path: Path, watch: Watch, monkeypatch:
     """It has lost its index, and its part of a build's number is the same again: the client's part makes it another."""
     real = shard.build_of
     monkeypatch.setattr(server, "build_of", lambda client, _: real(client, bytes(16)))
-    sent = server.GalleryServerSession._extend
+    sent = server.PrivateServerSession._extend
 
     def extend(self: Any, *arguments: Any) -> None:
         send = self._channel.send_document
@@ -138,7 +138,7 @@ def test_a_server_that_repeats_itself(tmp_path: Path, watch: Watch, monkeypatch:
         monkeypatch.setattr(self._channel, "send_document", repeat)
         sent(self, *arguments)
 
-    monkeypatch.setattr(server.GalleryServerSession, "_extend", extend)
+    monkeypatch.setattr(server.PrivateServerSession, "_extend", extend)
     for _ in range(2):
         with session(tmp_path) as client:
             fill(client, 2)

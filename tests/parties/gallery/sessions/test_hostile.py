@@ -10,7 +10,7 @@ import pytest
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.sessions import private_client as client_module
 from parties.gallery.sessions import private_server as server_module
-from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import QueryServerSession
 from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
@@ -85,7 +85,7 @@ def test_more_people_than_an_index_holds(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_refused_verification_asks_about_nobody(tmp_path: Path) -> None:
-    sides: list[GalleryServerSession] = []
+    sides: list[PrivateServerSession] = []
     with session(tmp_path, sides=sides) as client:
         fill(client, 1)
         client.verify_identity("p0", IMAGES[0][None])

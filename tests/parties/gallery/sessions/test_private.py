@@ -8,8 +8,8 @@ import pytest
 
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.key import GalleryKey
-from parties.gallery.sessions.private_client import GalleryClientSession
-from parties.gallery.sessions.private_server import GalleryServerSession
+from parties.gallery.sessions.private_client import PrivateClientSession
+from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.store.limits import GUESSES, QueryLimits, Rate
 from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
@@ -100,7 +100,7 @@ def test_more_shards_than_people_and_another_number_of_them(tmp_path: Path, imag
 
 
 def test_only_what_is_new_is_indexed(tmp_path: Path, images: Any) -> None:
-    def opened(client: GalleryClientSession) -> int:
+    def opened(client: PrivateClientSession) -> int:
         """Bring the index up to date; return the bytes of opened templates."""
         return sum(stage.bytes_up for stage in client.update_index().stages if stage.stage == "index")
 
@@ -125,7 +125,7 @@ def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
 
     def serve() -> None:
         with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, GalleryKind.PRIVATE) as store:
-            GalleryServerSession(
+            PrivateServerSession(
                 to_client,
                 server_dealer,
                 terms,
@@ -144,7 +144,7 @@ def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     with pytest.raises(ProtocolError, match="expected 1 shards, as the client has, got 2"):
-        GalleryClientSession(to_server, client_dealer, terms, key=KEY, index_folder=tmp_path)
+        PrivateClientSession(to_server, client_dealer, terms, key=KEY, index_folder=tmp_path)
     for channel in (to_server, client_dealer):
         channel.close()
     for thread in threads:
