@@ -19,12 +19,12 @@ from hybridface.local.parties import LocalLinks, LocalParties, correlations_name
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from parties.gallery.key import create_key, read_key
-from parties.gallery.sessions.client import Identification, QueryClientSession
+from parties.gallery.sessions.client import GalleryClientSession, Identification
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
-from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.sessions.server import GalleryServerSession
 from parties.gallery.store.records import GalleryKind
 from parties.local import PartyThread
 from parties.session.client import MatchResult
@@ -38,7 +38,7 @@ from protocols.matching.distance import Reveal
 __all__ = ["Gallery"]
 
 
-class Gallery(LocalParties[QueryClientSession]):
+class Gallery(LocalParties[GalleryClientSession]):
     """Enrolled people: all parties in one process. Use as a context manager.
 
     Args:
@@ -88,7 +88,7 @@ class Gallery(LocalParties[QueryClientSession]):
         self._cache = None if cache is None else Path(cache).expanduser()
         self._embedding = ClearEmbedding(model) if self.kind is GalleryKind.LIST else None
         self._file: GalleryFile | None = None
-        self._server: QueryServerSession | None = None
+        self._server: GalleryServerSession | None = None
         self._server_is_open = threading.Event()
 
     def __enter__(self) -> "Gallery":
@@ -124,7 +124,7 @@ class Gallery(LocalParties[QueryClientSession]):
         finally:
             self._opened().close()
 
-    def _served(self, client: Channel, dealer: Channel | None) -> QueryServerSession:
+    def _served(self, client: Channel, dealer: Channel | None) -> GalleryServerSession:
         """Open the server's side."""
         file = self._opened()
         peers = client, dealer, self._terms, self.model.weights or {}
@@ -134,7 +134,7 @@ class Gallery(LocalParties[QueryClientSession]):
         return PrivateServerSession(*peers, cache=self._cache, **options, index_folder=index_folder(self._path))
 
     @property
-    def server(self) -> QueryServerSession:
+    def server(self) -> GalleryServerSession:
         """The server's session: `last_decisions` and `last_identities`, if they are revealed to it.
 
         Raises:

@@ -25,12 +25,12 @@ from hybridface.processes.events import Events
 from hybridface.processes.options import PartyOptions
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.key import read_key
-from parties.gallery.sessions.client import QueryClientSession
+from parties.gallery.sessions.client import GalleryClientSession
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
-from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.sessions.server import GalleryServerSession
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.store.records import GalleryKind
 from parties.transport.roles import Role
@@ -93,7 +93,7 @@ def run_shard(role: Role, channels: dict[Role, Channel], options: PartyOptions) 
 
 def _client_session(
     channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, model: Model, events: Events
-) -> QueryClientSession:
+) -> GalleryClientSession:
     terms = hybrid_terms(model, options.reveal, options.correlations)
     peers = channels[Role.SERVER], channels.get(Role.DEALER), terms, events.on_progress
     if options.key is None:
@@ -110,7 +110,7 @@ def _server_session(
     model: Model,
     file: GalleryFile,
     events: Events,
-) -> QueryServerSession:
+) -> GalleryServerSession:
     if model.weights is None:
         raise ModelError(f"expected a model with weights, got {model.name} without")
     terms = hybrid_terms(model, options.reveal, options.correlations)
@@ -136,7 +136,7 @@ class _Outcomes:
         session: the server's side.
     """
 
-    def __init__(self, session: QueryServerSession, options: PartyOptions, events: Events) -> None:
+    def __init__(self, session: GalleryServerSession, options: PartyOptions, events: Events) -> None:
         self._session, self._options, self._events = session, options, events
         self.status = EXIT_SAME
 
@@ -161,7 +161,7 @@ class _Outcomes:
             sys.stdout.flush()
 
 
-def _do(session: QueryClientSession, task: GalleryTask, model: Model, aligned: bool) -> Answer:
+def _do(session: GalleryClientSession, task: GalleryTask, model: Model, aligned: bool) -> Answer:
     """Do one task; return what came of it."""
     try:
         return _VERBS[task.verb](session, task, lambda: load_images(model, [Path(task.photo or "")], aligned))
@@ -176,12 +176,12 @@ def _do(session: QueryClientSession, task: GalleryTask, model: Model, aligned: b
 Image = Callable[[], NDArray[np.float64]]
 
 
-def _verify(session: QueryClientSession, task: GalleryTask, image: Image) -> Answer:
+def _verify(session: GalleryClientSession, task: GalleryTask, image: Image) -> Answer:
     result = session.verify_identity(task.identity or "", image())
     return {"match": result.match, "cost": result.cost.document()}
 
 
-def _identify(session: QueryClientSession, task: GalleryTask, image: Image) -> Answer:
+def _identify(session: GalleryClientSession, task: GalleryTask, image: Image) -> Answer:
     probe = image()
     index = session.update_index()
     result = session.identify(probe, task.top)
@@ -196,7 +196,7 @@ def _identify(session: QueryClientSession, task: GalleryTask, image: Image) -> A
 def _private(work: Callable[[PrivateClientSession, GalleryTask, Image], Answer]) -> Callable[..., Answer]:
     """Return a verb that only a private gallery has."""
 
-    def checked(session: QueryClientSession, task: GalleryTask, image: Image) -> Answer:
+    def checked(session: GalleryClientSession, task: GalleryTask, image: Image) -> Answer:
         if not isinstance(session, PrivateClientSession):
             raise ParameterError(f"expected verify or identify for a list, got {task.verb}: its owner does that alone")
         return work(session, task, image)

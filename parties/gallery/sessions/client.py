@@ -17,7 +17,7 @@ from protocols.correlations import Request
 from protocols.errors import ParameterError, ProtocolError
 from protocols.shares.party import MpcParty
 
-__all__ = ["Identification", "QueryClientSession", "check_top"]
+__all__ = ["GalleryClientSession", "Identification", "check_top"]
 
 _MAX_SECONDS = 1e12
 
@@ -43,7 +43,7 @@ class Identification:
         return self.identities[0]
 
 
-class QueryClientSession(ClientSession):
+class GalleryClientSession(ClientSession):
     """The client's side of a session about a gallery of either kind. The arguments are those of `ClientSession`."""
 
     _refilled = PROBE

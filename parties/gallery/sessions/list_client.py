@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.index.search import CHUNK_ROWS, decide, decide_requests, list_distances, nearest_in_list
-from parties.gallery.sessions.client import Identification, QueryClientSession, check_top
+from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
 from parties.gallery.sessions.list_server import discard_queries, list_query_requests
 from parties.gallery.store.records import GalleryKind, identity_bytes
 from parties.session.client import MatchResult
@@ -27,7 +27,7 @@ __all__ = ["ListClientSession"]
 _MAX_TEMPLATES, _MAX_NAME_BYTES = 1 << 24, 1 << 31
 
 
-class ListClientSession(QueryClientSession):
+class ListClientSession(GalleryClientSession):
     """The client's side of a session about a server's list. The arguments are those of `ClientSession`."""
 
     def __init__(self, *others: Any, **options: Any) -> None:

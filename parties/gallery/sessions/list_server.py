@@ -36,7 +36,7 @@ from parties.gallery.index.search import (
     selection_requests,
 )
 from parties.gallery.sessions.list_content import ListContent, list_templates, read_list
-from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.sessions.server import GalleryServerSession
 from parties.gallery.store.limits import EVERYONE, QueryLimits
 from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
@@ -55,7 +55,7 @@ MAX_PREPARED_QUERIES = 4
 """Identifications that are prepared at a time, at most: each takes some hundred bytes of memory for a template."""
 
 
-class ListServerSession(QueryServerSession):
+class ListServerSession(GalleryServerSession):
     """The server's side of a session about its list.
 
     Args:

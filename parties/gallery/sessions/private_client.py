@@ -14,7 +14,7 @@ from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.search import CHUNK_ROWS, decide, decide_requests, winners, winners_requests
 from parties.gallery.key import GalleryKey
-from parties.gallery.sessions.client import Identification, QueryClientSession, check_top
+from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
 from parties.gallery.sessions.messages import builds_of, entries_of, follow_changes, identifier, number, receive_entries
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
@@ -33,7 +33,7 @@ _TRIES = 3
 """Of an identification, while others change the gallery."""
 
 
-class PrivateClientSession(QueryClientSession):
+class PrivateClientSession(GalleryClientSession):
     """The client's side of a session about a private gallery.
 
     Args:

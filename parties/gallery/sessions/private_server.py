@@ -29,7 +29,7 @@ from parties.gallery.index.search import (
 )
 from parties.gallery.sessions.key_check import KeyCheck
 from parties.gallery.sessions.messages import refreshed, send_changes, send_entries
-from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.sessions.server import GalleryServerSession
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic
@@ -77,7 +77,7 @@ class _Probe:
     top: int
 
 
-class PrivateServerSession(QueryServerSession):
+class PrivateServerSession(GalleryServerSession):
     """The server's side of a session about a private gallery.
 
     Args:

@@ -20,10 +20,10 @@ from protocols.correlations import Request
 from protocols.errors import HybridFaceError, ParameterError
 from protocols.shares.party import MpcParty
 
-__all__ = ["QueryServerSession"]
+__all__ = ["GalleryServerSession"]
 
 
-class QueryServerSession(ServerSession):
+class GalleryServerSession(ServerSession):
     """The server's side of a session about a gallery of either kind.
 
     Args:

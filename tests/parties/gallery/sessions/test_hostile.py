@@ -11,7 +11,7 @@ from parties.gallery.errors import QueryRefusedError
 from parties.gallery.sessions import private_client as client_module
 from parties.gallery.sessions import private_server as server_module
 from parties.gallery.sessions.private_server import PrivateServerSession
-from parties.gallery.sessions.server import QueryServerSession
+from parties.gallery.sessions.server import GalleryServerSession
 from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.errors import PeerLostError, ProtocolError
@@ -29,15 +29,15 @@ def test_when_to_ask_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retr
     def refuse(self: Any, error: Exception) -> None:
         self._channel.send_document("answer", {"refused": str(error), "retry after": retry})
 
-    monkeypatch.setattr(QueryServerSession, "_refuse", refuse)
+    monkeypatch.setattr(GalleryServerSession, "_refuse", refuse)
     with session(tmp_path) as client, pytest.raises(ProtocolError, match="expected seconds until the next query, got"):
         client.verify_identity("x", IMAGES[0][None])
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Let the server change what it accepts a command with."""
-    accept = QueryServerSession._accept
-    monkeypatch.setattr(QueryServerSession, "_accept", lambda self, **fields: accept(self, **change(fields)))
+    accept = GalleryServerSession._accept
+    monkeypatch.setattr(GalleryServerSession, "_accept", lambda self, **fields: accept(self, **change(fields)))
 
 
 @pytest.mark.parametrize("wrong", WRONG_NUMBERS)
