@@ -37,7 +37,7 @@ from protocols.network.graph import (
     Weights,
 )
 from protocols.network.widths import Widths, check_widths
-from protocols.shares import local as local_ops
+from protocols.shares import local
 from protocols.shares.comparison import COMPARISON_BITS, max_pool, max_pool_requests, relu, relu_requests
 from protocols.shares.party import MpcParty, arithmetic, to_ring
 from protocols.shares.truncation import truncate, truncation_requests
@@ -206,13 +206,13 @@ def _apply_shared(party: MpcParty, node: Node, values: list[RingArray], bits: in
             return max_pool(party, value, node.kernel, node.stride, node.padding, bits)
         case AvgPool2d():
             kernel = node.kernel if node.kernel != (0, 0) else (value.shape[2], value.shape[3])
-            return local_ops.average_pool(value, kernel, node.stride, party.rank)
+            return local.average_pool(value, kernel, node.stride, party.rank)
         case Square():
             return truncate(party, to_ring(arithmetic(value).square()), FRACTION_BITS)
         case Add():
             return values[0] + values[1]
         case Pad():
-            return local_ops.pad(value, node.amount)
+            return local.pad(value, node.amount)
         case Flatten():
             return value.reshape(value.shape[0], -1)
     raise ParameterError(f"{node.name}: expected a known layer, got {type(node).__name__}")

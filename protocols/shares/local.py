@@ -11,12 +11,12 @@ import numpy as np
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT
 
-__all__ = ["average_pool", "average_scale", "pad", "truncate"]
+__all__ = ["average_pool", "average_scale", "pad", "truncate_locally"]
 
 _MEAN_BITS = 16
 
 
-def truncate(share: RingArray, bits: int, rank: int) -> RingArray:
+def truncate_locally(share: RingArray, bits: int, rank: int) -> RingArray:
     """Return this party's share of x / 2^bits; 0 <= bits < 64."""
     shift = np.uint64(bits)
     if rank == CLIENT:
@@ -36,7 +36,7 @@ def average_pool(share: RingArray, kernel: tuple[int, int], stride: tuple[int, i
     windows = np.lib.stride_tricks.sliding_window_view(share, kernel, axis=(2, 3))
     total = windows[:, :, :: stride[0], :: stride[1]].sum(axis=(4, 5), dtype=np.uint64)
     factor, bits = average_scale(kernel[0] * kernel[1])
-    return truncate(total * np.uint64(factor), bits, rank)
+    return truncate_locally(total * np.uint64(factor), bits, rank)
 
 
 def pad(share: RingArray, amount: tuple[int, int, int]) -> RingArray:
