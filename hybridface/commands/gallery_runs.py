@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hybridface.commands.gallery_options import PhotoSettings, SessionSettings
-from hybridface.commands.places import cache_options, kept_runs_path
+from hybridface.commands.places import cache_options, existing_prepared_path
 from hybridface.errors import ImageError
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, kind_for_use
@@ -92,7 +92,7 @@ def run_queries(
             on_event,
             shards,
             settings.correlations,
-            kept_runs_path(settings.prepared),
+            existing_prepared_path(settings.prepared),
         )
 
 

@@ -39,7 +39,7 @@ from hybridface.commands.options import (
     TimeoutOption,
     WorkersOption,
 )
-from hybridface.commands.places import cache_options, cache_path, kept_runs_path
+from hybridface.commands.places import cache_options, cache_path, existing_prepared_path
 from hybridface.commands.plan import calibrate_machine, plan
 from hybridface.commands.prepare import prepare
 from hybridface.commands.train import train
@@ -117,7 +117,7 @@ def verify(
     options = [*(["--aligned"] if aligned else []), *(["--enrolled"] if enrolled else [])]
     with ProgressBars(shown=not quiet and not as_json) as bars:
         server = cache_options(cache)
-        folder = kept_runs_path(prepared) if mode is Mode.HYBRID else None
+        folder = existing_prepared_path(prepared) if mode is Mode.HYBRID else None
         outcome = run_parties(
             [first, second],
             options,

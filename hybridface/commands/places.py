@@ -9,7 +9,7 @@ from pathlib import Path
 from parties.session.weight_cache import cache_directory
 from protocols.errors import ParameterError
 
-__all__ = ["cache_options", "cache_path", "check_writable", "faces_cache", "kept_runs_path", "prepared_path"]
+__all__ = ["cache_options", "cache_path", "check_writable", "existing_prepared_path", "faces_cache", "prepared_path"]
 
 
 def cache_options(cache: str) -> list[str]:
@@ -32,7 +32,7 @@ def prepared_path(prepared: str) -> Path | None:
     return (Path(prepared) if prepared else base / "hybridface" / "prepared").expanduser()
 
 
-def kept_runs_path(prepared: str) -> Path | None:
+def existing_prepared_path(prepared: str) -> Path | None:
     """Return that folder, if anything was ever kept there."""
     folder = prepared_path(prepared)
     return folder if folder and folder.exists() else None

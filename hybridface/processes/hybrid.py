@@ -63,10 +63,10 @@ def _keep(channels: dict[Role, Channel], options: PartyOptions, model: Model, ev
     """Prepare runs, and keep them for later sessions."""
     terms = hybrid_terms(model, options.reveal, options.correlations)
     peers = channels[Role.SERVER], channels.get(Role.DEALER)
-    kind = options.keep_for.kind
+    shape = options.keep_for.shape
     with ClientSession(*peers, terms, events.on_progress, prepared=options.store) as session:
         for number in range(options.keep):
-            cost = session.keep(kind.images, kind.decisions)
+            cost = session.save_prepared(shape.images, shape.decisions)
             events.say("kept", number=number + 1, cost=cost.document())
             if not options.events:
                 sys.stdout.write(f"kept {number + 1} of {options.keep}\n")

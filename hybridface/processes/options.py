@@ -29,7 +29,7 @@ class Purpose(StrEnum):
     """A photo alone: what an enrolment takes, and a query to a gallery."""
 
     @property
-    def kind(self) -> RunShape:
+    def shape(self) -> RunShape:
         """Of the run."""
         return {Purpose.PAIR: RunShape(2, 1), Purpose.TEMPLATE: RunShape(1, 1), Purpose.PHOTO: RunShape(1, 0)}[self]
 

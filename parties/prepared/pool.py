@@ -100,7 +100,7 @@ class Pool:
     """Counts what is prepared. Not safe between threads by itself: see `Turns`.
 
     Args:
-        prepare_part: does part `part` of a preparation of a kind.
+        prepare_part: does part `part` of a preparation of a shape.
     """
 
     def __init__(self, prepare_part: Callable[[RunShape, int], None]) -> None:
@@ -109,38 +109,38 @@ class Pool:
         self._begun: tuple[RunShape, int] | None = None
         self._running: tuple[RunShape, int] | None = None
 
-    def room(self, kind: RunShape) -> bool:
-        """Return whether one more preparation of a kind may be begun, or one that was begun can be finished."""
-        return self._begun is not None or self.fits(kind)
+    def room(self, shape: RunShape) -> bool:
+        """Return whether one more preparation of a shape may be begun, or one that was begun can be finished."""
+        return self._begun is not None or self.fits(shape)
 
-    def fits(self, kind: RunShape) -> bool:
+    def fits(self, shape: RunShape) -> bool:
         """Return whether there is room for one more run besides those that are prepared or begun."""
         held = sum(entry.images * count for entry, count in self._ready.items())
         begun = self._begun[0].images if self._begun else 0
-        return held + begun + kind.images <= MAX_PREPARED_IMAGES
+        return held + begun + shape.images <= MAX_PREPARED_IMAGES
 
-    def ready(self, kind: RunShape) -> int:
-        """Return how many runs of a kind are prepared."""
-        return self._ready[kind]
+    def ready(self, shape: RunShape) -> int:
+        """Return how many runs of a shape are prepared."""
+        return self._ready[shape]
 
-    def begun(self, kind: RunShape) -> int:
-        """Return how many parts of the next preparation of a kind are done."""
+    def begun(self, shape: RunShape) -> int:
+        """Return how many parts of the next preparation of a shape are done."""
         begun = self._running or self._begun
-        return begun[1] if begun and begun[0] == kind else 0
+        return begun[1] if begun and begun[0] == shape else 0
 
-    def adopt(self, kind: RunShape) -> None:
+    def add(self, shape: RunShape) -> None:
         """Count a run that was prepared elsewhere."""
-        self._ready[kind] += 1
+        self._ready[shape] += 1
 
-    def step(self, kind: RunShape) -> None:
+    def step(self, shape: RunShape) -> None:
         """Do one part: of the preparation that was begun, whatever its kind, else of a new one of this kind.
 
         Raises:
             ParameterError: so much is prepared that a new one would be too much.
         """
-        if not self.room(kind):
+        if not self.room(shape):
             raise ParameterError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, verify some first")
-        current, part = self._running = self._begun or (kind, 0)
+        current, part = self._running = self._begun or (shape, 0)
         self._begun = None  # a part that fails is never done again
         try:
             self._prepare_part(current, part)
@@ -151,18 +151,18 @@ class Pool:
         else:
             self._ready[current] += 1
 
-    def prepare(self, kind: RunShape) -> None:
+    def prepare(self, shape: RunShape) -> None:
         """Prepare one more run, finishing what was begun."""
-        wanted = self._ready[kind] + 1
-        while self._ready[kind] < wanted:
-            self.step(kind)
+        wanted = self._ready[shape] + 1
+        while self._ready[shape] < wanted:
+            self.step(shape)
 
-    def take(self, kind: RunShape) -> bool:
+    def take(self, shape: RunShape) -> bool:
         """Take a prepared run out of the pool; prepare one now if there is none, and return whether there was."""
-        was_ready = self._ready[kind] > 0
+        was_ready = self._ready[shape] > 0
         if not was_ready:
-            self.prepare(kind)
-        self._ready[kind] -= 1
+            self.prepare(shape)
+        self._ready[shape] -= 1
         return was_ready
 
 
@@ -216,14 +216,14 @@ class BackgroundRefill:
 
     Args:
         pool, turns: of the session.
-        kind: of the runs to prepare.
+        shape: of the runs to prepare.
         capacity: how many to keep prepared.
     """
 
-    def __init__(self, pool: Pool, turns: Turns, kind: RunShape, capacity: int) -> None:
+    def __init__(self, pool: Pool, turns: Turns, shape: RunShape, capacity: int) -> None:
         if capacity < 1:
             raise ParameterError(f"expected to keep at least one run prepared, got {capacity}")
-        self.kind, self.capacity = kind, capacity
+        self.shape, self.capacity = shape, capacity
         self.error: BaseException | None = None
         self._pool, self._turns = pool, turns
         self._stopped = False
@@ -245,9 +245,9 @@ class BackgroundRefill:
             with self._turns.background(self._wanted):
                 try:
                     if not self._stopped:
-                        self._pool.step(self.kind)
+                        self._pool.step(self.shape)
                 except BaseException as error:  # kept before the turn ends, for the request that waits
                     self.error = error
 
     def _wanted(self) -> bool:
-        return self._stopped or (self._pool.ready(self.kind) < self.capacity and self._pool.room(self.kind))
+        return self._stopped or (self._pool.ready(self.shape) < self.capacity and self._pool.room(self.shape))

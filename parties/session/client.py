@@ -13,7 +13,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.prepared.kept_runs import KeptRunsClient, Prepared
 from parties.prepared.pool import (
     MAX_POOL,
     BackgroundRefill,
@@ -24,6 +23,7 @@ from parties.prepared.pool import (
     layers_of_part,
     requests_of_part,
 )
+from parties.prepared.runs import Prepared, PreparedRunsClient
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import open_source
 from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
@@ -127,7 +127,7 @@ class ClientSession:
         self._layer_names = list(plans)
         described = terms.document(), plans_document(plans)
         own = Prepared(self._network, self._source, self._requests, described)
-        self._kept_runs = KeptRunsClient(prepared, own, server, self._asking) if prepared else None
+        self._saved = PreparedRunsClient(prepared, own, server, self._asking) if prepared else None
         self._pool, self._turns = Pool(self._prepare_part), Turns()
         self._refill = BackgroundRefill(self._pool, self._turns, self._refilled, pool) if pool else None
         if self._refill:
@@ -140,35 +140,35 @@ class ClientSession:
             images: in the batch, at most 16.
             decisions: as many as images to verify them, one for a pair, none to enrol one.
         """
-        kind = RunShape(images, decisions)
+        shape = RunShape(images, decisions)
         with self._turns.request():
             self._check_refill()
-            self._pool.prepare(kind)
+            self._pool.prepare(shape)
 
-    def keep(self, images: int = 1, decisions: int = 1) -> CostReport:
+    def save_prepared(self, images: int = 1, decisions: int = 1) -> CostReport:
         """Prepare one run and keep it on disk, on both sides, for a later session.
 
         Raises:
             ParameterError: there is no folder to keep it in, or no room. ProtocolError: the server has no room.
         """
-        kind = RunShape(images, decisions)
-        if self._kept_runs is None:
+        shape = RunShape(images, decisions)
+        if self._saved is None:
             raise ParameterError("expected a folder to keep prepared runs in, got none")
         with self._turns.request():
             self._check_refill()
-            self._kept_runs.check_room(kind)
-            self._pool.take(kind)
-            reason = self._kept_runs.keep(kind)
+            self._saved.check_room(shape)
+            self._pool.take(shape)
+            reason = self._saved.save(shape)
             report = self._finish()
         if reason:
             raise ProtocolError(f"expected the server to keep a prepared run, it does not: {reason}")
         return report
 
     def pool_status(self, images: int = 1, decisions: int = 1) -> PoolStatus:
-        """Return how much is prepared for runs of a kind (see `prepare`)."""
-        kind = RunShape(images, decisions)
-        capacity = self._refill.capacity if self._refill and self._refill.kind == kind else 0
-        return PoolStatus(self._pool.ready(kind), capacity, self._pool.begun(kind))
+        """Return how much is prepared for runs of a shape (see `prepare`)."""
+        shape = RunShape(images, decisions)
+        capacity = self._refill.capacity if self._refill and self._refill.shape == shape else 0
+        return PoolStatus(self._pool.ready(shape), capacity, self._pool.begun(shape))
 
     def verify_pair(self, images: NDArray[np.float64]) -> MatchResult:
         """Compare two images of the client, normalised, of shape (2, C, H, W)."""
@@ -236,14 +236,14 @@ class ClientSession:
         if self._refill and self._refill.error:
             raise self._refill.error
 
-    def _prepare_part(self, kind: RunShape, part: int) -> None:
+    def _prepare_part(self, shape: RunShape, part: int) -> None:
         """Do one part of a preparation: some correlations, and some layers."""
-        self._command({"operation": "prepare", "images": kind.images, "decisions": kind.decisions, "part": part})
+        self._command({"operation": "prepare", "images": shape.images, "decisions": shape.decisions, "part": part})
         total = len(self._layer_names) + 1
         last = self._layer_names.index(layers[0]) if (layers := layers_of_part(self._layer_names, part)) else 0
         self._report(OFFLINE, "correlations", last, total)
         with self._recorder.recording(OFFLINE, "correlations"):
-            self._source.prepare(requests_of_part(self._requests(kind), part))
+            self._source.prepare(requests_of_part(self._requests(shape), part))
 
         def on_layer(name: str) -> None:
             nonlocal last
@@ -253,28 +253,28 @@ class ClientSession:
                 self._report(OFFLINE, name, index, total)
             last = max(index, last)
 
-        self._network.prepare(self._channel, kind.images, on_layer, layers)
+        self._network.prepare(self._channel, shape.images, on_layer, layers)
         self._recorder.finish()
         self._running = False
 
     def _extract(self, images: NDArray[np.float64], command: dict[str, Any], decisions: int) -> tuple[RingArray, bool]:
         """Run the network; return the client's share of the embeddings (B, d), and whether it was prepared."""
         self._check_refill()
-        kind = RunShape(len(images), decisions)
+        shape = RunShape(len(images), decisions)
         value = self._encoded(images)
-        if self._refill and not self._pool.ready(kind):
+        if self._refill and not self._pool.ready(shape):
             self._report(OFFLINE, "the pool is empty, preparing now", 0, 1)
-        self._adopt_kept(kind)
-        ready = self._pool.take(kind)
+        self._restore_saved(shape)
+        ready = self._pool.take(shape)
         self._command(command)
         return self._run_network(value), ready
 
-    def _adopt_kept(self, kind: RunShape) -> None:
+    def _restore_saved(self, shape: RunShape) -> None:
         """Take up a run that an earlier session prepared, if there is need and there is one."""
-        kept = self._kept_runs
-        while kept and not self._pool.ready(kind) and self._pool.fits(kind) and kept.knows(kind):
-            if kept.adopt(kind):
-                self._pool.adopt(kind)
+        saved = self._saved
+        while saved and not self._pool.ready(shape) and self._pool.fits(shape) and saved.knows(shape):
+            if saved.restore(shape):
+                self._pool.add(shape)
 
     @contextmanager
     def _asking(self, command: dict[str, Any]) -> Iterator[None]:
@@ -328,9 +328,9 @@ class ClientSession:
         self._running = True
         self._channel.send_document("command", document)
 
-    def _requests(self, kind: RunShape) -> list[Request]:
-        matching = matching_requests(self.terms.graph.output_shape[0], kind.decisions)
-        return self._network.requests(kind.images) + matching
+    def _requests(self, shape: RunShape) -> list[Request]:
+        matching = matching_requests(self.terms.graph.output_shape[0], shape.decisions)
+        return self._network.requests(shape.images) + matching
 
     def _report(self, phase: str, stage: str, index: int, total: int) -> None:
         if self._on_progress:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from parties.prepared.kept_runs import KeptRunsServer, Prepared
 from parties.prepared.pool import MAX_PREPARED_IMAGES, PARTS, RunShape, layers_of_part, requests_of_part
+from parties.prepared.runs import Prepared, PreparedRunsServer
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import open_source
 from parties.session.cost import OFFLINE, ONLINE, Recorder, server_report
@@ -98,7 +98,7 @@ class ServerSession:
         self._layer_names = list(plans)
         described = terms.document(), plans_document(plans), weights_key(context, plans, weights) if prepared else ""
         own = Prepared(self._network, self._source, self._requests, described)
-        self._kept_runs = KeptRunsServer(prepared, own, client)
+        self._saved = PreparedRunsServer(prepared, own, client)
 
     def template_share(self, name: object) -> RingArray:
         """Return the server's share of an enrolled template, uint64 (1, d), uniform.
@@ -125,10 +125,10 @@ class ServerSession:
                     self._obey_preparation(command)
                     continue
                 case {"operation": "kept server"}:
-                    self._kept_runs.introduce()
+                    self._saved.introduce()
                     continue
                 case {"pairing": str(pairing), "images": int(images), "decisions": int(decisions)}:
-                    self._obey_about_kept(command, _checked(images, decisions), pairing)
+                    self._obey_about_saved(command, _checked(images, decisions), pairing)
                     continue
                 case _:
                     self._obey(command)
@@ -145,26 +145,26 @@ class ServerSession:
             case _:
                 raise ProtocolError(f"expected a part of a preparation, got {printable(command)}")
 
-    def _obey_about_kept(self, command: dict[str, Any], kind: RunShape, pairing: str) -> None:
-        """Do what a command about kept runs says."""
+    def _obey_about_saved(self, command: dict[str, Any], shape: RunShape, pairing: str) -> None:
+        """Do what a command about prepared runs says."""
         try:
             match command:
                 case {"operation": "keep", "number": str(number)}:
-                    self._use_prepared(kind)
-                    self._kept_runs.keep(kind, pairing, number)
+                    self._use_prepared(shape)
+                    self._saved.save(shape, pairing, number)
                     self._report()
                 case {"operation": "kept runs", "numbers": [*numbers]}:
-                    self._kept_runs.compare(kind, pairing, numbers)
+                    self._saved.compare(shape, pairing, numbers)
                 case {"operation": "adopt", "number": str(number), "usable": bool(usable)}:
-                    self._check_room(kind)
-                    self._prepared[kind] += self._kept_runs.adopt(kind, pairing, number, usable)
+                    self._check_room(shape)
+                    self._prepared[shape] += self._saved.restore(shape, pairing, number, usable)
                 case _:
-                    raise ProtocolError(f"expected a command about kept runs, got {printable(command)}")
+                    raise ProtocolError(f"expected a command about prepared runs, got {printable(command)}")
         except ParameterError as error:
             raise ProtocolError(str(error)) from error
 
     def _obey(self, command: dict[str, Any]) -> None:
-        """Do what a command says, but for "prepare", "end", and kept runs."""
+        """Do what a command says, but for "prepare", "end", and prepared runs."""
         match command:
             case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= MAX_NAME:
                 self._enroll(name)
@@ -172,9 +172,9 @@ class ServerSession:
                 embeddings = self._extract(RunShape(2, 1))
                 self._decide(embeddings[:1], embeddings[1:])
             case {"operation": "verify", "images": int(images), "templates": [*names]} if images == len(names):
-                kind = _checked(images, images)
+                shape = _checked(images, images)
                 templates = [self.template_share(name) for name in names]
-                self._decide(self._extract(kind), np.concatenate(templates))
+                self._decide(self._extract(shape), np.concatenate(templates))
             case _:
                 raise ProtocolError(f"expected a command, got {printable(command)}")
 
@@ -186,46 +186,46 @@ class ServerSession:
         self._templates[name] = self._extract(RunShape(1, 0))
         self._report()
 
-    def _prepare(self, kind: RunShape, part: int) -> None:
+    def _prepare(self, shape: RunShape, part: int) -> None:
         """Do one part of a preparation, the next of those that were begun."""
-        expected = self._begun or (kind, 0)
-        if (kind, part) != expected:
-            raise ProtocolError(f"expected part {expected[1]} of {expected[0]}, got part {part} of {kind}")
+        expected = self._begun or (shape, 0)
+        if (shape, part) != expected:
+            raise ProtocolError(f"expected part {expected[1]} of {expected[0]}, got part {part} of {shape}")
         if part == 0:
-            self._check_room(kind)
-            self._prepared[kind] += 1
+            self._check_room(shape)
+            self._prepared[shape] += 1
         with self._recorder.recording(OFFLINE, "correlations"):
-            self._source.prepare(requests_of_part(self._requests(kind), part))
+            self._source.prepare(requests_of_part(self._requests(shape), part))
         layers = layers_of_part(self._layer_names, part)
-        self._network.prepare(self._channel, kind.images, lambda name: self._recorder.stage(OFFLINE, name), layers)
+        self._network.prepare(self._channel, shape.images, lambda name: self._recorder.stage(OFFLINE, name), layers)
         self._recorder.finish()
-        self._begun = (kind, part + 1) if part + 1 < PARTS else None
+        self._begun = (shape, part + 1) if part + 1 < PARTS else None
 
-    def _check_room(self, kind: RunShape) -> None:
+    def _check_room(self, shape: RunShape) -> None:
         held = sum(entry.images * count for entry, count in self._prepared.items())
-        if held + kind.images > MAX_PREPARED_IMAGES:
+        if held + shape.images > MAX_PREPARED_IMAGES:
             raise ProtocolError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, got a request for more")
 
-    def _requests(self, kind: RunShape) -> list[Request]:
+    def _requests(self, shape: RunShape) -> list[Request]:
         """Return the correlations that a run uses up, in the client's order."""
-        matching = matching_requests(self.terms.graph.output_shape[0], kind.decisions)
-        return self._network.requests(kind.images) + matching
+        matching = matching_requests(self.terms.graph.output_shape[0], shape.decisions)
+        return self._network.requests(shape.images) + matching
 
-    def _use_prepared(self, kind: RunShape) -> None:
+    def _use_prepared(self, shape: RunShape) -> None:
         """Count a prepared run as used."""
-        if not self._is_prepared(kind):
-            raise ProtocolError(f"expected a preparation of {kind} before its run, got none")
-        self._prepared[kind] -= 1
+        if not self._is_prepared(shape):
+            raise ProtocolError(f"expected a preparation of {shape} before its run, got none")
+        self._prepared[shape] -= 1
 
-    def _is_prepared(self, kind: RunShape) -> bool:
+    def _is_prepared(self, shape: RunShape) -> bool:
         """Return whether a run is prepared to its end."""
-        unfinished = self._begun is not None and self._begun[0] == kind
-        return self._prepared[kind] > unfinished
+        unfinished = self._begun is not None and self._begun[0] == shape
+        return self._prepared[shape] > unfinished
 
-    def _extract(self, kind: RunShape) -> RingArray:
-        self._use_prepared(kind)
+    def _extract(self, shape: RunShape) -> RingArray:
+        self._use_prepared(shape)
         with MpcParty(SERVER, self._channel, self._source) as party:
-            share = self._network.run(party, None, kind.images, lambda name: self._recorder.stage(ONLINE, name))
+            share = self._network.run(party, None, shape.images, lambda name: self._recorder.stage(ONLINE, name))
         self._recorder.finish()
         return share
 

@@ -81,37 +81,37 @@ class PrivateConvolutionClient:
         self._shift = keys.context.parameters.guard_bits + keys.context.parameters.weight_bits
         self._upload = SharesToCiphertextsClient(keys, _checked(extra_bits))
         self._download = CiphertextsToSharesClient(keys)
-        self._offered: deque[RingArray] = deque()
+        self._begun: deque[RingArray] = deque()
         self._pool: dict[int, deque[tuple[RingArray, RingArray]]] = {}
 
     def prepare(self, channel: Channel, batch: int = 1) -> None:
         """Make, offline and with the server, all that one run on `batch` images uses up."""
-        self.offer(channel, batch)
-        self.accept(channel, batch)
+        self.begin(channel, batch)
+        self.finish(channel, batch)
 
-    def offer(self, channel: Channel, batch: int = 1) -> None:
-        """The first half of `prepare`: send the encryption of a fresh r. Other layers may offer before this accepts."""
+    def begin(self, channel: Channel, batch: int = 1) -> None:
+        """The first half of `prepare`: send an encryption of a fresh r. Other layers may begin before this finishes."""
         shape = self.plan.shape
         r = random_ring((batch, shape.channels, shape.height, shape.width))
         self._upload.run(channel, f"{self.label}/upload", self.plan.pack_inputs(r))
-        self._offered.append(r)
+        self._begun.append(r)
 
-    def accept(self, channel: Channel, batch: int = 1) -> None:
+    def finish(self, channel: Channel, batch: int = 1) -> None:
         """The second half: receive the masked conv(r, w), and keep the share it gives."""
-        r = self._offered.popleft()
+        r = self._begun.popleft()
         if len(r) != batch:
-            raise ParameterError(f"expected to accept what was offered, a batch of {len(r)}, got {batch}")
+            raise ParameterError(f"expected to finish what was begun, a batch of {len(r)}, got {batch}")
         indices = self.plan.output_indices
         shape = (r.shape[0] * self.plan.tile_count, self.plan.groups_out, len(indices))
         opened = self._download.run(channel, f"{self.label}/download", shape, self._shift, indices)
         self._pool.setdefault(r.shape[0], deque()).append((r, self.plan.unpack_outputs(opened)))
 
-    def hand_over(self, batch: int) -> list[RingArray]:
+    def unload(self, batch: int) -> list[RingArray]:
         """Give away what is prepared for one run, to be kept elsewhere: r, and the share of conv(r, w)."""
         return list(self._pool[batch].popleft())
 
-    def take_over(self, batch: int, arrays: Sequence[RingArray]) -> None:
-        """Take what `hand_over` gave, for one run.
+    def load(self, batch: int, arrays: Sequence[RingArray]) -> None:
+        """Take what `unload` gave, for one run.
 
         Raises:
             ParameterError: it is not this layer's.
@@ -262,28 +262,28 @@ class PrivateConvolutionServer:
 
     def prepare(self, channel: Channel, batch: int = 1) -> None:
         """Make, offline and with the client, all that one run on `batch` images uses up."""
-        self.receive(channel, batch)
-        self.answer(channel, batch)
+        self.begin(channel, batch)
+        self.finish(channel, batch)
 
-    def receive(self, channel: Channel, batch: int = 1) -> None:
-        """The first half of `prepare`: take the client's offer. Other layers may do so before this one answers."""
+    def begin(self, channel: Channel, batch: int = 1) -> None:
+        """The first half of `prepare`: take the client's encryptions. Other layers may begin before this finishes."""
         items, groups = batch * self.plan.tile_count, self.plan.groups_in
         upload = Upload.receive(channel, f"{self.label}/upload", items, groups, self._context.degree)
         self._begun.append(self._multiply(upload))
 
-    def answer(self, channel: Channel, batch: int = 1) -> None:
+    def finish(self, channel: Channel, batch: int = 1) -> None:
         """The second half: send the masked conv(r, w), and keep the mask."""
         mask = self._download.send(channel, f"{self.label}/download", self._begun.popleft()())
         planes = [self.plan.unpack_outputs(mask[:, :, prime].swapaxes(0, 1)) for prime in range(2)]
         residues = np.stack([plane.reshape(*plane.shape[:2], -1) for plane in planes], axis=2)
         self._pool.setdefault(batch, deque()).append(residues)
 
-    def hand_over(self, batch: int) -> list[RingArray]:
+    def unload(self, batch: int) -> list[RingArray]:
         """Give away what is prepared for one run, to be kept elsewhere: the mask, modulo Q."""
         return [self._pool[batch].popleft()]
 
-    def take_over(self, batch: int, arrays: Sequence[RingArray]) -> None:
-        """Take what `hand_over` gave, for one run.
+    def load(self, batch: int, arrays: Sequence[RingArray]) -> None:
+        """Take what `unload` gave, for one run.
 
         Raises:
             ParameterError: it is not this layer's.

@@ -137,12 +137,28 @@ class _Network(ABC):
     def _linear_layers(self) -> Mapping[str, PrivateConvolutionClient | PrivateConvolutionServer]:
         """The private linear layers, by name."""
 
-    def hand_over(self, batch: int = 1) -> dict[str, list[RingArray]]:
-        """Give away what the linear layers have prepared for one run, to be kept elsewhere; by layer."""
-        return {name: layer.hand_over(batch) for name, layer in self._linear_layers.items()}
+    def prepare(
+        self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None, layers: Sequence[str] | None = None
+    ) -> None:
+        """Do, with the other party, the linear layers' offline work for one run on `batch` inputs.
 
-    def take_over(self, arrays: Mapping[str, Sequence[RingArray]], batch: int = 1) -> None:
-        """Take what `hand_over` gave.
+        Args:
+            on_layer: called before either half of a layer.
+            layers: only these, in this order; the same on both sides.
+        """
+        plans = {name: layer.plan for name, layer in self._linear_layers.items()}
+        for name, first_half in halves(plans, batch, layers):
+            if on_layer:
+                on_layer(name)
+            layer = self._linear_layers[name]
+            (layer.begin if first_half else layer.finish)(channel, batch)
+
+    def unload(self, batch: int = 1) -> dict[str, list[RingArray]]:
+        """Give away what the linear layers have prepared for one run, to be kept elsewhere; by layer."""
+        return {name: layer.unload(batch) for name, layer in self._linear_layers.items()}
+
+    def load(self, arrays: Mapping[str, Sequence[RingArray]], batch: int = 1) -> None:
+        """Take what `unload` gave.
 
         Raises:
             ParameterError: it is not this network's.
@@ -150,7 +166,7 @@ class _Network(ABC):
         if arrays.keys() != self._linear_layers.keys():
             raise ParameterError(f"expected what {len(self._linear_layers)} layers prepared, got that of {len(arrays)}")
         for name, layer in self._linear_layers.items():
-            layer.take_over(batch, arrays[name])
+            layer.load(batch, arrays[name])
 
     def run(
         self, party: MpcParty, value: RingArray | None, batch: int = 1, on_layer: OnLayer | None = None
@@ -243,22 +259,6 @@ class NetworkClient(_Network):
         plans = plans or plan_network(graph, keys.context.degree)
         self._layers = {name: PrivateConvolutionClient(name, plan, keys) for name, plan in plans.items()}
 
-    def prepare(
-        self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None, layers: Sequence[str] | None = None
-    ) -> None:
-        """Do, with the server, the linear layers' offline work for one run on `batch` inputs.
-
-        Args:
-            on_layer: called before either half of a layer.
-            layers: only these, in this order; the same on both sides.
-        """
-        plans = {name: layer.plan for name, layer in self._layers.items()}
-        for name, first_half in halves(plans, batch, layers):
-            if on_layer:
-                on_layer(name)
-            layer = self._layers[name]
-            (layer.offer if first_half else layer.accept)(channel, batch)
-
     @property
     def _linear_layers(self) -> Mapping[str, PrivateConvolutionClient]:
         return self._layers
@@ -302,17 +302,6 @@ class NetworkServer(_Network):
             weight, bias = layer_weights(weights, name, plan.shape)
             products = multiply(name) if multiply else None
             self._layers[name] = PrivateConvolutionServer(name, plan, public_key, weight, bias, products)
-
-    def prepare(
-        self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None, layers: Sequence[str] | None = None
-    ) -> None:
-        """Do, with the client, the linear layers' offline work for one run on `batch` inputs; as the client's."""
-        plans = {name: layer.plan for name, layer in self._layers.items()}
-        for name, first_half in halves(plans, batch, layers):
-            if on_layer:
-                on_layer(name)
-            layer = self._layers[name]
-            (layer.receive if first_half else layer.answer)(channel, batch)
 
     @property
     def _linear_layers(self) -> Mapping[str, PrivateConvolutionServer]:

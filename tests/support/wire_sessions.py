@@ -20,7 +20,7 @@ from protocols.channel import Channel
 from protocols.matching.distance import Reveal
 from protocols.pure_he import PatchNetShape, PatchNetWeights, PureHeParameters
 from support import gallery_sessions, list_sessions
-from support.kept_runs import session as kept_session
+from support.prepared_runs import session as kept_session
 from support.wire import Recording, case
 from support.wire_protocols import numbers
 
@@ -94,7 +94,7 @@ def _prepared(recording: Recording) -> None:
     with tempfile.TemporaryDirectory() as folder:
         with kept_session(Path(folder), MODEL, Correlations.DEALER) as client:
             recording.part("kept")
-            client.keep(2, 1)
+            client.save_prepared(2, 1)
         with kept_session(Path(folder), MODEL, Correlations.DEALER) as client:
             recording.part("adopted")
             client.verify_pair(images(2))

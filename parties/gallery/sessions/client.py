@@ -90,7 +90,7 @@ class GalleryClientSession(ClientSession):
     def _probe_is_prepared(self) -> bool:
         """Return whether a run of one photo is prepared, here or by an earlier session."""
         self._check_refill()
-        self._adopt_kept(PROBE)
+        self._restore_saved(PROBE)
         return self._pool.ready(PROBE) > 0
 
     def _prepare_probe(self) -> bool:

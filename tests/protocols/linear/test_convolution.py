@@ -121,7 +121,7 @@ def test_any_batch_with_and_without_prepare(keys: ClientKeys, public_key: Public
         assert np.abs(run(client, server, images) - exact).max() <= tolerance(server, weight)
         assert [size for size, pool in client._pool.items() if pool] == [batch + 1]
         assert [size for size, pool in server._pool.items() if pool] == [batch + 1]
-        assert not client._offered
+        assert not client._begun
 
 
 def test_a_plan_may_be_given(keys: ClientKeys, public_key: PublicKey) -> None:
@@ -136,9 +136,9 @@ def test_a_plan_may_be_given(keys: ClientKeys, public_key: PublicKey) -> None:
 def run_in_turn(client: Any, server: Any, images: Any, ours: Any, theirs: Any) -> Any:
     """Run both sides without threads: each message waits in its channel until the other side's turn."""
     to_server, to_client = local_channels("client", "server", 5)
-    client.offer(to_server, len(images))
+    client.begin(to_server, len(images))
     server.prepare(to_client, len(images))
-    client.accept(to_server, len(images))
+    client.finish(to_server, len(images))
     output = client.run(to_server, ours)
     return (output + server.run(to_client, theirs, len(images))).view(np.int64)
 
@@ -208,7 +208,7 @@ def upload(client: Any, batch: int = 1) -> tuple[list[bytes], Any]:
     """Return the frames of a client's offer, and the server's end of a channel to play them on."""
     to_server, to_client = local_channels("client", "server", 5)
     frames = record(to_server)
-    client.offer(to_server, batch)
+    client.begin(to_server, batch)
     return frames, (to_server, to_client)
 
 

@@ -59,9 +59,9 @@ def test_the_bytes_are_those_of_the_channel(
     weight = np.zeros((shape.channels_out, shape.channels // shape.groups, *shape.kernel))
     to_server, to_client = local_channels("client", "server")
     client = PrivateConvolutionClient("layer", plan, keys)
-    client.offer(to_server, batch)
+    client.begin(to_server, batch)
     PrivateConvolutionServer("layer", plan, public_key, weight).prepare(to_client, batch)
-    client.accept(to_server, batch)
+    client.finish(to_server, batch)
     statistics = to_server.statistics
     header, dimension = 16, 8
     headers_up = 2 * header + (1 + 5) * dimension

@@ -112,7 +112,7 @@ def test_the_tiny_model_end_to_end(keys: ClientKeys, public_key: PublicKey, tiny
     assert np.abs(decode(output.view(np.uint64)) - exact).max() < 2e-3
     assert sorted(names) == sorted(2 * [node.name for node in tiny.graph.nodes])
     for layer in client._layers.values():
-        assert not layer._offered
+        assert not layer._begun
     for layer in [*client._layers.values(), *server._layers.values()]:
         assert not any(layer._pool.values())
 

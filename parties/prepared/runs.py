@@ -21,7 +21,7 @@ from protocols.correlations import CorrelationSource, Request
 from protocols.errors import ParameterError, ProtocolError
 from protocols.network.private import NetworkClient, NetworkServer
 
-__all__ = ["KeptRunsClient", "KeptRunsServer", "Prepared"]
+__all__ = ["Prepared", "PreparedRunsClient", "PreparedRunsServer"]
 
 _CORRELATIONS = "correlations"
 _FORMAT = 2
@@ -38,7 +38,7 @@ class Prepared:
     Args:
         network: with what its linear layers have prepared.
         source: with the correlations.
-        requests: returns those that a run of a kind uses up.
+        requests: returns those that a run of a shape uses up.
         described: what all prepared runs depend on, as JSON values.
     """
 
@@ -47,35 +47,35 @@ class Prepared:
     requests: Callable[[RunShape], list[Request]]
     described: tuple[Any, ...]
 
-    def binding(self, kind: RunShape) -> str:
-        """Return the digest of what a prepared run of a kind depends on."""
-        requests = [request.document() for request in self.requests(kind)]
-        return binding_of(_FORMAT, *self.described, kind.images, kind.decisions, requests)
+    def binding(self, shape: RunShape) -> str:
+        """Return the digest of what a prepared run of a shape depends on."""
+        requests = [request.document() for request in self.requests(shape)]
+        return binding_of(_FORMAT, *self.described, shape.images, shape.decisions, requests)
 
-    def hand_over(self, kind: RunShape) -> dict[str, list[RingArray]]:
+    def unload(self, shape: RunShape) -> dict[str, list[RingArray]]:
         """Take one run out of memory."""
-        arrays = {f"layer {name}": parts for name, parts in self.network.hand_over(kind.images).items()}
-        for i, request in enumerate(self.requests(kind)):
+        arrays = {f"layer {name}": parts for name, parts in self.network.unload(shape.images).items()}
+        for i, request in enumerate(self.requests(shape)):
             arrays[f"{_CORRELATIONS} {i}"] = self.source.take(request)
         return arrays
 
-    def take_over(self, kind: RunShape, arrays: dict[str, list[RingArray]]) -> None:
+    def load(self, shape: RunShape, arrays: dict[str, list[RingArray]]) -> None:
         """Put one run into memory.
 
         Raises:
             ParameterError: the arrays are not those of such a run.
         """
         layers = {name.removeprefix("layer "): parts for name, parts in arrays.items() if name.startswith("layer ")}
-        requests = self.requests(kind)
+        requests = self.requests(shape)
         names = [f"{_CORRELATIONS} {i}" for i in range(len(requests))]
         if any(name not in arrays for name in names):
             raise ParameterError(f"expected {len(requests)} kept correlations, got others")
-        self.network.take_over(layers, kind.images)
+        self.network.load(layers, shape.images)
         for request, name in zip(requests, names, strict=True):
             self.source.put(request, arrays[name])
 
 
-class KeptRunsClient:
+class PreparedRunsClient:
     """The client's side. Its methods are parts of the session's requests, one at a time.
 
     Args:
@@ -92,7 +92,7 @@ class KeptRunsClient:
         self._known: dict[RunShape, list[str]] = {}
         store.clean()
 
-    def check_room(self, kind: RunShape) -> None:
+    def check_room(self, shape: RunShape) -> None:
         """See that a run can be kept.
 
         Raises:
@@ -101,18 +101,18 @@ class KeptRunsClient:
         server = self._server_identity()
         if not server:
             raise ParameterError("expected a server with a folder for prepared runs, it has none")
-        self._store.make_room(server, self._prepared.binding(kind))
+        self._store.make_room(server, self._prepared.binding(shape))
 
-    def keep(self, kind: RunShape) -> str | None:
+    def save(self, shape: RunShape) -> str | None:
         """Keep a prepared run; the caller has looked for room, and has taken the run out of its count.
 
         Returns:
             Why the server does not; both have then dropped it.
         """
         server, number = self._server_identity(), secrets.token_hex(16)
-        with self._asking(self._command("keep", kind, number=number)):
-            arrays = self._prepared.hand_over(kind)
-            self._store.write(server, number, self._prepared.binding(kind), arrays)
+        with self._asking(self._command("keep", shape, number=number)):
+            arrays = self._prepared.unload(shape)
+            self._store.write(server, number, self._prepared.binding(shape), arrays)
             answer = self._channel.receive_document("kept")
             if answer.get("kept") is True:
                 self._store.publish(server, number)
@@ -120,31 +120,31 @@ class KeptRunsClient:
             self._store.discard(server, number)
         return printable(answer.get("reason"), 200)
 
-    def knows(self, kind: RunShape) -> bool:
-        """Whether there may be a run of a kind; the first time, both sides compare what they have."""
+    def knows(self, shape: RunShape) -> bool:
+        """Whether there may be a run of a shape; the first time, both sides compare what they have."""
         if not self._server_identity():
             return False
-        if kind not in self._known:
-            self._known[kind] = self._compare(kind)
-        return bool(self._known[kind])
+        if shape not in self._known:
+            self._known[shape] = self._compare(shape)
+        return bool(self._known[shape])
 
-    def adopt(self, kind: RunShape) -> bool:
+    def restore(self, shape: RunShape) -> bool:
         """Take up one run on both sides; False if one of them cannot."""
-        number = self._known[kind].pop(0)
-        arrays = self._store.take(self._server, number, self._prepared.binding(kind))
-        with self._asking(self._command("adopt", kind, number=number, usable=arrays is not None)):
+        number = self._known[shape].pop(0)
+        arrays = self._store.take(self._server, number, self._prepared.binding(shape))
+        with self._asking(self._command("adopt", shape, number=number, usable=arrays is not None)):
             answer = self._channel.receive_document("adopted")
             if arrays is None or answer.get("adopted") is not True:
                 return False
-            self._prepared.take_over(kind, arrays)
+            self._prepared.load(shape, arrays)
         return True
 
-    def _compare(self, kind: RunShape) -> list[str]:
-        own = self._store.ready(self._server, self._prepared.binding(kind))
-        with self._asking(self._command("kept runs", kind, numbers=own)):
+    def _compare(self, shape: RunShape) -> list[str]:
+        own = self._store.ready(self._server, self._prepared.binding(shape))
+        with self._asking(self._command("kept runs", shape, numbers=own)):
             theirs = self._channel.receive_document("kept runs").get("numbers")
         if not isinstance(theirs, list):
-            raise ProtocolError(f"expected the numbers of kept runs, got {printable(theirs)}")
+            raise ProtocolError(f"expected the numbers of prepared runs, got {printable(theirs)}")
         for number in set(own) - {str(number) for number in theirs}:
             self._store.discard(self._server, number)
         return [number for number in own if number in theirs]
@@ -159,13 +159,13 @@ class KeptRunsClient:
             self._asked, self._server = True, identity or ""
         return self._server
 
-    def _command(self, operation: str, kind: RunShape, **fields: Any) -> dict[str, Any]:
+    def _command(self, operation: str, shape: RunShape, **fields: Any) -> dict[str, Any]:
         pairing = self._store.pairing(self._server)
-        pair = {"images": kind.images, "decisions": kind.decisions, "pairing": pairing}
+        pair = {"images": shape.images, "decisions": shape.decisions, "pairing": pairing}
         return {"operation": operation, **pair, **fields}
 
 
-class KeptRunsServer:
+class PreparedRunsServer:
     """The server's side.
 
     Args:
@@ -182,7 +182,9 @@ class KeptRunsServer:
     @property
     def _store(self) -> PreparedStore:
         if self._folder is None:
-            raise ProtocolError("expected no command about kept runs from a client that was told that there are none")
+            raise ProtocolError(
+                "expected no command about prepared runs from a client that was told that there are none"
+            )
         return self._folder
 
     def introduce(self) -> None:
@@ -190,10 +192,10 @@ class KeptRunsServer:
         identity = self._folder.identity() if self._folder else None
         self._channel.send_document("kept server", {"identity": identity})
 
-    def keep(self, kind: RunShape, pairing: str, number: str) -> None:
+    def save(self, shape: RunShape, pairing: str, number: str) -> None:
         """Keep a prepared run, or drop it and say why; the caller has taken it out of its count."""
-        store, binding = self._store, self._prepared.binding(kind)
-        arrays = self._prepared.hand_over(kind)
+        store, binding = self._store, self._prepared.binding(shape)
+        arrays = self._prepared.unload(shape)
         reason = None
         try:
             store.make_room(pairing, binding)
@@ -206,18 +208,18 @@ class KeptRunsServer:
             reason = "it could not write them"
         self._channel.send_document("kept", {"kept": reason is None, "reason": reason})
 
-    def compare(self, kind: RunShape, pairing: str, numbers: list[Any]) -> None:
+    def compare(self, shape: RunShape, pairing: str, numbers: list[Any]) -> None:
         """Tell which runs both have; forget the others."""
-        own = self._store.ready(pairing, self._prepared.binding(kind))
+        own = self._store.ready(pairing, self._prepared.binding(shape))
         for number in set(own) - {str(number) for number in numbers}:
             self._store.discard(pairing, number)
         self._channel.send_document("kept runs", {"numbers": [number for number in own if number in numbers]})
 
-    def adopt(self, kind: RunShape, pairing: str, number: str, usable: bool) -> bool:
+    def restore(self, shape: RunShape, pairing: str, number: str, usable: bool) -> bool:
         """Take up one run, if the client can; return whether both do."""
-        arrays = self._store.take(pairing, number, self._prepared.binding(kind))
+        arrays = self._store.take(pairing, number, self._prepared.binding(shape))
         adopted = usable and arrays is not None
         if arrays is not None and adopted:
-            self._prepared.take_over(kind, arrays)
+            self._prepared.load(shape, arrays)
         self._channel.send_document("adopted", {"adopted": adopted})
         return adopted

@@ -15,7 +15,7 @@ from parties.session.correlations import Correlations
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.network.graph import LinearWeights
 from support.helpers import Chip
-from support.kept_runs import expected, runs, session
+from support.prepared_runs import expected, runs, session
 
 PEER, NUMBER = "0" * 32, "1" * 32
 
@@ -31,8 +31,8 @@ def test_a_later_session_uses_what_was_kept(
     tmp_path: Path, model: Model, pair: Any, correlations: Correlations
 ) -> None:
     with session(tmp_path, model, correlations) as client:
-        client.keep(2, 1)
-        client.keep(2, 1)
+        client.save_prepared(2, 1)
+        client.save_prepared(2, 1)
         assert client.pool_status(2, 1).ready == 0, "what is kept is not used in this session too"
     with session(tmp_path, model, correlations) as client:
         for was_prepared in (True, True, False):
@@ -56,7 +56,7 @@ def test_nothing_is_kept_twice_nor_kept_and_used(tmp_path: Path, model: Model, c
     write = PreparedStore.write
     with session(tmp_path, model, correlations) as client, mock.patch.object(PreparedStore, "write", noting):
         for _ in range(2):
-            client.keep(2, 1)
+            client.save_prepared(2, 1)
         assert not any(client._source._pool.values()), "correlations that were kept are still in memory"
         layers = client._network._linear_layers.values()
         assert not any(queue for layer in layers for queue in layer._pool.values()), "masks are still in memory"
@@ -75,14 +75,14 @@ def test_the_server_is_ready_before_the_client(tmp_path: Path, model: Model) -> 
 
     publish = PreparedStore.publish
     with session(tmp_path, model) as client, mock.patch.object(PreparedStore, "publish", noting):
-        client.keep(2, 1)
+        client.save_prepared(2, 1)
     assert published == ["server", "client"]
 
 
 def test_runs_of_other_kinds_stay(tmp_path: Path, model: Model, pair: Any) -> None:
     with session(tmp_path, model) as client:
-        client.keep(2, 1)
-        client.keep(1, 1)
+        client.save_prepared(2, 1)
+        client.save_prepared(1, 1)
     with session(tmp_path, model) as client:
         template = client.enroll("someone", pair[:1])
         assert client.verify(pair[1:], template).was_prepared is True
@@ -94,8 +94,8 @@ def test_runs_of_other_kinds_stay(tmp_path: Path, model: Model, pair: Any) -> No
 @pytest.mark.parametrize("lost", ["client", "server"])
 def test_what_one_side_has_lost_the_other_forgets(tmp_path: Path, model: Model, pair: Any, lost: str) -> None:
     with session(tmp_path, model) as client:
-        client.keep(2, 1)
-        client.keep(2, 1)
+        client.save_prepared(2, 1)
+        client.save_prepared(2, 1)
     runs(tmp_path, lost)[0].unlink()
     with session(tmp_path, model) as client:
         assert client.verify_pair(pair).was_prepared is True
@@ -106,7 +106,7 @@ def test_what_one_side_has_lost_the_other_forgets(tmp_path: Path, model: Model, 
 @pytest.mark.parametrize("damaged", ["client", "server"])
 def test_a_damaged_run_is_dropped_by_both(tmp_path: Path, model: Model, pair: Any, damaged: str) -> None:
     with session(tmp_path, model) as client:
-        client.keep(2, 1)
+        client.save_prepared(2, 1)
     (path,) = runs(tmp_path, damaged)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -120,7 +120,7 @@ def test_a_damaged_run_is_dropped_by_both(tmp_path: Path, model: Model, pair: An
 
 def test_other_weights_do_not_use_it(tmp_path: Path, model: Model, pair: Any) -> None:
     with session(tmp_path, model) as client:
-        client.keep(2, 1)
+        client.save_prepared(2, 1)
     changed = {name: LinearWeights(w.weight + 1e-3, w.bias) for name, w in (model.weights or {}).items()}
     with session(tmp_path, model, weights=changed) as client:
         assert client.verify_pair(pair).was_prepared is False
@@ -129,11 +129,11 @@ def test_other_weights_do_not_use_it(tmp_path: Path, model: Model, pair: Any) ->
 @pytest.mark.parametrize("other", ["elsewhere", None])
 def test_another_server_has_not_got_it_and_it_stays(tmp_path: Path, model: Model, pair: Any, other: str | None) -> None:
     with session(tmp_path, model) as client:
-        client.keep(2, 1)
+        client.save_prepared(2, 1)
     with session(tmp_path, model, server=other) as client:
         assert client.verify_pair(pair).was_prepared is False
         if other:
-            client.keep(2, 1)
+            client.save_prepared(2, 1)
             pairings = {path.parent.name for path in runs(tmp_path, "server") + runs(tmp_path, other)}
             assert len(pairings) == 2, "two servers cannot tell that it is the same client"
     with session(tmp_path, model) as client:
@@ -146,7 +146,7 @@ def test_another_server_has_not_got_it_and_it_stays(tmp_path: Path, model: Model
 def test_nowhere_to_keep_it(tmp_path: Path, model: Model, pair: Any) -> None:
     with session(tmp_path, model, server=None) as client:
         with pytest.raises(ParameterError, match="expected a server with a folder for prepared runs, it has none"):
-            client.keep(2, 1)
+            client.save_prepared(2, 1)
         assert client.verify_pair(pair).match == expected(model, pair), "the session goes on"
     assert not runs(tmp_path)
 
@@ -157,7 +157,7 @@ def test_a_client_without_room_says_so_before_anything_is_made(
     monkeypatch.setattr(prepared, "MAX_KEPT", 0)
     with session(tmp_path, model) as client:
         with pytest.raises(ParameterError, match="expected to keep at most 0 prepared runs, got one more"):
-            client.keep(2, 1)
+            client.save_prepared(2, 1)
         assert client.verify_pair(pair).match == expected(model, pair)
     assert not runs(tmp_path)
 
@@ -187,7 +187,7 @@ def test_a_server_that_does_not_keep_it(
 ) -> None:
     with session(tmp_path, model) as client:
         with failing(method, "server", error), pytest.raises(ProtocolError, match=reason):
-            client.keep(2, 1)
+            client.save_prepared(2, 1)
         assert client.verify_pair(pair).match == expected(model, pair), "both have dropped the run"
     assert not runs(tmp_path)
 
@@ -197,7 +197,7 @@ def test_a_client_that_cannot_write_ends_the_session(tmp_path: Path, model: Mode
     """The server has taken the run out of memory by then or not: nobody may go on and compute with wrong masks."""
     with session(tmp_path, model) as client:
         with failing(method, "client", OSError(28, "disk full")), pytest.raises(OSError, match="disk full"):
-            client.keep(2, 1)
+            client.save_prepared(2, 1)
         with pytest.raises(ProtocolError, match="this one has failed"):
             client.verify_pair(pair)
     with session(tmp_path, model) as client:
@@ -206,7 +206,7 @@ def test_a_client_that_cannot_write_ends_the_session(tmp_path: Path, model: Mode
 
 def test_a_run_of_other_shapes_ends_the_session(tmp_path: Path, model: Model, pair: Any) -> None:
     with session(tmp_path, model) as client:
-        client.keep(2, 1)
+        client.save_prepared(2, 1)
     with session(tmp_path, model) as client:
         take = PreparedStore.take
 
@@ -222,7 +222,7 @@ def test_a_run_of_other_shapes_ends_the_session(tmp_path: Path, model: Model, pa
 
 def test_runs_are_taken_up_as_far_as_there_is_room(tmp_path: Path, model: Model, pair: Any) -> None:
     with session(tmp_path, model) as client:
-        client.keep(2, 1)
+        client.save_prepared(2, 1)
     with session(tmp_path, model) as client:
         client.prepare(16, 16)
         client.prepare(16, 16)
@@ -236,8 +236,8 @@ COMMANDS: dict[str, tuple[dict[str, Any], str]] = {
     "number": ({"operation": "adopt", "number": "../x", "usable": True}, "expected 32 hexadecimal digits"),
     "pairing": ({"operation": "kept runs", "numbers": [], "pairing": "../x"}, "expected 32 hexadecimal digits"),
     "kind": ({"operation": "kept runs", "numbers": [], "images": 99}, "expected 1 to 16 images"),
-    "nothing": ({"operation": "keep"}, "expected a command about kept runs"),
-    "usable": ({"operation": "adopt", "number": NUMBER, "usable": 1}, "expected a command about kept runs"),
+    "nothing": ({"operation": "keep"}, "expected a command about prepared runs"),
+    "usable": ({"operation": "adopt", "number": NUMBER, "usable": 1}, "expected a command about prepared runs"),
 }
 
 
@@ -252,20 +252,20 @@ def test_commands_of_a_hostile_client(tmp_path: Path, model: Model, name: str) -
 
 def test_a_client_that_takes_up_too_much(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     with session(tmp_path, model) as client:
-        client.keep(1, 0)
+        client.save_prepared(1, 0)
     with pytest.raises(PeerLostError, match="expected at most 32 prepared images"), session(tmp_path, model) as client:
         client.prepare(16, 16)
         client.prepare(16, 16)
-        kept_runs = client._kept_runs
-        assert kept_runs is not None
-        assert kept_runs.knows(RunShape(1, 0))
-        kept_runs.adopt(RunShape(1, 0))
+        saved_runs = client._saved
+        assert saved_runs is not None
+        assert saved_runs.knows(RunShape(1, 0))
+        saved_runs.restore(RunShape(1, 0))
 
 
 def test_a_client_that_asks_a_server_without_a_folder(tmp_path: Path, model: Model) -> None:
     command = {"operation": "kept runs", "numbers": [], "images": 2, "decisions": 1, "pairing": PEER}
     with (
-        pytest.raises(PeerLostError, match="expected no command about kept runs"),
+        pytest.raises(PeerLostError, match="expected no command about prepared runs"),
         session(tmp_path, model, server=None) as client,
     ):
         client._channel.send_document("command", command)
@@ -281,5 +281,5 @@ def test_a_server_with_an_identity_that_is_none(
         pytest.raises(ProtocolError, match="expected the server's identity"),
         session(tmp_path, model) as client,
     ):
-        client.keep(2, 1)
+        client.save_prepared(2, 1)
     assert not runs(tmp_path)

@@ -20,7 +20,7 @@ from parties.prepared import store as prepared
 from parties.session.correlations import Correlations
 from protocols.errors import PeerLostError
 from support.helpers import Chip
-from support.kept_runs import expected, runs, session
+from support.prepared_runs import expected, runs, session
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def use(folder: Path, model: Model, what: str, pair: Any, match: bool) -> None:
     with session(folder, model, Correlations.DEALER) as client:
         for _ in range(2):
             if what == "keep":
-                client.keep(2, 1)
+                client.save_prepared(2, 1)
             else:
                 assert client.verify_pair(pair).match == match
 
