@@ -10,7 +10,6 @@ from importlib import resources
 from typing import Any
 
 from protocols.network.graph import Graph
-from protocols.network.private import comparing_layers
 from protocols.network.widths import Widths, choose_width
 from protocols.shares.comparison import COMPARISON_BITS
 
@@ -31,5 +30,5 @@ def known_ranges(name: str) -> dict[str, float]:
 def known_widths(name: str, graph: Graph) -> Widths:
     """Return the width of each comparing layer, COMPARISON_BITS where nothing was measured."""
     ranges = known_ranges(name)
-    layers = comparing_layers(graph)
+    layers = graph.comparing_layers()
     return {layer: choose_width(ranges[layer]) if layer in ranges else COMPARISON_BITS for layer in layers}

@@ -10,7 +10,6 @@ from hybridface.modes import Mode
 from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport, StageCost
 from parties.session.pure_he import PureHeResult
-from protocols.network.graph import Conv2d, MaxPool2d, PReLU, ReLU, Square
 
 __all__ = ["cost_table", "decision_text", "pure_he_document", "result_document", "score_text"]
 
@@ -18,13 +17,6 @@ _SCORE_WARNING = (
     "In this mode the client sees a score, not one bit: 50 to 200 of them rebuild a template, and one that is "
     "published says something of the secret key. Hand out the decision alone."
 )
-_KINDS: dict[type, str] = {
-    Conv2d: "convolutions",
-    ReLU: "ReLU",
-    PReLU: "PReLU",
-    MaxPool2d: "max-pool",
-    Square: "squares",
-}
 
 
 def decision_text(match: bool | None) -> str:
@@ -90,16 +82,13 @@ def cost_table(cost: CostReport, model: Model, layers: bool = False) -> Table:
 
 def _grouped(cost: CostReport, stages: list[StageCost], model: Model) -> list[StageCost]:
     """Sum the stages that are layers of one kind."""
-    kinds = {}
-    for node in model.graph.nodes:
-        flat = isinstance(node, Conv2d) and node.flat
-        kinds[node.name] = "fully connected" if flat else _KINDS.get(type(node), "sums, means, padding")
+    titles = {node.name: node.title for node in model.graph.nodes}
     groups: dict[str, list[StageCost]] = {}
     for stage in stages:
-        groups.setdefault(kinds.get(stage.stage, stage.stage), []).append(stage)
+        groups.setdefault(titles.get(stage.stage, stage.stage), []).append(stage)
     result = []
     for name, members in groups.items():
-        label = f"{name} ({len(members)})" if members[0].stage in kinds else name
+        label = f"{name} ({len(members)})" if members[0].stage in titles else name
         result.append(cost.total(members[0].phase, members, label))
     return result
 

@@ -29,7 +29,7 @@ from protocols.linear.convolution import MaskedProducts
 from protocols.linear.planner import CostModel
 from protocols.matching.distance import matching_requests, reveal_matches, squared_distance
 from protocols.network.graph import Weights
-from protocols.network.private import NetworkServer, convolution_shapes, plan_network
+from protocols.network.private import NetworkServer, plan_network
 from protocols.shares.party import MpcParty
 
 __all__ = ["ServerSession"]
@@ -247,7 +247,7 @@ class ServerSession:
 def _layer_progress(terms: Terms, on_progress: OnProgress | None) -> Callable[[str], None] | None:
     if on_progress is None:
         return None
-    names = list(convolution_shapes(terms.graph))
+    names = list(terms.graph.linear_layers())
     return lambda name: on_progress(Progress("start", f"weights of {name}", names.index(name), len(names)))
 
 

@@ -13,7 +13,7 @@ from protocols.linear.packing import ConvPlan
 from protocols.linear.planner import CostModel
 from protocols.matching.distance import Reveal
 from protocols.network.graph import Graph
-from protocols.network.private import comparing_layers, convolution_shapes, plan_network
+from protocols.network.private import plan_network
 from protocols.network.widths import Widths, check_widths
 from protocols.shares.comparison import COMPARISON_BITS
 
@@ -47,7 +47,7 @@ class Terms:
     correlations: Correlations = Correlations.OT
 
     def __post_init__(self) -> None:
-        check_widths(self.widths, comparing_layers(self.graph))
+        check_widths(self.widths, self.graph.comparing_layers())
         if not 0 < self.threshold < 2**14:
             raise ParameterError(f"expected a threshold above 0 and below 2^14, got {self.threshold}")
 
@@ -62,7 +62,7 @@ class Terms:
             "reveal": self.reveal.value,
             "correlations": self.correlations.value,
             "fraction bits": FRACTION_BITS,
-            "comparison bits": {name: self.widths.get(name, COMPARISON_BITS) for name in comparing_layers(self.graph)},
+            "comparison bits": {name: self.widths.get(name, COMPARISON_BITS) for name in self.graph.comparing_layers()},
             **parameters,
         }
 
@@ -102,7 +102,7 @@ def plans_from_document(document: Mapping[str, Any], graph: Graph, degree: int) 
     Raises:
         ProtocolError: they do not fit the graph, or would cost far more than need be.
     """
-    shapes = convolution_shapes(graph)
+    shapes = graph.linear_layers()
     if document.keys() != shapes.keys():
         raise ProtocolError(f"expected plans of the graph's {len(shapes)} linear layers, got {printable(document)}")
     plans = {}

@@ -30,8 +30,7 @@ from protocols.encryption.ckks import CkksContext
 from protocols.errors import ParameterError
 from protocols.linear.convolution import encode_weights
 from protocols.linear.packing import ConvPlan
-from protocols.network.graph import Weights
-from protocols.network.private import OnLayer, layer_weights
+from protocols.network.graph import OnLayer, Weights, layer_weights
 
 __all__ = ["EncodedWeights", "cache_directory", "layer_polynomials", "weights_key"]
 

@@ -21,8 +21,7 @@ from protocols.errors import ProtocolError
 from protocols.linear.conversion import MaskedCiphertexts, Upload
 from protocols.linear.convolution import MaskedProducts, Multiply
 from protocols.linear.packing import ConvPlan
-from protocols.network.graph import Weights
-from protocols.network.private import OnLayer
+from protocols.network.graph import OnLayer, Weights
 
 __all__ = ["Worker", "WorkerPool"]
 

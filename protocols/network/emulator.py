@@ -14,22 +14,7 @@ from protocols.arithmetic.fixed_point import FRACTION_BITS, encode
 from protocols.encryption.ckks import CkksParameters
 from protocols.errors import ParameterError
 from protocols.linear.plain_convolution import quantise
-from protocols.network.graph import (
-    INPUT,
-    Add,
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Graph,
-    MaxPool2d,
-    Node,
-    Pad,
-    PReLU,
-    ReLU,
-    Square,
-    Weights,
-)
-from protocols.network.private import comparing_layers, convolution_shapes, layer_weights
+from protocols.network.graph import Graph, Node, Weights, layer_weights
 from protocols.network.widths import Widths, range_of
 from protocols.shares.comparison import COMPARISON_BITS
 from protocols.shares.local import average_scale
@@ -40,7 +25,7 @@ _EXACT = 2.0**53
 
 
 class Emulator:
-    """The pipeline on integers.
+    """The pipeline on integers; besides, what layers are made of there (see `Operations`).
 
     Args:
         graph, weights: the network.
@@ -58,15 +43,14 @@ class Emulator:
         self.graph = graph
         self._widths = widths or {}
         self._bits = (parameters or CkksParameters()).weight_bits
-        self._shapes = convolution_shapes(graph)
+        self._shapes = graph.linear_layers()
         self._weights = {}
         for name, shape in self._shapes.items():
             weight, bias = layer_weights(weights, name, shape)
             integer = torch.from_numpy(quantise(weight, self._bits).astype(np.float64))
             offset = None if bias is None else torch.from_numpy(encode(bias).view(np.int64).astype(np.float64))
             self._weights[name] = integer, offset
-        self._last_use = graph.last_use()
-        self.ranges = dict.fromkeys(comparing_layers(graph), 0.0)
+        self.ranges = dict.fromkeys(graph.comparing_layers(), 0.0)
         """The largest magnitude that each comparing layer has met so far; of a max-pool, of a difference at most."""
 
     @property
@@ -80,45 +64,43 @@ class Emulator:
         Raises:
             ParameterError: a convolution leaves the range in which float64 is exact, or a comparison that of its width.
         """
-        values = {INPUT: torch.from_numpy(encode(images).view(np.int64).astype(np.float64))}
+        value = torch.from_numpy(encode(images).view(np.int64).astype(np.float64))
         with torch.inference_mode():
-            for index, node in enumerate(self.graph.nodes):
-                values[node.name] = self._apply(node, [values[name] for name in node.inputs])
-                for name in {*node.inputs} & {n for n, last in self._last_use.items() if last == index}:
-                    del values[name]
-        return values[self.graph.nodes[-1].name].numpy().astype(np.int64)
+            return self.graph.evaluate(self, value).numpy().astype(np.int64)
 
-    def _apply(self, node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
-        value = inputs[0]
-        match node:
-            case Conv2d(flat=True):
-                return self._convolve(node.name, value[:, :, None, None])[:, :, 0, 0]
-            case Conv2d():
-                return self._convolve(node.name, value)
-            case ReLU():
-                return self._compare(node, value).clamp(min=0)
-            case PReLU():
-                negative = self._compare(node, value).clamp(max=0)
-                image = negative.reshape(*negative.shape, *(1,) * (4 - negative.ndim))
-                return value.clamp(min=0) + self._convolve(node.name, image).reshape(value.shape)
-            case Square():
-                return _shift(value * value, FRACTION_BITS)
-            case MaxPool2d():
-                compared = self._compare(node, value, 2)
-                return torch.nn.functional.max_pool2d(compared, node.kernel, node.stride, node.padding)
-            case AvgPool2d():
-                kernel = node.kernel if node.kernel != (0, 0) else (value.shape[2], value.shape[3])
-                factor, bits = average_scale(kernel[0] * kernel[1])
-                total = torch.nn.functional.avg_pool2d(value, kernel, node.stride, divisor_override=1)
-                return _shift(total * factor, bits)
-            case Add():
-                return inputs[0] + inputs[1]
-            case Pad():
-                channels, bottom, right = node.amount
-                return torch.nn.functional.pad(value, (0, right, 0, bottom, 0, channels))
-            case Flatten():
-                return value.flatten(1)
-        raise ParameterError(f"{node.name}: expected a known layer, got {type(node).__name__}")
+    def linear(self, node: Node, value: torch.Tensor) -> torch.Tensor:
+        images = value.reshape(*value.shape, *(1,) * (4 - value.ndim))
+        output = self._convolve(node.name, images)
+        return output if value.ndim == 4 else output.flatten(1)
+
+    def relu(self, node: Node, value: torch.Tensor) -> torch.Tensor:
+        return self._compare(node, value).clamp(min=0)
+
+    def max_pool(
+        self,
+        node: Node,
+        value: torch.Tensor,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+    ) -> torch.Tensor:
+        return torch.nn.functional.max_pool2d(self._compare(node, value, 2), kernel, stride, padding)
+
+    def average_pool(self, value: torch.Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> torch.Tensor:
+        height, width = kernel if kernel != (0, 0) else value.shape[2:]
+        factor, bits = average_scale(height * width)
+        total = torch.nn.functional.avg_pool2d(value, (height, width), stride, divisor_override=1)
+        return _shift(total * factor, bits)
+
+    def square(self, value: torch.Tensor) -> torch.Tensor:
+        return _shift(value * value, FRACTION_BITS)
+
+    def pad(self, value: torch.Tensor, amount: tuple[int, int, int]) -> torch.Tensor:
+        channels, bottom, right = amount
+        return torch.nn.functional.pad(value, (0, right, 0, bottom, 0, channels))
+
+    def flatten(self, value: torch.Tensor) -> torch.Tensor:
+        return value.flatten(1)
 
     def _convolve(self, name: str, value: torch.Tensor) -> torch.Tensor:
         weight, bias = self._weights[name]

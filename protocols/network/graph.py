@@ -1,43 +1,52 @@
-"""A network as data: a typed layer graph that the protocols and the emulator walk.
+"""A network as data: a layer graph that the protocols and the emulator walk.
 
 The graph is public: both parties hold it, and compare its digest. Weights are not in it: they are a separate mapping
 that only the server holds (`Weights`). Nodes are in topological order; every node names its inputs; shapes are per
-image, (channels, height, width) or (features,).
+image, (channels, height, width) or (features,). The kinds of nodes, and what each of them does, are in `layers`.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import ParameterError
+from protocols.linear.packing import ConvShape
 
 __all__ = [
-    "Add",
-    "AvgPool2d",
-    "Conv2d",
-    "Flatten",
+    "INPUT",
     "Graph",
     "LinearWeights",
-    "MaxPool2d",
     "Node",
-    "PReLU",
-    "Pad",
-    "ReLU",
+    "Number",
+    "OnLayer",
+    "Operations",
     "Shape",
-    "Square",
     "Weights",
-    "pool_before_relu",
+    "Work",
+    "layer_weights",
 ]
 
 Shape = tuple[int, ...]
 INPUT = "input"
 """The name by which nodes refer to the network's input."""
+
+
+class Work(StrEnum):
+    """The kind of work that a layer is, for reports."""
+
+    LINEAR = "linear"
+    ACTIVATION = "activation"
+    POOL = "pool"
+    LOCAL = "local"
+    """Of each party alone, on its own share."""
 
 
 @dataclass(frozen=True)
@@ -57,111 +66,95 @@ Weights = Mapping[str, LinearWeights]
 """Weights by node name. Held by the server alone."""
 
 
+class Number(Protocol):
+    """What layers compute with: shares, integers, symbols. Images are (B, C, H, W), else (B, features)."""
+
+    def __add__(self, other: Any, /) -> Self: ...
+
+    def __sub__(self, other: Any, /) -> Self: ...
+
+
+Value = TypeVar("Value", bound=Number)
+
+OnLayer = Callable[[str], None]
+"""Called with a layer's name before it runs."""
+
+
+class Operations(Protocol[Value]):
+    """What layers are made of, besides sums and differences of values.
+
+    On shares it is a protocol (`private`), on integers arithmetic in the clear (`emulator`); others count, or write
+    down what is to be done.
+    """
+
+    def linear(self, node: "Node", value: Value) -> Value:
+        """Return the private linear layer of a node (see `Node.linear_shape`)."""
+
+    def relu(self, node: "Node", value: Value) -> Value:
+        """Return max(x, 0), compared on as many bits as the node has."""
+
+    def max_pool(
+        self, node: "Node", value: Value, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+    ) -> Value:
+        """Return the maxima over windows, compared on as many bits as the node has; padding never wins."""
+
+    def average_pool(self, value: Value, kernel: tuple[int, int], stride: tuple[int, int]) -> Value:
+        """Return the means over windows."""
+
+    def square(self, value: Value) -> Value:
+        """Return x^2."""
+
+    def pad(self, value: Value, amount: tuple[int, int, int]) -> Value:
+        """Append zeros after the last channel, below, and to the right."""
+
+    def flatten(self, value: Value) -> Value:
+        """Return (B, features), row-major."""
+
+
 @dataclass(frozen=True)
-class Node:
-    """A layer: its name and the names of the nodes it reads."""
+class Node(ABC):
+    """A layer: its name and the names of the nodes it reads. A kind of layer is a subclass, in `layers`."""
 
     name: str
     inputs: tuple[str, ...]
 
+    work: ClassVar[Work] = Work.LOCAL
+    arity: ClassVar[int] = 1
+    """How many inputs it reads."""
+    compares: ClassVar[bool] = False
+    """Whether it compares, so that it has a width (see `widths`)."""
+    reads_encrypted: ClassVar[bool] = False
+    """Whether it may read the network's input, which the client alone has: it is a linear layer and no more."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What layers of this kind are called in reports."""
+
+    @property
+    def axes(self) -> int | None:
+        """How many axes its inputs have; None for any number."""
+        return None
+
     def output_shape(self, *shapes: Shape) -> Shape:
-        """Return the shape of the output for the shapes of the inputs."""
+        """Return the shape of the output for the shapes of the inputs.
+
+        Raises:
+            ParameterError: they do not fit.
+        """
         return shapes[0]
 
+    def linear_shape(self, source: Shape) -> ConvShape | None:
+        """Return the private linear layer that it has, for the shape of its input; None if it has none."""
+        return None
 
-@dataclass(frozen=True)
-class Conv2d(Node):
-    """Convolution (cross-correlation, as torch does) with symmetric zero padding, private weights.
+    def own_weights(self, source: Shape) -> LinearWeights | None:
+        """Return the weights of its linear layer if they follow from the node itself, which is public."""
+        return None
 
-    A fully connected layer is the convolution of a 1x1 image with a 1x1 kernel; its input may be (features,).
-    """
-
-    channels_out: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    groups: int = 1
-    flat: bool = False  # a fully connected layer: input and output are (features,)
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        if self.flat:
-            return (self.channels_out,)
-        channels, height, width = shapes[0]
-        if channels % self.groups or self.channels_out % self.groups:
-            raise ParameterError(f"{self.name}: {channels} and {self.channels_out} channels in {self.groups} groups")
-        return (self.channels_out, *_window((height, width), self.kernel, self.stride, self.padding))
-
-
-@dataclass(frozen=True)
-class ReLU(Node):
-    """max(x, 0), exactly."""
-
-
-@dataclass(frozen=True)
-class PReLU(Node):
-    """max(x, 0) + a min(x, 0), with one private slope a per channel."""
-
-
-@dataclass(frozen=True)
-class Square(Node):
-    """x^2."""
-
-
-@dataclass(frozen=True)
-class MaxPool2d(Node):
-    """Maximum over windows; padding never wins."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int] = (0, 0)
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        channels, height, width = shapes[0]
-        return (channels, *_window((height, width), self.kernel, self.stride, self.padding))
-
-
-@dataclass(frozen=True)
-class AvgPool2d(Node):
-    """Mean over windows without padding; a kernel of (0, 0) is the whole image."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        channels, height, width = shapes[0]
-        kernel = self.kernel if self.kernel != (0, 0) else (height, width)
-        return (channels, *_window((height, width), kernel, self.stride, (0, 0)))
-
-
-@dataclass(frozen=True)
-class Add(Node):
-    """Sum of two inputs of the same shape."""
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        if len(shapes) != 2 or shapes[0] != shapes[1]:
-            raise ParameterError(f"{self.name}: expected two inputs of one shape, got {shapes}")
-        return shapes[0]
-
-
-@dataclass(frozen=True)
-class Pad(Node):
-    """Zeros after the last channel, below, and to the right (`amount`); negative amounts are refused."""
-
-    amount: tuple[int, int, int]
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        if min(self.amount) < 0:
-            raise ParameterError(f"{self.name}: expected amounts >= 0, got {self.amount}")
-        channels, height, width = shapes[0]
-        return (channels + self.amount[0], height + self.amount[1], width + self.amount[2])
-
-
-@dataclass(frozen=True)
-class Flatten(Node):
-    """All axes into one, row-major."""
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return (int(np.prod(shapes[0])),)
+    @abstractmethod
+    def evaluate(self, on: Operations[Value], *values: Value) -> Value:
+        """Return the output. The correlations that it uses up are those of the operations that it calls."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +198,37 @@ class Graph:
         """Return, for every name, the index of the last node that reads it (to free it afterwards)."""
         return {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
 
+    def linear_layers(self) -> dict[str, ConvShape]:
+        """Return the private linear layers by name: convolutions, fully connected layers, slopes."""
+        shapes = self.shapes()
+        found = ((node.name, node.linear_shape(shapes[node.inputs[0]])) for node in self.nodes)
+        return {name: shape for name, shape in found if shape is not None}
+
+    def comparing_layers(self) -> dict[str, Node]:
+        """Return the layers that compare, by name."""
+        return {node.name: node for node in self.nodes if node.compares}
+
+    def own_weights(self) -> dict[str, LinearWeights]:
+        """Return the weights that follow from the nodes themselves, by name."""
+        shapes = self.shapes()
+        found = ((node.name, node.own_weights(shapes[node.inputs[0]])) for node in self.nodes)
+        return {name: weights for name, weights in found if weights is not None}
+
+    def evaluate(self, on: Operations[Value], value: Value, on_layer: OnLayer | None = None) -> Value:
+        """Return the last node's output for the network's input.
+
+        Args:
+            on_layer: called with a node's name before it is evaluated.
+        """
+        values, last_use = {INPUT: value}, self.last_use()
+        for index, node in enumerate(self.nodes):
+            if on_layer:
+                on_layer(node.name)
+            values[node.name] = node.evaluate(on, *(values[name] for name in node.inputs))
+            for name in {name for name in node.inputs if last_use[name] == index}:
+                del values[name]
+        return values[self.nodes[-1].name]
+
     def digest(self) -> str:
         """Return the SHA-256 of the graph in canonical form; peers with different graphs refuse each other."""
         description: list[Any] = [self.input_shape]
@@ -212,47 +236,30 @@ class Graph:
         return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
-def pool_before_relu(graph: Graph) -> Graph:
-    """Swap every ReLU that only a max-pool reads with that pool: they commute, and the pool's output is smaller."""
-    readers: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        for name in node.inputs:
-            readers.setdefault(name, []).append(node)
-    swapped: dict[str, str] = {}  # pool -> its ReLU
-    for node in graph.nodes:
-        reading = readers.get(node.name, [])
-        if isinstance(node, ReLU) and len(reading) == 1 and isinstance(reading[0], MaxPool2d):
-            swapped[reading[0].name] = node.name
-    by_name = {node.name: node for node in graph.nodes}
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        if node.name in swapped.values():
-            continue
-        if relu := swapped.get(node.name):
-            nodes += [
-                dataclasses.replace(node, inputs=tuple(swapped.get(name, name) for name in by_name[relu].inputs)),
-                ReLU(relu, (node.name,)),
-            ]
-        else:
-            nodes.append(dataclasses.replace(node, inputs=tuple(swapped.get(name, name) for name in node.inputs)))
-    return Graph(graph.input_shape, tuple(nodes))
+def layer_weights(
+    weights: Weights, name: str, shape: ConvShape
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return a layer's weights as a convolution's (M, C / groups, kh, kw), and its bias.
+
+    Raises:
+        ParameterError: they are missing, of another size, or not finite.
+    """
+    if name not in weights:
+        raise ParameterError(f"expected weights for {name}, got none")
+    expected = (shape.channels_out, shape.channels // shape.groups, *shape.kernel)
+    weight = np.asarray(weights[name].weight, dtype=np.float64)
+    if weight.size != np.prod(expected) or not np.isfinite(weight).all():
+        raise ParameterError(f"{name}: expected finite weights of shape {expected}, got {weight.shape}")
+    bias = weights[name].bias
+    if bias is not None and (bias.shape != (shape.channels_out,) or not np.isfinite(bias).all()):
+        raise ParameterError(f"{name}: expected a finite bias of shape ({shape.channels_out},), got {bias.shape}")
+    return weight.reshape(expected), bias
 
 
 def _check_axes(node: Node, shapes: list[Shape]) -> None:
     """Raise `ParameterError` unless a node reads as many inputs, of as many axes, as its kind does."""
-    inputs = 2 if isinstance(node, Add) else 1
-    if len(shapes) != inputs:
-        raise ParameterError(
-            f"{node.name}: expected {'two inputs of one shape' if inputs == 2 else 'one input'}, got {len(shapes)}"
-        )
-    flat = isinstance(node, Conv2d) and node.flat
-    axes = 1 if flat else 3 if isinstance(node, Conv2d | MaxPool2d | AvgPool2d | Pad) else None
-    if axes and any(len(shape) != axes for shape in shapes):
-        raise ParameterError(f"{node.name}: expected inputs of {axes} axes, got shapes {shapes}")
-
-
-def _window(
-    size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
-) -> tuple[int, int]:
-    height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
-    return height, width
+    if len(shapes) != node.arity:
+        wanted = "one input" if node.arity == 1 else "two inputs of one shape"
+        raise ParameterError(f"{node.name}: expected {wanted}, got {len(shapes)}")
+    if node.axes and any(len(shape) != node.axes for shape in shapes):
+        raise ParameterError(f"{node.name}: expected inputs of {node.axes} axes, got shapes {shapes}")

@@ -9,9 +9,10 @@ ciphertexts and uniform numbers. Both know the graph.
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray
 from protocols.channel import CLIENT, SERVER, Channel
@@ -19,70 +20,23 @@ from protocols.correlations import Request, SquarePair
 from protocols.encryption.ckks import ClientKeys, PublicKey
 from protocols.errors import ParameterError
 from protocols.linear.convolution import Multiply, PrivateConvolutionClient, PrivateConvolutionServer
-from protocols.linear.packing import ConvPlan, ConvShape
+from protocols.linear.packing import ConvPlan
 from protocols.linear.planner import CostModel, bytes_up, plan_convolution
-from protocols.network.graph import (
-    INPUT,
-    Add,
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Graph,
-    MaxPool2d,
-    Node,
-    Pad,
-    PReLU,
-    ReLU,
-    Square,
-    Weights,
-)
+from protocols.network.graph import INPUT, Graph, Node, OnLayer, Shape, Weights, layer_weights
 from protocols.network.widths import Widths, check_widths
 from protocols.shares import local
 from protocols.shares.comparison import COMPARISON_BITS, max_pool, max_pool_requests, relu, relu_requests
 from protocols.shares.party import MpcParty, arithmetic, to_ring
 from protocols.shares.truncation import truncate, truncation_requests
 
-__all__ = [
-    "NetworkClient",
-    "NetworkServer",
-    "comparing_layers",
-    "convolution_shapes",
-    "halves",
-    "layer_weights",
-    "plan_network",
-]
+__all__ = ["NetworkClient", "NetworkServer", "halves", "plan_network"]
 
 _BYTES_AHEAD = 16_000_000
-
-OnLayer = Callable[[str], None]
-"""Called with a layer's name before it runs."""
-
-
-def convolution_shapes(graph: Graph) -> dict[str, ConvShape]:
-    """Return the private linear layers of a graph by name: convolutions, fully connected layers, PReLU's slopes."""
-    shapes = graph.shapes()
-    result = {}
-    for node in graph.nodes:
-        source = shapes[node.inputs[0]]
-        if isinstance(node, Conv2d):
-            channels, height, width = (source[0], 1, 1) if node.flat else source
-            result[node.name] = ConvShape(
-                channels, height, width, node.channels_out, node.kernel, node.stride, node.padding, node.groups
-            )
-        elif isinstance(node, PReLU):
-            channels, height, width = (*source, 1, 1)[:3]
-            result[node.name] = ConvShape(channels, height, width, channels, groups=channels)
-    return result
-
-
-def comparing_layers(graph: Graph) -> dict[str, Node]:
-    """Return the layers that compare, by name: ReLU, PReLU, max-pool."""
-    return {node.name: node for node in graph.nodes if isinstance(node, ReLU | PReLU | MaxPool2d)}
 
 
 def plan_network(graph: Graph, degree: int = 4096, cost: CostModel | None = None) -> dict[str, ConvPlan]:
     """Return the cheapest plan of every private linear layer, by name."""
-    return {name: plan_convolution(shape, degree, cost) for name, shape in convolution_shapes(graph).items()}
+    return {name: plan_convolution(shape, degree, cost) for name, shape in graph.linear_layers().items()}
 
 
 def halves(
@@ -107,6 +61,112 @@ def halves(
             yield ahead.popleft(), False
 
 
+@dataclass(frozen=True)
+class _Shares:
+    """What layers are made of, on one party's shares (see `Operations`).
+
+    Args:
+        network: this party's side.
+        party: entered in this thread.
+        batch: images of the run.
+    """
+
+    network: "_Network"
+    party: MpcParty
+    batch: int
+
+    def linear(self, node: Node, value: RingArray) -> RingArray:
+        network = self.network
+        if value is not None:
+            images = value.reshape(*value.shape, *(1,) * (4 - value.ndim))
+            output = network._linear(self.party.channel, node.name, images, self.batch)
+            return output if value.ndim == 4 else output.reshape(self.batch, -1)
+        output = network._linear(self.party.channel, node.name, None, self.batch)  # of the network's input
+        return output if len(network.graph.input_shape) == 3 else output.reshape(self.batch, -1)
+
+    def relu(self, node: Node, value: RingArray) -> RingArray:
+        return relu(self.party, value, self.network.widths[node.name])
+
+    def max_pool(
+        self, node: Node, value: RingArray, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+    ) -> RingArray:
+        return max_pool(self.party, value, kernel, stride, padding, self.network.widths[node.name])
+
+    def average_pool(self, value: RingArray, kernel: tuple[int, int], stride: tuple[int, int]) -> RingArray:
+        return local.average_pool(value, _whole(kernel, value.shape), stride, self.party.rank)
+
+    def square(self, value: RingArray) -> RingArray:
+        return truncate(self.party, to_ring(arithmetic(value).square()), FRACTION_BITS)
+
+    def pad(self, value: RingArray, amount: tuple[int, int, int]) -> RingArray:
+        return local.pad(value, amount)
+
+    def flatten(self, value: RingArray) -> RingArray:
+        return value.reshape(value.shape[0], -1)
+
+
+@dataclass(frozen=True)
+class _Size:
+    """The shape of a value, instead of the value."""
+
+    shape: Shape
+
+    def __add__(self, other: Any) -> "_Size":
+        return self
+
+    __sub__ = __add__
+
+
+class _Requests:
+    """What layers are made of, where only the correlations matter that they use up, in order (see `Operations`)."""
+
+    def __init__(self, network: "_Network", batch: int) -> None:
+        self.requests: list[Request] = []
+        self._network, self._batch = network, batch
+        self._linear_layers = network.graph.linear_layers()
+
+    def linear(self, node: Node, value: _Size) -> _Size:
+        shape = self._linear_layers[node.name]
+        image = shape.channels_out, shape.height_out, shape.width_out
+        return _Size((self._batch, *image) if len(value.shape) == 4 else (self._batch, int(np.prod(image))))
+
+    def relu(self, node: Node, value: _Size) -> _Size:
+        self.requests += relu_requests(int(np.prod(value.shape)), self._network.widths[node.name])
+        return value
+
+    def max_pool(
+        self, node: Node, value: _Size, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+    ) -> _Size:
+        batch, channels, height, width = value.shape
+        bits = self._network.widths[node.name]
+        self.requests += max_pool_requests((batch, channels, height, width), kernel, stride, padding, bits)
+        return _windows(value, kernel, stride, padding)
+
+    def average_pool(self, value: _Size, kernel: tuple[int, int], stride: tuple[int, int]) -> _Size:
+        return _windows(value, _whole(kernel, value.shape), stride, (0, 0))
+
+    def square(self, value: _Size) -> _Size:
+        self.requests += [SquarePair(value.shape), *truncation_requests(value.shape, FRACTION_BITS)]
+        return value
+
+    def pad(self, value: _Size, amount: tuple[int, int, int]) -> _Size:
+        batch, *image = value.shape
+        return _Size((batch, *(size + more for size, more in zip(image, amount, strict=True))))
+
+    def flatten(self, value: _Size) -> _Size:
+        return _Size((self._batch, int(np.prod(value.shape[1:]))))
+
+
+def _windows(value: _Size, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> _Size:
+    sizes = zip(value.shape[2:], kernel, stride, padding, strict=True)
+    return _Size((*value.shape[:2], *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)))
+
+
+def _whole(kernel: tuple[int, int], shape: Shape) -> tuple[int, int]:
+    """Return a kernel, or the size of images (B, C, H, W) if it is (0, 0)."""
+    return kernel if kernel != (0, 0) else (shape[2], shape[3])
+
+
 class _Network(ABC):
     """The walk that both parties share; linear layers differ."""
 
@@ -114,23 +174,15 @@ class _Network(ABC):
 
     def __init__(self, graph: Graph, widths: Widths | None = None) -> None:
         self.graph = graph
-        check_widths(widths or {}, comparing_layers(graph))
-        self._widths = dict.fromkeys(comparing_layers(graph), COMPARISON_BITS) | dict(widths or {})
-        self._shapes = graph.shapes()
-        self._last_use = graph.last_use()
+        _check_input_readers(graph)
+        check_widths(widths or {}, graph.comparing_layers())
+        self.widths = dict.fromkeys(graph.comparing_layers(), COMPARISON_BITS) | dict(widths or {})
 
     def requests(self, batch: int = 1) -> list[Request]:
         """Return the correlations that one run on `batch` inputs uses up, in order."""
-        requests: list[Request] = []
-        for node in self.graph.nodes:
-            shape = (batch, *self._shapes[node.inputs[0]])
-            if isinstance(node, ReLU | PReLU):
-                requests += relu_requests(int(np.prod(shape)), self._widths[node.name])
-            elif isinstance(node, MaxPool2d) and len(shape) == 4:
-                requests += max_pool_requests(shape, node.kernel, node.stride, node.padding, self._widths[node.name])
-            elif isinstance(node, Square):
-                requests += [SquarePair(shape), *truncation_requests(shape, FRACTION_BITS)]
-        return requests
+        counted = _Requests(self, batch)
+        self.graph.evaluate(counted, _Size((batch, *self.graph.input_shape)))
+        return counted.requests
 
     @property
     @abstractmethod
@@ -179,59 +231,12 @@ class _Network(ABC):
         """
         if party.rank != self.rank:
             raise ParameterError(f"expected a party of rank {self.rank}, got rank {party.rank}")
-        values: dict[str, RingArray | None] = {INPUT: value}
-        for index, node in enumerate(self.graph.nodes):
-            if on_layer:
-                on_layer(node.name)
-            values[node.name] = self._apply(party, node, [values[name] for name in node.inputs], batch)
-            for name in {*node.inputs} & {n for n, last in self._last_use.items() if last == index}:
-                del values[name]
-        result = values[self.graph.nodes[-1].name]
-        return _present(result)
+        share = cast(RingArray, value)  # the server's, of the input, is none, and only linear layers read that
+        return self.graph.evaluate(_Shares(self, party, batch), share, on_layer)
 
     @abstractmethod
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
         """Run a private linear layer on (B, C, H, W)."""
-
-    def _apply(self, party: MpcParty, node: Node, inputs: list[RingArray | None], batch: int) -> RingArray:
-        if isinstance(node, Conv2d):
-            value = inputs[0]
-            if node.flat and value is not None:
-                value = value.reshape(*value.shape, 1, 1)
-            output = self._linear(party.channel, node.name, value, batch)
-            return output[:, :, 0, 0] if node.flat else output
-        values = [_present(value) for value in inputs]
-        if isinstance(node, PReLU):
-            return self._prelu(party, node, values[0], batch)
-        return _apply_shared(party, node, values, self._widths.get(node.name, COMPARISON_BITS))
-
-    def _prelu(self, party: MpcParty, node: PReLU, value: RingArray, batch: int) -> RingArray:
-        """max(x, 0) + a min(x, 0): the private slopes are a 1x1 convolution of one channel each."""
-        positive = relu(party, value, self._widths[node.name])
-        negative = (value - positive).reshape(*value.shape, *(1,) * (4 - value.ndim))
-        return positive + self._linear(party.channel, node.name, negative, batch).reshape(value.shape)
-
-
-def _apply_shared(party: MpcParty, node: Node, values: list[RingArray], bits: int) -> RingArray:
-    """Apply a layer without private weights; if it compares, on so many bits."""
-    value = values[0]
-    match node:
-        case ReLU():
-            return relu(party, value, bits)
-        case MaxPool2d():
-            return max_pool(party, value, node.kernel, node.stride, node.padding, bits)
-        case AvgPool2d():
-            kernel = node.kernel if node.kernel != (0, 0) else (value.shape[2], value.shape[3])
-            return local.average_pool(value, kernel, node.stride, party.rank)
-        case Square():
-            return truncate(party, to_ring(arithmetic(value).square()), FRACTION_BITS)
-        case Add():
-            return values[0] + values[1]
-        case Pad():
-            return local.pad(value, node.amount)
-        case Flatten():
-            return value.reshape(value.shape[0], -1)
-    raise ParameterError(f"{node.name}: expected a known layer, got {type(node).__name__}")
 
 
 class NetworkClient(_Network):
@@ -255,7 +260,6 @@ class NetworkClient(_Network):
         widths: Widths | None = None,
     ) -> None:
         super().__init__(graph, widths)
-        _check_input_readers(graph)
         plans = plans or plan_network(graph, keys.context.degree)
         self._layers = {name: PrivateConvolutionClient(name, plan, keys) for name, plan in plans.items()}
 
@@ -264,7 +268,9 @@ class NetworkClient(_Network):
         return self._layers
 
     def _linear(self, channel: Channel, name: str, value: RingArray | None, batch: int) -> RingArray:
-        return self._layers[name].run(channel, _present(value))
+        if value is None:
+            raise ParameterError(f"{name}: expected the client's share of its input, got none")
+        return self._layers[name].run(channel, value)
 
 
 class NetworkServer(_Network):
@@ -294,7 +300,6 @@ class NetworkServer(_Network):
         widths: Widths | None = None,
     ) -> None:
         super().__init__(graph, widths)
-        _check_input_readers(graph)
         self._layers = {}
         for name, plan in (plans or plan_network(graph, public_key.context.degree)).items():
             if on_layer:
@@ -311,35 +316,8 @@ class NetworkServer(_Network):
         return self._layers[name].run(channel, value, batch)
 
 
-def layer_weights(
-    weights: Weights, name: str, shape: ConvShape
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Return a layer's weights as a convolution's (M, C / groups, kh, kw), and its bias.
-
-    Raises:
-        ParameterError: they are missing, of another size, or not finite.
-    """
-    if name not in weights:
-        raise ParameterError(f"expected weights for {name}, got none")
-    expected = (shape.channels_out, shape.channels // shape.groups, *shape.kernel)
-    weight = np.asarray(weights[name].weight, dtype=np.float64)
-    if weight.size != np.prod(expected) or not np.isfinite(weight).all():
-        raise ParameterError(f"{name}: expected finite weights of shape {expected}, got {weight.shape}")
-    bias = weights[name].bias
-    if bias is not None and (bias.shape != (shape.channels_out,) or not np.isfinite(bias).all()):
-        raise ParameterError(f"{name}: expected a finite bias of shape ({shape.channels_out},), got {bias.shape}")
-    return weight.reshape(expected), bias
-
-
 def _check_input_readers(graph: Graph) -> None:
     """The network's input is the client's alone, so only linear layers, which take it encrypted, may read it."""
-    readers = [node for node in graph.nodes if INPUT in node.inputs]
-    if not all(isinstance(node, Conv2d) for node in readers):
-        names = [node.name for node in readers if not isinstance(node, Conv2d)]
+    names = [node.name for node in graph.nodes if INPUT in node.inputs and not node.reads_encrypted]
+    if names:
         raise ParameterError(f"expected only convolutions to read the network's input, got {names}")
-
-
-def _present(value: RingArray | None) -> RingArray:
-    if value is None:
-        raise ParameterError("expected a share, got none")
-    return value

@@ -32,19 +32,8 @@ from protocols.matching.outcome import index_bits, reveal_indices
 from protocols.matching.private_templates import TemplateIndex, distances, index_templates
 from protocols.matching.selection import smallest, smallest_of_groups, with_indices
 from protocols.matching.server_list import ServerListClient, ServerListServer
-from protocols.network.graph import (
-    Add,
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Graph,
-    LinearWeights,
-    MaxPool2d,
-    Pad,
-    PReLU,
-    ReLU,
-    Square,
-)
+from protocols.network.graph import Graph, LinearWeights
+from protocols.network.layers import Add, AvgPool2d, Conv2d, Flatten, MaxPool2d, Pad, PReLU, ReLU, Square
 from protocols.network.private import NetworkClient, NetworkServer
 from protocols.pure_he import (
     Circuit,

@@ -7,7 +7,7 @@ from typing import Any
 
 from parties.session.cost import OFFLINE, ONLINE
 from protocols.link import Link
-from protocols.network.graph import Conv2d, Graph, MaxPool2d, PReLU, ReLU, Square
+from protocols.network.graph import Graph, Work
 
 __all__ = [
     "Sample",
@@ -38,12 +38,11 @@ class WorkKind(StrEnum):
     TRANSFER = "network, computed"
 
 
-_KINDS_OF_LAYERS: dict[type, WorkKind] = {
-    Conv2d: WorkKind.LINEAR,
-    ReLU: WorkKind.ACTIVATION,
-    PReLU: WorkKind.ACTIVATION,
-    Square: WorkKind.ACTIVATION,
-    MaxPool2d: WorkKind.POOL,
+_KINDS_OF_WORK = {
+    Work.LINEAR: WorkKind.LINEAR,
+    Work.ACTIVATION: WorkKind.ACTIVATION,
+    Work.POOL: WorkKind.POOL,
+    Work.LOCAL: WorkKind.OTHER,
 }
 
 
@@ -112,7 +111,7 @@ class Session:
 
 def kinds_of_layers(graph: Graph) -> dict[str, WorkKind]:
     """Return the kind of work of every layer."""
-    return {node.name: _KINDS_OF_LAYERS.get(type(node), WorkKind.OTHER) for node in graph.nodes}
+    return {node.name: _KINDS_OF_WORK[node.work] for node in graph.nodes}
 
 
 def sample_of_cost(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, WorkKind]) -> Sample:

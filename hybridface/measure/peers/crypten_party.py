@@ -29,19 +29,8 @@ import torch
 from hybridface.models.model import Model, load_model
 from hybridface.processes.memory import peak_bytes
 from protocols.errors import ParameterError
-from protocols.network.graph import (
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    LinearWeights,
-    MaxPool2d,
-    Node,
-    Pad,
-    PReLU,
-    ReLU,
-    Shape,
-    Square,
-)
+from protocols.linear.packing import ConvShape
+from protocols.network.graph import Node, Weights, layer_weights
 from protocols.shares.crypten_import import crypten
 
 __all__ = ["MATCHING", "CrypTenNetwork", "main"]
@@ -53,7 +42,7 @@ _CLIENT, _SERVER = 0, 1
 
 
 class CrypTenNetwork:
-    """A layer graph as CrypTen's modules, weights encrypted by rank 1. Both ranks make one at the same time.
+    """A layer graph in CrypTen's words (see `Operations`), weights encrypted by rank 1. Both ranks make one at once.
 
     Args:
         model: with weights at rank 1; the other rank's are not looked at.
@@ -61,10 +50,8 @@ class CrypTenNetwork:
 
     def __init__(self, model: Model) -> None:
         self.graph = model.graph
-        shapes, weights = model.graph.shapes(), model.weights or {}
-        self._layers = {
-            node.name: _layer(node, shapes[node.inputs[0]], weights.get(node.name)) for node in model.graph.nodes
-        }
+        weights = model.weights or {}
+        self._linear = {name: _linear(weights, name, shape) for name, shape in model.graph.linear_layers().items()}
 
     def __call__(self, image: Any, on_layer: Callable[[str], None] | None = None) -> Any:
         """Map an encrypted image (1, C, H, W) to encrypted features (1, d).
@@ -72,61 +59,76 @@ class CrypTenNetwork:
         Args:
             on_layer: called with the name of every layer that is done.
         """
-        values = {"input": image}
-        last_use = self.graph.last_use()
-        for index, node in enumerate(self.graph.nodes):
-            values[node.name] = self._layers[node.name](*(values[name] for name in node.inputs))
-            for name in set(node.inputs):
-                if last_use[name] == index:
-                    del values[name]
-            if on_layer:
-                on_layer(node.name)
-        return values[self.graph.nodes[-1].name]
+        begun: list[str] = []
+
+        def begin(name: str) -> None:
+            if begun and on_layer:
+                on_layer(begun[-1])
+            begun.append(name)
+
+        features = self.graph.evaluate(self, image, begin)
+        if on_layer:
+            on_layer(begun[-1])
+        return features
+
+    def linear(self, node: Node, value: Any) -> Any:
+        return self._linear[node.name](value)
+
+    def relu(self, node: Node, value: Any) -> Any:
+        return value.relu()
+
+    def max_pool(
+        self, node: Node, value: Any, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+    ) -> Any:
+        return value.max_pool2d(kernel, stride=stride, padding=padding)
+
+    def average_pool(self, value: Any, kernel: tuple[int, int], stride: tuple[int, int]) -> Any:
+        return value.avg_pool2d(kernel if kernel != (0, 0) else tuple(value.size()[2:]), stride=stride)
+
+    def square(self, value: Any) -> Any:
+        return value.square()
+
+    def pad(self, value: Any, amount: tuple[int, int, int]) -> Any:
+        channels, below, right = amount
+        return value.pad((0, right, 0, below, 0, channels))
+
+    def flatten(self, value: Any) -> Any:
+        return value.flatten(start_dim=1)
 
 
-def _layer(node: Node, shape: Shape, weights: LinearWeights | None) -> Callable[..., Any]:
-    """Return a layer for an input of the given shape."""
-    nn = crypten.nn
-    match node:
-        case Conv2d(flat=True):
-            return _encrypted(nn.Linear(shape[0], node.channels_out), weights)
-        case Conv2d():
-            sizes, options = (node.kernel, node.stride, node.padding), {"groups": node.groups}
-            return _encrypted(nn.Conv2d(shape[0], node.channels_out, *sizes, **options), weights)
-        case ReLU():
-            return nn.ReLU().encrypt()  # type: ignore[no-any-return]
-        case PReLU():
-            return _prelu(shape, weights)
-        case Square():
-            return lambda x: x.square()
-        case MaxPool2d():
-            return nn.MaxPool2d(node.kernel, stride=node.stride, padding=node.padding).encrypt()  # type: ignore[no-any-return]
-        case AvgPool2d():
-            whole = node.kernel == (0, 0)
-            return nn.AvgPool2d(shape[1:] if whole else node.kernel, stride=node.stride).encrypt()  # type: ignore[no-any-return]
-        case Pad():
-            channels, below, right = node.amount
-            return lambda x: x.pad((0, right, 0, below, 0, channels))
-        case Flatten():
-            return nn.Flatten(axis=1).encrypt()  # type: ignore[no-any-return]
-        case _:
-            return lambda x, y: x + y
+def _linear(weights: Weights, name: str, shape: ConvShape) -> Callable[[Any], Any]:
+    """Return a private linear layer, of features (1, C) or images (1, C, H, W).
+
+    A bias is zero where the network has none, which the other rank need not know.
+    """
+    weight: Any = np.zeros((shape.channels_out, shape.channels // shape.groups, *shape.kernel))
+    bias: Any = None
+    if weights:
+        weight, bias = layer_weights(weights, name, shape)
+    if bias is None:
+        bias = np.zeros(shape.channels_out)
+    if shape.kernel == (1, 1) and shape.groups == shape.channels == shape.channels_out:
+        return _slopes(weight.reshape(-1), bias)
+    if (shape.height, shape.width, *shape.kernel, shape.groups) == (1, 1, 1, 1, 1):
+        module = crypten.nn.Linear(shape.channels, shape.channels_out)
+        weight = weight.reshape(shape.channels_out, shape.channels)
+    else:
+        options = shape.kernel, shape.stride, shape.padding
+        module = crypten.nn.Conv2d(shape.channels, shape.channels_out, *options, groups=shape.groups)
+    module.set_parameter("weight", _tensor(weight))
+    module.set_parameter("bias", _tensor(bias))
+    return module.encrypt(src=_SERVER)  # type: ignore[no-any-return]
 
 
-def _encrypted(module: Any, weights: LinearWeights | None) -> Any:
-    """Set weights and bias (zero where the network has none, which the other rank need not know) and encrypt them."""
-    if weights is not None:
-        bias = np.zeros(len(weights.weight)) if weights.bias is None else weights.bias
-        module.set_parameter("weight", _tensor(weights.weight))
-        module.set_parameter("bias", _tensor(bias))
-    return module.encrypt(src=_SERVER)
+def _slopes(weight: Any, bias: Any) -> Callable[[Any], Any]:
+    """Return x -> a x + b by channel, for which CrypTen has no module."""
+    slopes, offsets = (crypten.cryptensor(_tensor(values), src=_SERVER) for values in (weight, bias))
 
+    def apply(value: Any) -> Any:
+        shape = (1, -1, *(1,) * (value.dim() - 2))
+        return value * slopes.reshape(shape) + offsets.reshape(shape)
 
-def _prelu(shape: Shape, weights: LinearWeights | None) -> Callable[..., Any]:
-    """Return x -> a x + (1 - a) max(x, 0); CrypTen has no module for it."""
-    slopes = torch.zeros(shape[0]) if weights is None else _tensor(weights.weight)
-    encrypted = crypten.cryptensor(slopes.reshape(1, -1, *(1,) * (len(shape) - 1)), src=_SERVER)
-    return lambda x: x * encrypted + x.relu() * (1 - encrypted)
+    return apply
 
 
 def _tensor(values: Any) -> torch.Tensor:

@@ -4,7 +4,6 @@ SPU needs older libraries than this project, so an environment of its own runs `
 with its own input, linked by TCP over 127.0.0.1. One run takes minutes, and one is all that is asked for.
 """
 
-import dataclasses
 import json
 import re
 import socket
@@ -13,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hybridface.errors import RunError
 from hybridface.measure.peers.children import run_pair
 from hybridface.measure.peers.measure import Peer, PeerTask, Run
-from protocols.network.graph import Conv2d, PReLU
+from hybridface.measure.peers.spu_program import arrays_of, program_of
 
 __all__ = ["DEFAULT_INTERPRETER", "spu_peer"]
 
@@ -71,29 +69,13 @@ def _run(task: PeerTask, result: dict[str, Any], said: str) -> Run:
 def _write(task: PeerTask, folder: Path) -> None:
     """Write graph.json (public), image.npz (rank 0's) and private.npz (rank 1's), channels last as SPU's layout is."""
     image = task.image.transpose(0, 2, 3, 1)
-    private = {"template": task.template, **_weights(task)}
-    nodes = [{"kind": type(node).__name__, **dataclasses.asdict(node)} for node in task.model.graph.nodes]
+    network = task.model.graph
+    private = {"template": task.template, **arrays_of(network, task.model.weights or {})}
     inputs = {"image": image.shape, **{name: value.shape for name, value in private.items()}}
-    graph = {"nodes": nodes, "inputs": inputs, "bound": task.model.threshold**2}
+    graph = {"program": program_of(network), "inputs": inputs, "bound": task.model.threshold**2}
     (folder / "graph.json").write_text(json.dumps(graph))
     np.savez(folder / "image.npz", image=image)
     np.savez(folder / "private.npz", **private)  # type: ignore[arg-type]
-
-
-def _weights(task: PeerTask) -> dict[str, NDArray[np.float64]]:
-    """Return weights and biases by input name: (kh, kw, in, out) for a convolution, (in, out) for a flat one."""
-    arrays: dict[str, NDArray[np.float64]] = {}
-    for node in task.model.graph.nodes:
-        weights = (task.model.weights or {}).get(node.name)
-        if weights is None:
-            continue
-        if isinstance(node, Conv2d):
-            axes = (1, 0) if node.flat else (2, 3, 1, 0)
-            bias = np.zeros(node.channels_out) if weights.bias is None else weights.bias
-            arrays |= {f"{node.name}.weight": weights.weight.transpose(axes), f"{node.name}.bias": bias}
-        elif isinstance(node, PReLU):
-            arrays[f"{node.name}.weight"] = weights.weight
-    return arrays
 
 
 def _free_ports() -> list[str]:

@@ -35,58 +35,63 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 def network(graph: dict[str, Any], values: dict[str, Any]) -> tuple[Any, Any]:
     """Return features (d,) and one decision, for values by input name; jax traces this."""
-    done = {"input": values["image"]}
-    for node in graph["nodes"]:
-        done[node["name"]] = _layer(node, [done[name] for name in node["inputs"]], values)
-    features = done[graph["nodes"][-1]["name"]].reshape(-1)
+    done = [values["image"]]
+    for step in graph["program"]:
+        done.append(_apply(step, [done[number] for number in step["inputs"]], values))
+    features = done[-1].reshape(-1)
     return features, jnp.sum((features - values["template"]) ** 2) < graph["bound"]
 
 
-def _layer(node: dict[str, Any], inputs: list[Any], values: dict[str, Any]) -> Any:
-    """Return a layer's output; images are (1, height, width, channels)."""
+def _apply(step: dict[str, Any], inputs: list[Any], values: dict[str, Any]) -> Any:
+    """Return an operation's output; images are (1, height, width, channels). See `spu_program`."""
     x = inputs[0]
-    weight: Any = values.get(node["name"] + ".weight")
-    bias: Any = values.get(node["name"] + ".bias")
-    match node["kind"]:
-        case "Conv2d" if node["flat"]:
-            return x @ weight + bias
-        case "Conv2d":
-            return _convolution(node, x, weight) + bias
-        case "ReLU":
+    match step["kind"]:
+        case "linear":
+            return _linear(step, x, values[step["name"] + ".weight"]) + values[step["name"] + ".bias"]
+        case "relu":
             return jnp.maximum(x, 0)
-        case "PReLU":
-            return weight * x + (1 - weight) * jnp.maximum(x, 0)
-        case "Square":
+        case "square":
             return x * x
-        case "MaxPool2d":
-            window, stride, padding = _window(node, node["padding"])
-            return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, padding)
-        case "AvgPool2d" if tuple(node["kernel"]) == (0, 0):
-            return jnp.mean(x, axis=(1, 2), keepdims=True)
-        case "AvgPool2d":
-            window, stride, padding = _window(node, (0, 0))
-            return lax.reduce_window(x, 0.0, lax.add, window, stride, padding) / (window[1] * window[2])
-        case "Add":
+        case "add":
             return x + inputs[1]
-        case "Pad":
-            channels, below, right = node["amount"]
+        case "subtract":
+            return x - inputs[1]
+        case "max_pool":
+            window, stride, padding = _window(step, step["padding"])
+            return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, padding)
+        case "average_pool" if tuple(step["kernel"]) == (0, 0):
+            return jnp.mean(x, axis=(1, 2), keepdims=True)
+        case "average_pool":
+            window, stride, padding = _window(step, (0, 0))
+            return lax.reduce_window(x, 0.0, lax.add, window, stride, padding) / (window[1] * window[2])
+        case "pad":
+            channels, below, right = step["amount"]
             return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, channels)))
-        case "Flatten":
+        case "flatten":
             return x.transpose(0, 3, 1, 2).reshape(1, -1)
         case kind:
-            raise ValueError(f"{node['name']}: expected a known kind of layer, got {kind}")
+            raise ValueError(f"expected a known operation, got {kind}")
 
 
-def _window(node: dict[str, Any], padding: Any) -> tuple[Any, Any, Any]:
-    kernel, stride = node["kernel"], node["stride"]
+def _linear(step: dict[str, Any], x: Any, weight: Any) -> Any:
+    match step["form"]:
+        case "slopes":
+            return x * weight
+        case "dense":
+            return x @ weight
+    return _convolution(step, x, weight)
+
+
+def _window(step: dict[str, Any], padding: Any) -> tuple[Any, Any, Any]:
+    kernel, stride = step["kernel"], step["stride"]
     return (1, *kernel, 1), (1, *stride, 1), ((0, 0), *((p, p) for p in padding), (0, 0))
 
 
-def _convolution(node: dict[str, Any], x: Any, weight: Any) -> Any:
+def _convolution(step: dict[str, Any], x: Any, weight: Any) -> Any:
     """Convolve group by group: SPU has no grouped convolution."""
-    groups, padding = node["groups"], [(p, p) for p in node["padding"]]
+    groups, padding = step["groups"], [(p, p) for p in step["padding"]]
     parts = [
-        lax.conv_general_dilated(part, kernel, node["stride"], padding, dimension_numbers=_LAYOUT)
+        lax.conv_general_dilated(part, kernel, step["stride"], padding, dimension_numbers=_LAYOUT)
         for part, kernel in zip(jnp.split(x, groups, axis=3), jnp.split(weight, groups, axis=3), strict=True)
     ]
     return parts[0] if groups == 1 else jnp.concatenate(parts, axis=3)

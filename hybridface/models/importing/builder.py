@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
 from protocols.errors import ParameterError
-from protocols.network.graph import INPUT, Conv2d, Graph, LinearWeights, Node, Shape, pool_before_relu
+from protocols.network.graph import INPUT, Graph, LinearWeights, Node, Shape
+from protocols.network.layers import Conv2d, pool_before_relu
 
 __all__ = ["GraphBuilder"]
 

@@ -18,20 +18,8 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
 from hybridface.models.importing.builder import GraphBuilder
-from protocols.network.graph import (
-    Add,
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Graph,
-    LinearWeights,
-    MaxPool2d,
-    Pad,
-    PReLU,
-    ReLU,
-    Shape,
-    Square,
-)
+from protocols.network.graph import Graph, LinearWeights, Shape
+from protocols.network.layers import Add, AvgPool2d, Conv2d, Flatten, MaxPool2d, Pad, PReLU, ReLU, Square
 
 __all__ = ["graph_from_torch"]
 

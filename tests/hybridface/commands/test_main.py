@@ -15,7 +15,6 @@ from hybridface.photos import photo_path
 from hybridface.processes import start as run
 from hybridface.processes.start import Outcome
 from parties.session.cost import CostReport, StageCost
-from protocols.network.private import convolution_shapes
 from support.helpers import Done, save_chips
 from support.paths import ROOT
 
@@ -199,7 +198,7 @@ def test_json_of_the_same_person(photos: dict[str, str]) -> None:
     assert cost["online"]["bytes_up"] == sum(s["bytes_up"] for s in cost["stages"] if s["phase"] == "online")
     names = {p: [s["stage"] for s in cost["stages"] if s["phase"] == p] for p in ("offline", "online")}
     graph = load_model("tiny-test", weights=False).graph
-    assert names["offline"] == ["keys and weights", "correlations", *convolution_shapes(graph)]
+    assert names["offline"] == ["keys and weights", "correlations", *graph.linear_layers()]
     assert names["online"] == [node.name for node in graph.nodes] + ["distance and threshold"]
 
 

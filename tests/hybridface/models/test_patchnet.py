@@ -24,7 +24,7 @@ from hybridface.models.patchnet import (
 from hybridface.photos import photo_path
 from protocols.arithmetic.fixed_point import decode
 from protocols.network.emulator import Emulator
-from protocols.network.graph import Conv2d, Flatten, Square
+from protocols.network.layers import Conv2d, Flatten, Square
 
 
 @pytest.fixture(scope="module")

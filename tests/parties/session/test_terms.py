@@ -20,12 +20,12 @@ from protocols.errors import ProtocolError
 from protocols.linear.planner import CostModel
 from protocols.link import LINKS, MOBILE, WAN
 from protocols.network.emulator import Emulator
-from protocols.network.private import convolution_shapes, plan_network
+from protocols.network.private import plan_network
 
 GUARD_SECONDS = 30.0
 TINY = hf.load_model("tiny-test")
 GRAPH = TINY.graph
-SHAPES = convolution_shapes(GRAPH)
+SHAPES = GRAPH.linear_layers()
 GOOD = plans_document(plan_network(GRAPH))
 PROFILES = list(LINKS.values()) if isinstance(LINKS, dict) else list(LINKS)
 
@@ -85,7 +85,7 @@ def test_plans_that_do_not_fit_are_refused_in_one_line(name: str) -> None:
 
 def test_plans_that_are_far_too_dear_are_refused() -> None:
     graph = hf.load_model("dlib-resnet29", weights=False).graph
-    dear = {name: [1, 1, 1, 1] for name in convolution_shapes(graph)}
+    dear = {name: [1, 1, 1, 1] for name in graph.linear_layers()}
     with pytest.raises(ProtocolError, match="expected plans that cost at most"):
         plans_from_document(dear, graph, 4096)
 

@@ -25,8 +25,8 @@ from protocols.errors import ParameterError
 from protocols.linear.convolution import encode_weights
 from protocols.linear.packing import ConvPlan
 from protocols.linear.planner import CostModel
-from protocols.network.graph import LinearWeights, Weights
-from protocols.network.private import convolution_shapes, layer_weights, plan_network
+from protocols.network.graph import LinearWeights, Weights, layer_weights
+from protocols.network.private import plan_network
 
 HEADER_BYTES = 1 << 16
 
@@ -408,7 +408,7 @@ def test_where_caches_lie(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_layer_has_its_place(load: Load, model: Model) -> None:
     opened = load()
-    assert list(opened._layers) == list(convolution_shapes(model.graph))
+    assert list(opened._layers) == list(model.graph.linear_layers())
     ends = [offset + 8 * int(np.prod(shape)) for offset, shape in opened._layers.values()]
     starts = [offset for offset, _ in opened._layers.values()]
     assert all(start % weight_cache._ALIGNMENT == 0 for start in starts)

@@ -29,7 +29,8 @@ from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.linear.conversion import MaskedCiphertexts, SharesToCiphertextsClient, Upload
 from protocols.linear.convolution import MaskedProducts, encode_weights
 from protocols.linear.packing import ConvPlan
-from protocols.network.private import layer_weights, plan_network
+from protocols.network.graph import layer_weights
+from protocols.network.private import plan_network
 from support.helpers import reachable
 
 GUARD_SECONDS = 30.0

@@ -12,8 +12,9 @@ from protocols import Emulator, Graph, LinearWeights
 from protocols.arithmetic.fixed_point import decode
 from protocols.errors import ParameterError
 from protocols.network import graph as g
+from protocols.network import layers
 
-CONV = g.Conv2d("conv", ("input",), 1)
+CONV = layers.Conv2d("conv", ("input",), 1)
 
 
 def identity(scale: float = 1.0, bias: float | None = None) -> dict[str, LinearWeights]:
@@ -48,17 +49,17 @@ def test_a_batch_is_its_images() -> None:
 @pytest.mark.parametrize(
     ("node", "image", "expected"),
     [
-        (g.ReLU("a", ("conv",)), [[1.5, -2.0], [0.0, -(2.0**-16)]], [[1.5, 0.0], [0.0, 0.0]]),
-        (g.Square("a", ("conv",)), [[1.5, -3.0]], [[2.25, 9.0]]),
-        (g.MaxPool2d("a", ("conv",), (1, 2), (1, 2)), [[1.0, 2.0, -4.0, -3.0]], [[2.0, -3.0]]),
+        (layers.ReLU("a", ("conv",)), [[1.5, -2.0], [0.0, -(2.0**-16)]], [[1.5, 0.0], [0.0, 0.0]]),
+        (layers.Square("a", ("conv",)), [[1.5, -3.0]], [[2.25, 9.0]]),
+        (layers.MaxPool2d("a", ("conv",), (1, 2), (1, 2)), [[1.0, 2.0, -4.0, -3.0]], [[2.0, -3.0]]),
         (
-            g.MaxPool2d("a", ("conv",), (2, 2), (2, 2), (1, 1)),
+            layers.MaxPool2d("a", ("conv",), (2, 2), (2, 2), (1, 1)),
             [[-5.0, -6.0], [-7.0, -8.0]],
             [[-5.0, -6.0], [-7.0, -8.0]],
         ),
-        (g.AvgPool2d("a", ("conv",), (1, 4), (1, 4)), [[1.0, 2.0, 3.0, 5.0]], [[2.75]]),
-        (g.AvgPool2d("a", ("conv",), (0, 0), (1, 1)), [[1.0, 2.0], [3.0, -2.0]], [[1.0]]),
-        (g.Pad("a", ("conv",), (0, 1, 2)), [[1.0]], [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        (layers.AvgPool2d("a", ("conv",), (1, 4), (1, 4)), [[1.0, 2.0, 3.0, 5.0]], [[2.75]]),
+        (layers.AvgPool2d("a", ("conv",), (0, 0), (1, 1)), [[1.0, 2.0], [3.0, -2.0]], [[1.0]]),
+        (layers.Pad("a", ("conv",), (0, 1, 2)), [[1.0]], [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
     ],
 )
 def test_a_layer_by_hand(node: g.Node, image: Any, expected: Any) -> None:
@@ -67,18 +68,26 @@ def test_a_layer_by_hand(node: g.Node, image: Any, expected: Any) -> None:
 
 def test_a_mean_over_nine_is_as_exact_as_sixteen_bits() -> None:
     image = np.full((3, 3), 1.0)
-    mean = apply((g.AvgPool2d("a", ("conv",), (3, 3), (1, 1)),), image)[0, 0, 0, 0] / 2**16
+    mean = apply((layers.AvgPool2d("a", ("conv",), (3, 3), (1, 1)),), image)[0, 0, 0, 0] / 2**16
     assert mean == 9 * round(2**16 / 9) / 2**16
     assert abs(mean - 1) < 1e-4
 
 
 def test_add_flatten_and_channels() -> None:
-    nodes = (g.Pad("pad", ("conv",), (1, 0, 0)), g.Add("sum", ("pad", "pad")), g.Flatten("flat", ("sum",)))
+    nodes = (
+        layers.Pad("pad", ("conv",), (1, 0, 0)),
+        layers.Add("sum", ("pad", "pad")),
+        layers.Flatten("flat", ("sum",)),
+    )
     assert (apply(nodes, [[1.0, -2.0]])[0] / 2**16).tolist() == [2.0, -4.0, 0.0, 0.0]
 
 
 def test_prelu_and_fully_connected() -> None:
-    nodes = (g.PReLU("slope", ("conv",)), g.Flatten("flat", ("slope",)), g.Conv2d("fc", ("flat",), 2, flat=True))
+    nodes = (
+        layers.PReLU("slope", ("conv",)),
+        layers.Flatten("flat", ("slope",)),
+        layers.Conv2d("fc", ("flat",), 2, flat=True),
+    )
     weights = {
         **identity(),
         "slope": LinearWeights(np.array([0.25])),
@@ -102,10 +111,10 @@ def test_the_bias_is_added_after_the_shift() -> None:
     ("nodes", "largest"),
     [
         ((), 0.0),
-        ((g.ReLU("a", ("conv",)),), 7.0),
-        ((g.MaxPool2d("a", ("conv",), (1, 1), (1, 1)),), 14.0),
-        ((g.Square("a", ("conv",)),), 0.0),
-        ((g.Square("s", ("conv",)), g.ReLU("a", ("s",))), 49.0),
+        ((layers.ReLU("a", ("conv",)),), 7.0),
+        ((layers.MaxPool2d("a", ("conv",), (1, 1), (1, 1)),), 14.0),
+        ((layers.Square("a", ("conv",)),), 0.0),
+        ((layers.Square("s", ("conv",)), layers.ReLU("a", ("s",))), 49.0),
     ],
 )
 def test_the_largest_compared_magnitude_is_reported(nodes: Any, largest: float) -> None:

@@ -20,7 +20,9 @@ from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.linear.packing import ConvPlan, ConvShape
 from protocols.linear.planner import bytes_up
 from protocols.network import graph as g
-from protocols.network.private import halves, layer_weights
+from protocols.network import layers
+from protocols.network.graph import layer_weights
+from protocols.network.private import halves
 from support.helpers import dealer_bytes, pool_is_empty, reachable, run_locally
 
 
@@ -137,9 +139,9 @@ def test_the_server_never_reaches_the_secret_key_nor_the_client_a_weight(
     assert not [v for v in held if isinstance(v, np.ndarray) and v.dtype == np.float64]
 
 
-CONV = g.Conv2d("conv", ("input",), 2)
+CONV = layers.Conv2d("conv", ("input",), 2)
 ONES = {"conv": LinearWeights(np.ones((2, 1, 1, 1)))}
-SMALL = Graph((1, 2, 2), (CONV, g.ReLU("relu", ("conv",))))
+SMALL = Graph((1, 2, 2), (CONV, layers.ReLU("relu", ("conv",))))
 
 
 @pytest.mark.timeout(40)
@@ -175,7 +177,7 @@ def test_a_side_that_fails_ends_the_other(
 
 @pytest.mark.timeout(40)
 def test_peers_with_different_graphs_end_in_an_error(keys: ClientKeys, public_key: PublicKey) -> None:
-    other = Graph((1, 2, 2), (CONV, g.Square("square", ("conv",))))
+    other = Graph((1, 2, 2), (CONV, layers.Square("square", ("conv",))))
     client, server = NetworkClient(other, keys), NetworkServer(SMALL, ONES, public_key)
     assert other.digest() != SMALL.digest()
     with pytest.raises(ProtocolError):
@@ -189,7 +191,9 @@ def test_a_party_of_the_other_rank_is_refused(keys: ClientKeys, public_key: Publ
             network.run(MpcParty(rank, None, None), None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("layer", [g.ReLU("a", ("input",)), g.Flatten("a", ("input",)), g.Square("a", ("input",))])
+@pytest.mark.parametrize(
+    "layer", [layers.ReLU("a", ("input",)), layers.Flatten("a", ("input",)), layers.Square("a", ("input",))]
+)
 def test_only_convolutions_may_read_the_input(keys: ClientKeys, public_key: PublicKey, layer: g.Node) -> None:
     graph = Graph((1, 2, 2), (CONV, layer))
     with pytest.raises(ParameterError, match="only convolutions"):
@@ -215,14 +219,14 @@ def test_a_bias_that_does_not_fit_is_refused(bias: Any) -> None:
     [
         ((), "at least one node"),
         ((CONV, CONV), "'conv' twice"),
-        ((g.Conv2d("input", ("input",), 2),), "'input' twice"),
-        ((g.ReLU("a", ("b",)), g.ReLU("b", ("input",))), "inputs defined earlier"),
-        ((CONV, g.Add("sum", ("conv", "input"))), "two inputs of one shape"),
-        ((CONV, g.Add("sum", ("conv",))), "two inputs of one shape"),
-        ((CONV, g.Pad("pad", ("conv",), (0, -1, 0))), "expected amounts >= 0"),
-        ((g.Conv2d("conv", ("input",), 3, groups=2),), "in 2 groups"),
-        ((g.Conv2d("conv", ("input",), 1, (3, 3)),), "the output would have shape"),
-        ((g.MaxPool2d("pool", ("input",), (3, 3), (1, 1)),), "the output would have shape"),
+        ((layers.Conv2d("input", ("input",), 2),), "'input' twice"),
+        ((layers.ReLU("a", ("b",)), layers.ReLU("b", ("input",))), "inputs defined earlier"),
+        ((CONV, layers.Add("sum", ("conv", "input"))), "two inputs of one shape"),
+        ((CONV, layers.Add("sum", ("conv",))), "two inputs of one shape"),
+        ((CONV, layers.Pad("pad", ("conv",), (0, -1, 0))), "expected amounts >= 0"),
+        ((layers.Conv2d("conv", ("input",), 3, groups=2),), "in 2 groups"),
+        ((layers.Conv2d("conv", ("input",), 1, (3, 3)),), "the output would have shape"),
+        ((layers.MaxPool2d("pool", ("input",), (3, 3), (1, 1)),), "the output would have shape"),
     ],
 )
 def test_impossible_graphs_are_refused(nodes: Any, reason: str) -> None:
@@ -233,10 +237,10 @@ def test_impossible_graphs_are_refused(nodes: Any, reason: str) -> None:
 @pytest.mark.parametrize(
     "nodes",
     [
-        (g.Flatten("flat", ("input",)), g.Conv2d("conv", ("flat",), 1)),
-        (g.Flatten("flat", ("input",)), g.MaxPool2d("pool", ("flat",), (1, 1), (1, 1))),
-        (g.Conv2d("fc", ("input",), 1, flat=True),),
-        (g.ReLU("relu", ()),),
+        (layers.Flatten("flat", ("input",)), layers.Conv2d("conv", ("flat",), 1)),
+        (layers.Flatten("flat", ("input",)), layers.MaxPool2d("pool", ("flat",), (1, 1), (1, 1))),
+        (layers.Conv2d("fc", ("input",), 1, flat=True),),
+        (layers.ReLU("relu", ()),),
     ],
 )
 def test_graphs_whose_axes_do_not_fit_are_refused(nodes: Any) -> None:
@@ -250,25 +254,25 @@ def test_graphs_whose_axes_do_not_fit_are_refused(nodes: Any) -> None:
 
 
 def test_last_use_and_digest() -> None:
-    graph = Graph((1, 2, 2), (CONV, g.ReLU("relu", ("conv",)), g.Add("sum", ("conv", "relu"))))
+    graph = Graph((1, 2, 2), (CONV, layers.ReLU("relu", ("conv",)), layers.Add("sum", ("conv", "relu"))))
     assert graph.last_use() == {"input": 0, "conv": 2, "relu": 2}
-    renamed = Graph((1, 2, 2), (CONV, g.ReLU("other", ("conv",)), g.Add("sum", ("conv", "other"))))
+    renamed = Graph((1, 2, 2), (CONV, layers.ReLU("other", ("conv",)), layers.Add("sum", ("conv", "other"))))
     assert len({graph.digest(), renamed.digest(), SMALL.digest(), Graph((1, 2, 3), (CONV,)).digest()}) == 4
     assert graph.digest() == Graph(graph.input_shape, graph.nodes).digest()
 
 
 def test_a_pool_moves_before_the_relu_that_only_it_reads() -> None:
-    pool = g.MaxPool2d("pool", ("relu",), (2, 2), (2, 2))
-    relu = g.ReLU("relu", ("conv",))
-    swapped = g.pool_before_relu(Graph((1, 4, 4), (CONV, relu, pool, g.Flatten("flat", ("pool",)))))
+    pool = layers.MaxPool2d("pool", ("relu",), (2, 2), (2, 2))
+    relu = layers.ReLU("relu", ("conv",))
+    swapped = layers.pool_before_relu(Graph((1, 4, 4), (CONV, relu, pool, layers.Flatten("flat", ("pool",)))))
     assert [(node.name, node.inputs) for node in swapped.nodes] == [
         ("conv", ("input",)),
         ("pool", ("conv",)),
         ("relu", ("pool",)),
         ("flat", ("relu",)),
     ]
-    shared = Graph((1, 4, 4), (CONV, relu, pool, g.Flatten("flat", ("relu",))))
-    assert g.pool_before_relu(shared) == shared
+    shared = Graph((1, 4, 4), (CONV, relu, pool, layers.Flatten("flat", ("relu",))))
+    assert layers.pool_before_relu(shared) == shared
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])

@@ -13,8 +13,9 @@ from hybridface.models.terms import hybrid_terms
 from protocols.arithmetic.fixed_point import encode
 from protocols.errors import ParameterError, ProtocolError
 from protocols.network.emulator import Emulator
-from protocols.network.graph import Conv2d, Graph, LinearWeights, MaxPool2d, ReLU
-from protocols.network.private import NetworkClient, NetworkServer, comparing_layers
+from protocols.network.graph import Graph, LinearWeights
+from protocols.network.layers import Conv2d, MaxPool2d, ReLU
+from protocols.network.private import NetworkClient, NetworkServer
 from protocols.network.widths import choose_width, range_of
 from protocols.shares.comparison import COMPARISON_BITS
 from support.helpers import Ends, on_shares
@@ -37,14 +38,14 @@ def test_no_width_reaches_everywhere() -> None:
 def test_widths_of_the_known_networks_are_those_of_their_ranges(name: str) -> None:
     model = load_model(name, weights=False)
     ranges = known_ranges(name)
-    for layer in comparing_layers(model.graph):
+    for layer in model.graph.comparing_layers():
         bits = model.widths.get(layer, COMPARISON_BITS)
         assert bits == (choose_width(ranges[layer]) if layer in ranges else COMPARISON_BITS)
-    assert ranges.keys() <= comparing_layers(model.graph).keys()
+    assert ranges.keys() <= model.graph.comparing_layers().keys()
 
 
 def test_the_default_network_was_measured() -> None:
-    assert known_ranges("dlib-resnet29").keys() == comparing_layers(load_model(weights=False).graph).keys()
+    assert known_ranges("dlib-resnet29").keys() == load_model(weights=False).graph.comparing_layers().keys()
 
 
 CONV = Conv2d("conv", ("input",), 1)

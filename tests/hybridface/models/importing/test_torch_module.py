@@ -15,6 +15,7 @@ from hybridface.models.importing.torch_module import graph_from_torch
 from hybridface.models.model import MODELS, Model, load_model
 from hybridface.models.tiny import tiny_module
 from protocols.network import graph as g
+from protocols.network import layers
 
 
 def walk(graph: g.Graph, weights: g.Weights, image: Any) -> Any:
@@ -30,28 +31,28 @@ def _apply(node: g.Node, weights: g.LinearWeights | None, x: Any, *others: Any) 
     weight = torch.from_numpy(weights.weight) if weights else None
     bias = torch.from_numpy(weights.bias) if weights and weights.bias is not None else None
     match node:
-        case g.Conv2d(flat=True):
+        case layers.Conv2d(flat=True):
             return F.linear(x, weight, bias)
-        case g.Conv2d():
+        case layers.Conv2d():
             return F.conv2d(x, weight, bias, node.stride, node.padding, groups=node.groups)
-        case g.PReLU():
+        case layers.PReLU():
             return F.prelu(x, weight)
-        case g.ReLU():
+        case layers.ReLU():
             return x.clamp(min=0)
-        case g.Square():
+        case layers.Square():
             return x**2
-        case g.MaxPool2d():
+        case layers.MaxPool2d():
             return F.max_pool2d(x, node.kernel, node.stride, node.padding)
-        case g.AvgPool2d(kernel=(0, 0)):
+        case layers.AvgPool2d(kernel=(0, 0)):
             return x.mean((2, 3), keepdim=True)
-        case g.AvgPool2d():
+        case layers.AvgPool2d():
             return F.avg_pool2d(x, node.kernel, node.stride)
-        case g.Add():
+        case layers.Add():
             return x + others[0]
-        case g.Pad():
+        case layers.Pad():
             channels, bottom, right = node.amount
             return F.pad(x, (0, right, 0, bottom, 0, channels))
-        case g.Flatten():
+        case layers.Flatten():
             return x.flatten(1)
     raise AssertionError(f"no rule for {node}")
 
@@ -63,7 +64,7 @@ def assert_same_function(module: Any, input_shape: g.Shape) -> g.Graph:
     image = torch.from_numpy(np.random.default_rng(1).standard_normal((2, *input_shape)))
     with torch.no_grad():
         torch.testing.assert_close(walk(graph, weights, image), module(image), rtol=1e-10, atol=1e-10)
-    linear = [node.name for node in graph.nodes if isinstance(node, g.Conv2d | g.PReLU)]
+    linear = [node.name for node in graph.nodes if isinstance(node, layers.Conv2d | layers.PReLU)]
     assert list(weights) == linear
     assert all(values.weight.dtype == np.float64 for values in weights.values())
     return graph
@@ -85,18 +86,27 @@ def test_dlib_network() -> None:
     shapes = graph.shapes()
     assert shapes["conv1"] == (32, 72, 72)
     assert [node.name for node in graph.nodes[:3]] == ["conv1", "pool", "relu"]
-    assert isinstance(graph.nodes[1], g.MaxPool2d)  # swapped with the ReLU after it
+    assert isinstance(graph.nodes[1], layers.MaxPool2d)  # swapped with the ReLU after it
     sizes = sorted({shape[-1] for shape in shapes.values() if len(shape) == 3}, reverse=True)
     assert sizes == [150, 72, 35, 17, 8, 4, 3, 2, 1]
     assert graph.output_shape == (128,)
-    relus = sum(int(np.prod(shapes[node.name])) for node in graph.nodes if isinstance(node, g.ReLU))
+    relus = sum(int(np.prod(shapes[node.name])) for node in graph.nodes if isinstance(node, layers.ReLU))
     assert relus == 622_272 - 32 * 72 * 72 + 39_200
 
 
 def test_tiny_network() -> None:
     graph = assert_same_function(tiny_module(weights=True), (3, 16, 16))
     kinds = {type(node) for node in graph.nodes}
-    assert kinds == {g.Conv2d, g.ReLU, g.PReLU, g.MaxPool2d, g.AvgPool2d, g.Add, g.Pad, g.Flatten}
+    assert kinds == {
+        layers.Conv2d,
+        layers.ReLU,
+        layers.PReLU,
+        layers.MaxPool2d,
+        layers.AvgPool2d,
+        layers.Add,
+        layers.Pad,
+        layers.Flatten,
+    }
     assert graph.output_shape == (8,)
 
 
@@ -112,7 +122,7 @@ def test_batch_norm_is_folded(affine: bool, bias: bool) -> None:
         norm.bias.data.copy_(torch.from_numpy(random.standard_normal(6)))
     module = nn.Sequential(nn.Conv2d(4, 6, (3, 1), (1, 2), (1, 0), groups=2, bias=bias), norm, nn.Dropout(), nn.PReLU())
     graph = assert_same_function(module, (4, 5, 5))
-    assert [type(node) for node in graph.nodes] == [g.Conv2d, g.PReLU]
+    assert [type(node) for node in graph.nodes] == [layers.Conv2d, layers.PReLU]
 
 
 @pytest.mark.parametrize(
