@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
@@ -18,19 +17,22 @@ from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
+from parties.gallery.index.search import PROBE
 from parties.gallery.key import create_key, read_key
 from parties.gallery.sessions.client import GalleryClientSession, Identification
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
-from parties.gallery.sessions.server import GalleryServerSession
+from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
 from parties.gallery.store.records import GalleryKind
 from parties.local import PartyThread
 from parties.session.client import MatchResult
+from parties.session.client_endpoint import ClientEndpoint
 from parties.session.correlations import Correlations
 from parties.session.cost import CostReport
 from parties.session.progress import OnProgress
+from parties.session.server_endpoint import ServerEndpoint
 from protocols.channel import Channel
 from protocols.errors import ParameterError
 from protocols.matching.distance import Reveal
@@ -104,13 +106,13 @@ class Gallery(LocalParties[GalleryClientSession]):
             self._server.serve()
 
         self._start(PartyThread("server", serve, links.server_ends), *links.others)
-        peers = links.to_server, links.of_client, self._terms, self._on_progress
         try:
+            peers = links.to_server, links.of_client
+            endpoint = ClientEndpoint(*peers, self._terms, on_progress=self._on_progress, refilled=PROBE)
             if self._key and secret:
-                folder = index_folder(self._key)
-                self._client = PrivateClientSession(*peers, key=secret, index_folder=folder)
+                self._client = PrivateClientSession(endpoint, secret, index_folder(self._key))
             else:
-                self._client = ListClientSession(*peers)
+                self._client = ListClientSession(endpoint)
         except BaseException:
             self._file.close()
             raise
@@ -127,11 +129,11 @@ class Gallery(LocalParties[GalleryClientSession]):
     def _served(self, client: Channel, dealer: Channel | None) -> GalleryServerSession:
         """Open the server's side."""
         file = self._opened()
-        peers = client, dealer, self._terms, self.model.weights or {}
-        options: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": "client"}
+        endpoint = ServerEndpoint(client, dealer, self._terms, self.model.weights or {}, cache=self._cache)
+        queries = GalleryQueries(file.store, file.limits, "client")
         if self.kind is GalleryKind.LIST:
-            return ListServerSession(*peers, cache=self._cache, **options)
-        return PrivateServerSession(*peers, cache=self._cache, **options, index_folder=index_folder(self._path))
+            return ListServerSession(endpoint, queries)
+        return PrivateServerSession(endpoint, queries, index_folder(self._path))
 
     @property
     def server(self) -> GalleryServerSession:

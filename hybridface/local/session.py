@@ -77,12 +77,14 @@ class LocalSession(LocalParties[ClientSession]):
             self._server.serve()
 
         self._start(PartyThread("server", serve, links.server_ends), *links.others)
-        self._client = ClientSession(links.to_server, links.of_client, self._terms, self._on_progress, self._pool)
+        self._client = ClientSession(
+            links.to_server, links.of_client, self._terms, on_progress=self._on_progress, pool=self._pool
+        )
         return self
 
     @property
     def server(self) -> ServerSession:
-        """The server's session (its `decisions`, if they are revealed to it)."""
+        """The server's session (its `last_decisions`, if they are revealed to it)."""
         if self._threads:
             self._server_is_open.wait(self._timeout)
         if self._server is None:

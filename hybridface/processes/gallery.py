@@ -24,15 +24,18 @@ from hybridface.output.cost import decision_text
 from hybridface.processes.events import Events
 from hybridface.processes.options import PartyOptions
 from parties.gallery.errors import QueryRefusedError
+from parties.gallery.index.search import PROBE
 from parties.gallery.key import read_key
 from parties.gallery.sessions.client import GalleryClientSession
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
-from parties.gallery.sessions.server import GalleryServerSession
+from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.store.records import GalleryKind
+from parties.session.client_endpoint import ClientEndpoint
+from parties.session.server_endpoint import ServerEndpoint
 from parties.transport.roles import Role
 from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Dealer
@@ -48,6 +51,8 @@ def run_client(channels: dict[Role, Channel], shards: list[Channel], options: Pa
     """Do the tasks in order, and say what came of each; return the exit status of the last."""
     if options.tasks is None:
         raise ParameterError("expected tasks for a gallery")
+    if options.key is None:
+        _expect_no_shards(shards)
     model = options.model()
     status = EXIT_SAME
     with _client_session(channels, shards, options, model, events) as session:
@@ -67,6 +72,8 @@ def run_server(channels: dict[Role, Channel], shards: list[Channel], options: Pa
     if model.weights is None or options.gallery is None:
         raise ParameterError("expected a model with weights and a gallery's file")
     kind = kind_for_use(options.gallery, new=True)
+    if kind is GalleryKind.LIST:
+        _expect_no_shards(shards)
     with GalleryFile(options.gallery, model, kind, options.limits) as file:
         session = _server_session(channels, shards, options, model, file, events)
         said = _Outcomes(session, options, events)
@@ -94,13 +101,17 @@ def run_shard(role: Role, channels: dict[Role, Channel], options: PartyOptions) 
 def _client_session(
     channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, model: Model, events: Events
 ) -> GalleryClientSession:
-    terms = hybrid_terms(model, options.reveal, options.correlations)
-    peers = channels[Role.SERVER], channels.get(Role.DEALER), terms, events.on_progress
+    endpoint = ClientEndpoint(
+        channels[Role.SERVER],
+        channels.get(Role.DEALER),
+        hybrid_terms(model, options.reveal, options.correlations),
+        on_progress=events.on_progress,
+        refilled=PROBE,
+        prepared=options.store,
+    )
     if options.key is None:
-        _expect_no_shards(shards)
-        return ListClientSession(*peers, prepared=options.store)
-    own: dict[str, Any] = {"key": read_key(options.key), "index_folder": index_folder(options.key), "shards": shards}
-    return PrivateClientSession(*peers, prepared=options.store, **own)
+        return ListClientSession(endpoint)
+    return PrivateClientSession(endpoint, read_key(options.key), index_folder(options.key), shards)
 
 
 def _server_session(
@@ -113,15 +124,19 @@ def _server_session(
 ) -> GalleryServerSession:
     if model.weights is None:
         raise ModelError(f"expected a model with weights, got {model.name} without")
-    terms = hybrid_terms(model, options.reveal, options.correlations)
-    ends = channels[Role.CLIENT], channels.get(Role.DEALER)
-    peers = *ends, terms, model.weights, events.on_progress, options.cache
-    named: dict[str, Any] = {"store": file.store, "limits": file.limits, "client_name": options.client_name}
-    named["prepared"] = options.store
+    endpoint = ServerEndpoint(
+        channels[Role.CLIENT],
+        channels.get(Role.DEALER),
+        hybrid_terms(model, options.reveal, options.correlations),
+        model.weights,
+        on_progress=events.on_progress,
+        cache=options.cache,
+        prepared=options.store,
+    )
+    queries = GalleryQueries(file.store, file.limits, options.client_name)
     if file.kind is GalleryKind.LIST:
-        _expect_no_shards(shards)
-        return ListServerSession(*peers, **named)
-    return PrivateServerSession(*peers, **named, index_folder=index_folder(file.store.path), shards=shards)
+        return ListServerSession(endpoint, queries)
+    return PrivateServerSession(endpoint, queries, index_folder(file.store.path), shards)
 
 
 def _expect_no_shards(shards: list[Channel]) -> None:

@@ -18,7 +18,8 @@ from hybridface.processes.events import Events
 from hybridface.processes.memory import resident_bytes
 from hybridface.processes.options import PartyOptions
 from parties.machine.calibration import calibration_path, load_calibration
-from parties.session.client import SETUP_STAGE, ClientSession, MatchResult
+from parties.session.client import ClientSession, MatchResult
+from parties.session.client_endpoint import SETUP_STAGE
 from parties.session.server import ServerSession
 from parties.session.terms import Terms
 from parties.session.worker import Worker
@@ -43,7 +44,8 @@ def run_client(channels: dict[Role, Channel], options: PartyOptions, events: Eve
         raise ParameterError("a pool holds verifications of one photo against an enrolled template, expected such ones")
     matches: tuple[bool | None, ...] = ()
     peers = channels[Role.SERVER], channels.get(Role.DEALER)
-    with ClientSession(*peers, terms, events.on_progress, options.pool, options.store) as session:
+    shown = events.on_progress
+    with ClientSession(*peers, terms, on_progress=shown, pool=options.pool, prepared=options.store) as session:
         template = session.enroll("enrolled", images[1:]) if options.enrolled else None
         for stage in template.cost.stages if template else ():
             if stage.stage == SETUP_STAGE:
@@ -64,7 +66,7 @@ def _keep(channels: dict[Role, Channel], options: PartyOptions, model: Model, ev
     terms = hybrid_terms(model, options.reveal, options.correlations)
     peers = channels[Role.SERVER], channels.get(Role.DEALER)
     shape = options.keep_for.shape
-    with ClientSession(*peers, terms, events.on_progress, prepared=options.store) as session:
+    with ClientSession(*peers, terms, on_progress=events.on_progress, prepared=options.store) as session:
         for number in range(options.keep):
             cost = session.save_prepared(shape.images, shape.decisions)
             events.say("kept", number=number + 1, cost=cost.document())
@@ -83,7 +85,15 @@ def run_server(channels: dict[Role, Channel], workers: list[Channel], options: P
     client, dealer = channels[Role.CLIENT], channels.get(Role.DEALER)
     cost = load_calibration(options.cache and calibration_path(options.cache), options.link)
     session = ServerSession(
-        client, dealer, terms, weights, events.on_progress, options.cache, workers, cost, options.store
+        client,
+        dealer,
+        terms,
+        weights,
+        on_progress=events.on_progress,
+        cache=options.cache,
+        workers=workers,
+        cost=cost,
+        prepared=options.store,
     )
     session.serve(done)
     known = [match for match in session.last_decisions if match is not None]

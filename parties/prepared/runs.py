@@ -21,7 +21,7 @@ from protocols.correlations import CorrelationSource, Request
 from protocols.errors import ParameterError, ProtocolError
 from protocols.network.private import NetworkClient, NetworkServer
 
-__all__ = ["Prepared", "PreparedRunsClient", "PreparedRunsServer"]
+__all__ = ["PreparedRunsClient", "PreparedRunsServer", "RunsInMemory"]
 
 _CORRELATIONS = "correlations"
 _FORMAT = 2
@@ -32,7 +32,7 @@ Asking = Callable[[dict[str, Any]], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class RunsInMemory:
     """One side's prepared runs, in memory.
 
     Args:
@@ -85,7 +85,7 @@ class PreparedRunsClient:
         asking: see `Asking`.
     """
 
-    def __init__(self, store: PreparedStore, prepared: Prepared, channel: Channel, asking: Asking) -> None:
+    def __init__(self, store: PreparedStore, prepared: RunsInMemory, channel: Channel, asking: Asking) -> None:
         self._store, self._prepared = store, prepared
         self._channel, self._asking = channel, asking
         self._asked, self._server = False, ""
@@ -174,7 +174,7 @@ class PreparedRunsServer:
         channel: to the client.
     """
 
-    def __init__(self, store: PreparedStore | None, prepared: Prepared, channel: Channel) -> None:
+    def __init__(self, store: PreparedStore | None, prepared: RunsInMemory, channel: Channel) -> None:
         self._folder, self._prepared, self._channel = store, prepared, channel
         if store:
             store.clean()

@@ -10,15 +10,19 @@ import numpy as np
 import torch
 
 from hybridface.models.model import load_model
+from parties.gallery.index.search import PROBE
 from parties.gallery.key import GalleryKey
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
+from parties.gallery.sessions.server import GalleryQueries
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.store.limits import QueryLimits, Rate
 from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
+from parties.session.client_endpoint import ClientEndpoint
 from parties.session.correlations import Correlations
+from parties.session.server_endpoint import ServerEndpoint
 from parties.session.terms import Terms
 from parties.transport.queues import local_channels
 from protocols.correlations import Dealer
@@ -92,17 +96,9 @@ def session(
             GalleryStore(path, MODEL.graph.digest(), 8, GalleryKind.PRIVATE) as store,
             QueryLimits(path, *limits) as limited,
         ):
-            side = PrivateServerSession(
-                to_client,
-                server_dealer,
-                terms,
-                MODEL.weights,
-                store=store,
-                limits=limited,
-                client_name="tests",
-                index_folder=folder / "server",
-                shards=of_server,
-            )
+            endpoint = ServerEndpoint(to_client, server_dealer, terms, MODEL.weights or {})
+            queries = GalleryQueries(store, limited, "tests")
+            side = PrivateServerSession(endpoint, queries, folder / "server", of_server)
             if sides is not None:
                 sides.append(side)
             side.serve()
@@ -114,9 +110,8 @@ def session(
     for thread in threads:
         thread.start()
     try:
-        with PrivateClientSession(
-            to_server, client_dealer, terms, key=key, index_folder=folder / "client", shards=of_client
-        ) as client:
+        endpoint = ClientEndpoint(to_server, client_dealer, terms, refilled=PROBE)
+        with PrivateClientSession(endpoint, key, folder / "client", of_client) as client:
             yield client
     except BaseException:
         for channel in (to_server, client_dealer, *of_client):

@@ -328,7 +328,7 @@ class Ends:
 
     def run(self, terms: Terms, work: Callable[[ClientSession], Any], on_progress: OnProgress | None = None) -> None:
         """Open the client's session, do some work in it, and end it."""
-        with ClientSession(self.server, self.dealer, terms, on_progress) as session:
+        with ClientSession(self.server, self.dealer, terms, on_progress=on_progress) as session:
             work(session)
 
     def server_error(self) -> BaseException | None:

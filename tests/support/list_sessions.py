@@ -9,13 +9,17 @@ import numpy as np
 import torch
 
 from hybridface.models.model import load_model
+from parties.gallery.index.search import PROBE
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
+from parties.gallery.sessions.server import GalleryQueries
 from parties.gallery.store.limits import QueryLimits, Rate
 from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
+from parties.session.client_endpoint import ClientEndpoint
 from parties.session.correlations import Correlations
+from parties.session.server_endpoint import ServerEndpoint
 from parties.session.terms import Terms
 from parties.transport.queues import local_channels
 from protocols.arithmetic.fixed_point import encode
@@ -71,9 +75,8 @@ def session(
             GalleryStore(path, MODEL.graph.digest(), 8, GalleryKind.LIST) as store,
             QueryLimits(path, verify_limit, limit) as limits,
         ):
-            side = ListServerSession(
-                to_client, server_dealer, terms, MODEL.weights, store=store, limits=limits, client_name="tests"
-            )
+            endpoint = ServerEndpoint(to_client, server_dealer, terms, MODEL.weights or {})
+            side = ListServerSession(endpoint, GalleryQueries(store, limits, "tests"))
             sides.append(side)
             side.serve()
 
@@ -83,7 +86,15 @@ def session(
     ]
     for thread in threads:
         thread.start()
-    with ListClientSession(to_server, client_dealer, terms) as client:
+    with ListClientSession(ClientEndpoint(to_server, client_dealer, terms, refilled=PROBE)) as client:
         yield client, sides
     for thread in threads:
         thread.join()
+
+
+def prepare_query(client: ListClientSession, top: int = 1) -> None:
+    """Do, offline, all work of one identification that needs no photo."""
+    layer = client._read_first()
+    with client.endpoint.request():
+        client._prepare_probe()
+        client._prepare_query(layer, min(top, client.identity_count))

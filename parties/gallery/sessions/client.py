@@ -1,18 +1,22 @@
 """What the client's sides of sessions about galleries share: commands that may be refused, and the probe's network."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.errors import IndexChangedError, QueryRefusedError
-from parties.gallery.index.search import PROBE, TOP_MAX
-from parties.session.client import ClientSession, MatchResult
-from parties.session.cost import OFFLINE, CostReport
+from parties.gallery.index.search import PROBE, TOP_MAX, decide
+from parties.session.client import MatchResult
+from parties.session.client_endpoint import ClientEndpoint
+from parties.session.cost import OFFLINE, ONLINE, CostReport
 from protocols.arithmetic.fixed_point import RingArray
-from protocols.channel import CLIENT, printable
+from protocols.channel import printable
 from protocols.correlations import Request
 from protocols.errors import ParameterError, ProtocolError
 from protocols.shares.party import MpcParty
@@ -43,23 +47,29 @@ class Identification:
         return self.identities[0]
 
 
-class GalleryClientSession(ClientSession):
-    """The client's side of a session about a gallery of either kind. The arguments are those of `ClientSession`."""
+class GalleryClientSession(ABC):
+    """The client's side of a session about a gallery of either kind. Use as a context manager.
 
-    _refilled = PROBE
+    Args:
+        endpoint: the client's, of this session.
+    """
 
+    def __init__(self, endpoint: ClientEndpoint) -> None:
+        self.endpoint, self.terms = endpoint, endpoint.terms
+
+    @abstractmethod
     def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
         """Compare a photo (1, C, H, W) with an identity: with the nearest of its photos.
 
         Raises:
             QueryRefusedError: it is not enrolled, or was asked about too often.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def update_index(self) -> CostReport:
         """Do what identifications need of all that was enrolled, or removed, since the last time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
         """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
 
@@ -69,7 +79,23 @@ class GalleryClientSession(ClientSession):
         Raises:
             QueryRefusedError: the server has answered too often, or nobody is enrolled.
         """
-        raise NotImplementedError
+
+    def end(self) -> None:
+        """End the session: server and dealer stop waiting for commands."""
+        self.endpoint.end()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the peers that this side ends."""
+        self.endpoint.fail(error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failure = self.endpoint.failure(error)
+        self.fail(failure) if failure else self.end()
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         """Send a command, and return the server's answer.
@@ -78,47 +104,41 @@ class GalleryClientSession(ClientSession):
             QueryRefusedError: the server does not do it; the session goes on. IndexChangedError: the same, since the
                 gallery is not as it was indexed.
         """
-        self._command(command)
-        answer = self._channel.receive_document("answer")
+        self.endpoint.command(command)
+        answer = self.endpoint.channel.receive_document("answer")
         if (reason := answer.get("refused")) is not None:
-            self._finish()
+            self.endpoint.finish()
             if answer.get("changed") is True:
                 raise IndexChangedError(printable(reason, 200))
             raise QueryRefusedError(printable(reason, 200), _seconds(answer.get("retry after")))
         return answer
 
-    def _probe_is_prepared(self) -> bool:
-        """Return whether a run of one photo is prepared, here or by an earlier session."""
-        self._check_refill()
-        self._restore_saved(PROBE)
-        return self._pool.ready(PROBE) > 0
-
     def _prepare_probe(self) -> bool:
         """Have a run of one photo prepared, and return whether it was."""
-        ready = self._probe_is_prepared()
+        ready = self.endpoint.is_prepared(PROBE)
         if not ready:
-            self._pool.prepare(PROBE)
+            self.endpoint.prepare(PROBE)
         return ready
-
-    def _prepare_admitted(self) -> None:
-        """Have a run of one photo prepared, for a command that the server has accepted and that waits for it."""
-        self._running = False
-        try:
-            self._prepare_probe()
-        finally:
-            self._running = True
 
     def _embed(self, value: RingArray) -> RingArray:
         """Run the network on one photo, after the server has accepted to."""
-        self._pool.take(PROBE)
-        return self._run_network(value)
+        self.endpoint.pool.take(PROBE)
+        return self.endpoint.run_network(value)
 
     def _prepare_now(self, requests: Sequence[Request]) -> None:
-        with self._recorder.recording(OFFLINE, "correlations"):
-            self._source.prepare(list(requests))
+        with self.endpoint.recorder.recording(OFFLINE, "correlations"):
+            self.endpoint.source.prepare(list(requests))
 
-    def _party(self) -> MpcParty:
-        return MpcParty(CLIENT, self._channel, self._source)
+    def _decide(self, probe: RingArray, templates: RingArray) -> bool | None:
+        """Open whether an identity's nearest template (n, d) is near enough to the probe (1, d)."""
+        with self._recorded_party("distance and threshold") as party:
+            return decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
+
+    @contextmanager
+    def _recorded_party(self, stage: str, phase: str = ONLINE) -> Iterator[MpcParty]:
+        """Enter a party whose work is recorded as one stage."""
+        with self.endpoint.recorder.recording(phase, stage), self.endpoint.party() as party:
+            yield party
 
 
 def _seconds(value: Any) -> float | None:

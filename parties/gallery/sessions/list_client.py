@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.gallery.index.search import CHUNK_ROWS, decide, decide_requests, list_distances, nearest_in_list
+from parties.gallery.index.search import CHUNK_ROWS, PROBE, decide_requests, list_distances, nearest_in_list
 from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
 from parties.gallery.sessions.list_server import discard_queries, list_query_requests
 from parties.gallery.store.records import GalleryKind, identity_bytes
 from parties.session.client import MatchResult
-from parties.session.cost import OFFLINE, ONLINE, CostReport
+from parties.session.client_endpoint import ClientEndpoint
+from parties.session.cost import OFFLINE, CostReport
 from protocols.channel import printable
 from protocols.errors import ProtocolError
 from protocols.matching.distance import Reveal
@@ -28,16 +29,20 @@ _MAX_TEMPLATES, _MAX_NAME_BYTES = 1 << 24, 1 << 31
 
 
 class ListClientSession(GalleryClientSession):
-    """The client's side of a session about a server's list. The arguments are those of `ClientSession`."""
+    """The client's side of a session about a server's list.
 
-    def __init__(self, *others: Any, **options: Any) -> None:
-        super().__init__(*others, **options)
+    Args:
+        endpoint: the client's, of this session.
+    """
+
+    def __init__(self, endpoint: ClientEndpoint) -> None:
+        super().__init__(endpoint)
         self._queries: Counter[int] = Counter()
         self._dimension = self.terms.graph.output_shape[0]
         self._sizes = np.empty(0, dtype=np.int64)
         self._names: SealedNames = np.empty((0, SEALED_BYTES), dtype=np.uint8)
         self._layer: ServerListClient | None = None
-        match self._channel.receive_document("gallery"):
+        match self.endpoint.channel.receive_document("gallery"):
             case {"kind": GalleryKind.LIST.value}:
                 pass
             case {"kind": GalleryKind.PRIVATE.value}:
@@ -56,11 +61,11 @@ class ListClientSession(GalleryClientSession):
         Raises:
             QueryRefusedError: nobody is enrolled.
         """
-        with self._turns.request():
+        with self.endpoint.request():
             answer = self._ask({"operation": "list-read"})
             if "sizes" in answer or self._layer is None:
                 self._receive_list(answer)
-            return self._finish()
+            return self.endpoint.finish()
 
     def _receive_list(self, answer: dict[str, Any]) -> None:
         match answer:
@@ -72,11 +77,11 @@ class ListClientSession(GalleryClientSession):
             raise ProtocolError(
                 f"expected names in {sizes.size} records or more, at most {_MAX_NAME_BYTES} bytes, got {records}"
             )
-        discard_queries(self._source, self._queries, self._sizes, self._dimension, self.terms.reveal)
-        with self._recorder.recording(OFFLINE, "list"):
-            self._names = self._channel.receive("list/names", np.uint8, (records, SEALED_BYTES))
-            self._layer = ServerListClient(self._keys, int(sizes.sum()), self._dimension)
-            self._channel.receive("list/ready", np.uint8, (1,))
+        discard_queries(self.endpoint.source, self._queries, self._sizes, self._dimension, self.terms.reveal)
+        with self.endpoint.recorder.recording(OFFLINE, "list"):
+            self._names = self.endpoint.channel.receive("list/names", np.uint8, (records, SEALED_BYTES))
+            self._layer = ServerListClient(self.endpoint.keys, int(sizes.sum()), self._dimension)
+            self.endpoint.channel.receive("list/ready", np.uint8, (1,))
         self._sizes = sizes
 
     def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
@@ -86,37 +91,18 @@ class ListClientSession(GalleryClientSession):
             QueryRefusedError: it is not on the list, or was asked about too often.
         """
         identity_bytes(identity)
-        with self._turns.request():
-            value = self._encoded(image)
-            ready = self._probe_is_prepared()
+        with self.endpoint.request():
+            value = self.endpoint.encode(image)
+            ready = self.endpoint.is_prepared(PROBE)
             match self._ask({"operation": "list-verify", "identity": identity}):
                 case {"photos": int(photos)} if 0 < photos <= CHUNK_ROWS:
                     templates = np.zeros((photos, self._dimension), dtype=np.uint64)
                 case answer:
                     raise ProtocolError(f"expected how many photos an identity has, got {printable(answer)}")
-            self._prepare_admitted()
+            self.endpoint.prepare_within(PROBE)
             self._prepare_now(decide_requests(*templates.shape))
             probe = self._embed(value)
-            with self._recorder.recording(ONLINE, "distance and threshold"), self._party() as party:
-                match = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
-            return MatchResult((match,), self._finish(), ready)
-
-    def prepare_query(self, top: int = 1) -> None:
-        """Do, offline, all work of one identification that needs no photo.
-
-        Args:
-            top: as it will be asked; if fewer people are on the list, all of them.
-
-        Raises:
-            QueryRefusedError: nobody is enrolled, the list has changed, or so much is prepared that more would be too
-                much.
-        """
-        check_top(top)
-        layer = self._read_first()
-        top = min(top, self.identity_count)
-        with self._turns.request():
-            self._prepare_probe()
-            self._prepare_query(layer, top)
+            return MatchResult((self._decide(probe, templates),), self.endpoint.finish(), ready)
 
     def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
         """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
@@ -131,8 +117,8 @@ class ListClientSession(GalleryClientSession):
         check_top(top)
         layer = self._read_first()
         top = min(top, self.identity_count)
-        with self._turns.request():
-            value = self._encoded(image)
+        with self.endpoint.request():
+            value = self.endpoint.encode(image)
             ready = self._prepare_probe()
             if not self._queries[top]:
                 self._prepare_query(layer, top)
@@ -140,11 +126,11 @@ class ListClientSession(GalleryClientSession):
             self._ask({"operation": "list-identify", "top": top})
             self._queries[top] -= 1
             probe = self._embed(value)
-            with self._recorder.recording(ONLINE, "distances"), self._party() as party:
+            with self._recorded_party("distances") as party:
                 found = list_distances(party, layer, self._sizes, probe[0])
-            with self._recorder.recording(ONLINE, "nearest and threshold"), self._party() as party:
+            with self._recorded_party("nearest and threshold") as party:
                 indices = nearest_in_list(party, found, self.terms.threshold, top, self.terms.reveal)
-            return Identification(self._names_of(indices), self._finish(), ready)
+            return Identification(self._names_of(indices), self.endpoint.finish(), ready)
 
     def _read_first(self) -> ServerListClient:
         """Return the layer, after the list was read."""
@@ -156,11 +142,11 @@ class ListClientSession(GalleryClientSession):
 
     def _prepare_query(self, layer: ServerListClient, top: int) -> None:
         self._ask({"operation": "list-prepare", "top": top})
-        with self._recorder.recording(OFFLINE, "list"):
-            layer.prepare(self._channel)
+        with self.endpoint.recorder.recording(OFFLINE, "list"):
+            layer.prepare(self.endpoint.channel)
         self._prepare_now(list_query_requests(self._sizes, self._dimension, top, self.terms.reveal))
-        report = self._finish()
-        self._recorder.stages += report.stages  # part of the query's cost
+        report = self.endpoint.finish()
+        self.endpoint.recorder.stages += report.stages  # part of the query's cost
         self._queries[top] += 1
 
     def _names_of(self, indices: tuple[int | None, ...]) -> tuple[str | None, ...]:
@@ -169,7 +155,7 @@ class ListClientSession(GalleryClientSession):
             raise ProtocolError("expected an index of the list, got a larger one")
         if self.terms.reveal is Reveal.SERVER:
             return indices  # type: ignore[return-value]  # Nones
-        with self._recorder.recording(ONLINE, "names"), self._party() as party:
+        with self._recorded_party("names") as party:
             keys = look_up(party, self._sizes.size, len(indices), indices=indices)
         if keys is None:
             raise ProtocolError("expected keys of names, got none")

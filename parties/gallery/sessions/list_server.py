@@ -19,7 +19,7 @@ that has changed since is refused, so nobody is found who was removed.
 """
 
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,20 +28,19 @@ from parties.gallery.errors import StoreError
 from parties.gallery.index.search import (
     PROBE,
     TOP_MAX,
-    decide,
-    decide_requests,
     list_distances,
     list_find_requests,
     nearest_in_list,
     selection_requests,
 )
 from parties.gallery.sessions.list_content import ListContent, list_templates, read_list
-from parties.gallery.sessions.server import GalleryServerSession
-from parties.gallery.store.limits import EVERYONE, QueryLimits
+from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
+from parties.gallery.store.limits import EVERYONE
 from parties.gallery.store.records import GalleryKind
-from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE
+from parties.session.server_endpoint import Command, ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
+from protocols.channel import printable
 from protocols.correlations import Request
 from protocols.correlations.source import CorrelationSource
 from protocols.errors import ProtocolError
@@ -59,36 +58,34 @@ class ListServerSession(GalleryServerSession):
     """The server's side of a session about its list.
 
     Args:
-        store: of the list.
-        limits: on the client's queries; None for none.
-        client_name: whom the limits count, as the caller has authenticated them.
-        others: as for `ServerSession`.
+        endpoint: the server's, of this session.
+        queries: the list, and how queries to it are limited.
     """
 
-    def __init__(
-        self, *others: Any, store: GalleryStore, limits: QueryLimits | None, client_name: str, **options: Any
-    ) -> None:
-        super().__init__(*others, store=store, kind=GalleryKind.LIST, limits=limits, client_name=client_name, **options)
-        self._queries: Counter[int] = Counter()
+    kind = GalleryKind.LIST
+
+    def __init__(self, endpoint: ServerEndpoint, queries: GalleryQueries) -> None:
+        super().__init__(endpoint, queries)
+        self._prepared: Counter[int] = Counter()
         self._change = 0
         self._identities: tuple[str, ...] = ()
         self._sizes = np.empty(0, dtype=np.int64)
         self._name_keys: RingArray | None = None
         self._layer: ServerListServer | None = None
-        self._channel.send_document("gallery", {"kind": GalleryKind.LIST.value})
+        self.endpoint.channel.send_document("gallery", {"kind": GalleryKind.LIST.value})
 
-    def _obey(self, command: dict[str, Any]) -> None:
+    def _work_of(self, command: Command) -> Callable[[], None]:
         match command:
             case {"operation": "list-read"}:
-                self._answer(self._read)
+                return self._read
             case {"operation": "list-verify", "identity": str(identity)}:
-                self._answer(lambda: self._verify_identity(identity))
+                return lambda: self._verify_identity(identity)
             case {"operation": "list-prepare", "top": int(top)} if 0 < top <= TOP_MAX:
-                self._answer(lambda: self._prepare_query(top))
+                return lambda: self._prepare_query(top)
             case {"operation": "list-identify", "top": int(top)} if 0 < top <= TOP_MAX:
-                self._answer(lambda: self._identify(top))
+                return lambda: self._identify(top)
             case _:
-                super()._obey(command)
+                raise ProtocolError(f"expected a command about a list, got {printable(command)}")
 
     def _read(self) -> None:
         """Send the list as the client may know it, if it has changed since that was last done."""
@@ -96,19 +93,19 @@ class ListServerSession(GalleryServerSession):
         if self._layer and change == self._change:
             self._accept()
             return
-        with self._recorder.recording(OFFLINE, "list"):
+        with self.endpoint.recorder.recording(OFFLINE, "list"):
             listed = read_list(self._store)
             if not listed.identities:
                 raise StoreError("expected enrolled identities, found none")
             self._log("read")
             names, keys = seal_names(listed.identities)
             self._accept(sizes=_counts(listed), records=len(names))
-            discard_queries(self._source, self._queries, self._sizes, self._store.dimension, self.terms.reveal)
+            discard_queries(self.endpoint.source, self._prepared, self._sizes, self._store.dimension, self.terms.reveal)
             self._change, self._identities, self._sizes = change, listed.identities, listed.sizes
             self._name_keys = keys
-            self._channel.send("list/names", names)
-            self._layer = ServerListServer(self._public_key, listed.templates)
-            self._channel.send("list/ready", np.ones(1, dtype=np.uint8))
+            self.endpoint.channel.send("list/names", names)
+            self._layer = ServerListServer(self.endpoint.public_key, listed.templates)
+            self.endpoint.channel.send("list/ready", np.ones(1, dtype=np.uint8))
 
     def _verify_identity(self, identity: str) -> None:
         self._admit("verify", identity, enrolled=self._store.has(identity))
@@ -118,13 +115,7 @@ class ListServerSession(GalleryServerSession):
         templates = np.stack([share for _, share in found])
         list_templates(templates, self._store.path.name)  # are they embeddings?
         self._accept(photos=len(found))
-        self._await_probe()
-        self._prepare_now(decide_requests(*templates.shape))
-        probe = self._extract(PROBE)
-        with self._party("distance and threshold") as party:
-            decision = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
-        self.last_decisions = (decision,)
-        self.decisions.append(decision)
+        self._decide(templates)
 
     def _layer_for(self, top: int) -> ServerListServer:
         """Return the layer, if so many identities can be asked for."""
@@ -138,32 +129,34 @@ class ListServerSession(GalleryServerSession):
 
     def _prepare_query(self, top: int) -> None:
         layer = self._layer_for(top)
-        if self._queries.total() >= MAX_PREPARED_QUERIES:
+        if self._prepared.total() >= MAX_PREPARED_QUERIES:
             raise StoreError(f"expected at most {MAX_PREPARED_QUERIES} prepared identifications, got one more")
-        self._queries[top] += 1
+        self._prepared[top] += 1
         self._accept()
-        with self._recorder.recording(OFFLINE, "list"):
-            layer.prepare(self._channel)
-        self._prepare_now(list_query_requests(self._sizes, self._store.dimension, top, self.terms.reveal))
+        with self.endpoint.recorder.recording(OFFLINE, "list"):
+            layer.prepare(self.endpoint.channel)
+        self.endpoint.prepare_correlations(
+            list_query_requests(self._sizes, self._store.dimension, top, self.terms.reveal)
+        )
 
     def _identify(self, top: int) -> None:
         layer = self._layer_for(top)
-        if not self._queries[top]:
+        if not self._prepared[top]:
             raise ProtocolError(f"expected a preparation of an identification of {top} before it, got none")
         self._admit("identify", EVERYONE, top)
-        self._queries[top] -= 1
+        self._prepared[top] -= 1
         self._accept()
         sizes, reveal = self._sizes, self.terms.reveal
-        probe = self._extract(PROBE)
-        with self._party("distances") as party:
+        probe = self.endpoint.extract(PROBE)
+        with self.endpoint.recorded_party("distances") as party:
             found = list_distances(party, layer, sizes, probe[0])
-        with self._party("nearest and threshold") as party:
+        with self.endpoint.recorded_party("nearest and threshold") as party:
             indices = nearest_in_list(party, found, self.terms.threshold, top, reveal)
         if any(i is not None and i >= len(sizes) for i in indices):
             raise ProtocolError("expected an index of the list, got a larger one")
         self.last_identities = tuple(None if i is None else self._identities[i] for i in indices)
         if reveal is not Reveal.SERVER:
-            with self._party("names") as party:
+            with self.endpoint.recorded_party("names") as party:
                 look_up(party, len(sizes), top, keys=self._name_keys)
 
 

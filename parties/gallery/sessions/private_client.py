@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from parties.gallery.errors import IndexChangedError, QueryRefusedError, StoreEr
 from parties.gallery.index.directory import Directory, layout_of
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
-from parties.gallery.index.search import CHUNK_ROWS, decide, decide_requests, winners, winners_requests
+from parties.gallery.index.search import CHUNK_ROWS, PROBE, decide_requests, winners, winners_requests
 from parties.gallery.key import GalleryKey
 from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
 from parties.gallery.sessions.messages import builds_of, entries_of, follow_changes, identifier, number, receive_entries
@@ -21,7 +20,8 @@ from parties.gallery.shards.holding import held_by_both
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic
 from parties.gallery.store.records import Entry, GalleryKind, identity_bytes
 from parties.session.client import MatchResult
-from parties.session.cost import OFFLINE, ONLINE, CostReport
+from parties.session.client_endpoint import ClientEndpoint
+from parties.session.cost import OFFLINE, CostReport
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, Channel, printable
 from protocols.errors import PeerLostError, ProtocolError
@@ -37,18 +37,18 @@ class PrivateClientSession(GalleryClientSession):
     """The client's side of a session about a private gallery.
 
     Args:
+        endpoint: the client's, of this session.
         key: the client's.
         index_folder: where the index and who is enrolled are kept; both can be made again.
         shards: channels to other ranks of the client's that search a part each; the server has as many.
-        others: as for `ClientSession`.
     """
 
     def __init__(
-        self, *others: Any, key: GalleryKey, index_folder: Path, shards: Sequence[Channel] = (), **options: Any
+        self, endpoint: ClientEndpoint, key: GalleryKey, index_folder: Path, shards: Sequence[Channel] = ()
     ) -> None:
-        super().__init__(*others, **options)
+        super().__init__(endpoint)
         self._key = key
-        document = self._channel.receive_document("gallery")
+        document = self.endpoint.channel.receive_document("gallery")
         match document:
             case {
                 "kind": GalleryKind.PRIVATE.value,
@@ -61,15 +61,15 @@ class PrivateClientSession(GalleryClientSession):
                 raise ProtocolError(f"expected a private gallery, got {printable(document)}")
         if count != 1 + len(shards):
             raise ProtocolError(f"expected {1 + len(shards)} shards, as the client has, got {count}")
-        self._folder = IndexFolder(index_folder, self._lineage, self._channel.timeout / 2)
+        self._folder = IndexFolder(index_folder, self._lineage, self.endpoint.channel.timeout / 2)
         self._dimension = self.terms.graph.output_shape[0]
         traffic = ShardTraffic()
-        self._recorder.beside = traffic.peer, traffic.dealer
+        self.endpoint.recorder.beside = traffic.peer, traffic.dealer
         self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
         self._shards: ShardGroup | None = None
         self._people, self._indexed = Directory(), False
         self._generation = number(document.get("generation"))
-        self._channel.send_document("key", {"check": key.check(self._scope, self._generation)})
+        self.endpoint.channel.send_document("key", {"check": key.check(self._scope, self._generation)})
 
     def enroll_identity(self, identity: str, image: NDArray[np.float64]) -> CostReport:
         """Add a photo (1, C, H, W) of an identity to the gallery.
@@ -78,8 +78,8 @@ class PrivateClientSession(GalleryClientSession):
             QueryRefusedError: the server does not take it.
         """
         identity_bytes(identity)
-        with self._turns.request():
-            value = self._encoded(image)
+        with self.endpoint.request():
+            value = self.endpoint.encode(image)
             self._prepare_probe()
             answer = self._ask({"operation": "gallery-enroll", "identity": identity})
             numbers = [number(answer.get(name), 1) for name in ("row", "photo", "generation")]
@@ -87,10 +87,10 @@ class PrivateClientSession(GalleryClientSession):
             self._expect_generation(entry.generation)
             share = self._embed(value)
             own = self._key.shares_of(self._scope, [entry], self._dimension)
-            self._channel.send("gallery/share", share - own)
-            self._channel.receive_document("stored")
+            self.endpoint.channel.send("gallery/share", share - own)
+            self.endpoint.channel.receive_document("stored")
             self._indexed = False
-            return self._finish()
+            return self.endpoint.finish()
 
     def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
         """Compare a photo (1, C, H, W) with an identity: with the nearest of its photos.
@@ -99,20 +99,18 @@ class PrivateClientSession(GalleryClientSession):
             QueryRefusedError: it is not enrolled, or was asked about too often.
         """
         identity_bytes(identity)
-        with self._turns.request():
-            value = self._encoded(image)
-            ready = self._probe_is_prepared()
+        with self.endpoint.request():
+            value = self.endpoint.encode(image)
+            ready = self.endpoint.is_prepared(PROBE)
             answer = self._ask({"operation": "gallery-verify", "identity": identity})
-            self._prepare_admitted()
+            self.endpoint.prepare_within(PROBE)
             entries = entries_of(identity, answer.get("photos"))
             for entry in entries:
                 self._expect_generation(entry.generation)
             templates = self._key.shares_of(self._scope, entries, self._dimension)
             self._prepare_now(decide_requests(*templates.shape))
             probe = self._embed(value)
-            with self._recorder.recording(ONLINE, "distance and threshold"), self._party() as party:
-                match = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
-            return MatchResult((match,), self._finish(), ready)
+            return MatchResult((self._decide(probe, templates),), self.endpoint.finish(), ready)
 
     def update_index(self) -> CostReport:
         """Index what was enrolled since; the first time, everything.
@@ -122,23 +120,23 @@ class PrivateClientSession(GalleryClientSession):
                 long.
         """
         shards = self._group()
-        with self._turns.request(), shards.writing():
+        with self.endpoint.request(), shards.writing():
             known = self._people if self._people.change else Directory.load(self._folder.people)
             draws = [secrets.token_bytes(BUILD_BYTES) for _ in range(shards.count)]
             states = shards.states()
             told = [[build.hex(), digest, draw.hex()] for (build, digest), draw in zip(states, draws, strict=True)]
             self._ask({"operation": "gallery-index", "known": known.change, "indexed": told})
-            shards.begin(builds_of(self._channel.receive_document("indexed"), states, draws))
-            people = follow_changes(self._channel, known)
+            shards.begin(builds_of(self.endpoint.channel.receive_document("indexed"), states, draws))
+            people = follow_changes(self.endpoint.channel, known)
             self._expect_generation(people.generation)
             if people.digest != known.digest:
                 people.save(self._folder.people)
             for rows in chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS):
                 shares = [self._key.shares_of(self._scope, people.entries(one), self._dimension) for one in rows]
-                with self._recorder.recording(OFFLINE, "index"), self._party() as party:
+                with self._recorded_party("index", OFFLINE) as party:
                     shards.extend(party, list(zip(rows, shares, strict=True)))
             self._people, self._indexed = people, True
-            return self._finish()
+            return self.endpoint.finish()
 
     def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
         """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
@@ -153,14 +151,14 @@ class PrivateClientSession(GalleryClientSession):
                 time. StoreError: another session holds the index for too long.
         """
         check_top(top)
-        value = self._encoded(image)
+        value = self.endpoint.encode(image)
         probe: RingArray | None = None
         for _ in range(_TRIES):
             if not self._indexed:
                 self.update_index()
             top = min(top, len(self._people.identities))
             try:
-                with self._turns.request():
+                with self.endpoint.request():
                     probe = self._ask_for(value, top, probe)
                     return self._search(probe, top)
             except IndexChangedError:  # by another session, or the gallery's owner
@@ -173,9 +171,9 @@ class PrivateClientSession(GalleryClientSession):
         if probe is None:
             self._prepare_probe()
         self._ask({"operation": "gallery-identify", "top": top, "again": probe is not None})
-        with self._recorder.recording(OFFLINE, "correlations"):
+        with self.endpoint.recorder.recording(OFFLINE, "correlations"):
             shards.prepare(top)
-            self._source.prepare(winners_requests(shards.winners(top), top))
+            self.endpoint.source.prepare(winners_requests(shards.winners(top), top))
         return self._embed(value)[0] if probe is None else probe
 
     def _search(self, probe: RingArray, top: int) -> Identification:
@@ -184,27 +182,26 @@ class PrivateClientSession(GalleryClientSession):
         bits = index_bits(len(people.identities))
         try:
             with (
-                held_by_both(CLIENT, self._channel, shards),
-                self._recorder.recording(ONLINE, "distances and shards' nearest"),
-                self._party() as party,
+                held_by_both(CLIENT, self.endpoint.channel, shards),
+                self._recorded_party("distances and shards' nearest") as party,
             ):
                 keys = shards.find(party, probe, top, bits)
         except StoreError:
-            self._recorder.stages += self._finish().stages  # part of the next try's cost
+            self.endpoint.recorder.stages += self.endpoint.finish().stages  # part of the next try's cost
             raise
-        with self._recorder.recording(ONLINE, "nearest and threshold"), self._party() as party:
+        with self._recorded_party("nearest and threshold") as party:
             indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
         if any(i is not None and i >= len(people.identities) for i in indices):
             raise ProtocolError("expected an index of the gallery, got a larger one")
         names = tuple(None if i is None else people.identities[i] for i in indices)
-        return Identification(names, self._finish())
+        return Identification(names, self.endpoint.finish())
 
     def list_identities(self) -> dict[str, int]:
         """Return who is enrolled, in order of enrolment, and how many photos each has."""
-        with self._turns.request():
+        with self.endpoint.request():
             self._ask({"operation": "gallery-list"})
-            layout = layout_of(receive_entries(self._channel))
-            self._finish()
+            layout = layout_of(receive_entries(self.endpoint.channel))
+            self.endpoint.finish()
             return dict(zip(layout.identities, layout.sizes.tolist(), strict=True))
 
     def remove_identities(self, identities: Sequence[str]) -> int:
@@ -215,10 +212,10 @@ class PrivateClientSession(GalleryClientSession):
                 removed, or another session holds it for too long.
         """
         shards = self._group()
-        with self._turns.request(), shards.writing():
+        with self.endpoint.request(), shards.writing():
             answer = self._ask({"operation": "gallery-remove", "identities": list(identities)})
             removed = number(answer.get("removed"))
-            self._finish()
+            self.endpoint.finish()
             if removed:
                 self._forget_index(shards)
             return removed
@@ -234,7 +231,7 @@ class PrivateClientSession(GalleryClientSession):
                 under one of the two.
         """
         shards = self._group()
-        with self._turns.request(), shards.writing():
+        with self.endpoint.request(), shards.writing():
             command = {"operation": "gallery-rotate", "check": key.check(self._scope, self._generation + 1)}
             try:
                 generation = number(self._ask(command).get("generation"))
@@ -245,22 +242,22 @@ class PrivateClientSession(GalleryClientSession):
             advice = "keep both keys: the gallery is under one of them"
             try:
                 self._send_new_shares(key)
-                new = number(self._channel.receive_document("rotated").get("generation"))
+                new = number(self.endpoint.channel.receive_document("rotated").get("generation"))
                 advice = "the gallery is under the new key"
                 self._key, self._shards, self._generation = key, None, new
-                self._finish()
+                self.endpoint.finish()
             except (PeerLostError, ProtocolError) as error:
                 raise type(error)(f"{error}; {advice}") from error
             return new
 
     def _send_new_shares(self, key: GalleryKey) -> None:
         """Send what makes the server's shares those under another key."""
-        entries = receive_entries(self._channel)
+        entries = receive_entries(self.endpoint.channel)
         for start in range(0, len(entries), CHUNK_ROWS):
             part = entries[start : start + CHUNK_ROWS]
             renewed = [Entry(e.row, e.identity, e.photo, self._generation + 1) for e in part]
             old = self._key.shares_of(self._scope, part, self._dimension)
-            self._channel.send("gallery/rotation", old - key.shares_of(self._scope, renewed, self._dimension))
+            self.endpoint.channel.send("gallery/rotation", old - key.shares_of(self._scope, renewed, self._dimension))
 
     def _forget_index(self, shards: ShardGroup) -> None:
         """Remove the indexes, and who is enrolled, from the client's folders; the caller holds them alone."""
@@ -283,7 +280,7 @@ class PrivateClientSession(GalleryClientSession):
         """Return the shards, as they are under this key."""
         if self._shards is None:
             seed = self._key.mask_seed(self._scope)
-            own = self._source, self._other_shards, self._folder, self._dimension
+            own = self.endpoint.source, self._other_shards, self._folder, self._dimension
             self._shards = ShardGroup(*own, lambda: seed)
         return self._shards
 

@@ -22,22 +22,20 @@ from parties.gallery.index.search import (
     CHUNK_ROWS,
     PROBE,
     TOP_MAX,
-    decide,
-    decide_requests,
     winners,
     winners_requests,
 )
 from parties.gallery.sessions.key_check import KeyCheck
 from parties.gallery.sessions.messages import refreshed, send_changes, send_entries
-from parties.gallery.sessions.server import GalleryServerSession
+from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic
 from parties.gallery.shards.shard import Wanted, build_of
-from parties.gallery.store.limits import EVERYONE, QueryLimits
+from parties.gallery.store.limits import EVERYONE
 from parties.gallery.store.records import Entry, GalleryKind
-from parties.gallery.store.store import GalleryStore
 from parties.session.cost import OFFLINE
+from parties.session.server_endpoint import Command, ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import SERVER, Channel, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
@@ -81,71 +79,65 @@ class PrivateServerSession(GalleryServerSession):
     """The server's side of a session about a private gallery.
 
     Args:
-        store: of the gallery.
-        limits: on the client's queries; None for none.
-        client_name: whom the limits count, as the caller has authenticated them.
+        endpoint: the server's, of this session.
+        queries: the gallery, and how queries to it are limited.
         index_folder: where the index is kept: a removal or a change of key removes it.
         shards: channels to other ranks of the server's that search a part each; the client has as many.
-        others: as for `ServerSession`.
     """
 
+    kind = GalleryKind.PRIVATE
+
     def __init__(
-        self,
-        *others: Any,
-        store: GalleryStore,
-        limits: QueryLimits | None,
-        client_name: str,
-        index_folder: Path,
-        shards: Sequence[Channel] = (),
-        **options: Any,
+        self, endpoint: ServerEndpoint, queries: GalleryQueries, index_folder: Path, shards: Sequence[Channel] = ()
     ) -> None:
-        super().__init__(
-            *others, store=store, kind=GalleryKind.PRIVATE, limits=limits, client_name=client_name, **options
-        )
+        super().__init__(endpoint, queries)
+        store = queries.store
         traffic = ShardTraffic()
-        self._recorder.beside = traffic.peer, traffic.dealer
+        self.endpoint.recorder.beside = traffic.peer, traffic.dealer
         self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
-        folder = IndexFolder(index_folder, store.lineage, self._channel.timeout / 2)
-        self._group = ShardGroup(self._source, self._other_shards, folder, store.dimension, folder.seed)
+        folder = IndexFolder(index_folder, store.lineage, self.endpoint.channel.timeout / 2)
+        self._group = ShardGroup(self.endpoint.source, self._other_shards, folder, store.dimension, folder.seed)
         self._people, self._indexed = Directory(), False
         self._probe: _Probe | None = None
         document = {"kind": store.kind.value, "scope": store.scope.hex(), "lineage": store.lineage.hex()}
-        self._channel.send_document("gallery", {**document, "generation": store.generation, "shards": 1 + len(shards)})
+        self.endpoint.channel.send_document(
+            "gallery", {**document, "generation": store.generation, "shards": 1 + len(shards)}
+        )
         self._checks = KeyCheck(store)
-        self._checks.compare(self._channel.receive_document("key").get("check"))
+        self._checks.compare(self.endpoint.channel.receive_document("key").get("check"))
 
-    def _obey(self, command: dict[str, Any]) -> None:
+    def _work_of(self, command: Command) -> Callable[[], None]:
         match command:
             case {"operation": "gallery-enroll", "identity": str(identity)}:
-                self._answer(lambda: self._enroll_in_gallery(identity))
+                return lambda: self._enroll_in_gallery(identity)
             case {"operation": "gallery-verify", "identity": str(identity)}:
-                self._answer(lambda: self._verify_identity(identity))
+                return lambda: self._verify_identity(identity)
             case {"operation": "gallery-identify", "top": int(top), "again": bool(again)} if 0 < top <= TOP_MAX:
-                self._answer(lambda: self._identify(top, again))
+                return lambda: self._identify(top, again)
             case {"operation": "gallery-index", "known": int(known), "indexed": [*states]} if 0 <= known < 2**63:
-                self._answer(lambda: self._extend(known, _states(states, 1 + len(self._other_shards))))
+                return lambda: self._extend(known, _states(states, 1 + len(self._other_shards)))
             case {"operation": "gallery-list"}:
-                self._answer(self._send_list)
+                return self._send_list
             case {"operation": "gallery-remove", "identities": [*identities]}:
-                self._answer(lambda: self._remove(identities))
+                return lambda: self._remove(identities)
             case {"operation": "gallery-rotate", "check": str(check)}:
-                self._answer(lambda: self._rotate(check))
+                return lambda: self._rotate(check)
             case _:
-                super()._obey(command)
+                raise ProtocolError(f"expected a command about a private gallery, got {printable(command)}")
 
     def _enroll_in_gallery(self, identity: str) -> None:
         entry = self._store.reserve(identity)
         self._log("enroll", identity)
         self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
         try:
-            share = self._extract(PROBE)
-            correction = self._channel.receive("gallery/share", np.uint64, share.shape)
+            share = self.endpoint.extract(PROBE)
+            correction = self.endpoint.channel.receive("gallery/share", np.uint64, share.shape)
             self._store.commit(entry, (share + correction)[0])
         except BaseException:
             self._store.cancel(entry)
             raise
         self._checks.keep()
-        self._channel.send_document("stored", {})
+        self.endpoint.channel.send_document("stored", {})
 
     def _verify_identity(self, identity: str) -> None:
         self._admit("verify", identity, enrolled=self._store.has(identity))
@@ -153,14 +145,7 @@ class PrivateServerSession(GalleryServerSession):
         if not found:
             raise StoreError("expected an enrolled identity, found none of that name")
         self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])
-        self._await_probe()
-        templates = np.stack([share for _, share in found])
-        self._prepare_now(decide_requests(*templates.shape))
-        probe = self._extract(PROBE)
-        with self._party("distance and threshold") as party:
-            decision = decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
-        self.last_decisions = (decision,)
-        self.decisions.append(decision)
+        self._decide(np.stack([share for _, share in found]))
 
     def serve(self, on_done: Callable[[], None] | None = None) -> None:
         """Obey commands, as `ServerSession`; then let the other ranks of the shards end."""
@@ -184,12 +169,14 @@ class PrivateServerSession(GalleryServerSession):
                 ]
             )
             numbers = {"builds": builds, "draws": draws}
-            self._channel.send_document("indexed", {key: [one.hex() for one in v] for key, v in numbers.items()})
+            self.endpoint.channel.send_document(
+                "indexed", {key: [one.hex() for one in v] for key, v in numbers.items()}
+            )
             shards.begin(builds)
-            self._people = people = send_changes(self._channel, self._store, known, self._people)
+            self._people = people = send_changes(self.endpoint.channel, self._store, known, self._people)
             for part in chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS):
                 shares = [self._store.shares(one.tolist(), people.generation) for one in part]
-                with self._party("index", OFFLINE) as party:
+                with self.endpoint.recorded_party("index", OFFLINE) as party:
                     shards.extend(party, list(zip(part, shares, strict=True)))
             self._indexed = True
 
@@ -217,21 +204,21 @@ class PrivateServerSession(GalleryServerSession):
         if probe is None:
             self._admit("identify", EVERYONE, top)
         self._accept()
-        with self._recorder.recording(OFFLINE, "correlations"):
+        with self.endpoint.recorder.recording(OFFLINE, "correlations"):
             shards.prepare(top)
-            self._source.prepare(winners_requests(shards.winners(top), top))
-        probe = probe or _Probe(self._extract(PROBE)[0], top)
+            self.endpoint.source.prepare(winners_requests(shards.winners(top), top))
+        probe = probe or _Probe(self.endpoint.extract(PROBE)[0], top)
         try:
             with (
-                held_by_both(SERVER, self._channel, shards),
-                self._party("distances and shards' nearest") as party,
+                held_by_both(SERVER, self.endpoint.channel, shards),
+                self.endpoint.recorded_party("distances and shards' nearest") as party,
             ):
                 keys = shards.find(party, probe.share, top, bits)
         except StoreError as error:  # the client knows
             self._probe = probe if isinstance(error, IndexChangedError) else None
             self._indexed = False
             return
-        with self._party("nearest and threshold") as party:
+        with self.endpoint.recorded_party("nearest and threshold") as party:
             indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
         if any(i is not None and i >= identities for i in indices):
             raise ProtocolError("expected an index of the gallery, got a larger one")
@@ -240,7 +227,7 @@ class PrivateServerSession(GalleryServerSession):
     def _send_list(self) -> None:
         self._log("list")
         self._accept()
-        send_entries(self._channel, [entry for entry, _ in self._store.entries()])
+        send_entries(self.endpoint.channel, [entry for entry, _ in self._store.entries()])
 
     def _remove(self, identities: Sequence[Any]) -> None:
         """Remove identities: first what was opened of them, in all indexes, then they themselves."""
@@ -264,16 +251,16 @@ class PrivateServerSession(GalleryServerSession):
             entries = [entry for entry, _ in self._store.entries()]
             self._forget_index()  # what was opened under the old key opens nothing any more
             self._accept(generation=self._store.generation)
-            send_entries(self._channel, entries)
+            send_entries(self.endpoint.channel, entries)
             generation = self._store.replace_shares(self._rotated(entries))
-            self._channel.send_document("rotated", {"generation": generation})
+            self.endpoint.channel.send_document("rotated", {"generation": generation})
             self._checks.replace(check)
 
     def _rotated(self, entries: Sequence[Entry]) -> Any:
         for start in range(0, len(entries), CHUNK_ROWS):
             part = entries[start : start + CHUNK_ROWS]
             rows = [entry.row for entry in part]
-            change = self._channel.receive("gallery/rotation", np.uint64, (len(part), self._store.dimension))
+            change = self.endpoint.channel.receive("gallery/rotation", np.uint64, (len(part), self._store.dimension))
             yield from zip(rows, self._store.shares(rows) + change, strict=True)
 
     def _forget_index(self) -> None:

@@ -4,49 +4,54 @@ A query over a limit, or about nobody, is refused with a document that says so, 
 session goes on. Whatever else a client does to the gallery is logged before it is done.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from parties.gallery.errors import IndexChangedError, QueryLimitError, StoreError
-from parties.gallery.index.search import PROBE
+from parties.gallery.index.search import PROBE, decide, decide_requests
 from parties.gallery.store.limits import EVERYONE, QueryLimits
 from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
-from parties.session.cost import OFFLINE, ONLINE
-from parties.session.server import ServerSession
-from protocols.channel import SERVER
-from protocols.correlations import Request
+from parties.session.server_endpoint import Command, ServerEndpoint
+from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import HybridFaceError, ParameterError
-from protocols.shares.party import MpcParty
 
-__all__ = ["GalleryServerSession"]
+__all__ = ["GalleryQueries", "GalleryServerSession"]
 
 
-class GalleryServerSession(ServerSession):
-    """The server's side of a session about a gallery of either kind.
+@dataclass(frozen=True)
+class GalleryQueries:
+    """What a server's session asks, and who asks it.
 
     Args:
         store: of the gallery.
-        kind: what it must be.
         limits: on the client's queries; None for none.
         client_name: whom the limits count, as the caller has authenticated them.
-        others: as for `ServerSession`.
     """
 
-    def __init__(
-        self,
-        *others: Any,
-        store: GalleryStore,
-        kind: GalleryKind,
-        limits: QueryLimits | None,
-        client_name: str,
-        **options: Any,
-    ) -> None:
-        if store.kind is not kind:
-            raise ParameterError(f"expected a gallery of kind {kind.value}, got {store.kind.value}")
-        super().__init__(*others, **options)
-        self._store, self._limits, self._client_name = store, limits, client_name
+    store: GalleryStore
+    limits: QueryLimits | None
+    client_name: str
+
+
+class GalleryServerSession(ABC):
+    """The server's side of a session about a gallery of either kind.
+
+    Args:
+        endpoint: the server's, of this session.
+        queries: the gallery, and how queries to it are limited.
+    """
+
+    kind: ClassVar[GalleryKind]
+    """What the gallery must be."""
+
+    def __init__(self, endpoint: ServerEndpoint, queries: GalleryQueries) -> None:
+        if queries.store.kind is not self.kind:
+            raise ParameterError(f"expected a gallery of kind {self.kind.value}, got {queries.store.kind.value}")
+        self.endpoint, self.terms = endpoint, endpoint.terms
+        self._store, self._queries = queries.store, queries
         self._accepted = False
         self._forget()
 
@@ -55,11 +60,31 @@ class GalleryServerSession(ServerSession):
         """About whom the command asked that was obeyed last, if it was a verification that was not refused."""
         self.last_identities: tuple[str | None, ...] = ()
         """Whom it has found, if it was an identification: Nones, if that was not revealed to the server."""
-        self.last_decisions = ()
+        self.last_decisions: tuple[bool | None, ...] = ()
+        """What it has decided, if it was a verification: None, if that was not revealed to the server."""
 
-    def _obey(self, command: dict[str, Any]) -> None:
+    def serve(self, on_done: Callable[[], None] | None = None) -> None:
+        """Obey commands until the client ends the session.
+
+        Args:
+            on_done: called after every command.
+
+        Raises:
+            ProtocolError: a command is malformed.
+        """
+        self.endpoint.serve(self._obey, on_done)
+
+    def _obey(self, command: Command) -> None:
         self._forget()
-        super()._obey(command)
+        self._answer(self._work_of(command))
+
+    @abstractmethod
+    def _work_of(self, command: Command) -> Callable[[], None]:
+        """Return what does a command.
+
+        Raises:
+            ProtocolError: there is no such command.
+        """
 
     def _answer(self, work: Callable[[], None]) -> None:
         """Do it, or refuse it if it must not be done. What fails after it was accepted ends the session."""
@@ -72,40 +97,34 @@ class GalleryServerSession(ServerSession):
                 raise
             self._forget()
             self._refuse(error)
-        self._report()
+        self.endpoint.report()
 
     def _refuse(self, error: HybridFaceError) -> None:
         retry_after = max(error.retry_after_seconds, 0.0) if isinstance(error, QueryLimitError) else None
         changed = isinstance(error, IndexChangedError)
         document = {"refused": str(error), "retry after": retry_after, "changed": changed}
-        self._channel.send_document("answer", document)
+        self.endpoint.channel.send_document("answer", document)
 
     def _accept(self, **fields: Any) -> None:
         self._accepted = True
-        self._channel.send_document("answer", {"refused": None, **fields})
+        self.endpoint.channel.send_document("answer", {"refused": None, **fields})
 
     def _admit(self, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
         """Count a query and log it, or refuse it: see `QueryLimits.admit`."""
-        if self._limits:
-            self._limits.admit(self._client_name, operation, identity, tokens, enrolled)
+        if self._queries.limits:
+            self._queries.limits.admit(self._queries.client_name, operation, identity, tokens, enrolled)
         self.last_asked = identity
 
     def _log(self, operation: str, identity: str | None = EVERYONE) -> None:
         """Log what is no query, and never limited."""
-        if self._limits:
-            self._limits.log(self._client_name, operation, identity, True)
+        if self._queries.limits:
+            self._queries.limits.log(self._queries.client_name, operation, identity, True)
 
-    def _await_probe(self) -> None:
-        """Let the client prepare a run of one photo, now that it may ask, if there is none."""
-        while not self._is_prepared(PROBE):
-            self._obey_preparation(self._channel.receive_document("command"))
-
-    def _prepare_now(self, requests: Sequence[Request]) -> None:
-        with self._recorder.recording(OFFLINE, "correlations"):
-            self._source.prepare(list(requests))
-
-    @contextmanager
-    def _party(self, stage: str, phase: str = ONLINE) -> Iterator[MpcParty]:
-        """Enter a party whose work is recorded as one stage."""
-        with self._recorder.recording(phase, stage), MpcParty(SERVER, self._channel, self._source) as party:
-            yield party
+    def _decide(self, templates: RingArray) -> None:
+        """Do, with the client, what a verification of an identity with these templates (n, d) takes."""
+        endpoint = self.endpoint
+        endpoint.await_prepared(PROBE)
+        endpoint.prepare_correlations(decide_requests(*templates.shape))
+        probe = endpoint.extract(PROBE)
+        with endpoint.recorded_party("distance and threshold") as party:
+            self.last_decisions = (decide(party, probe, templates, self.terms.threshold, self.terms.reveal),)

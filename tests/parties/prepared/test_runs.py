@@ -57,8 +57,8 @@ def test_nothing_is_kept_twice_nor_kept_and_used(tmp_path: Path, model: Model, c
     with session(tmp_path, model, correlations) as client, mock.patch.object(PreparedStore, "write", noting):
         for _ in range(2):
             client.save_prepared(2, 1)
-        assert not any(client._source._pool.values()), "correlations that were kept are still in memory"
-        layers = client._network._linear_layers.values()
+        assert not any(client.endpoint.source._pool.values()), "correlations that were kept are still in memory"
+        layers = client.endpoint.network._linear_layers.values()
         assert not any(queue for layer in layers for queue in layer._pool.values()), "masks are still in memory"
     contents = [(side, array.tobytes()) for side, array in written]
     assert len(contents) > 40
@@ -245,8 +245,8 @@ COMMANDS: dict[str, tuple[dict[str, Any], str]] = {
 def test_commands_of_a_hostile_client(tmp_path: Path, model: Model, name: str) -> None:
     command, error = COMMANDS[name]
     with pytest.raises(PeerLostError, match=error), session(tmp_path, model) as client:
-        client._channel.send_document("command", {"images": 2, "decisions": 1, "pairing": PEER, **command})
-        client._channel.receive_document("kept")
+        client.endpoint.channel.send_document("command", {"images": 2, "decisions": 1, "pairing": PEER, **command})
+        client.endpoint.channel.receive_document("kept")
     assert not runs(tmp_path)
 
 
@@ -256,7 +256,7 @@ def test_a_client_that_takes_up_too_much(tmp_path: Path, model: Model, monkeypat
     with pytest.raises(PeerLostError, match="expected at most 32 prepared images"), session(tmp_path, model) as client:
         client.prepare(16, 16)
         client.prepare(16, 16)
-        saved_runs = client._saved
+        saved_runs = client.endpoint.saved
         assert saved_runs is not None
         assert saved_runs.knows(RunShape(1, 0))
         saved_runs.restore(RunShape(1, 0))
@@ -268,8 +268,8 @@ def test_a_client_that_asks_a_server_without_a_folder(tmp_path: Path, model: Mod
         pytest.raises(PeerLostError, match="expected no command about prepared runs"),
         session(tmp_path, model, server=None) as client,
     ):
-        client._channel.send_document("command", command)
-        client._channel.receive_document("kept runs")
+        client.endpoint.channel.send_document("command", command)
+        client.endpoint.channel.receive_document("kept runs")
 
 
 @pytest.mark.parametrize("identity", ["../x", 5, ""])

@@ -86,12 +86,12 @@ def test_a_batch_takes_the_rounds_of_one_photo(model: Model, chips: NDArray[np.u
 def test_more_than_a_batch_sends_nothing(model: Model, chips: NDArray[np.uint8]) -> None:
     with hf.local_session(model) as session:
         template = session.enroll(chips[0])
-        sent = session.client._channel.statistics.snapshot()
+        sent = session.client.endpoint.channel.statistics.snapshot()
         with pytest.raises(ParameterError, match="expected 1 to 16 images, got 17"):
             session.verify_batch(list(chips[:17]), template)
         with pytest.raises(ParameterError, match="expected a template for each of 3 images, got 2"):
             session.verify_batch(list(chips[:3]), [template] * 2)
-        assert session.client._channel.statistics == sent
+        assert session.client.endpoint.channel.statistics == sent
         assert session.verify(chips[0], template).match is True
 
 
@@ -102,7 +102,7 @@ def test_a_batch_is_revealed_only_to_whom_it_may(
     with hf.local_session(model, reveal=reveal) as session:
         templates = [session.enroll(chips[j]) for _, j in mixed[:3]]
         at_client = session.verify_batch([chips[i] for i, _ in mixed[:3]], templates).matches
-        at_server = tuple(session.server.decisions)
+        at_server = session.server.last_decisions
     decisions, nothing = (False, True, False), (None, None, None)
     assert at_client == (nothing if reveal is Reveal.SERVER else decisions)
     assert at_server == (nothing if reveal is Reveal.CLIENT else decisions)

@@ -96,7 +96,7 @@ def test_commands_that_the_server_refuses(model: Model, start: Callable[..., End
     ends = start(terms_of(model), model.weights)
 
     def attack(session: ClientSession) -> None:
-        session._command(command)
+        session.endpoint.command(command)
         ends.server.receive("cost", np.uint8, (1,))
 
     with pytest.raises(PeerLostError, match=r"^server ended: expected "):
@@ -157,7 +157,7 @@ def test_a_server_that_fails_in_a_layer_ends_the_client(model: Model, chips: Chi
     layers: list[str] = []
 
     def fail_in_a_layer(session: ClientSession) -> None:
-        network = ends.session._network
+        network = ends.session.endpoint.network
         linear = network._linear
 
         def fail(channel: Channel, name: str, value: Any, batch: int) -> Any:

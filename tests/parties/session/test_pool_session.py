@@ -50,7 +50,7 @@ def wait_until_full(session: Any) -> None:
 
 def masks(session: Any) -> list[int]:
     """Return how many batches of one image every layer of both parties holds masks for."""
-    layers = [*session.client._network._layers.values(), *session.server._network._layers.values()]
+    layers = [*session.client.endpoint.network._layers.values(), *session.server.endpoint.network._layers.values()]
     return [len(layer._pool.get(1, ())) for layer in layers]
 
 
@@ -134,12 +134,12 @@ def test_a_request_that_fails_amid_a_run_ends_session_and_pool(model: Model, chi
         with pytest.raises(KeyError):
             session.verify(chips[0], template)
         armed = False
-        sent = session.client._channel.statistics.snapshot()
+        sent = session.client.endpoint.channel.statistics.snapshot()
         assert session.client.pool_status().ready == 1, "the run that failed gave its preparation back"
         for again in (lambda: session.verify(chips[0], template), lambda: session.prepare(1)):
             with pytest.raises(ProtocolError, match="this one has failed"):
                 again()
-        assert session.client._channel.statistics == sent, "something was prepared or sent after the failure"
+        assert session.client.endpoint.channel.statistics == sent, "something was prepared or sent after the failure"
     errors = [thread.error for thread in session._threads]
     assert all(isinstance(error, PeerLostError) for error in errors)
 
@@ -154,7 +154,7 @@ def test_the_end_of_a_session_waits_for_the_part_under_way(model: Model) -> None
 
 def test_an_end_amid_a_part_is_no_failure(model: Model) -> None:
     with hf.local_session(model, pool=4) as session:
-        until(lambda: session.client._running)
+        until(lambda: session.client.endpoint.running)
     assert {thread.error for thread in session._threads} == {None}
 
 
@@ -169,10 +169,10 @@ def test_an_error_of_the_background_comes_with_the_next_request(
         def fail(*arguments: Any) -> None:
             raise OSError("a bad disk")
 
-        layer = next(iter(session.server._network._layers.values()))
+        layer = next(iter(session.server.endpoint.network._layers.values()))
         layer._multiply = fail
         session.verify(chips[0], template)  # takes the one that is prepared; the refill then fails
-        refill = session.client._refill
+        refill = session.client.endpoint._refill
         assert refill is not None
         until(lambda: refill.error is not None)
         calls = {"verify": lambda: session.verify(chips[0], template), "prepare": lambda: session.prepare(1)}
@@ -212,8 +212,8 @@ class Attacker:
 
     def send(self, **command: Any) -> None:
         """Send a command, whatever came before."""
-        self.client._running = False
-        self.client._command(command)
+        self.client.endpoint.running = False
+        self.client.endpoint.command(command)
 
     def refusal(self) -> str:
         """Return why the server has ended."""
@@ -246,7 +246,7 @@ def test_a_preparation_begins_with_part_0(attacker: Attacker, part: int) -> None
 def test_parts_come_in_order(attacker: Attacker, part: int) -> None:
     kind = RunShape(1, 1)
     for done in range(2):
-        attacker.client._prepare_part(kind, done)
+        attacker.client.endpoint._prepare_part(kind, done)
     attacker.send(operation="prepare", images=1, decisions=1, part=part)
     assert "expected part 2 of " in attacker.refusal()
 
@@ -254,7 +254,7 @@ def test_parts_come_in_order(attacker: Attacker, part: int) -> None:
 @pytest.mark.parametrize(("images", "decisions"), [(16, 16), (1, 0), (2, 1)])
 def test_a_preparation_stays_of_one_kind(attacker: Attacker, images: int, decisions: int) -> None:
     """Else a client that is counted one image could make the server hold masks for sixteen, again and again."""
-    attacker.client._prepare_part(RunShape(1, 1), 0)
+    attacker.client.endpoint._prepare_part(RunShape(1, 1), 0)
     attacker.send(operation="prepare", images=images, decisions=decisions, part=1)
     assert "expected part 1 of a run of 1 images and 1 decisions, got part 1 of " in attacker.refusal()
 
@@ -297,7 +297,7 @@ def test_no_run_without_its_preparation(
     if parts == "another kind":
         attacker.client.prepare(3, 3)
     for part in range(parts if isinstance(parts, int) else 0):
-        attacker.client._prepare_part(kinds[command["operation"]], part)
+        attacker.client.endpoint._prepare_part(kinds[command["operation"]], part)
     attacker.send(**command)
     assert "before its run, got none" in attacker.refusal()
 
@@ -346,15 +346,15 @@ def test_an_unknown_template_is_refused_before_the_run(
     attacker.client.prepare(2, 2)
     attacker.send(operation="verify", images=2, templates=["a", "nobody"])
     assert "expected the name of an enrolled template, got 'nobody'" in attacker.refusal()
-    assert attacker.sessions[0]._prepared[RunShape(2, 2)] == 1
+    assert attacker.sessions[0].endpoint.prepared[RunShape(2, 2)] == 1
 
 
 def test_both_sides_part_the_layers_alike(model: Model) -> None:
     with hf.local_session(model) as session:
-        names = session.client._layer_names
-        assert names == session.server._layer_names
+        names = session.client.endpoint._layer_names
+        assert names == session.server.endpoint._layer_names
         assert [name for part in range(PARTS) for name in layers_of_part(names, part)] == names
-        assert list(session.client._network._layers) == names
+        assert list(session.client.endpoint.network._layers) == names
 
 
 def test_a_pool_over_a_slow_network(model: Model, chips: NDArray[np.uint8]) -> None:
@@ -370,7 +370,7 @@ def test_an_interrupted_wait_for_a_turn_lets_the_session_end(
     model: Model, chips: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with hf.local_session(model, pool=1) as session:
-        condition = session.client._turns._condition
+        condition = session.client.endpoint.turns._condition
         wait = condition.wait_for
 
         def interrupt(predicate: Callable[[], bool], timeout: float | None = None) -> bool:
@@ -389,8 +389,8 @@ def test_a_prepared_run_goes_on_amid_a_begun_preparation(model: Model, chips: ND
     with hf.local_session(model) as session:
         template = session.enroll(chips[0])
         session.prepare(1)
-        with session.client._turns.request():
-            session.client._pool.step(RunShape(1, 1))
+        with session.client.endpoint.turns.request():
+            session.client.endpoint.pool.step(RunShape(1, 1))
         assert session.client.pool_status() == PoolStatus(1, 0, 1)
         assert session.verify(chips[0], template).matches == (True,)
         result = session.verify(chips[0], template)  # finishes what was begun

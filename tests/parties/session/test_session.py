@@ -53,9 +53,9 @@ def test_decisions_are_the_plaintext_networks(
     expected = [bool(distances[pair] < threshold) for pair in pairs]
     assert 2 <= sum(expected) <= len(pairs) - 2, "the pairs are all on one side"
     with hf.local_session(model) as session:
-        results = [session.verify(chips[i], chips[j]) for i, j in pairs]
-        assert [result.match for result in results] == expected
-        assert session.server.decisions == [None] * len(pairs)
+        for (i, j), match in zip(pairs, expected, strict=True):
+            assert session.verify(chips[i], chips[j]).match is match
+            assert session.server.last_decisions == (None,)
 
 
 def test_enrolled_templates(model: Model, chips: Chip, same: tuple[int, int], different: tuple[int, int]) -> None:
@@ -98,8 +98,10 @@ def test_the_decision_goes_only_to_whom_it_is_revealed(
 ) -> None:
     pairs = {True: same, False: different}
     with hf.local_session(model, reveal=reveal.value) as session:
-        at_client = [session.verify(chips[i], chips[j]).match for i, j in pairs.values()]
-        at_server = session.server.decisions
+        at_client, at_server = [], []
+        for i, j in pairs.values():
+            at_client.append(session.verify(chips[i], chips[j]).match)
+            at_server += session.server.last_decisions
     assert at_client == (list(pairs) if reveal is not Reveal.SERVER else [None, None])
     assert at_server == (list(pairs) if reveal is not Reveal.CLIENT else [None, None])
 
@@ -125,10 +127,10 @@ def test_a_session_that_is_not_open_says_so(model: Model, chips: Chip) -> None:
 
 def test_images_of_the_wrong_shape_send_nothing(model: Model) -> None:
     with hf.local_session(model) as session:
-        before = session.client._channel.statistics.snapshot()
+        before = session.client.endpoint.channel.statistics.snapshot()
         with pytest.raises(ParameterError, match=r"^expected two images, got 1$"):
             session.client.verify_pair(np.zeros((1, 3, 16, 16)))
-        assert session.client._channel.statistics == before
+        assert session.client.endpoint.channel.statistics == before
 
 
 def test_a_pause_between_verifications_ends_no_session(model: Model, chips: Chip) -> None:
@@ -139,7 +141,7 @@ def test_a_pause_between_verifications_ends_no_session(model: Model, chips: Chip
 
 
 def test_preparations_are_bounded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.session.server.MAX_PREPARED_IMAGES", 2)
+    monkeypatch.setattr("parties.session.server_endpoint.MAX_PREPARED_IMAGES", 2)
 
     def prepare_for_ever() -> None:
         with hf.local_session(model, timeout=GUARD_SECONDS) as session:
@@ -169,13 +171,13 @@ def test_thresholds_out_of_range(model: Model, threshold: float) -> None:
 def test_preparation_ahead_leaves_nothing_to_the_dealer_online(model: Model, chips: Chip) -> None:
     with hf.local_session(model, timeout=GUARD_SECONDS, correlations="dealer") as session:
         session.prepare(2)
-        dealers = [session.client._dealer.statistics, session.server._source._channel.statistics]
+        dealers = [session.client.endpoint.dealer.statistics, session.server.endpoint.source._channel.statistics]
         before = [statistics.snapshot() for statistics in dealers]
         cost = session.verify(chips[0], chips[1]).cost
         assert dealers == before, "the verification asked the dealer for more"
         assert cost.online.dealer_bytes == 0
         assert cost.offline.dealer_bytes > 0
-        pools = (session.client._source._pool, session.server._source._pool)
+        pools = (session.client.endpoint.source._pool, session.server.endpoint.source._pool)
         assert not any(queue for pool in pools for queue in pool.values()), "prepared correlations are left over"
         session.verify(chips[0], chips[1])  # prepares for itself
         assert dealers != before
@@ -188,7 +190,7 @@ def test_without_a_dealer_the_online_phase_is_the_same(model: Model, chips: Chip
         with hf.local_session(model, timeout=GUARD_SECONDS, correlations=name) as session:
             session.prepare(2)
             costs.append(session.verify(chips[0], chips[1]).cost)
-            pools = (session.client._source._pool, session.server._source._pool)
+            pools = (session.client.endpoint.source._pool, session.server.endpoint.source._pool)
             assert not any(queue for pool in pools for queue in pool.values()), "prepared correlations are left over"
     ours, theirs = (cost.online for cost in costs)
     assert (ours.bytes_up, ours.bytes_down, ours.rounds) == (theirs.bytes_up, theirs.bytes_down, theirs.rounds)
@@ -204,7 +206,7 @@ def test_cost_report(model: Model, chips: Chip) -> None:
     with hf.local_session(model) as session:
         cost = session.verify(chips[0], chips[1]).cost
         again = session.verify(chips[0], chips[1]).cost
-        client, server = session.client._channel.statistics, session.server._channel.statistics
+        client, server = session.client.endpoint.channel.statistics, session.server.endpoint.channel.statistics
         assert (client.bytes_sent, client.bytes_received) == (server.bytes_received, server.bytes_sent)
         session.prepare(2)  # offline, the client sends a layer ahead, so the two sides see other flights
         before = client.rounds, server.rounds

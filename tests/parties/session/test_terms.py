@@ -132,7 +132,7 @@ def test_a_server_that_plans_for_another_network_gives_the_same_result(link: Any
     for thread in threads:
         thread.start()
     with ClientSession(to_server, client_dealer, terms) as session:
-        plans = {name: layer.plan for name, layer in session._network._layers.items()}
+        plans = {name: layer.plan for name, layer in session.endpoint.network._layers.items()}
         assert plans == plan_network(GRAPH, cost=cost), "the client's own plans"
         template = session.enroll("a", images[:1])
         total = template.share + servers[0].template_share("a")

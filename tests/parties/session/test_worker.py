@@ -381,7 +381,7 @@ def test_a_worker_that_dies_ends_the_session(
     workers = start(count)
     session, servers, threads = session_with(workers, model, terms)
     template = session.enroll("a", images[:1])
-    servers[0]._workers._own = None  # so that even the smallest layer goes to a worker
+    servers[0].endpoint._workers._own = None  # so that even the smallest layer goes to a worker
 
     def die(*arguments: Any) -> None:
         raise OSError("/srv: a bad disk")

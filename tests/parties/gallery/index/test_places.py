@@ -130,12 +130,12 @@ def test_a_server_that_repeats_itself(tmp_path: Path, watch: Watch, monkeypatch:
     sent = server.PrivateServerSession._extend
 
     def extend(self: Any, *arguments: Any) -> None:
-        send = self._channel.send_document
+        send = self.endpoint.channel.send_document
 
         def repeat(label: str, document: dict[str, Any]) -> None:
             send(label, document | ({"draws": [bytes(16).hex()]} if label == "indexed" else {}))
 
-        monkeypatch.setattr(self._channel, "send_document", repeat)
+        monkeypatch.setattr(self.endpoint.channel, "send_document", repeat)
         sent(self, *arguments)
 
     monkeypatch.setattr(server.PrivateServerSession, "_extend", extend)

@@ -27,7 +27,7 @@ WRONG_NUMBERS = [10**400, -1, 0, 2**63, True, 1.5, "1", None, [1]]
 @pytest.mark.parametrize("retry", [10**400, float("nan"), float("inf"), -5, True, "x", [1]])
 def test_when_to_ask_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retry: object) -> None:
     def refuse(self: Any, error: Exception) -> None:
-        self._channel.send_document("answer", {"refused": str(error), "retry after": retry})
+        self.endpoint.channel.send_document("answer", {"refused": str(error), "retry after": retry})
 
     monkeypatch.setattr(GalleryServerSession, "_refuse", refuse)
     with session(tmp_path) as client, pytest.raises(ProtocolError, match="expected seconds until the next query, got"):

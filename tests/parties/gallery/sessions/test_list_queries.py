@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from parties.gallery.errors import QueryRefusedError, StoreError
+from parties.gallery.index.search import PROBE
+from parties.gallery.sessions import client as gallery_client
 from parties.gallery.sessions import list_client, list_server
 from parties.gallery.sessions.list_content import list_share, list_templates, read_list
 from parties.gallery.sessions.list_server import ListServerSession
@@ -17,7 +19,7 @@ from protocols.arithmetic.fixed_point import encode
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.matching.distance import Reveal
 from support.helpers import assert_uniform_bytes, pool_is_empty, record
-from support.list_sessions import IMAGES, MODEL, NAMES, OWNERS, distances_to, embeddings, fill, session
+from support.list_sessions import IMAGES, MODEL, NAMES, OWNERS, distances_to, embeddings, fill, prepare_query, session
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +45,9 @@ def test_verification_is_the_plaintext_decision(filled: Path) -> None:
         for row, image in zip(distances, probes, strict=True):
             for name, distance in zip(NAMES, row, strict=True):
                 assert client.verify_identity(name, image[None]).match is bool(distance < threshold)
-        assert set(sides[0].decisions) == {None}, "the decision is the client's"
+                assert sides[0].last_decisions == (None,), "the decision is the client's"
         assert client.identity_count == 0, "the list itself was not needed"
-        assert pool_is_empty(client._party())
+        assert pool_is_empty(client.endpoint.party())
 
 
 @pytest.mark.parametrize("reveal", [Reveal.SERVER, Reveal.BOTH])
@@ -66,7 +68,7 @@ def test_what_the_client_sees_of_a_template_is_uniform(filled: Path) -> None:
         sent: list[bytes] = []
         for _ in range(151):
             client.verify_identity("Ann ", IMAGES[12][None])
-            sent = sent or record(sides[0]._channel)
+            sent = sent or record(sides[0].endpoint.channel)
         frames = [frame for frame in sent if len(frame) == 24 + 8 * 8]
         words = np.stack([np.frombuffer(frame[-64:], dtype=np.uint64) for frame in frames])
     assert len(words) == 150, "one opening of eight numbers each"
@@ -82,22 +84,22 @@ def test_a_list_that_changes(own: Path) -> None:
         client.update_index()
         assert sides[0]._identities == order, "nothing has changed: nothing is sent"
         for top in (1, 2, 2):
-            client.prepare_query(top)
+            prepare_query(client, top)
         store.enroll("newcomer", encode(embeddings(IMAGES[15][None]))[0])
         store.remove("Ann")
-        for ask in (lambda: client.identify(IMAGES[0][None]), client.prepare_query):
+        for ask in (lambda: client.identify(IMAGES[0][None]), lambda: prepare_query(client)):
             with pytest.raises(QueryRefusedError, match="it has changed: read it again"):
                 ask()
         assert client.verify_identity("newcomer", IMAGES[15][None]).match is True, "a verification sees it at once"
         with pytest.raises(QueryRefusedError, match="found none of that name"):
             client.verify_identity("Ann", IMAGES[0][None])
         client.update_index()
-        assert pool_is_empty(client._party()), "a refused verification has prepared nothing"
+        assert pool_is_empty(client.endpoint.party()), "a refused verification has prepared nothing"
         assert client.identify(IMAGES[0][None]).identity is None
         assert client.identify(IMAGES[15][None]).identity == "newcomer"
         assert client.identity_count == len(NAMES)
-        assert pool_is_empty(client._party()), "what was prepared for the old list is gone"
-        assert not sides[0]._queries.total()
+        assert pool_is_empty(client.endpoint.party()), "what was prepared for the old list is gone"
+        assert not sides[0]._prepared.total()
         store.remove_many(["newcomer", *NAMES])
         with pytest.raises(QueryRefusedError, match="expected enrolled identities, found none"):
             client.update_index()
@@ -207,34 +209,34 @@ def test_a_client_that_deviates(filled: Path, command: dict[str, Any], message: 
     with pytest.raises(PeerLostError, match=message):
         with session(filled) as (client, _):
             client._ask(command)
-            client._channel.receive_document("cost")
+            client.endpoint.channel.receive_document("cost")
 
 
 def test_a_verification_without_its_preparation_is_refused(filled: Path) -> None:
     with pytest.raises(PeerLostError, match="expected a part of a preparation"):
         with session(filled) as (client, _):
             assert client._ask({"operation": "list-verify", "identity": "Ann"})["photos"] == 2
-            client._channel.send_document("command", {"operation": "end"})
-            client._channel.receive_document("cost")
+            client.endpoint.channel.send_document("command", {"operation": "end"})
+            client.endpoint.channel.receive_document("cost")
 
 
 def test_a_refused_verification_costs_no_preparation(own: Path) -> None:
     with session(own) as (client, _):
         with pytest.raises(QueryRefusedError, match="found none of that name"):
             client.verify_identity("nobody", IMAGES[0][None])
-        assert client.pool_status(1, 0).ready == 0
+        assert client.endpoint.pool.ready(PROBE) == 0
         result = client.verify_identity("Ann", IMAGES[0][None])
         assert (result.match, result.was_prepared) == (True, False)
-        client.prepare(1, 0)
+        client.endpoint.prepare(PROBE)
         assert client.verify_identity("Ann", IMAGES[0][None]).was_prepared
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_client_that_claims_other_sizes(filled: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    requests, decide = list_client.decide_requests, list_client.decide
+    requests, decide = list_client.decide_requests, gallery_client.decide
     monkeypatch.setattr(list_client, "decide_requests", lambda _, dimension: requests(rows, dimension))
     monkeypatch.setattr(
-        list_client,
+        gallery_client,
         "decide",
         lambda party, probe, templates, *others: decide(party, probe, np.resize(templates, (rows, 8)), *others),
     )

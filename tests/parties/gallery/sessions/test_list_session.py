@@ -15,7 +15,7 @@ from protocols.errors import ParameterError, PeerLostError
 from protocols.matching.distance import Reveal
 from protocols.matching.server_list import LIST_FRACTION_BITS
 from support.helpers import on_shares, record
-from support.list_sessions import IMAGES, NAMES, OWNERS, distances_to, fill, session
+from support.list_sessions import IMAGES, NAMES, OWNERS, distances_to, fill, prepare_query, session
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_unknown_and_prepared(filled: Path) -> None:
         for row, image in zip(distances, IMAGES[len(OWNERS) :], strict=True):
             expected = NAMES[row.argmin()] if row.min() < threshold else None
             assert client.identify(image[None]).identity == expected
-        client.prepare_query(2)
+        prepare_query(client, 2)
         found = client.identify(IMAGES[0][None], top=2)
         assert found.was_prepared
         assert found.identity == "Ann", "enrolled, so at a distance of zero but for rounding"
@@ -68,8 +68,8 @@ def test_the_server_sees_no_difference_if_nobody_is_found(filled: Path) -> None:
     sizes = []
     for threshold in (1e3, 1e-6):
         with session(filled, threshold) as (client, _):
-            client.prepare_query()
-            sent = record(client._channel)
+            prepare_query(client)
+            sent = record(client.endpoint.channel)
             assert (client.identify(IMAGES[12][None]).identity is None) is (threshold < 1)
             sizes.append([len(frame) for frame in sent])
     assert sizes[0] == sizes[1]
@@ -86,7 +86,7 @@ def test_who_learns(filled: Path, reveal: Reveal) -> None:
 
 def test_as_many_as_there_are(filled: Path) -> None:
     with session(filled) as (client, _):
-        client.prepare_query(top=6)
+        prepare_query(client, 6)
         found = client.identify(IMAGES[0][None], top=64)
         assert sorted(name or "" for name in found.identities) == sorted(NAMES)
         assert found.was_prepared is True, "what was prepared for six does"
@@ -106,9 +106,9 @@ def test_what_is_refused(filled: Path, tmp_path: Path) -> None:
             client.identify(image)
         assert 3000 < (caught.value.retry_after_seconds or 0) <= 3600
         for _ in range(MAX_PREPARED_QUERIES - 1):  # one is left of the identification that was refused
-            client.prepare_query()
+            prepare_query(client)
         with pytest.raises(QueryRefusedError, match="at most 4 prepared"):
-            client.prepare_query()
+            prepare_query(client)
     with session(tmp_path / "empty.db") as (client, _):
         with pytest.raises(QueryRefusedError, match="expected enrolled identities, found none"):
             client.identify(image)

@@ -10,11 +10,14 @@ from parties.gallery.errors import QueryRefusedError
 from parties.gallery.key import GalleryKey
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
+from parties.gallery.sessions.server import GalleryQueries
 from parties.gallery.store.limits import GUESSES, QueryLimits, Rate
 from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
+from parties.session.client_endpoint import ClientEndpoint
 from parties.session.correlations import Correlations
+from parties.session.server_endpoint import ServerEndpoint
 from parties.session.terms import Terms
 from parties.transport.queues import local_channels
 from protocols.correlations import Dealer
@@ -125,17 +128,8 @@ def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
 
     def serve() -> None:
         with GalleryStore(tmp_path / "gallery.db", MODEL.graph.digest(), 8, GalleryKind.PRIVATE) as store:
-            PrivateServerSession(
-                to_client,
-                server_dealer,
-                terms,
-                MODEL.weights,
-                store=store,
-                limits=None,
-                client_name="tests",
-                index_folder=tmp_path,
-                shards=[of_server],
-            ).serve()
+            endpoint = ServerEndpoint(to_client, server_dealer, terms, MODEL.weights or {})
+            PrivateServerSession(endpoint, GalleryQueries(store, None, "tests"), tmp_path, [of_server]).serve()
 
     threads = [
         PartyThread("server", serve, (to_client, server_dealer)),
@@ -144,7 +138,7 @@ def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     with pytest.raises(ProtocolError, match="expected 1 shards, as the client has, got 2"):
-        PrivateClientSession(to_server, client_dealer, terms, key=KEY, index_folder=tmp_path)
+        PrivateClientSession(ClientEndpoint(to_server, client_dealer, terms), KEY, tmp_path)
     for channel in (to_server, client_dealer):
         channel.close()
     for thread in threads:

@@ -1,0 +1,250 @@
+"""The server's side of any session: agrees on terms, takes in weights, prepares and runs the network; obeys commands.
+
+A session holds one, and adds the commands that it obeys (`server`, and the sessions about galleries). The client has
+the same (`client_endpoint`). It never holds the secret key, nor the client's shares.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parties.prepared.pool import MAX_PREPARED_IMAGES, PARTS, RunShape, layers_of_part, requests_of_part
+from parties.prepared.runs import PreparedRunsServer, RunsInMemory
+from parties.prepared.store import PreparedStore
+from parties.session.correlations import open_source
+from parties.session.cost import OFFLINE, ONLINE, Recorder, server_report
+from parties.session.progress import OnProgress, Progress
+from parties.session.terms import Terms, agree, plans_document
+from parties.session.weight_cache import layer_polynomials, weights_key
+from parties.session.worker import WorkerPool
+from protocols.arithmetic.fixed_point import RingArray
+from protocols.channel import IDLE_SECONDS, SERVER, Channel, printable
+from protocols.correlations import Request
+from protocols.encryption.ckks import CkksContext, PublicKey
+from protocols.errors import ParameterError, ProtocolError
+from protocols.linear.convolution import MaskedProducts
+from protocols.linear.planner import CostModel
+from protocols.matching.distance import matching_requests
+from protocols.network.graph import Weights
+from protocols.network.private import NetworkServer, plan_network
+from protocols.shares.party import MpcParty
+
+__all__ = ["Command", "ServerEndpoint", "shape_of"]
+
+Command = dict[str, Any]
+"""What a client asks for, unchecked."""
+
+
+class ServerEndpoint:
+    """The server's end of a session. Its constructor opens the session, with the client's `ClientEndpoint`.
+
+    Args:
+        client, dealer: channels to them; no dealer if the terms need none.
+        terms: what the server expects to agree on.
+        weights: the network's.
+        on_progress: called as the layers' weights are encoded, at the start.
+        cache: where encoded weights are kept between sessions; None to hold them in memory.
+        workers: channels to the server's own workers, which then share the products.
+        cost: chooses the layers' plans.
+        prepared: where runs are kept that were prepared by earlier sessions; None to keep none.
+
+    Attributes:
+        channel: to the client.
+        public_key: the client's.
+        source: of correlations.
+        recorder: of what the session costs.
+
+    Raises:
+        ProtocolError: the client has other terms. PeerLostError: a peer is gone.
+    """
+
+    def __init__(
+        self,
+        client: Channel,
+        dealer: Channel | None,
+        terms: Terms,
+        weights: Weights,
+        *,
+        on_progress: OnProgress | None = None,
+        cache: Path | None = None,
+        workers: Sequence[Channel] = (),
+        cost: CostModel | None = None,
+        prepared: PreparedStore | None = None,
+    ) -> None:
+        if len(terms.graph.output_shape) != 1:
+            raise ParameterError(f"expected a network that ends in an embedding, got {terms.graph.output_shape}")
+        self.terms, self.channel = terms, client
+        self.recorder = Recorder(client, dealer)
+        self.prepared: Counter[RunShape] = Counter()
+        """How many runs are prepared, the one that was begun last included."""
+        self._begun: tuple[RunShape, int] | None = None
+        context = CkksContext(terms.parameters)
+        with self.recorder.recording(OFFLINE, "keys and weights"):
+            agree(client, terms)
+            key = client.receive("public key", np.uint64, (2, 2, context.degree))
+            self.public_key = public_key = PublicKey(context, key)
+            plans = plan_network(terms.graph, context.degree, cost)
+            client.send_document("plans", plans_document(plans))
+            self.source = open_source(SERVER, terms.correlations, client, dealer)
+            self._workers = WorkerPool(workers, terms, plans, public_key) if workers else None
+            source = layer_polynomials(cache, context, plans, weights, _layer_progress(terms, on_progress))
+            products = {name: MaskedProducts(plan, public_key, source(name)) for name, plan in plans.items()}
+            if self._workers:
+                self._workers.share(products)
+            multiply = self._workers.multiply if self._workers else lambda name: products[name].begin
+            self.network = NetworkServer(terms.graph, weights, public_key, plans, multiply, widths=terms.widths)
+            client.send("ready", np.ones(1, dtype=np.uint8))
+        self._layer_names = list(plans)
+        described = terms.document(), plans_document(plans), weights_key(context, plans, weights) if prepared else ""
+        own = RunsInMemory(self.network, self.source, self._requests, described)
+        self._saved = PreparedRunsServer(prepared, own, client)
+
+    def serve(self, obey: Callable[[Command], None], on_done: Callable[[], None] | None = None) -> None:
+        """Obey commands until the client ends the session.
+
+        Args:
+            obey: does what a command says, but for preparations, which are done here.
+            on_done: called after every command that `obey` has done.
+
+        Raises:
+            ProtocolError: a command is malformed.
+        """
+        while (command := self.channel.receive_document("command", IDLE_SECONDS)).get("operation") != "end":
+            match command:
+                case {"operation": "prepare"}:
+                    self.obey_preparation(command)
+                    continue
+                case {"operation": "kept server"}:
+                    self._saved.introduce()
+                    continue
+                case {"pairing": str(pairing), "images": int(images), "decisions": int(decisions)}:
+                    self._obey_about_saved(command, shape_of(images, decisions), pairing)
+                    continue
+                case _:
+                    obey(command)
+            if on_done:
+                on_done()
+        if self._workers:
+            self._workers.end()
+
+    def obey_preparation(self, command: Command) -> None:
+        """Do the part of a preparation that a command says."""
+        match command:
+            case {"operation": "prepare", "images": int(images), "decisions": int(decisions), "part": int(part)}:
+                self._prepare(shape_of(images, decisions), part)
+            case _:
+                raise ProtocolError(f"expected a part of a preparation, got {printable(command)}")
+
+    def await_prepared(self, shape: RunShape) -> None:
+        """Let the client prepare a run, for a command that was accepted, if there is none."""
+        while not self._is_prepared(shape):
+            self.obey_preparation(self.channel.receive_document("command"))
+
+    def extract(self, shape: RunShape) -> RingArray:
+        """Run the network on the client's images; return the server's share of the embeddings (B, d).
+
+        Raises:
+            ProtocolError: no such run is prepared.
+        """
+        self._use_prepared(shape)
+        with self.party() as party:
+            share = self.network.run(party, None, shape.images, lambda name: self.recorder.stage(ONLINE, name))
+        self.recorder.finish()
+        return share
+
+    def party(self) -> MpcParty:
+        """Return the server as a party of protocols on shares; to be entered."""
+        return MpcParty(SERVER, self.channel, self.source)
+
+    @contextmanager
+    def recorded_party(self, stage: str, phase: str = ONLINE) -> Iterator[MpcParty]:
+        """Enter a party whose work is recorded as one stage."""
+        with self.recorder.recording(phase, stage), self.party() as party:
+            yield party
+
+    def prepare_correlations(self, requests: Sequence[Request]) -> None:
+        """Make correlations for the command that is obeyed."""
+        with self.recorder.recording(OFFLINE, "correlations"):
+            self.source.prepare(list(requests))
+
+    def report(self) -> None:
+        """End a command: tell the client what it cost here."""
+        report: dict[str, Any] = server_report(self.recorder.take())
+        self.channel.send_document("cost", report)
+
+    def _obey_about_saved(self, command: Command, shape: RunShape, pairing: str) -> None:
+        """Do what a command about prepared runs says."""
+        try:
+            match command:
+                case {"operation": "keep", "number": str(number)}:
+                    self._use_prepared(shape)
+                    self._saved.save(shape, pairing, number)
+                    self.report()
+                case {"operation": "kept runs", "numbers": [*numbers]}:
+                    self._saved.compare(shape, pairing, numbers)
+                case {"operation": "adopt", "number": str(number), "usable": bool(usable)}:
+                    self._check_room(shape)
+                    self.prepared[shape] += self._saved.restore(shape, pairing, number, usable)
+                case _:
+                    raise ProtocolError(f"expected a command about prepared runs, got {printable(command)}")
+        except ParameterError as error:
+            raise ProtocolError(str(error)) from error
+
+    def _prepare(self, shape: RunShape, part: int) -> None:
+        """Do one part of a preparation, the next of those that were begun."""
+        expected = self._begun or (shape, 0)
+        if (shape, part) != expected:
+            raise ProtocolError(f"expected part {expected[1]} of {expected[0]}, got part {part} of {shape}")
+        if part == 0:
+            self._check_room(shape)
+            self.prepared[shape] += 1
+        with self.recorder.recording(OFFLINE, "correlations"):
+            self.source.prepare(requests_of_part(self._requests(shape), part))
+        layers = layers_of_part(self._layer_names, part)
+        self.network.prepare(self.channel, shape.images, lambda name: self.recorder.stage(OFFLINE, name), layers)
+        self.recorder.finish()
+        self._begun = (shape, part + 1) if part + 1 < PARTS else None
+
+    def _check_room(self, shape: RunShape) -> None:
+        held = sum(entry.images * count for entry, count in self.prepared.items())
+        if held + shape.images > MAX_PREPARED_IMAGES:
+            raise ProtocolError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, got a request for more")
+
+    def _requests(self, shape: RunShape) -> list[Request]:
+        """Return the correlations that a run uses up, in the client's order."""
+        matching = matching_requests(self.terms.graph.output_shape[0], shape.decisions)
+        return self.network.requests(shape.images) + matching
+
+    def _use_prepared(self, shape: RunShape) -> None:
+        """Count a prepared run as used."""
+        if not self._is_prepared(shape):
+            raise ProtocolError(f"expected a preparation of {shape} before its run, got none")
+        self.prepared[shape] -= 1
+
+    def _is_prepared(self, shape: RunShape) -> bool:
+        """Return whether a run is prepared to its end."""
+        unfinished = self._begun is not None and self._begun[0] == shape
+        return self.prepared[shape] > unfinished
+
+
+def shape_of(images: int, decisions: int) -> RunShape:
+    """Return the shape of a run that a client asks for.
+
+    Raises:
+        ProtocolError: there is none such.
+    """
+    try:
+        return RunShape(images, decisions)
+    except ParameterError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def _layer_progress(terms: Terms, on_progress: OnProgress | None) -> Callable[[str], None] | None:
+    if on_progress is None:
+        return None
+    names = list(terms.graph.linear_layers())
+    return lambda name: on_progress(Progress("start", f"weights of {name}", names.index(name), len(names)))
