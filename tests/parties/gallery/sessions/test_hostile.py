@@ -105,3 +105,18 @@ def test_a_list_whose_numbers_are_no_embeddings(tmp_path: Path) -> None:
         with pytest.raises(QueryRefusedError, match="expected a list's embeddings of numbers below 16"):
             client.verify_identity("large", IMAGES[0][None])
         assert client.verify_identity(NAMES[0], IMAGES[0][None]).match is not None
+
+
+PLAIN = (
+    {"operation": "enroll", "images": 1, "template": "x"},
+    {"operation": "verify", "images": 1, "templates": ["x"]},
+    {"operation": "verify", "images": 2, "templates": None},
+)
+
+
+@pytest.mark.parametrize("command", PLAIN, ids=lambda command: command["operation"])
+def test_a_gallery_obeys_no_command_that_it_does_not_count(tmp_path: Path, command: dict[str, Any]) -> None:
+    """Commands of sessions without a gallery would be answered without a limit, and without a line in the log."""
+    with pytest.raises(PeerLostError, match="expected a command about a private gallery"):
+        with session(tmp_path) as client:
+            client._ask(command)
