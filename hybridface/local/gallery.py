@@ -66,6 +66,7 @@ class Gallery(LocalParties[GalleryClientSession]):
         path: str | Path,
         key: str | Path | None = None,
         kind: GalleryKind | str | None = None,
+        *,
         reveal: Reveal | str = Reveal.CLIENT,
         limits: bool = True,
         on_progress: OnProgress | None = None,

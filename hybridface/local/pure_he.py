@@ -47,6 +47,7 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
     def __init__(
         self,
         model: Model,
+        *,
         on_progress: OnProgress | None = None,
         timeout: float = 300.0,
         link: Link | str = NONE,

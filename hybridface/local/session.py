@@ -25,6 +25,7 @@ from parties.session.server import ServerSession
 from protocols.errors import ParameterError
 from protocols.link import NONE, Link, link_named
 from protocols.matching.distance import Reveal
+from protocols.pure_he import PureHeParameters
 
 __all__ = ["LocalSession", "local_session"]
 
@@ -46,6 +47,7 @@ class LocalSession(LocalParties[ClientSession]):
     def __init__(
         self,
         model: Model,
+        *,
         reveal: Reveal | str = Reveal.CLIENT,
         on_progress: OnProgress | None = None,
         timeout: float = 300.0,
@@ -120,13 +122,46 @@ class LocalSession(LocalParties[ClientSession]):
         return self.client.enroll(name or secrets.token_hex(8), load_images(self.model, [photo], aligned))
 
 
-def local_session(model: Model, mode: Mode | str = Mode.HYBRID, **options: Any) -> LocalSession | LocalPureHeSession:
+def local_session(
+    model: Model,
+    mode: Mode | str = Mode.HYBRID,
+    *,
+    on_progress: OnProgress | None = None,
+    timeout: float = 300.0,
+    link: Link | str = NONE,
+    reveal: Reveal | str = Reveal.CLIENT,
+    pool: int = 0,
+    cache: str | Path | None = None,
+    correlations: Correlations | str = Correlations.OT,
+    max_answers: int | None = None,
+    parameters: PureHeParameters | None = None,
+) -> LocalSession | LocalPureHeSession:
     """Return a session with all parties in this process.
 
     Args:
         mode: "hybrid", which opens one bit, or "pure-he", in which the client sees a score.
-        options: as for `LocalSession`, or for `LocalPureHeSession`.
+        on_progress, timeout, link: as for either session.
+        reveal, pool, cache, correlations: as for `LocalSession`.
+        max_answers, parameters: as for `LocalPureHeSession`.
+
+    Raises:
+        ParameterError: there is no such mode, or it has no such option.
     """
     if mode not in list(Mode):
         raise ParameterError(f"expected a mode {' or '.join(Mode)}, got {mode!r}")
-    return LocalPureHeSession(model, **options) if mode == Mode.PURE_HE else LocalSession(model, **options)
+    if mode == Mode.HYBRID:
+        _refuse(mode, max_answers=max_answers, parameters=parameters)
+        hybrid: Any = {"reveal": reveal, "pool": pool, "cache": cache, "correlations": correlations}
+        return LocalSession(model, on_progress=on_progress, timeout=timeout, link=link, **hybrid)
+    unusual = {"reveal": reveal != Reveal.CLIENT, "pool": pool, "cache": cache}
+    _refuse(mode, **unusual, correlations=correlations != Correlations.OT)
+    answers = 50 if max_answers is None else max_answers
+    pure: Any = {"max_answers": answers, "parameters": parameters}
+    return LocalPureHeSession(model, on_progress=on_progress, timeout=timeout, link=link, **pure)
+
+
+def _refuse(mode: Mode | str, **options: Any) -> None:
+    """Raise `ParameterError` for the first option that is given."""
+    for name, given in options.items():
+        if given:
+            raise ParameterError(f"expected no option {name} in {mode} mode, which has none, got one")

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from protocols.arithmetic.bitplanes import bit_planes, plane_words, subset_products, unpack_plane
 from protocols.arithmetic.fixed_point import RingArray
-from protocols.correlations.request import Field, Request
+from protocols.correlations.request import Field, FreeRequest
 from protocols.errors import ParameterError
 
 __all__ = ["WIDTHS", "BorrowJoin", "ComparisonMask", "Cut", "by_group"]
@@ -68,7 +68,7 @@ def by_group(planes: RingArray, group: int) -> RingArray:
 
 
 @dataclass(frozen=True)
-class ComparisonMask(Request):
+class ComparisonMask(FreeRequest):
     """The mask of a comparison of `count` elements on their low `bits` bits (see `comparison`).
 
     Fields: r (count,), additive; b, a mask bit each, one plane; then, as bit planes, the products of all sets of the
@@ -116,7 +116,7 @@ class ComparisonMask(Request):
 
 
 @dataclass(frozen=True)
-class BorrowJoin(Request):
+class BorrowJoin(FreeRequest):
     """The masks of one level of a comparison's tree: `nodes` nodes of `children` children each (see `borrow_tree`).
 
     Per node, its children numbered from the lowest: a mask bit t_i of the propagate bit of child i >= 1, u_i of the

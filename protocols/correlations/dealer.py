@@ -12,6 +12,7 @@ the mask, and not what it hides.
 Each request has an index, counted from 0 on all three sides, that selects the stream; nothing is ever expanded twice.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.stream import SEED_BYTES, Stream, new_seed
 from protocols.channel import IDLE_SECONDS, Channel, printable
 from protocols.correlations.fixed_mask import FixedMask, FixedRequest
-from protocols.correlations.request import Field, Request
+from protocols.correlations.request import Field, FreeRequest, Request
 from protocols.correlations.source import CorrelationPool
 from protocols.correlations.types import request_from_document
 from protocols.errors import ParameterError, ProtocolError
@@ -78,8 +79,10 @@ class Dealer:
             raise ProtocolError(str(error)) from error
 
     def _values(self, request: Request, first: list[RingArray], second: list[RingArray]) -> list[RingArray]:
-        if not isinstance(request, FixedRequest):
+        if isinstance(request, FreeRequest):
             return request.derive(first, second)
+        if not isinstance(request, FixedRequest):
+            raise ProtocolError(f"expected a correlation that a dealer makes, got {request}")
         if self._mask is None or self._mask.dimension != request.dimension:
             raise ProtocolError(f"expected a fixed mask of dimension {request.dimension} before {request}")
         uniform = [f.combine(a, b) for f, a, b in zip(request.uniform, first, second, strict=True)]
@@ -98,7 +101,7 @@ class Dealer:
         return words
 
 
-class _DealerParty(CorrelationPool):
+class _DealerParty(CorrelationPool, ABC):
     """What the two parties' ends share: the pool, the index, the stream."""
 
     def __init__(self, channel: Channel) -> None:
@@ -134,16 +137,15 @@ class _DealerParty(CorrelationPool):
         """Tell the dealer; the server leaves that to the client."""
 
     def _make(self, request: Request) -> list[RingArray]:
-        index, self._index = (
-            self._index,
-            self._index + 1,
-        )  # first: a stream is never expanded twice, also after an error
+        index = self._index
+        self._index += 1  # first: a stream is never expanded twice, also after an error
         stream = Stream(self._seed, index)
         uniform = _draw(stream, request.uniform)
         return uniform + self._derived(request, stream)
 
+    @abstractmethod
     def _derived(self, request: Request, stream: Stream) -> list[RingArray]:
-        raise NotImplementedError
+        """Return this party's shares of the derived fields."""
 
 
 class DealerClient(_DealerParty):

@@ -8,6 +8,7 @@ for one template ever, so no row of B hides two. The dealer knows B and never se
 - `FixedProduct`: a fresh uniform vector a, and B a: once a query.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -96,9 +97,9 @@ class FixedRequest(Request):
     def derived(self) -> tuple[Field, ...]:
         return (Field((self.rows,)),)
 
+    @abstractmethod
     def derive_with(self, mask: FixedMask, values: Sequence[RingArray]) -> list[RingArray]:
         """Return the values of the derived fields from the mask and the values of the uniform fields."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

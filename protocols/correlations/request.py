@@ -9,6 +9,7 @@ element 64 w + j).
 """
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ import numpy as np
 
 from protocols.arithmetic.fixed_point import RingArray
 
-__all__ = ["Field", "Request", "Shape"]
+__all__ = ["Field", "FreeRequest", "Request", "Shape"]
 
 Shape = tuple[int, ...]
 
@@ -44,24 +45,20 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(ABC):
     """A correlation's type and size: all that the dealer learns."""
 
     kind: ClassVar[str]
 
     @property
+    @abstractmethod
     def uniform(self) -> tuple[Field, ...]:
         """The fields that are drawn."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def derived(self) -> tuple[Field, ...]:
         """The fields that follow from them."""
-        raise NotImplementedError
-
-    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
-        """Return the values of the derived fields from both parties' shares of the uniform ones."""
-        raise NotImplementedError
 
     def document(self) -> dict[str, Any]:
         """Return the request as a JSON object."""
@@ -69,3 +66,12 @@ class Request:
 
     def _values(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
         return [f.combine(a, b) for f, a, b in zip(self.uniform, first, second, strict=True)]
+
+
+@dataclass(frozen=True)
+class FreeRequest(Request):
+    """A correlation whose derived fields follow from the uniform ones and nothing else."""
+
+    @abstractmethod
+    def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:
+        """Return the values of the derived fields from both parties' shares of the uniform ones."""

@@ -12,7 +12,7 @@ from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import printable
 from protocols.correlations.comparison_masks import BorrowJoin, ComparisonMask
 from protocols.correlations.fixed_mask import FixedNorms, FixedProduct
-from protocols.correlations.request import Field, Request, Shape
+from protocols.correlations.request import Field, FreeRequest, Request, Shape
 from protocols.errors import ParameterError, ProtocolError
 
 __all__ = [
@@ -31,7 +31,7 @@ _OPERATIONS = ("mul", "matmul", "conv1d", "conv2d")
 
 
 @dataclass(frozen=True)
-class BinaryTriple(Request):
+class BinaryTriple(FreeRequest):
     """c = a & b on words; the shapes of a and b broadcast."""
 
     kind: ClassVar[str] = "binary-triple"
@@ -52,7 +52,7 @@ class BinaryTriple(Request):
 
 
 @dataclass(frozen=True)
-class ArithmeticTriple(Request):
+class ArithmeticTriple(FreeRequest):
     """c = a * b for a bilinear operation of torch: mul, matmul, conv1d, conv2d.
 
     Args:
@@ -84,7 +84,7 @@ class ArithmeticTriple(Request):
 
 
 @dataclass(frozen=True)
-class SquarePair(Request):
+class SquarePair(FreeRequest):
     """r and r^2."""
 
     kind: ClassVar[str] = "square-pair"
@@ -104,7 +104,7 @@ class SquarePair(Request):
 
 
 @dataclass(frozen=True)
-class TruncationMask(Request):
+class TruncationMask(FreeRequest):
     """A random r, its low 63 bits shifted right by `bits`, and its top bit (see `truncation`)."""
 
     kind: ClassVar[str] = "truncation-mask"
@@ -129,7 +129,7 @@ class TruncationMask(Request):
 
 
 @dataclass(frozen=True)
-class SharedBit(Request):
+class SharedBit(FreeRequest):
     """A random bit, shared by exclusive or (in the low bit of a word) and by addition."""
 
     kind: ClassVar[str] = "shared-bit"
@@ -148,7 +148,7 @@ class SharedBit(Request):
 
 
 @dataclass(frozen=True)
-class WrapCount(Request):
+class WrapCount(FreeRequest):
     """A random r and the number of wraps of the signed sum of its two shares (CrypTen's truncation by wraps)."""
 
     kind: ClassVar[str] = "wrap-count"

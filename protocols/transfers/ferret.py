@@ -29,6 +29,7 @@ subject; whoever prefers to rest on AES alone takes `iknp`. Semi-honest parties 
 corrections are right.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +96,7 @@ B12 = SilentParameters(trees=1520, log_secret=18, depth=12)
 B13 = SilentParameters(trees=1900, log_secret=19, depth=13)
 
 
-class _Rounds:
+class _Rounds(ABC):
     """What both sides do: grow batches of trees, spread the secret over them, keep the last ones back."""
 
     def __init__(self, channel: Channel, label: str, parameters: SilentParameters, session: bytes) -> None:
@@ -138,9 +139,9 @@ class _Rounds:
         self._tree += trees
         return leaves
 
+    @abstractmethod
     def _leaves(self, label: str, chosen: Blocks) -> Blocks:
         """Grow trees from transfers (depth, trees, 2)."""
-        raise NotImplementedError
 
 
 class SilentSender(_Rounds):

@@ -8,6 +8,7 @@ import json
 import resource
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class _Meter:
         }
 
 
-class _Side:
+class _Side(ABC):
     """One party of a benchmark."""
 
     def __init__(self, task: IdentifyTask, party: MpcParty, dealer: Channel | None, shards: Sequence[Channel]) -> None:
@@ -104,17 +105,17 @@ class _Side:
             self.said |= {"found": sum(i is not None for i in expected), "right": sum(right), "probes": len(right)}
         return self.said
 
+    @abstractmethod
     def build(self) -> None:
         """Build the index, or encode the list."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self) -> None:
         """Do the offline work of a query."""
-        raise NotImplementedError
 
+    @abstractmethod
     def identify(self, probe: RingArray) -> int | None:
         """Return the nearest template's number, on the client's side, if it is near enough."""
-        raise NotImplementedError
 
 
 class _Private(_Side):

@@ -197,3 +197,10 @@ def test_what_is_measured(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no weights")
     with pytest.raises(ModelError, match="cannot read model file"):
         load_subject(str(tmp_path / "text.npz"))
+
+
+def test_options_that_a_mode_does_not_have() -> None:
+    with pytest.raises(ParameterError, match="no option pool in pure-he mode"):
+        local_session(model(), mode="pure-he", pool=1)
+    with pytest.raises(ParameterError, match="no option max_answers in hybrid mode"):
+        local_session(TINY, max_answers=3)
