@@ -6,17 +6,22 @@ with hf.local_session(model) as session:
     result = session.verify("a.jpg", "b.jpg")   # result.match, result.cost
 """
 
-from hybridface.errors import ImageError, ModelError
-from hybridface.faces.images import face_chip, read_chip
-from hybridface.local.gallery import Gallery
-from hybridface.local.pure_he import LocalPureHeSession
-from hybridface.local.session import LocalSession, local_session
-from hybridface.models.model import Model, load_model
-from hybridface.modes import Mode
-from parties import CostReport, MatchResult, Progress, Template
-from parties.session.pure_he import EncryptedTemplate, PureHeResult
-from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
-from protocols.matching.distance import Reveal
+from typing import TYPE_CHECKING
+
+from protocols.lazy import hand_on
+
+if TYPE_CHECKING:
+    from hybridface.errors import ImageError, ModelError
+    from hybridface.faces.images import face_chip, read_chip
+    from hybridface.local.gallery import Gallery
+    from hybridface.local.pure_he import LocalPureHeSession
+    from hybridface.local.session import LocalSession, local_session
+    from hybridface.models.model import Model, load_model
+    from hybridface.modes import Mode
+    from parties import CostReport, MatchResult, Progress, Template
+    from parties.session.pure_he import EncryptedTemplate, PureHeResult
+    from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
+    from protocols.matching.reveal import Reveal
 
 __all__ = [
     "CostReport",
@@ -42,3 +47,20 @@ __all__ = [
     "local_session",
     "read_chip",
 ]
+
+__getattr__ = hand_on(
+    __name__,
+    {
+        "hybridface.errors": ["ImageError", "ModelError"],
+        "hybridface.faces.images": ["face_chip", "read_chip"],
+        "hybridface.local.gallery": ["Gallery"],
+        "hybridface.local.pure_he": ["LocalPureHeSession"],
+        "hybridface.local.session": ["LocalSession", "local_session"],
+        "hybridface.models.model": ["Model", "load_model"],
+        "hybridface.modes": ["Mode"],
+        "parties": ["CostReport", "MatchResult", "Progress", "Template"],
+        "parties.session.pure_he": ["EncryptedTemplate", "PureHeResult"],
+        "protocols.errors": ["HybridFaceError", "ParameterError", "PeerLostError", "ProtocolError"],
+        "protocols.matching.reveal": ["Reveal"],
+    },
+)

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from parties.session.correlations import Correlations, open_source
+from parties.session.correlations import Correlations
+from parties.session.source import open_source
 from parties.transport.queues import local_channels
 from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Dealer

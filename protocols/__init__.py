@@ -7,35 +7,41 @@ a server class with `prepare` (offline) and `run`; protocols on shares are funct
 stands apart: a whole network under encryption, without shares.
 """
 
-from protocols.arithmetic.fixed_point import FRACTION_BITS, decode, encode, random_ring, share
-from protocols.channel import CLIENT, SERVER, Channel, ChannelStatistics
-from protocols.correlations import CorrelationSource, Dealer, DealerClient, DealerServer
-from protocols.encryption.ckks import CkksContext, CkksParameters, ClientKeys, PublicKey
-from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
-from protocols.linear.conversion import (
-    CiphertextsToSharesClient,
-    CiphertextsToSharesServer,
-    SharesToCiphertextsClient,
-    SharesToCiphertextsServer,
-)
-from protocols.linear.convolution import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
-from protocols.linear.packing import ConvPlan, ConvShape
-from protocols.linear.planner import CostModel, plan_convolution
-from protocols.matching.distance import Reveal, matching_requests, reveal_match, squared_distance
-from protocols.network.emulator import Emulator
-from protocols.network.graph import Graph, LinearWeights
-from protocols.network.private import NetworkClient, NetworkServer
-from protocols.shares.comparison import (
-    is_nonnegative,
-    max_pool,
-    max_pool_requests,
-    maximum,
-    relu,
-    relu_requests,
-    sign_requests,
-)
-from protocols.shares.party import MpcParty
-from protocols.shares.truncation import truncate, truncation_requests
+from typing import TYPE_CHECKING
+
+from protocols.lazy import hand_on
+
+if TYPE_CHECKING:
+    from protocols.arithmetic.fixed_point import FRACTION_BITS, decode, encode, random_ring, share
+    from protocols.channel import CLIENT, SERVER, Channel, ChannelStatistics
+    from protocols.correlations import CorrelationSource, Dealer, DealerClient, DealerServer
+    from protocols.encryption.ckks import CkksContext, CkksParameters, ClientKeys, PublicKey
+    from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
+    from protocols.linear.conversion import (
+        CiphertextsToSharesClient,
+        CiphertextsToSharesServer,
+        SharesToCiphertextsClient,
+        SharesToCiphertextsServer,
+    )
+    from protocols.linear.convolution import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
+    from protocols.linear.packing import ConvPlan, ConvShape
+    from protocols.linear.planner import CostModel, plan_convolution
+    from protocols.matching.distance import matching_requests, reveal_match, squared_distance
+    from protocols.matching.reveal import Reveal
+    from protocols.network.emulator import Emulator
+    from protocols.network.graph import Graph, LinearWeights
+    from protocols.network.private import NetworkClient, NetworkServer
+    from protocols.shares.comparison import (
+        is_nonnegative,
+        max_pool,
+        max_pool_requests,
+        maximum,
+        relu,
+        relu_requests,
+        sign_requests,
+    )
+    from protocols.shares.party import MpcParty
+    from protocols.shares.truncation import truncate, truncation_requests
 
 __all__ = [
     "CLIENT",
@@ -90,3 +96,43 @@ __all__ = [
     "truncate",
     "truncation_requests",
 ]
+
+__getattr__ = hand_on(
+    __name__,
+    {
+        "protocols.arithmetic.fixed_point": ["FRACTION_BITS", "decode", "encode", "random_ring", "share"],
+        "protocols.channel": ["CLIENT", "SERVER", "Channel", "ChannelStatistics"],
+        "protocols.correlations": ["CorrelationSource", "Dealer", "DealerClient", "DealerServer"],
+        "protocols.encryption.ckks": ["CkksContext", "CkksParameters", "ClientKeys", "PublicKey"],
+        "protocols.errors": ["HybridFaceError", "ParameterError", "PeerLostError", "ProtocolError"],
+        "protocols.linear.conversion": [
+            "CiphertextsToSharesClient",
+            "CiphertextsToSharesServer",
+            "SharesToCiphertextsClient",
+            "SharesToCiphertextsServer",
+        ],
+        "protocols.linear.convolution": [
+            "PrivateConvolutionClient",
+            "PrivateConvolutionServer",
+            "fully_connected_shape",
+        ],
+        "protocols.linear.packing": ["ConvPlan", "ConvShape"],
+        "protocols.linear.planner": ["CostModel", "plan_convolution"],
+        "protocols.matching.reveal": ["Reveal"],
+        "protocols.matching.distance": ["matching_requests", "reveal_match", "squared_distance"],
+        "protocols.network.emulator": ["Emulator"],
+        "protocols.network.graph": ["Graph", "LinearWeights"],
+        "protocols.network.private": ["NetworkClient", "NetworkServer"],
+        "protocols.shares.comparison": [
+            "is_nonnegative",
+            "max_pool",
+            "max_pool_requests",
+            "maximum",
+            "relu",
+            "relu_requests",
+            "sign_requests",
+        ],
+        "protocols.shares.party": ["MpcParty"],
+        "protocols.shares.truncation": ["truncate", "truncation_requests"],
+    },
+)

@@ -48,6 +48,7 @@ _MAX_DIMENSIONS = 8
 _ERROR_CODE = 255
 _MAX_ERROR_BYTES = 400
 _ERROR_SECONDS = 2.0
+_MAX_DROPPED_BYTES = 1 << 30
 _MAX_DOCUMENT_BYTES = 1 << 20
 _CODES: dict[int, np.dtype[Any]] = {
     0: np.dtype(np.uint8),
@@ -109,6 +110,8 @@ class Channel:
     transport: Transport
     peer: str
     statistics: ChannelStatistics = field(default_factory=ChannelStatistics)
+    peer_failed: bool = False
+    """Whether the peer has said that it ends with an error."""
     _last_flight: str = ""
 
     @property
@@ -173,6 +176,19 @@ class Channel:
         except (ProtocolError, PeerLostError):
             return
 
+    def await_failure(self, seconds: float) -> None:
+        """Drop what the peer sends until it says that it ends with an error too, for so long at most. Never raises.
+
+        A side that has failed calls it after `send_error`: then the peer has told its own user what it has to tell.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.peer_failed and (left := deadline - time.monotonic()) > 0:
+            try:
+                frame = self.transport.receive(_MAX_DROPPED_BYTES, left)
+            except (ProtocolError, PeerLostError):
+                return
+            self.peer_failed = len(frame) >= _HEADER.size and _HEADER.unpack_from(frame)[2] == _ERROR_CODE
+
     def close(self) -> None:
         """Release the transport."""
         self.transport.close()
@@ -202,6 +218,7 @@ class Channel:
         if dimensions > _MAX_DIMENSIONS or len(frame) < start:
             raise ProtocolError(f"{what}: truncated header ({len(frame)} bytes, {dimensions} dimensions)")
         if code == _ERROR_CODE:
+            self.peer_failed = True
             text = bytes(frame[start : start + _MAX_ERROR_BYTES]).decode(errors="replace")
             raise PeerLostError(f"{self.peer} ended: {printable(text, _MAX_ERROR_BYTES)}")
         came = tuple(d for (d,) in _DIMENSION.iter_unpack(frame[_HEADER.size : start]))

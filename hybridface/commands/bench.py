@@ -4,7 +4,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,12 +26,10 @@ from hybridface.commands.options import (
     TimeoutOption,
     WorkersOption,
 )
-from hybridface.commands.places import cache_options, cache_path, check_writable
-from hybridface.models.model import load_model
+from hybridface.commands.places import cache_path, check_writable
 from hybridface.modes import Mode
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.photos import photo_path
-from hybridface.processes.start import run_parties
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
 from protocols.link import link_named
@@ -76,24 +74,21 @@ def bench_verify(
 ) -> None:
     """One photo against an enrolled template, several times: median, minimum and maximum, and memory."""
     from hybridface.measure.cost.verify import bench_table, summarise
+    from hybridface.processes.runs import HybridRun, PureHeRun, Run
+    from hybridface.processes.start import start
 
-    photos = [first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg")]
-    options = ["--enrolled", "--repeat", str(runs), "--batch", str(batch), "--pool", str(pool), "--pause", str(pause)]
-    options += ["--aligned"] if aligned else []
-    simulated = link_named(link)
+    photos = (first or photo_path("person_b_1.jpg"), second or photo_path("person_b_2.jpg"))
+    told: dict[str, Any] = {"model": model or mode.default_model, "link": link_named(link)}
+    verifying: dict[str, Any] = {"photos": photos, "aligned": aligned, "repeat": runs, "pause": pause}
+    run: Run
+    if mode is Mode.PURE_HE:
+        run = PureHeRun(**told, **verifying, max_answers=runs)
+    else:
+        shared: dict[str, Any] = {"correlations": correlations, "cache": cache_path(cache), "workers": workers}
+        run = HybridRun(**told, **verifying, **shared, enrolled=True, batch=batch, pool=pool)
     with ProgressBars(shown=not quiet and not as_json) as bars:
-        outcome = run_parties(
-            photos,
-            options,
-            ["--model", model or mode.default_model, "--max-answers", str(runs)],
-            on_event=bars,
-            link=simulated.name,
-            server_options=cache_options(cache),
-            workers=workers,
-            mode=mode,
-            correlations=correlations,
-        )
-    summary = {**summarise(outcome, simulated.name, batch), "correlations": correlations.value}
+        outcome = start(run, bars)
+    summary = {**summarise(outcome, run.link.name, batch), "correlations": correlations.value}
     show(summary, bench_table, as_json)
 
 
@@ -191,6 +186,7 @@ def bench_peers(
 ) -> None:
     """The same verification in the clear, by this project, by CrypTen alone, and by SPU's Cheetah, interleaved."""
     from hybridface.measure import peers
+    from hybridface.models.model import load_model
 
     if spu is not None and not spu.is_file():
         raise ParameterError(f"expected the Python of SPU's environment, found no {spu}")

@@ -9,9 +9,8 @@ from rich.table import Table
 
 from hybridface.commands.options import CONTEXT, FacesCacheOption, JsonOption, ModelOption, QuietOption
 from hybridface.commands.places import faces_cache
-from hybridface.faces.images import FaceChoice
-from hybridface.measure.accuracy.evaluation import EvalMode
-from hybridface.models.model import load_model
+from hybridface.faces.choice import FaceChoice
+from hybridface.measure.accuracy.mode import EvalMode
 from hybridface.output.terminal import show
 from protocols.errors import ParameterError
 
@@ -58,7 +57,6 @@ def eval_lfw(
     from hybridface.measure.accuracy.report import accuracy_table, write_results
 
     chosen = folds_from_text(folds) if folds else ()
-    load_model(model, weights=False)  # refuses a name that is none before it becomes part of a folder's
     folder = output or Path(f"lfw-{model}-{mode}")
     _make_output(folder)
     shown = not quiet and not as_json
@@ -97,7 +95,6 @@ def eval_rank(
     """Identification: is the nearest person in fixed point, and in the protocol, the nearest in float64?"""
     from hybridface.measure.accuracy.ranking import RankOptions, rank
 
-    load_model(model, weights=False)
     with faces_cache(cache, "lfw") as kept:
         document = rank(
             RankOptions(images, pairs, kept, model, probes, protocol, seed, workers, not quiet and not as_json)
@@ -129,7 +126,6 @@ def eval_ranges(
     """
     from hybridface.measure.accuracy.ranges import RangeOptions, ranges, ranges_table
 
-    load_model(model, weights=False)
     with faces_cache(cache, "lfw") as kept:
         document = ranges(RangeOptions(images, kept, model, limit, seed, workers, not quiet and not as_json))
     show(document, ranges_table, as_json)

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,20 +20,16 @@ from hybridface.commands.gallery_options import (
     SessionSettings,
     with_settings,
 )
-from hybridface.commands.gallery_runs import enroll_photos, kind_of_gallery, run_queries
 from hybridface.commands.import_people import import_people
 from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption
-from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, ImageError, RunError
-from hybridface.galleries.file import GalleryFile, kind_for_use
-from hybridface.galleries.tasks import GalleryTask, Verb
-from hybridface.models.model import load_model
-from hybridface.output.answers import names_text, photos_text, say
-from hybridface.output.cost import decision_text
-from hybridface.processes.start import Outcome
-from parties.gallery.key import create_key, read_key
-from parties.gallery.store.records import GalleryKind, identity_bytes
+from hybridface.commands.places import check_photos
+from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, RunError
+from parties.gallery.kind import GalleryKind
 from protocols.errors import ParameterError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
+
+if TYPE_CHECKING:
+    from hybridface.processes.start import Outcome
 
 __all__ = ["register", "verify_identity"]
 
@@ -65,9 +61,14 @@ def enroll(
 
     To a list (--kind list) the server adds its own photos, embedded in the clear: no key, no other process.
     """
-    _check_photos(photos)
+    from hybridface.output.answers import photos_text, say
+    from parties.gallery.store.records import identity_bytes
+
+    check_photos(photos)
     identity_bytes(identity)
-    kind = kind_of_gallery(settings, kind, new=True)
+    kind = settings.kind(kind, new=True)
+    from hybridface.commands.gallery_runs import enroll_photos
+
     answers = enroll_photos([(identity, photo) for photo in photos], settings, kind, whole=True)
     _refuse(answers, settings)
     say(_document(answers), f"enrolled {photos_text(len(answers))} of {identity!r}", settings.as_json)
@@ -75,8 +76,16 @@ def enroll(
 
 def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal: Reveal) -> None:
     """Compare a photo with somebody in the gallery, print the decision, and exit: 0 same person, 1 different."""
+    from hybridface.galleries.tasks import GalleryTask, Verb
+    from hybridface.output.answers import say
+    from hybridface.output.cost import decision_text
+    from parties.gallery.store.records import identity_bytes
+
     identity_bytes(identity)
-    outcome = run_queries([GalleryTask(Verb.VERIFY, identity, str(photo))], settings, reveal)
+    kind = settings.kind()
+    from hybridface.commands.gallery_runs import run_queries
+
+    outcome = run_queries([GalleryTask(Verb.VERIFY, identity, str(photo))], settings, kind, reveal=reveal)
     answer = outcome.answers[-1]
     _refuse([answer], settings)
     match = answer["match"] if answer["match"] is not None else outcome.decision
@@ -101,8 +110,15 @@ def identify(
 
     Exit status: 0 somebody was found, 1 nobody, 2 error.
     """
-    _check_photos([photo])
-    outcome = run_queries([GalleryTask(Verb.IDENTIFY, None, str(photo), top)], settings, reveal, limits, shards)
+    from hybridface.galleries.tasks import GalleryTask, Verb
+    from hybridface.output.answers import names_text, say
+
+    check_photos([photo])
+    kind = settings.kind()
+    from hybridface.commands.gallery_runs import run_queries
+
+    task = GalleryTask(Verb.IDENTIFY, None, str(photo), top)
+    outcome = run_queries([task], settings, kind, reveal=reveal, limits=limits, shards=shards)
     answer = outcome.answers[-1]
     _refuse([answer], settings)
     identities = _found(outcome, answer)
@@ -119,13 +135,22 @@ def rotate_key(
 
     Then the old key opens nothing any more. A list has no key.
     """
+    from hybridface.galleries.kind import expect_model, kind_for_use
+
     if kind_for_use(settings.path) is GalleryKind.LIST:
         raise ParameterError(f"{settings.path.name}: expected a private gallery, found a list, which has no key")
-    GalleryFile(settings.path, load_model(settings.model, weights=False), GalleryKind.PRIVATE).close()
+    from hybridface.commands.gallery_runs import run_queries
+    from hybridface.galleries.tasks import GalleryTask, Verb
+    from hybridface.models.model import load_model
+    from hybridface.output.answers import say
+    from parties.gallery.key import create_key, read_key
+
+    expect_model(settings.path, load_model(settings.model, weights=False))
     read_key(settings.key_path)  # both before a file is made that would lie in the way of the next try
     create_key(new_key)
+    task = GalleryTask(Verb.ROTATE, key=str(new_key))
     try:
-        answers = run_queries([GalleryTask(Verb.ROTATE, key=str(new_key))], settings).answers
+        answers = run_queries([task], settings, GalleryKind.PRIVATE).answers
     except RunError as error:
         raise RunError(f"{error}; keep both key files, {settings.key_path} and {new_key}") from error
     _refuse(answers, settings)
@@ -133,13 +158,7 @@ def rotate_key(
     say(_document(answers), text, settings.as_json)
 
 
-def _check_photos(photos: Sequence[Path]) -> None:
-    for photo in photos:
-        if not photo.is_file():
-            raise ImageError(f"{photo}: expected a photo, found no such file")
-
-
-def _found(outcome: Outcome, answer: dict[str, Any]) -> Sequence[str | None]:
+def _found(outcome: "Outcome", answer: dict[str, Any]) -> Sequence[str | None]:
     """Return whom an identification has found, by whoever learned it."""
     identities = answer["identities"] if answer["match"] is not None else outcome.found
     if identities is None:

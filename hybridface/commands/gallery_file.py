@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,12 +11,13 @@ from rich.text import Text
 
 from hybridface.commands.gallery_options import FileSettings, GallerySettings
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
-from hybridface.galleries.file import GalleryFile, kind_for_use
-from hybridface.models.model import load_model
 from hybridface.output.answers import photos_text, say, shown
 from hybridface.output.terminal import show
-from parties.gallery.store.limits import EVERYONE, Query, QueryLimits
 from protocols.errors import ParameterError
+
+if TYPE_CHECKING:
+    from hybridface.galleries.file import GalleryFile
+    from parties.gallery.store.limits import Query
 
 __all__ = ["export", "list_people", "queries", "remove"]
 
@@ -80,7 +81,10 @@ def queries(
     """
     if only and identity is None:
         raise ParameterError("expected --id, whom --only is about")
-    kind_for_use(settings.path)
+    from parties.gallery.store.limits import EVERYONE, QueryLimits
+
+    if not settings.path.exists():
+        raise ParameterError(f"expected a gallery, found no {settings.path}: enrol somebody first")
     with QueryLimits(settings.path) as limits:
         lines = limits.queries(identity if only else EVERYONE, last)
         tag = limits.tag(identity)
@@ -98,7 +102,7 @@ def queries(
     show({"queries": documents}, table, settings.as_json)
 
 
-def _line(line: Query, tag: bytes | None) -> dict[str, Any]:
+def _line(line: "Query", tag: bytes | None) -> dict[str, Any]:
     """Return a line of the log as a JSON object; "about" is None if nobody was asked for."""
     time = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds")
     about = None if tag is None else line.tag == tag
@@ -115,6 +119,11 @@ def _yes(value: bool, no: str) -> str:
     return "yes" if value else no
 
 
-def _file(settings: FileSettings) -> GalleryFile:
-    kind = kind_for_use(settings.path)
-    return GalleryFile(settings.path, load_model(settings.model, weights=False), kind)
+def _file(settings: FileSettings) -> "GalleryFile":
+    """Open a gallery that is there."""
+    if not settings.path.exists():
+        raise ParameterError(f"expected a gallery, found no {settings.path}: enrol somebody first")
+    from hybridface.galleries.file import GalleryFile
+    from hybridface.models.model import load_model
+
+    return GalleryFile(settings.path, load_model(settings.model, weights=False))

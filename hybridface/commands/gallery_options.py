@@ -23,8 +23,9 @@ from hybridface.commands.options import (
     QuietOption,
     TimeoutOption,
 )
-from parties.gallery.store.records import GalleryKind
+from parties.gallery.kind import GalleryKind
 from parties.session.correlations import Correlations
+from protocols.errors import ParameterError
 
 __all__ = [
     "FileSettings",
@@ -87,6 +88,19 @@ class SessionSettings(FileSettings):
         """Of the client's key, for a private gallery."""
         base = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
         return self.key or base / "hybridface" / "gallery.key"
+
+    def kind(self, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
+        """Return the gallery's kind, as `kind_for_use`; refuse a key for a list.
+
+        Raises:
+            ParameterError: it is another kind, or is not there, or a list is to have a key.
+        """
+        from hybridface.galleries.kind import kind_for_use
+
+        kind = kind_for_use(self.path, wanted, new)
+        if kind is GalleryKind.LIST and self.key:
+            raise ParameterError(f"{self.path.name}: expected no --key, since a list has none")
+        return kind
 
 
 @dataclass(frozen=True)

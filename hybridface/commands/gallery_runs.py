@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +11,35 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hybridface.commands.gallery_options import PhotoSettings, SessionSettings
-from hybridface.commands.places import cache_options, existing_prepared_path
+from hybridface.commands.places import cache_path, existing_prepared_path
 from hybridface.errors import ImageError
 from hybridface.galleries.clear_embedding import ClearEmbedding
-from hybridface.galleries.file import GalleryFile, kind_for_use
+from hybridface.galleries.file import GalleryFile
+from hybridface.galleries.kind import expect_model
 from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
 from hybridface.models.model import load_model
 from hybridface.output.answers import shown
-from hybridface.processes.start import Outcome, run_gallery
+from hybridface.processes.runs import GalleryRun
+from hybridface.processes.start import Outcome, start
 from parties.gallery.key import create_key, read_key
-from parties.gallery.store.records import GalleryKind
+from parties.gallery.kind import GalleryKind
+from parties.gallery.store.store import header_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 
-__all__ = ["enroll_photos", "kind_of_gallery", "run_queries"]
+__all__ = ["enroll_photos", "run_queries"]
 
 Answer = dict[str, Any]
 OnAnswer = Callable[[Answer], None]
 _SHOWN = 60
 
 
-def kind_of_gallery(settings: SessionSettings, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
-    """Return the gallery's kind, as `kind_for_use`; refuse a key for a list.
-
-    Raises:
-        ParameterError: it is another kind, or is not there, or a list is to have a key.
-    """
-    kind = kind_for_use(settings.path, wanted, new)
-    if kind is GalleryKind.LIST and settings.key:
-        raise ParameterError(f"{settings.path.name}: expected no --key, since a list has none")
-    return kind
-
-
 def run_queries(
     tasks: Sequence[GalleryTask],
     settings: SessionSettings,
+    kind: GalleryKind,
+    *,
     reveal: Reveal = Reveal.CLIENT,
     limits: bool = True,
     shards: int = 1,
@@ -54,20 +47,20 @@ def run_queries(
 ) -> Outcome:
     """Have client and server, and perhaps a dealer, as ranks, do tasks about a gallery that is there.
 
+    The server's rank opens the gallery, and looks at the whole file; here only the header is read.
+
     Args:
+        kind: of the gallery.
         on_answer: called with each answer as it comes.
     """
-    kind = kind_of_gallery(settings)
     if kind is GalleryKind.LIST and shards > 1:
         raise ParameterError(f"{settings.path.name}: expected no --shards, since a list is searched in one part")
-    with GalleryFile(settings.path, load_model(settings.model, weights=False), kind):
-        pass  # refuses before anything starts
+    expect_model(settings.path, load_model(settings.model, weights=False))  # before anything starts
     key = None if kind is GalleryKind.LIST else settings.key_path
     if key and not key.exists():
         raise _no_key(settings)
     if key:
         read_key(key)
-    server_options = [*cache_options(settings.cache), *([] if limits else ["--no-limits"])]
     with (
         tempfile.TemporaryDirectory(prefix="hybridface-") as folder,
         _counting(len(tasks), settings) as advance,
@@ -81,19 +74,21 @@ def run_queries(
                 if on_answer:
                     on_answer(event)
 
-        return run_gallery(
-            path,
-            key,
-            settings.path,
-            ["--aligned"] if isinstance(settings, PhotoSettings) and settings.aligned else [],
-            ["--model", settings.model, "--reveal", reveal.value],
-            server_options,
-            settings.timeout,
-            on_event,
-            shards,
-            settings.correlations,
-            existing_prepared_path(settings.prepared),
+        run = GalleryRun(
+            model=settings.model,
+            timeout=settings.timeout,
+            reveal=reveal,
+            correlations=settings.correlations,
+            cache=cache_path(settings.cache),
+            prepared=existing_prepared_path(settings.prepared),
+            tasks=path,
+            key=key,
+            gallery=settings.path,
+            limits=limits,
+            aligned=isinstance(settings, PhotoSettings) and settings.aligned,
+            shards=shards,
         )
+        return start(run, on_event)
 
 
 def _no_key(settings: SessionSettings) -> ParameterError:
@@ -118,29 +113,28 @@ def enroll_photos(
         return _enroll_in_list(people, settings, whole, on_answer)
     _make_private(settings)
     tasks = [GalleryTask(Verb.ENROLL, name, str(photo), optional=not whole) for name, photo in people]
-    return run_queries(tasks, settings, on_answer=on_answer).answers
+    return run_queries(tasks, settings, kind, on_answer=on_answer).answers
 
 
 def _enroll_in_list(
     people: Sequence[tuple[str, Path]], settings: PhotoSettings, whole: bool, on_answer: OnAnswer | None
 ) -> list[Answer]:
     """Enrol in this process; if all are wanted, nobody before every photo is known to be usable."""
-    model = load_model(settings.model)
-    if settings.path.exists():
-        with GalleryFile(settings.path, model, GalleryKind.LIST):
-            pass  # what cannot be used is refused before anything is computed
+    model, answers = load_model(settings.model), []
     embedded = _embedded(people, ClearEmbedding(model), settings.aligned, whole)
-    answers = []
-    with _counting(len(people), settings) as advance:
+    with ExitStack() as opened, _counting(len(people), settings) as advance:
+        if settings.path.exists():  # what cannot be used is refused before anything is computed
+            file = opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
         checked = list(embedded) if whole else embedded
-        with GalleryFile(settings.path, model, GalleryKind.LIST) as file:
-            for answer, share in checked:
-                if share is not None:
-                    file.enroll(answer["identity"], share)
-                answers.append(answer)
-                advance(answer["identity"])
-                if on_answer:
-                    on_answer(answer)
+        if not settings.path.exists():
+            file = opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
+        for answer, share in checked:
+            if share is not None:
+                file.enroll(answer["identity"], share)
+            answers.append(answer)
+            advance(answer["identity"])
+            if on_answer:
+                on_answer(answer)
     return answers
 
 
@@ -161,9 +155,10 @@ def _embedded(
 def _make_private(settings: SessionSettings) -> None:
     """Make a private gallery and its key, where they are missing."""
     key = settings.key_path
-    with GalleryFile(settings.path, load_model(settings.model, weights=False), GalleryKind.PRIVATE) as file:
-        if not key.exists() and file.store.count:
-            raise _no_key(settings)
+    if not settings.path.exists():
+        GalleryFile(settings.path, load_model(settings.model, weights=False), GalleryKind.PRIVATE).close()
+    elif not key.exists() and header_of(settings.path).count:
+        raise _no_key(settings)
     if not key.exists():
         key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_key(key)

@@ -1,26 +1,14 @@
 """`hybridface import`: a whole folder of photos, or an exported file, into a gallery."""
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hybridface.commands.gallery_options import KindOption, PhotoSettings
-from hybridface.commands.gallery_runs import enroll_photos, kind_of_gallery
-from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError
-from hybridface.galleries.file import GalleryFile, kind_for_import
-from hybridface.galleries.import_journal import ImportJournal
-from hybridface.models.model import load_model
-from hybridface.output.answers import photos_text, say
-from parties.gallery.store.records import GalleryKind
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 
 __all__ = ["import_people"]
-
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-
-Answer = dict[str, Any]
-Person = tuple[str, Path]
 
 
 def import_people(
@@ -35,75 +23,9 @@ def import_people(
 
     Exit status: 0 all are enrolled, 1 some are not, 2 error.
     """
+    from hybridface.commands.import_runs import import_file, import_folder
+
     if source.is_file():
-        kind = kind_for_import(settings.path, source, kind)
-        with GalleryFile(settings.path, load_model(settings.model, weights=False), kind) as file:
-            count = file.import_(source)
-        say({"enrolled": count}, f"imported {photos_text(count)}", settings.as_json)
+        import_file(settings, source, kind)
         return
-    people = _people(source)
-    kind = kind_of_gallery(settings, kind, new=True)
-    beside = settings.path if kind is GalleryKind.LIST else settings.key_path
-    journal = ImportJournal(beside, settings.path, _enrolled(settings, kind))
-    missing = [person for person in people if not journal.done(*person)]
-    answers = _enroll(missing, settings, kind, journal)
-    failed = [answer for answer in answers if _failed(answer)]
-    if not failed:
-        journal.end()
-    _say(len(people), answers, failed, settings)
-    raise typer.Exit(EXIT_DIFFERENT if failed else EXIT_SAME)
-
-
-def _enroll(people: list[Person], settings: PhotoSettings, kind: GalleryKind, journal: ImportJournal) -> list[Answer]:
-    """Enrol photos, and note each that is; if it comes to a bad end, say how to go on."""
-    answers: list[Answer] = []
-
-    def note(answer: Answer) -> None:
-        answers.append(answer)
-        if not _failed(answer):
-            journal.add(answer["identity"], Path(answer["photo"]))
-
-    try:
-        if people:
-            enroll_photos(people, settings, kind, whole=False, on_answer=note)
-    except BaseException:
-        if answers:
-            done = f"{len(answers)} of {photos_text(len(people))}"
-            sys.stderr.write(f"hybridface: stopped after {done}; the same command goes on from there\n")
-        raise
-    return answers
-
-
-def _say(photos: int, answers: list[Answer], failed: list[Answer], settings: PhotoSettings) -> None:
-    earlier = photos - len(answers)
-    before = f" ({earlier} of them before)" if earlier else ""
-    lines = [f"enrolled {photos - len(failed)} of {photos_text(photos)}{before}"]
-    lines += [f"not enrolled: {answer['photo']}: {_reason(answer)}" for answer in failed]
-    say({"answers": answers, "earlier": earlier}, "\n".join(lines), settings.as_json)
-
-
-def _failed(answer: Answer) -> bool:
-    return "unusable" in answer or "refused" in answer
-
-
-def _reason(answer: Answer) -> str:
-    """Return why a photo was not enrolled."""
-    return str(answer.get("unusable") or answer["refused"]).removeprefix(f"{Path(answer['photo']).name}: ")
-
-
-def _enrolled(settings: PhotoSettings, kind: GalleryKind) -> dict[str, int]:
-    """Return who is in the gallery; nobody, if there is none yet."""
-    if not settings.path.exists():
-        return {}
-    with GalleryFile(settings.path, load_model(settings.model, weights=False), kind) as file:
-        return file.identities()
-
-
-def _people(folder: Path) -> list[Person]:
-    """Return whose photos lie in a folder: NAME/PHOTO.jpg, or NAME.jpg."""
-    if not folder.is_dir():
-        raise ImageError(f"{folder}: expected a folder of photos, or an exported file")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-    if not found:
-        raise ImageError(f"{folder}: expected photos, found none")
-    return [(path.stem if path.parent == folder else path.relative_to(folder).parts[0], path) for path in found]
+    raise typer.Exit(EXIT_SAME if import_folder(settings, source, kind) else EXIT_DIFFERENT)

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from hybridface.models.model import MODELS
+from hybridface.models import MODELS, check_name
 from hybridface.modes import Mode
 from parties.session.correlations import Correlations
 from protocols.link import LINKS
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 
 __all__ = [
     "CONTEXT",
@@ -27,6 +27,7 @@ __all__ = [
     "LinkOption",
     "ModeModelOption",
     "ModeOption",
+    "ModelArgument",
     "ModelOption",
     "PoolOption",
     "PreparedOption",
@@ -36,6 +37,14 @@ __all__ = [
     "TimeoutOption",
     "WorkersOption",
 ]
+
+
+def _known_model(name: str) -> str:
+    """Refuse a name that no model has, before anything is loaded."""
+    if name:
+        check_name(name)
+    return name
+
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -51,6 +60,7 @@ ModeModelOption = Annotated[
     str,
     typer.Option(
         "--model",
+        callback=_known_model,
         help=f"The network: {', '.join(MODELS)}.",
         show_default=", ".join(f"{mode.default_model} in {mode.value} mode" for mode in Mode),
     ),
@@ -71,7 +81,8 @@ IdentityOption = Annotated[str | None, typer.Option("--id", help="Who it is in t
 LimitsOption = Annotated[
     bool, typer.Option("--limits/--no-limits", help="Whether the server limits queries (docs/GALLERIES.md).")
 ]
-ModelOption = Annotated[str, typer.Option("--model", help=f"The network: {', '.join(MODELS)}.")]
+ModelOption = Annotated[str, typer.Option("--model", callback=_known_model, help=f"The network: {', '.join(MODELS)}.")]
+ModelArgument = Annotated[str, typer.Argument(callback=_known_model, help=f"The network: {', '.join(MODELS)}.")]
 RevealOption = Annotated[
     Reveal,
     typer.Option("--reveal", help="Who learns the decision. Nobody learns the score, but in pure-he mode the client."),

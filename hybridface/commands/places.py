@@ -2,19 +2,22 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from parties.session.weight_cache import cache_directory
+from hybridface.errors import ImageError
+from hybridface.folders import cache_directory
 from protocols.errors import ParameterError
 
-__all__ = ["cache_options", "cache_path", "check_writable", "existing_prepared_path", "faces_cache", "prepared_path"]
-
-
-def cache_options(cache: str) -> list[str]:
-    """Return the server's options for a cache folder: the given one, the user's own for "", no cache for "none"."""
-    return ["--cache", cache] if cache else []
+__all__ = [
+    "cache_path",
+    "check_photos",
+    "check_writable",
+    "existing_prepared_path",
+    "faces_cache",
+    "prepared_path",
+]
 
 
 def cache_path(cache: str) -> Path | None:
@@ -47,6 +50,13 @@ def faces_cache(cache: str, name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="hybridface-") as temporary:
         yield Path(temporary)
+
+
+def check_photos(photos: Sequence[Path]) -> None:
+    """Raise `ImageError` for the first photo that is no file."""
+    for photo in photos:
+        if not photo.is_file():
+            raise ImageError(f"{photo}: expected a photo, found no such file")
 
 
 def check_writable(path: Path) -> None:

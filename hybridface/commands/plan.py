@@ -10,13 +10,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from hybridface.commands.options import CacheOption, JsonOption, LinkOption, QuietOption
-from hybridface.commands.places import cache_options, cache_path
-from hybridface.models.model import MODELS, load_model
+from hybridface.commands.options import CacheOption, JsonOption, LinkOption, ModelArgument, QuietOption
+from hybridface.commands.places import cache_path
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.photos import photo_path
-from hybridface.processes.start import run_parties
-from parties.machine.calibration import calibrate, calibration_path, load_calibration, save_calibration
 from protocols.errors import ParameterError
 from protocols.link import link_named
 
@@ -34,6 +31,8 @@ _MEANINGS = {
 
 def calibrate_machine(cache: CacheOption = "", as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Measure the planner's constants on this machine, and keep them for later sessions: some seconds."""
+    from parties.machine.calibration import calibrate, calibration_path, save_calibration
+
     folder = cache_path(cache)
     if folder is None:
         raise ParameterError("expected a folder to keep the constants in, got --cache none")
@@ -51,7 +50,7 @@ def calibrate_machine(cache: CacheOption = "", as_json: JsonOption = False, quie
 
 
 def plan(
-    model: Annotated[str, typer.Argument(help=f"The network: {', '.join(MODELS)}.")] = "dlib-resnet29",
+    model: ModelArgument = "dlib-resnet29",
     link: LinkOption = "none",
     measure: Annotated[bool, typer.Option(help="Run one verification to fill the measured columns.")] = True,
     cache: CacheOption = "",
@@ -59,23 +58,21 @@ def plan(
     quiet: QuietOption = False,
 ) -> None:
     """How every private layer is packed for a network profile: counts, predicted and measured time and bytes."""
+    from hybridface.models.model import load_model
     from hybridface.output.plan import plan_document, plan_layers, plan_table
+    from hybridface.processes.runs import HybridRun
+    from hybridface.processes.start import start
+    from parties.machine.calibration import calibration_path, load_calibration
 
     simulated, loaded = link_named(link), load_model(model, weights=False)
     folder = cache_path(cache)
     cost = load_calibration(folder and calibration_path(folder), simulated)
     result = None
     if measure:
-        photos = [photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")]
+        photos = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
+        run = HybridRun(model=model, link=simulated, cache=folder, photos=photos, enrolled=True, repeat=2)
         with ProgressBars(shown=not quiet and not as_json) as bars:
-            outcome = run_parties(
-                photos,
-                ["--enrolled", "--repeat", "2"],
-                ["--model", model],
-                on_event=bars,
-                link=simulated.name,
-                server_options=cache_options(cache),
-            )
+            outcome = start(run, bars)
         result = outcome.results[-1]
     layers = plan_layers(loaded, cost, result)
     show(plan_document(layers, loaded, cost), lambda _: plan_table(layers, cost), as_json, columns=150)

@@ -16,15 +16,14 @@ from hybridface.commands.options import (
     RevealOption,
     TimeoutOption,
 )
-from hybridface.commands.places import cache_options, prepared_path
-from hybridface.modes import Mode
+from hybridface.commands.places import cache_path, prepared_path
 from hybridface.output.terminal import ProgressBars, show
-from hybridface.processes.options import Purpose
-from hybridface.processes.start import run_parties
+from hybridface.processes.runs import PreparationRun, Purpose
+from hybridface.processes.start import start
 from parties.prepared.store import MAX_KEPT
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 
 __all__ = ["prepare"]
 
@@ -55,20 +54,18 @@ def prepare(
     folder = prepared_path(prepared)
     if folder is None:
         raise ParameterError("expected a folder to keep prepared runs in, got none")
-    options = ["--keep", str(count), "--keep-for", purpose.value]
-    shared = ["--model", model, "--reveal", reveal.value]
+    run = PreparationRun(
+        model=model,
+        timeout=timeout,
+        reveal=reveal,
+        correlations=correlations,
+        cache=cache_path(cache),
+        prepared=folder,
+        count=count,
+        purpose=purpose,
+    )
     with ProgressBars(shown=not quiet and not as_json) as bars:
-        outcome = run_parties(
-            [],
-            options,
-            shared,
-            timeout,
-            bars,
-            server_options=cache_options(cache),
-            mode=Mode.HYBRID,
-            correlations=correlations,
-            prepared=folder,
-        )
+        outcome = start(run, bars)
     offline = [kept["cost"]["offline"] for kept in outcome.kept]
     document = {
         "kept": len(outcome.kept),

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
-from hybridface.faces.images import FaceChoice, central_crop, face_chips
+from hybridface.faces.choice import FaceChoice
+from hybridface.faces.images import central_crop, face_chips
 from hybridface.faces.rows import RowField, Rows, Values, fill
 from hybridface.faces.sources import PhotoSource
 

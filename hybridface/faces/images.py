@@ -6,7 +6,6 @@ and the number of pixels are bounded before anything is decoded.
 
 import functools
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from hybridface.errors import ImageError
+from hybridface.faces.choice import FaceChoice
 from hybridface.models.dlib_dat import packaged_path
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "FaceChoice", "central_crop", "face_chip", "face_chips", "read_chip"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "central_crop", "face_chip", "face_chips", "read_chip"]
 
 MAX_BYTES = 25_000_000
 MAX_PIXELS = 40_000_000
@@ -26,19 +26,6 @@ DETECTION_SIDE = 1600
 """Larger photographs are scaled down to this many pixels on the long side; faces stay well above a chip's size."""
 
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-
-
-class FaceChoice(StrEnum):
-    """Which face of a photograph is meant when several are found.
-
-    ONLY refuses several: a photograph that is to identify somebody must show nobody else. LARGEST and CENTRE are for
-    measuring on collections, CENTRE (the face whose middle is nearest the photograph's) where they are cropped around
-    the person that they name.
-    """
-
-    ONLY = "only"
-    LARGEST = "largest"
-    CENTRE = "centre"
 
 
 def face_chip(

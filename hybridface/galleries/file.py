@@ -10,47 +10,19 @@ from pathlib import Path
 from hybridface.models.model import Model
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.removal import remove_people
-from parties.gallery.store.exchange import exported_kind
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, OPERATOR, VERIFY, QueryLimits
-from parties.gallery.store.records import GalleryKind, identity_bytes
-from parties.gallery.store.store import GalleryStore, kind_of
+from parties.gallery.store.records import identity_bytes
+from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
-__all__ = ["GalleryFile", "index_folder", "kind_for_import", "kind_for_use"]
+__all__ = ["GalleryFile", "index_folder"]
 
 
 def index_folder(path: Path) -> Path:
     """Return where the index beside a gallery's or a key's file is kept."""
     return path.with_name(f"{path.name}.index")
-
-
-def kind_for_use(path: Path, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
-    """Return the kind of a gallery: what its file says; for a new one, what is wanted, or private.
-
-    Args:
-        wanted: None for whatever it is.
-        new: whether there need not be a file.
-
-    Raises:
-        ParameterError: there is no file, or it is of another kind. StoreError: it is no gallery.
-    """
-    if not path.exists():
-        if not new:
-            raise ParameterError(f"expected a gallery, found no {path}: enrol somebody first")
-        return wanted or GalleryKind.PRIVATE
-    found = kind_of(path)
-    if wanted not in (None, found):
-        raise ParameterError(f"{path.name}: expected a gallery of kind {wanted}, found one of kind {found}")
-    return found
-
-
-def kind_for_import(path: Path, exported: Path, wanted: GalleryKind | None = None) -> GalleryKind:
-    """Return the kind of a gallery that an exported file is to be imported into: see `kind_for_use`."""
-    kind = exported_kind(exported)
-    if wanted not in (None, kind):
-        raise ParameterError(f"{exported.name}: expected a gallery of kind {wanted}, found one of kind {kind}")
-    return kind_for_use(path, kind, new=True)
 
 
 class GalleryFile:
@@ -59,20 +31,21 @@ class GalleryFile:
     Args:
         path: of the file; made if there is none.
         model: whose templates it holds; weights are not needed.
-        kind: of the gallery.
+        kind: of the gallery; None for what it is, and private for a new one.
         limits: whether queries are limited (docs/GALLERIES.md); they are logged in any case.
 
     Raises:
         StoreError: the file cannot be used, or is another model's or kind's.
     """
 
-    def __init__(self, path: Path, model: Model, kind: GalleryKind, limits: bool = True) -> None:
+    def __init__(self, path: Path, model: Model, kind: GalleryKind | None = None, limits: bool = True) -> None:
         (dimension,) = model.graph.output_shape
-        self.kind = kind
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.store = GalleryStore(path, model.graph.digest(), dimension, kind)
+        self.kind = self.store.kind
         try:
-            self.limits = QueryLimits(path, *((VERIFY, IDENTIFY, GUESSES) if limits else (None, None, None)))
+            rates = (VERIFY, IDENTIFY, GUESSES) if limits else (None, None, None)
+            self.limits = QueryLimits(self.store.database, *rates)
         except BaseException:
             self.store.close()
             raise

@@ -13,19 +13,20 @@ from types import TracebackType
 from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.galleries.clear_embedding import ClearEmbedding
-from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
+from hybridface.galleries.file import GalleryFile, index_folder
+from hybridface.galleries.kind import kind_for_use
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from parties.gallery.index.search import PROBE
 from parties.gallery.key import create_key, read_key
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.client import GalleryClientSession, Identification
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
-from parties.gallery.store.records import GalleryKind
 from parties.local import PartyThread
 from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint
@@ -35,7 +36,7 @@ from parties.session.progress import OnProgress
 from parties.session.server_endpoint import ServerEndpoint
 from protocols.channel import Channel
 from protocols.errors import ParameterError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 
 __all__ = ["Gallery"]
 

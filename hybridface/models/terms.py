@@ -9,7 +9,7 @@ from hybridface.models.model import Model
 from parties.session.correlations import Correlations
 from parties.session.pure_he import PureHeTerms
 from parties.session.terms import Terms
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from protocols.pure_he import PatchNetWeights, PureHeParameters
 
 __all__ = ["hybrid_terms", "pure_he_inputs", "pure_he_terms", "pure_he_weights"]

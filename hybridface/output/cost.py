@@ -1,15 +1,17 @@
 """Results for people and for machines: the cost table, and JSON."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from hybridface.models.model import Model
 from hybridface.modes import Mode
-from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport, StageCost
-from parties.session.pure_he import PureHeResult
+
+if TYPE_CHECKING:
+    from hybridface.models.model import Model
+    from parties.session.client import MatchResult
+    from parties.session.pure_he import PureHeResult
 
 __all__ = ["cost_table", "decision_text", "pure_he_document", "result_document", "score_text"]
 
@@ -24,7 +26,7 @@ def decision_text(match: bool | None) -> str:
     return {True: "same person", False: "different people", None: "not revealed to this party"}[match]
 
 
-def result_document(result: MatchResult, model: Model, reveal: str) -> dict[str, Any]:
+def result_document(result: "MatchResult", model: "Model", reveal: str) -> dict[str, Any]:
     """Return a verification as a JSON object; `match` is that of all images together."""
     decided = [match for match in result.matches if match is not None]
     return {
@@ -38,7 +40,7 @@ def result_document(result: MatchResult, model: Model, reveal: str) -> dict[str,
     }
 
 
-def pure_he_document(result: PureHeResult, model: Model) -> dict[str, Any]:
+def pure_he_document(result: "PureHeResult", model: "Model") -> dict[str, Any]:
     """Return a verification in pure-HE mode as a JSON object. Its score is the client's to keep secret."""
     return {
         "match": result.match,
@@ -60,7 +62,7 @@ def score_text(squared_distance: float, threshold: float) -> str:
     return f"Squared distance {squared_distance:.4f}, threshold {threshold**2:.4f}. {_SCORE_WARNING}"
 
 
-def cost_table(cost: CostReport, model: Model, layers: bool = False) -> Table:
+def cost_table(cost: CostReport, model: "Model", layers: bool = False) -> Table:
     """Return the cost as a table: per kind of layer, or per layer.
 
     Seconds are each party's own work, without waiting; megabytes (10^6) and rounds are those between client and server.
@@ -80,7 +82,7 @@ def cost_table(cost: CostReport, model: Model, layers: bool = False) -> Table:
     return table
 
 
-def _grouped(cost: CostReport, stages: list[StageCost], model: Model) -> list[StageCost]:
+def _grouped(cost: CostReport, stages: list[StageCost], model: "Model") -> list[StageCost]:
     """Sum the stages that are layers of one kind."""
     titles = {node.name: node.title for node in model.graph.nodes}
     groups: dict[str, list[StageCost]] = {}

@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError, ModelError
 from hybridface.faces.inputs import load_images
-from hybridface.galleries.file import GalleryFile, index_folder, kind_for_use
+from hybridface.galleries.file import GalleryFile, index_folder
 from hybridface.galleries.tasks import GalleryTask, Verb, read_tasks
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from hybridface.output.answers import answer_text, names_text, shown
 from hybridface.output.cost import decision_text
 from hybridface.processes.events import Events
-from hybridface.processes.options import PartyOptions
+from hybridface.processes.runs import GalleryRun
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.index.search import PROBE
 from parties.gallery.key import read_key
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.client import GalleryClientSession
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
@@ -33,91 +34,92 @@ from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
 from parties.gallery.shards.rank import ShardRank
-from parties.gallery.store.records import GalleryKind
+from parties.prepared.store import opened_store
 from parties.session.client_endpoint import ClientEndpoint
 from parties.session.server_endpoint import ServerEndpoint
 from parties.transport.roles import Role
 from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 
 __all__ = ["run_client", "run_server", "run_shard"]
 
 Answer = dict[str, Any]
 
 
-def run_client(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
+def run_client(
+    channels: dict[Role, Channel], shards: list[Channel], run: GalleryRun, model: Model, events: Events
+) -> int:
     """Do the tasks in order, and say what came of each; return the exit status of the last."""
-    if options.tasks is None:
+    if run.tasks is None:
         raise ParameterError("expected tasks for a gallery")
-    if options.key is None:
+    if run.key is None:
         _expect_no_shards(shards)
-    model = options.model()
     status = EXIT_SAME
-    with _client_session(channels, shards, options, model, events) as session:
-        for task in read_tasks(options.tasks):
-            done = _do(session, task, model, options.aligned)
+    with _client_session(channels, shards, run, model, events) as session:
+        for task in read_tasks(run.tasks):
+            done = _do(session, task, model, run.aligned)
             answer = {"verb": task.verb.value, "identity": task.identity, "photo": task.photo, **done}
             events.say("answer", **answer)
-            if not options.events:
+            if not events.shown:
                 sys.stdout.write(f"{answer_text(answer)}\n")
             status = EXIT_DIFFERENT if answer.get("match") is False or "refused" in answer else EXIT_SAME
     return status
 
 
-def run_server(channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, events: Events) -> int:
+def run_server(
+    channels: dict[Role, Channel], shards: list[Channel], run: GalleryRun, model: Model, events: Events
+) -> int:
     """Serve one client's session about the gallery; return the exit status: of the last outcome it learned, if any."""
-    model = options.model()
-    if model.weights is None or options.gallery is None:
+    if model.weights is None or run.gallery is None:
         raise ParameterError("expected a model with weights and a gallery's file")
-    kind = kind_for_use(options.gallery, new=True)
-    if kind is GalleryKind.LIST:
-        _expect_no_shards(shards)
-    with GalleryFile(options.gallery, model, kind, options.limits) as file:
-        session = _server_session(channels, shards, options, model, file, events)
-        said = _Outcomes(session, options, events)
+    with GalleryFile(run.gallery, model, limits=run.limits) as file:
+        if file.kind is GalleryKind.LIST:
+            _expect_no_shards(shards)
+        session = _server_session(channels, shards, run, model, file, events)
+        said = _Outcomes(session, run.reveal, events)
         session.serve(said.say)
     return said.status
 
 
-def run_shard(role: Role, channels: dict[Role, Channel], options: PartyOptions) -> int:
+def run_shard(role: Role, channels: dict[Role, Channel], run: GalleryRun) -> int:
     """Search one shard of the gallery for its party, or deal to those who do."""
     if role is Role.DEALER_SHARD:
         Dealer(channels[Role.CLIENT_SHARD], channels[Role.SERVER_SHARD]).serve()
         return EXIT_SAME
     file, peer = {
-        Role.CLIENT_SHARD: (options.key, Role.SERVER_SHARD),
-        Role.SERVER_SHARD: (options.gallery, Role.CLIENT_SHARD),
+        Role.CLIENT_SHARD: (run.key, Role.SERVER_SHARD),
+        Role.SERVER_SHARD: (run.gallery, Role.CLIENT_SHARD),
     }[role]
     if file is None:
         raise ParameterError("expected the key's or the gallery's file, beside which the index is kept")
     rank = CLIENT if role is Role.CLIENT_SHARD else SERVER
     ranks = channels[role.party], channels[peer], channels.get(Role.DEALER_SHARD)
-    ShardRank(rank, *ranks, index_folder(file), options.correlations).serve()
+    ShardRank(rank, *ranks, index_folder(file), run.correlations).serve()
     return EXIT_SAME
 
 
 def _client_session(
-    channels: dict[Role, Channel], shards: list[Channel], options: PartyOptions, model: Model, events: Events
+    channels: dict[Role, Channel], shards: list[Channel], run: GalleryRun, model: Model, events: Events
 ) -> GalleryClientSession:
     endpoint = ClientEndpoint(
         channels[Role.SERVER],
         channels.get(Role.DEALER),
-        hybrid_terms(model, options.reveal, options.correlations),
+        hybrid_terms(model, run.reveal, run.correlations),
         on_progress=events.on_progress,
         refilled=PROBE,
-        prepared=options.store,
+        prepared=opened_store(run.prepared),
     )
-    if options.key is None:
+    if run.key is None:
         return ListClientSession(endpoint)
-    return PrivateClientSession(endpoint, read_key(options.key), index_folder(options.key), shards)
+    return PrivateClientSession(endpoint, read_key(run.key), index_folder(run.key), shards)
 
 
 def _server_session(
     channels: dict[Role, Channel],
     shards: list[Channel],
-    options: PartyOptions,
+    run: GalleryRun,
     model: Model,
     file: GalleryFile,
     events: Events,
@@ -127,13 +129,13 @@ def _server_session(
     endpoint = ServerEndpoint(
         channels[Role.CLIENT],
         channels.get(Role.DEALER),
-        hybrid_terms(model, options.reveal, options.correlations),
+        hybrid_terms(model, run.reveal, run.correlations),
         model.weights,
         on_progress=events.on_progress,
-        cache=options.cache,
-        prepared=options.store,
+        cache=run.cache,
+        prepared=opened_store(run.prepared),
     )
-    queries = GalleryQueries(file.store, file.limits, options.client_name)
+    queries = GalleryQueries(file.store, file.limits, run.client_name)
     if file.kind is GalleryKind.LIST:
         return ListServerSession(endpoint, queries)
     return PrivateServerSession(endpoint, queries, index_folder(file.store.path), shards)
@@ -151,14 +153,14 @@ class _Outcomes:
         session: the server's side.
     """
 
-    def __init__(self, session: GalleryServerSession, options: PartyOptions, events: Events) -> None:
-        self._session, self._options, self._events = session, options, events
+    def __init__(self, session: GalleryServerSession, reveal: Reveal, events: Events) -> None:
+        self._session, self._reveal, self._events = session, reveal, events
         self.status = EXIT_SAME
 
     def say(self) -> None:
         """Say what was learned of the command that was obeyed last, if anything was."""
         session = self._session
-        if self._options.reveal is Reveal.CLIENT:
+        if self._reveal is Reveal.CLIENT:
             return
         for match in session.last_decisions:
             who = "" if session.last_asked is None else f": {shown(session.last_asked)}"
@@ -171,7 +173,7 @@ class _Outcomes:
     def _tell(self, document: dict[str, Any], text: str, found: bool) -> None:
         self.status = EXIT_SAME if found else EXIT_DIFFERENT
         self._events.say(**document, role=Role.SERVER.value)
-        if not self._options.events:
+        if not self._events.shown:
             sys.stdout.write(f"server: {text}\n")
             sys.stdout.flush()
 

@@ -8,15 +8,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from hybridface.errors import RunError
-from hybridface.modes import Mode
 from hybridface.output.terminal import Event
+from hybridface.processes.programs import Program, programs_of
+from hybridface.processes.runs import Run
 from launch.mpiexec import find_mpiexec, mpiexec_command
-from parties.session.correlations import Correlations
 
-__all__ = ["Outcome", "run_gallery", "run_parties"]
+__all__ = ["Outcome", "start"]
 
 _KEPT_LINES = 20
 _START_SECONDS, _END_SECONDS = 60.0, 10.0
@@ -56,98 +55,19 @@ class Outcome:
         return self.decision if match is None else bool(match)
 
 
-def run_parties(
-    photos: Sequence[Path],
-    client_options: Sequence[str] = (),
-    shared_options: Sequence[str] = (),
-    timeout: float = 300.0,
-    on_event: Callable[[Event], None] | None = None,
-    link: str = "none",
-    server_options: Sequence[str] = (),
-    workers: int = 0,
-    mode: Mode = Mode.HYBRID,
-    correlations: Correlations = Correlations.OT,
-    prepared: Path | None = None,
-) -> Outcome:
-    """Run one session of client and server, and perhaps a dealer and workers, and return its outcome.
+def start(run: Run, on_event: Callable[[Event], None] | None = None) -> Outcome:
+    """Start the ranks of a run on this machine, follow them to their end, and return the outcome.
 
     Args:
-        photos: the client's.
-        timeout: seconds that a rank waits for another.
-        client_options, shared_options: of `hybridface party client`, and of client and server alike.
         on_event: called with every event of a rank.
-        link: the name of the profile that all ranks simulate.
-        server_options: of the server and its workers alone.
-        workers: ranks that multiply for the server.
-        mode: how it is computed.
-        correlations: who makes them, in hybrid mode.
-        prepared: folder of both parties' prepared runs, each in its own part of it.
 
     Raises:
         RunError: a rank failed; says why, on one line.
     """
-    everybody = ["--events", "--timeout", str(timeout), "--link", link, "--mode", mode.value]
-    everybody += ["--correlations", correlations.value]
-    kept_by_client, kept_by_server = _prepared_options(prepared)
-    of_client = [*everybody, *shared_options, *client_options, *kept_by_client]
-    of_server = [*everybody, *shared_options, *server_options]
-    programs = [
-        ["client", *of_client, "--", *(str(photo) for photo in photos)],
-        ["server", *of_server, *kept_by_server],
-        *([["dealer", *everybody]] if mode is Mode.HYBRID and correlations.needs_dealer else []),
-        *[["worker", *of_server]] * workers,
-    ]
-    return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
+    return _follow(_mpiexec(programs_of(run)), run.timeout + _START_SECONDS, on_event)
 
 
-def run_gallery(
-    tasks: Path,
-    key: Path | None,
-    gallery: Path,
-    client_options: Sequence[str] = (),
-    shared_options: Sequence[str] = (),
-    server_options: Sequence[str] = (),
-    timeout: float = 300.0,
-    on_event: Callable[[Event], None] | None = None,
-    shards: int = 1,
-    correlations: Correlations = Correlations.OT,
-    prepared: Path | None = None,
-) -> Outcome:
-    """Run client and server, and perhaps a dealer, for some tasks about a gallery, and return the outcome.
-
-    Args:
-        tasks: a file that `gallery_tasks` wrote.
-        key: the client's file; None for a list, which has no key.
-        gallery: the server's file.
-        shards: into how many parts the gallery is cut; each but the first takes more ranks.
-        others: as for `run_parties`.
-
-    Raises:
-        RunError: a rank failed; says why, on one line.
-    """
-    everybody = ["--events", "--timeout", str(timeout), "--correlations", correlations.value]
-    both = [*everybody, *shared_options]
-    of_client, of_server = _prepared_options(prepared)
-    programs = [
-        ["client", *both, *client_options, *of_client, "--tasks", str(tasks), *(["--key", str(key)] if key else [])],
-        ["server", *both, *server_options, *of_server, "--gallery", str(gallery)],
-        *([["dealer", *everybody]] if correlations.needs_dealer else []),
-    ]
-    for _ in range(shards - 1):
-        programs += [
-            ["client-shard", *everybody, "--key", str(key)],
-            ["server-shard", *everybody, "--gallery", str(gallery)],
-            *([["dealer-shard", *everybody]] if correlations.needs_dealer else []),
-        ]
-    return _follow(_mpiexec(programs), timeout + _START_SECONDS, on_event)
-
-
-def _prepared_options(folder: Path | None) -> list[list[str]]:
-    """Return the client's option and the server's: each has its own part of a folder."""
-    return [["--prepared", str(folder / side)] if folder else [] for side in ("client", "server")]
-
-
-def _mpiexec(programs: Sequence[Sequence[str]]) -> list[str]:
+def _mpiexec(programs: Sequence[Program]) -> list[str]:
     """Return the command line that starts a rank of `hybridface party` for each list of arguments."""
     base = [sys.executable, "-m", "hybridface", "party"]
     try:

@@ -16,18 +16,17 @@ from types import TracebackType
 
 import numpy as np
 
+from parties.prepared.shape import RunShape
 from protocols.correlations import Request
 from protocols.errors import ParameterError
 
 __all__ = [
-    "MAX_BATCH",
     "MAX_POOL",
     "MAX_PREPARED_IMAGES",
     "PARTS",
     "BackgroundRefill",
     "Pool",
     "PoolStatus",
-    "RunShape",
     "Turns",
     "layers_of_part",
     "requests_of_part",
@@ -36,36 +35,12 @@ __all__ = [
 PARTS = 4
 """Commands of one preparation."""
 
-MAX_BATCH = 16
-"""Images of one run, at most."""
 
 MAX_PREPARED_IMAGES = 32
 """Images of all runs that are prepared at a time, at most: the server holds some 30 MB for each."""
 
 MAX_POOL = 16
 """Runs that the background keeps prepared, at most: the server, which bounds them too, has room for a batch besides."""
-
-
-@dataclass(frozen=True)
-class RunShape:
-    """What a run needs prepared.
-
-    Args:
-        images: in one batch, 1 to 16.
-        decisions: that follow: none (enrolment), one (a pair of images), or one for every image.
-    """
-
-    images: int
-    decisions: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.images <= MAX_BATCH:
-            raise ParameterError(f"expected 1 to {MAX_BATCH} images, got {self.images}")
-        if self.decisions not in (0, self.images) and (self.images, self.decisions) != (2, 1):
-            raise ParameterError(f"expected no decision or one for every image or pair, got {self.decisions}")
-
-    def __str__(self) -> str:
-        return f"a run of {self.images} images and {self.decisions} decisions"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from parties.prepared.pool import RunShape
+from parties.prepared.shape import RunShape
 from parties.prepared.store import PreparedStore, binding_of, is_number
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import Channel, printable

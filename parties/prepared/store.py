@@ -36,7 +36,7 @@ import numpy as np
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
-__all__ = ["MAX_BYTES", "MAX_DAYS", "MAX_KEPT", "PreparedStore", "binding_of", "is_number"]
+__all__ = ["MAX_BYTES", "MAX_DAYS", "MAX_KEPT", "PreparedStore", "binding_of", "is_number", "opened_store"]
 
 MAX_KEPT = 100
 """Runs that are kept for one peer, at most: some 40 MB an image, on each side."""
@@ -249,3 +249,8 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def opened_store(folder: Path | None) -> PreparedStore | None:
+    """Return the runs in a folder; None without one."""
+    return None if folder is None else PreparedStore(folder)

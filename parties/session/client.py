@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.prepared.pool import PoolStatus, RunShape
+from parties.prepared.pool import PoolStatus
+from parties.prepared.shape import RunShape
 from parties.prepared.store import PreparedStore
 from parties.session.client_endpoint import ClientEndpoint
 from parties.session.cost import ONLINE, CostReport

@@ -11,21 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.prepared.pool import (
-    MAX_POOL,
-    BackgroundRefill,
-    Pool,
-    PoolStatus,
-    RunShape,
-    Turns,
-    layers_of_part,
-    requests_of_part,
-)
+from parties.prepared.pool import MAX_POOL, BackgroundRefill, Pool, PoolStatus, Turns, layers_of_part, requests_of_part
 from parties.prepared.runs import PreparedRunsClient, RunsInMemory
+from parties.prepared.shape import RunShape
 from parties.prepared.store import PreparedStore
-from parties.session.correlations import open_source
 from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
 from parties.session.progress import OnProgress, Progress
+from parties.session.source import open_source
 from parties.session.terms import Terms, agree, plans_document, plans_from_document
 from protocols.arithmetic.fixed_point import RingArray, encode
 from protocols.channel import CLIENT, Channel

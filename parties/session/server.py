@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parties.prepared.pool import RunShape
+from parties.prepared.shape import RunShape
 from parties.prepared.store import PreparedStore
 from parties.session.progress import OnProgress
 from parties.session.server_endpoint import Command, ServerEndpoint, shape_of

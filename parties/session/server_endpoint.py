@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from parties.prepared.pool import MAX_PREPARED_IMAGES, PARTS, RunShape, layers_of_part, requests_of_part
+from parties.prepared.pool import MAX_PREPARED_IMAGES, PARTS, layers_of_part, requests_of_part
 from parties.prepared.runs import PreparedRunsServer, RunsInMemory
+from parties.prepared.shape import RunShape
 from parties.prepared.store import PreparedStore
-from parties.session.correlations import open_source
 from parties.session.cost import OFFLINE, ONLINE, Recorder, server_report
 from parties.session.progress import OnProgress, Progress
+from parties.session.source import open_source
 from parties.session.terms import Terms, agree, plans_document
 from parties.session.weight_cache import layer_polynomials, weights_key
 from parties.session.worker import WorkerPool

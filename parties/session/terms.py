@@ -11,7 +11,7 @@ from protocols.encryption.ckks import CkksParameters
 from protocols.errors import ParameterError, ProtocolError
 from protocols.linear.packing import ConvPlan
 from protocols.linear.planner import CostModel
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from protocols.network.graph import Graph
 from protocols.network.private import plan_network
 from protocols.network.widths import Widths, check_widths

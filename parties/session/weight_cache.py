@@ -32,7 +32,7 @@ from protocols.linear.convolution import encode_weights
 from protocols.linear.packing import ConvPlan
 from protocols.network.graph import OnLayer, Weights, layer_weights
 
-__all__ = ["EncodedWeights", "cache_directory", "layer_polynomials", "weights_key"]
+__all__ = ["EncodedWeights", "layer_polynomials", "weights_key"]
 
 _MAGIC = b"hybridface weights 3\n"
 _HEADER_BYTES = 1 << 16
@@ -43,18 +43,6 @@ _LOCK_SECONDS = 60.0
 
 _Layers = dict[str, tuple[int, tuple[int, ...]]]
 """Where a layer's polynomials are in the file, and their shape, by name."""
-
-
-def cache_directory() -> Path:
-    """Return where this user's caches lie: $XDG_CACHE_HOME/hybridface, or ~/.cache/hybridface.
-
-    Raises:
-        ParameterError: the user has no home folder.
-    """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridface"
-    except RuntimeError as error:
-        raise ParameterError("expected a home folder for caches; name one with --cache, or none") from error
 
 
 class EncodedWeights:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parties.prepared.pool import MAX_BATCH
+from parties.prepared.shape import MAX_BATCH
 from parties.session.terms import Terms, agree, plans_document, plans_from_document
 from parties.session.weight_cache import layer_polynomials
 from protocols.arithmetic.residues import SHORT_BYTES

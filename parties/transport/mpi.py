@@ -21,7 +21,7 @@ from mpi4py import MPI
 
 from parties.transport.roles import SHARD_ROLES, Role
 from parties.transport.shaping import machine_id, shaped
-from protocols.channel import Channel, printable
+from protocols.channel import Channel, Transport, printable
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.link import MAX_NAME_BYTES, NONE, Link
 
@@ -35,6 +35,7 @@ _ENTRY = struct.Struct(f"16s32s{MAX_NAME_BYTES}s8s")
 
 _TAG = 7
 _SPIN_SECONDS = 200e-6
+_FAILURE_SECONDS = 1.0
 _LONGEST_SLEEP = 1e-3
 
 
@@ -127,14 +128,14 @@ class World:
     roles: tuple[Role, ...]
     timeout: float
     link: Link = NONE
+    _opened: list[Channel] = field(default_factory=list)
 
     def channel(self, role: Role) -> Channel:
         """Return a channel to the client, the server or the dealer."""
-        transport = MpiTransport(self.communicator, self.roles.index(role), role.value, self.timeout)
-        return Channel(shaped(transport, self.link, role.value, self.timeout), role.value)
+        return self._between(self.roles.index(role), role.value)
 
     def workers(self) -> list[Channel]:
-        """Return a channel to every worker; they are within the server's organisation, so no network is simulated."""
+        """Return a channel to every worker; they are within the server's organisation, so no link is simulated."""
         ranks = [rank for rank, role in enumerate(self.roles) if role is Role.WORKER]
         return [self._within(rank, f"{Role.WORKER.value} {index}") for index, rank in enumerate(ranks)]
 
@@ -158,18 +159,40 @@ class World:
                     [r for r, other in enumerate(self.roles) if other is role][number],
                     f"{role.value} {number}",
                 )
-                transport = MpiTransport(self.communicator, rank, name, self.timeout)
-                channels[role] = Channel(shaped(transport, self.link, name, self.timeout), name)
+                channels[role] = self._between(rank, name)
         if own.party is not Role.DEALER:
             channels[own.party] = self._within(self.roles.index(own.party), own.party.value)
         return channels
 
     def _within(self, rank: int, name: str) -> Channel:
-        """Return a channel to a rank of the same organisation: no network is simulated."""
-        return Channel(MpiTransport(self.communicator, rank, name, self.timeout), name)
+        """Return a channel to a rank of the same organisation: no link is simulated."""
+        return self._open(MpiTransport(self.communicator, rank, name, self.timeout), name)
 
-    def abort(self, status: int) -> None:
-        """End all ranks at once, with an exit status."""
+    def _between(self, rank: int, name: str) -> Channel:
+        """Return a channel to a rank of another organisation, over the link."""
+        transport = MpiTransport(self.communicator, rank, name, self.timeout)
+        return self._open(shaped(transport, self.link, name, self.timeout), name)
+
+    def _open(self, transport: Transport, name: str) -> Channel:
+        channel = Channel(transport, name)
+        self._opened.append(channel)
+        return channel
+
+    def close(self) -> None:
+        """Wait until the peers have taken all messages."""
+        for channel in self._opened:
+            channel.close()
+
+    def fail(self, reason: str, status: int) -> None:
+        """Tell the peers why this rank ends, and end all ranks with an exit status, once the peers have said so too.
+
+        A peer that is at work, and does not hear it, is waited for a second.
+        """
+        for channel in self._opened:
+            channel.send_error(reason)
+        deadline = time.monotonic() + _FAILURE_SECONDS
+        for channel in self._opened:
+            channel.await_failure(deadline - time.monotonic())
         self.communicator.Abort(status)
 
 

@@ -8,8 +8,6 @@ modulo 2^64, are refused: then d is as good as random, and matches with probabil
 is opened to whom `reveal` names; nobody sees the distance, since some dozens of scores rebuild a template.
 """
 
-from enum import StrEnum
-
 import numpy as np
 
 from protocols.arithmetic.bitplanes import unpack_plane
@@ -17,18 +15,11 @@ from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray, encode
 from protocols.channel import CLIENT, SERVER
 from protocols.correlations import Request, SquarePair
 from protocols.errors import ParameterError, ProtocolError
+from protocols.matching.reveal import Reveal
 from protocols.shares.comparison import interval_requests, is_below
 from protocols.shares.party import MpcParty, arithmetic, to_ring
 
-__all__ = ["Reveal", "matching_requests", "open_decisions", "reveal_match", "reveal_matches", "squared_distance"]
-
-
-class Reveal(StrEnum):
-    """Who learns the decision."""
-
-    CLIENT = "client"
-    SERVER = "server"
-    BOTH = "both"
+__all__ = ["matching_requests", "open_decisions", "reveal_match", "reveal_matches", "squared_distance"]
 
 
 def squared_distance(party: MpcParty, first: RingArray, second: RingArray) -> RingArray:

@@ -16,7 +16,7 @@ from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, SERVER
 from protocols.correlations import ArithmeticTriple, Request, SharedBit
 from protocols.errors import ParameterError, ProtocolError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from protocols.shares.comparison import interval_requests, is_below
 from protocols.shares.party import MpcParty, arithmetic, to_ring
 

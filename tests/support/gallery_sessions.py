@@ -12,12 +12,12 @@ import torch
 from hybridface.models.model import load_model
 from parties.gallery.index.search import PROBE
 from parties.gallery.key import GalleryKey
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import GalleryQueries
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.store.limits import QueryLimits, Rate
-from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.session.client_endpoint import ClientEndpoint

@@ -10,11 +10,11 @@ import torch
 
 from hybridface.models.model import load_model
 from parties.gallery.index.search import PROBE
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.sessions.server import GalleryQueries
 from parties.gallery.store.limits import QueryLimits, Rate
-from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.session.client_endpoint import ClientEndpoint
@@ -24,7 +24,7 @@ from parties.session.terms import Terms
 from parties.transport.queues import local_channels
 from protocols.arithmetic.fixed_point import encode
 from protocols.correlations import Dealer
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 
 MODEL = load_model("tiny-test")
 RANDOM = np.random.default_rng(11)

@@ -26,10 +26,11 @@ from protocols.linear.conversion import (
 )
 from protocols.linear.convolution import PrivateConvolutionClient, PrivateConvolutionServer, fully_connected_shape
 from protocols.linear.packing import ConvPlan, ConvShape
-from protocols.matching.distance import Reveal, reveal_matches, squared_distance
+from protocols.matching.distance import reveal_matches, squared_distance
 from protocols.matching.names import look_up, seal_names
 from protocols.matching.outcome import index_bits, reveal_indices
 from protocols.matching.private_templates import TemplateIndex, distances, index_templates
+from protocols.matching.reveal import Reveal
 from protocols.matching.selection import smallest, smallest_of_groups, with_indices
 from protocols.matching.server_list import ServerListClient, ServerListServer
 from protocols.network.graph import Graph, LinearWeights

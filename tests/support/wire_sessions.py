@@ -17,7 +17,7 @@ from parties.session.terms import Terms
 from parties.session.worker import Worker
 from parties.transport.queues import local_channels
 from protocols.channel import Channel
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from protocols.pure_he import PatchNetShape, PatchNetWeights, PureHeParameters
 from support import gallery_sessions, list_sessions
 from support.prepared_runs import session as kept_session

@@ -11,7 +11,7 @@ from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
 from hybridface.models.model import load_model
 from launch.mpiexec import find_mpiexec, mpiexec_command
 from parties.gallery.key import create_key
-from parties.gallery.store.records import GalleryKind
+from parties.gallery.kind import GalleryKind
 from support.helpers import save_chips
 from support.paths import ROOT
 

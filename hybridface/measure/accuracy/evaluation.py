@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hybridface.faces.alignment import PADDING, Aligned, align
-from hybridface.faces.images import FaceChoice
+from hybridface.faces.choice import FaceChoice
 from hybridface.faces.pairs import photos_of, read_folds
 from hybridface.faces.rows import RowField, Rows
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy.documents import Decision, arithmetic_document, comparison_figures, session_document
 from hybridface.measure.accuracy.embeddings import Arithmetic, Embeddings, Network, embed
+from hybridface.measure.accuracy.mode import EvalMode
 from hybridface.measure.accuracy.selection import Selection, select
 from hybridface.measure.accuracy.sessions import OpenSession, SessionPair, open_session, run_pairs
 from hybridface.measure.accuracy.statistics import Roc, fold_accuracy, roc_curve, thresholds_of_pairs
@@ -32,18 +32,9 @@ from hybridface.models.model import load_model
 from hybridface.models.terms import pure_he_terms
 from hybridface.modes import Mode
 
-__all__ = ["DEFAULT_SESSION_PAIRS", "EvalMode", "Evaluation", "EvaluationOptions", "evaluate"]
+__all__ = ["DEFAULT_SESSION_PAIRS", "Evaluation", "EvaluationOptions", "evaluate"]
 
 DEFAULT_SESSION_PAIRS = 20
-
-
-class EvalMode(StrEnum):
-    """What computes the decisions."""
-
-    PLAIN = "plain"
-    EMULATED = "emulated"
-    HYBRID = "hybrid"
-    PURE_HE = "pure-he"
 
 
 @dataclass(frozen=True)

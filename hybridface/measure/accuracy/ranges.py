@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from hybridface.faces.alignment import PADDING, align
-from hybridface.faces.images import FaceChoice
+from hybridface.faces.choice import FaceChoice
 from hybridface.faces.rows import RowField, Rows, Values, fill
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy.embeddings import Network

@@ -20,14 +20,14 @@ from rich.progress import track
 
 from hybridface.errors import ImageError
 from hybridface.faces.alignment import PADDING, align
-from hybridface.faces.images import FaceChoice
+from hybridface.faces.choice import FaceChoice
 from hybridface.faces.pairs import photos_of, read_folds
 from hybridface.faces.sources import open_photos
 from hybridface.local.gallery import Gallery
 from hybridface.measure.accuracy.embeddings import Arithmetic, Network, embed
 from hybridface.models.model import Model, load_model
 from parties.gallery.key import create_key
-from parties.gallery.store.records import GalleryKind
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import encode
 

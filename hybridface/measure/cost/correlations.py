@@ -56,7 +56,7 @@ def _figures(said: dict[str, Any], transfers: int, comparisons: int) -> dict[str
     client, server = said["client"], said["server"]
     figures: dict[str, Any] = {
         "start": {"seconds": client["start"]["seconds"], "MB": _sent(client["start"]) / 1e6},
-        "peak MiB": {role: one["peak_mib"] for role, one in said.items()},
+        "peak MiB": {role: one["peak_bytes"] / 2**20 for role, one in said.items()},
         "comparisons": {},
     }
     if "transfers" in client:

@@ -3,8 +3,6 @@
 Everything that is measured begins and ends on both sides at once. Run as ranks by `mpiexec`: see `correlation_bench`.
 """
 
-import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.session.correlations import Correlations, open_source
+from parties.session.correlations import Correlations
+from parties.session.source import open_source
 from parties.transport.roles import Role
 from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import CorrelationSource, Dealer, Request
 from protocols.correlations.two_party.source import TransferSource
-from protocols.errors import HybridFaceError
 from protocols.shares.comparison import relu_requests
 
 __all__ = ["WIDTHS", "main", "measure"]
@@ -106,31 +104,21 @@ def _draw(source: TransferSource, rank: int, count: int) -> None:
 
 def main(name: str, correlations: str, transfers: str, comparisons: str, runs: str) -> int:
     """Be one rank of the benchmark."""
-    from parties.machine.tuning import tune_process
-    from parties.transport.mpi import join
+    from hybridface.measure.cost.rank_main import rank_main
 
-    tune_process()
-    role, kind, said = Role(name), Correlations(correlations), dict[str, Any]()
+    role, kind = Role(name), Correlations(correlations)
     required = (Role.CLIENT, Role.SERVER, *((Role.DEALER,) if kind.needs_dealer else ()))
-    world = join(role, _TIMEOUT_SECONDS, required=required)
-    try:
+
+    def work(world: Any) -> dict[str, Any]:
         channels = [world.channel(other) for other in required if other is not role]
         if role is Role.DEALER:
             Dealer(*channels).serve()
-        else:
-            dealer = channels[1] if kind.needs_dealer else None
-            rank = CLIENT if role is Role.CLIENT else SERVER
-            said = measure(kind, rank, channels[0], dealer, int(transfers), int(comparisons), int(runs))
-        for channel in channels:
-            channel.close()
-        said["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        sys.stdout.write(json.dumps({role: said}) + "\n")
-    except Exception as error:  # whatever it is, the other ranks must not wait for this one
-        what = "" if isinstance(error, HybridFaceError) else f"internal error: {type(error).__name__}: "
-        sys.stderr.write(f"{role}: {what}{error}\n")
-        sys.stderr.flush()
-        world.abort(2)
-    return 0
+            return {}
+        dealer = channels[1] if kind.needs_dealer else None
+        rank = CLIENT if role is Role.CLIENT else SERVER
+        return measure(kind, rank, channels[0], dealer, int(transfers), int(comparisons), int(runs))
+
+    return rank_main(role, work, required, _TIMEOUT_SECONDS)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from hybridface.faces.inputs import load_images
 from hybridface.measure.cost.ranks import run_ranks
 from hybridface.models.model import Model, load_model
 from hybridface.photos import PHOTOS, photo_path
-from parties.gallery.store.records import GalleryKind
+from parties.gallery.kind import GalleryKind
 from parties.session.correlations import Correlations
 from parties.transport.roles import SHARD_ROLES, Role
 
@@ -122,7 +122,7 @@ def _measure(
         "offline MB from the dealer": last[1]["dealer"] / 1e6,
         "build seconds": max(client["build"]["seconds"], server["build"]["seconds"]),
         "build MB, both ways": (client["build"]["sent"] + client["build"]["received"]) / 1e6,
-        "peak MiB": {role.value: said[role]["peak_mib"] for role in _ROLES if role in said},
+        "peak MiB": {role.value: said[role]["peak_bytes"] / 2**20 for role in _ROLES if role in said},
         "right": [client["right"], client["probes"]],
         "found": client["found"],
     }

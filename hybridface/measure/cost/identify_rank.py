@@ -4,8 +4,6 @@ All that is measured begins and ends between client and server at once. The clie
 compare. Run as ranks by `mpiexec`: see `identify_bench`.
 """
 
-import json
-import resource
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -21,22 +19,23 @@ from parties.gallery.index.directory import Part
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.search import list_distances, nearest_in_list, winners, winners_requests
 from parties.gallery.key import GalleryKey
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.list_server import list_query_requests
 from parties.gallery.shards.group import ShardGroup
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic
-from parties.gallery.store.records import Entry, GalleryKind
-from parties.session.correlations import Correlations, open_source
+from parties.gallery.store.records import Entry
+from parties.session.correlations import Correlations
+from parties.session.source import open_source
 from parties.transport.roles import SHARD_ROLES, Role
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import keystream
 from protocols.channel import CLIENT, SERVER, Channel
 from protocols.correlations import Dealer
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
-from protocols.errors import HybridFaceError
-from protocols.matching.distance import Reveal
 from protocols.matching.names import SEALED_BYTES, SealedNames, look_up, open_name, seal_names
 from protocols.matching.outcome import index_bits
+from protocols.matching.reveal import Reveal
 from protocols.matching.server_list import ServerListClient, ServerListServer
 from protocols.shares.party import MpcParty
 
@@ -265,35 +264,24 @@ def _be_shard(role: Role, channels: dict[Role, Channel], folder: Path, correlati
 
 def main(name: str, kind: str, size: str, runs: str, threshold: str, folder: str, made: str) -> int:
     """Be one rank of the benchmark."""
-    from parties.machine.tuning import tune_process
-    from parties.transport.mpi import join
+    from hybridface.measure.cost.rank_main import rank_main
 
-    tune_process()
-    role, said, correlations = Role(name), dict[str, Any](), Correlations(made)
+    role, correlations = Role(name), Correlations(made)
     roles = (Role.CLIENT, Role.SERVER, *((Role.DEALER,) if correlations.needs_dealer else ()))
-    world = join(role, _TIMEOUT_SECONDS, required=roles)
-    try:
+
+    def work(world: Any) -> dict[str, Any]:
         if role in SHARD_ROLES:
-            channels = world.channels_of_shard()
-            _be_shard(role, channels, Path(folder), correlations)
-        else:
-            channels = {other: world.channel(other) for other in roles if other is not role}
-            if role is Role.DEALER:
-                Dealer(*channels.values()).serve()
-            else:
-                task = IdentifyTask(GalleryKind(kind), int(size), int(runs), float(threshold), Path(folder))
-                rank = CLIENT if role is Role.CLIENT else SERVER
-                said = _be_party(task, rank, channels, world.shards_of(role), correlations)
-        for channel in channels.values():
-            channel.close()
-        said["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        sys.stdout.write(json.dumps({role: said}) + "\n")
-    except Exception as error:  # whatever it is, the other ranks must not wait for this one
-        what = "" if isinstance(error, HybridFaceError) else f"internal error: {type(error).__name__}: "
-        sys.stderr.write(f"{role}: {what}{error}\n")
-        sys.stderr.flush()
-        world.abort(2)
-    return 0
+            _be_shard(role, world.channels_of_shard(), Path(folder), correlations)
+            return {}
+        channels = {other: world.channel(other) for other in roles if other is not role}
+        if role is Role.DEALER:
+            Dealer(*channels.values()).serve()
+            return {}
+        task = IdentifyTask(GalleryKind(kind), int(size), int(runs), float(threshold), Path(folder))
+        rank = CLIENT if role is Role.CLIENT else SERVER
+        return _be_party(task, rank, channels, world.shards_of(role), correlations)
+
+    return rank_main(role, work, roles, _TIMEOUT_SECONDS)
 
 
 if __name__ == "__main__":

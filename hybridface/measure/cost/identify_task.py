@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.index.search import CHUNK_ROWS
-from parties.gallery.store.records import GalleryKind
+from parties.gallery.kind import GalleryKind
 from protocols.arithmetic.fixed_point import FRACTION_BITS, encode
 
 __all__ = ["IdentifyTask", "synthetic"]

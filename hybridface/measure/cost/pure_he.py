@@ -5,8 +5,6 @@ rank reads the weights too, only to compare every distance with the network in t
 """
 
 import itertools
-import json
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ from hybridface.faces.inputs import load_images
 from hybridface.measure.cost.ranks import run_ranks
 from hybridface.models.model import load_model
 from hybridface.photos import PHOTOS, photo_path
-from protocols.errors import HybridFaceError
+from parties.transport.roles import Role
 from protocols.pure_he import PatchNetShape, PatchNetWeights
 
 __all__ = ["RANDOM", "Subject", "bench_pure_he", "load_subject", "pure_he_table"]
@@ -106,7 +104,7 @@ def pure_he_table(document: dict[str, Any]) -> Table:
         "MB up: keys, once": [f"{client['keys']['bytes_up'] / 1e6:.1f}"],
         "MB: up, down": [f"{client[key] / 1e6:.2f}" for key in ("bytes_up", "bytes_down")],
         "rotations; keys of rotations": [str(client["rotations"]), str(client["rotation_keys"])],
-        "peak memory, MiB: client, server": [f"{document[party]['peak_mib']:.0f}" for party in _ROLES],
+        "peak memory, MiB: client, server": [f"{document[party]['peak_bytes'] / 2**20:.0f}" for party in _ROLES],
         "distance, relative error: median, max": [f"{f(client['errors']):.1e}" for f in (median, max)],
     }
     for name, values in rows.items():
@@ -163,28 +161,19 @@ def _be_server(channel: Any, subject: Subject, runs: int) -> dict[str, Any]:
     return {"encode_seconds": seconds, "processor_seconds": [b - a for a, b in pairwise(marks)]}
 
 
-def main(role: str, path: str, widths: str, runs: str) -> int:
+def main(name: str, path: str, widths: str, runs: str) -> int:
     """Be one rank of the benchmark."""
-    from parties.machine.tuning import tune_process
-    from parties.transport.mpi import join
-    from parties.transport.roles import Role
+    from hybridface.measure.cost.rank_main import rank_main
 
-    tune_process()
     roles = (Role.CLIENT, Role.SERVER)
-    own, peer = roles if role == _CLIENT else roles[::-1]
-    world = join(own, required=roles)
-    try:
+    own, peer = roles if name == _CLIENT else roles[::-1]
+
+    def work(world: Any) -> dict[str, Any]:
         subject = load_subject(path, [int(width) for width in widths.split(",")])
-        be = _be_client if role == _CLIENT else _be_server
-        channel = world.channel(peer)
-        result = be(channel, subject, int(runs))
-        channel.close()
-        result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        sys.stdout.write(json.dumps({role: result}) + "\n")
-    except HybridFaceError as error:
-        sys.stderr.write(f"{role}: {error}\n")
-        world.abort(2)
-    return 0
+        be = _be_client if own is Role.CLIENT else _be_server
+        return be(world.channel(peer), subject, int(runs))
+
+    return rank_main(own, work, roles)
 
 
 if __name__ == "__main__":

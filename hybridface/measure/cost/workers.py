@@ -4,7 +4,6 @@ A leading rank makes the uploads of a client of its own beforehand, so that noth
 the uploads in memory to the masked answers of all layers, joined. Run as ranks by `mpiexec`: see `bench_workers`.
 """
 
-import json
 import sys
 import time
 from collections import deque
@@ -20,11 +19,10 @@ from rich.table import Table
 from hybridface.measure.cost.ranks import run_ranks
 from hybridface.models.model import load_model
 from hybridface.models.terms import hybrid_terms
-from protocols.errors import HybridFaceError
+from parties.transport.roles import Role
 
 __all__ = ["bench_workers", "workers_table"]
 
-_LEADER, _WORKER = "leader", "worker"
 _TIMEOUT_SECONDS = 600.0
 _STAGES = ("unpack", "multiply-accumulate", "mask", "all")
 
@@ -78,10 +76,11 @@ def workers_table(document: dict[str, Any]) -> Table:
 def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> dict[str, list[float]]:
     """Return the seconds of every run by stage: the leader's own as "all", and the slowest worker's."""
     arguments = [model, str(runs), "none" if cache is None else str(cache)]
-    programs = [[_LEADER, *arguments], *[[_WORKER, *arguments]] * (workers - 1)]
+    programs = [[Role.SERVER.value, *arguments], *[[Role.WORKER.value, *arguments]] * (workers - 1)]
     stages: dict[str, list[float]] = {}
     for said in run_ranks("hybridface.measure.cost.workers", programs, _TIMEOUT_SECONDS):
-        for stage, seconds in said.items():
+        (rank,) = said.values()
+        for stage, seconds in rank["seconds"].items():
             stages[stage] = [max(pair) for pair in zip(stages.get(stage, seconds), seconds, strict=True)]
     return dict(sorted(stages.items(), key=lambda item: _STAGES.index(item[0])))
 
@@ -148,38 +147,25 @@ class _Stopwatch:
         }
 
 
-def main(role: str, model: str, runs: str, cache: str) -> int:
+def main(name: str, model: str, runs: str, cache: str) -> int:
     """Be one rank of the benchmark."""
-    from parties.machine.tuning import tune_process
+    from hybridface.measure.cost.rank_main import rank_main
     from parties.session.worker import Worker
-    from parties.transport.mpi import join
-    from parties.transport.roles import Role
 
     torch.set_num_threads(1)
-    tune_process()
-    world = join(Role.SERVER if role == _LEADER else Role.WORKER, required=(Role.SERVER,))
-    folder = None if cache == "none" else Path(cache)
-    watch = _Stopwatch()
-    try:
-        if role == _LEADER:
-            channels = world.workers()
-            said = {"all": _lead(model, int(runs), channels, folder, watch)}
+    role, folder, watch = Role(name), None if cache == "none" else Path(cache), _Stopwatch()
+
+    def work(world: Any) -> dict[str, Any]:
+        seconds: dict[str, Any] = {}
+        if role is Role.SERVER:
+            seconds["all"] = _lead(model, int(runs), world.workers(), folder, watch)
         else:
-            channels = [world.server_of_worker()]
             loaded = load_model(model)
             terms = hybrid_terms(loaded)
-            Worker(channels[0], terms, loaded.weights or {}, folder, on_stage=watch).serve()
-            said = {}
-        said |= watch.per_run(int(runs) + 1)
-        sys.stdout.write(json.dumps(said) + "\n")
-        for channel in channels:
-            channel.close()
-    except Exception as error:  # whatever it is, the other ranks must not wait for this one
-        what = "" if isinstance(error, HybridFaceError) else f"internal error: {type(error).__name__}: "
-        sys.stderr.write(f"{role}: {what}{error}\n")
-        sys.stderr.flush()
-        world.abort(2)
-    return 0
+            Worker(world.server_of_worker(), terms, loaded.weights or {}, folder, on_stage=watch).serve()
+        return {"seconds": seconds | watch.per_run(int(runs) + 1)}
+
+    return rank_main(role, work, (Role.SERVER,))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,14 @@ JSON object. accuracy, published: figures from elsewhere. charts, page: the repo
 resources.
 """
 
-from hybridface.measure.modes.document import modes_document, modes_table
-from hybridface.measure.modes.measure import Settings, measure_modes
-from hybridface.measure.modes.output import ReportPaths, report_paths, write_report
+from typing import TYPE_CHECKING
+
+from protocols.lazy import hand_on
+
+if TYPE_CHECKING:
+    from hybridface.measure.modes.document import modes_document, modes_table
+    from hybridface.measure.modes.measure import Settings, measure_modes
+    from hybridface.measure.modes.output import ReportPaths, report_paths, write_report
 
 __all__ = [
     "ReportPaths",
@@ -19,3 +24,12 @@ __all__ = [
     "report_paths",
     "write_report",
 ]
+
+__getattr__ = hand_on(
+    __name__,
+    {
+        "hybridface.measure.modes.document": ["modes_document", "modes_table"],
+        "hybridface.measure.modes.measure": ["Settings", "measure_modes"],
+        "hybridface.measure.modes.output": ["ReportPaths", "report_paths", "write_report"],
+    },
+)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hybridface.errors import RunError
+from hybridface.folders import cache_directory
 from hybridface.measure.modes.samples import (
     Sample,
     Session,
@@ -30,8 +31,8 @@ from hybridface.measure.peers.children import run_pair
 from hybridface.measure.peers.crypten_alone import crypten_runs
 from hybridface.measure.peers.crypten_party import MATCHING
 from hybridface.measure.peers.features_only import features_only_session
-from hybridface.modes import Mode
-from hybridface.processes.start import Outcome, run_parties
+from hybridface.processes.runs import HybridRun, PureHeRun
+from hybridface.processes.start import start
 from parties.session.cost import ONLINE
 from protocols.link import Link
 
@@ -77,21 +78,20 @@ def _plain(task: PeerTask, verifications: int, link: Link, timeout: float) -> Se
 
 
 def _hybrid(task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
-    outcome = _run(task, ["--enrolled", "--repeat", str(verifications)], link, timeout)
+    told: dict[str, Any] = {"model": task.model.name, "timeout": timeout, "link": link, "cache": cache_directory()}
+    outcome = start(HybridRun(**told, **_verifying(task, verifications), enrolled=True))
     kinds = kinds_of_layers(task.model.graph) | {_CORRELATIONS: WorkKind.CORRELATIONS, MATCHING: WorkKind.MATCHING}
     samples = (sample_of_cost(bool(result["match"]), result["cost"], kinds) for result in outcome.results)
     return Session(tuple(samples), outcome.memory, _setup(outcome.setup) if outcome.setup else None)
 
 
-def _run(task: PeerTask, options: list[str], link: Link, timeout: float, mode: Mode = Mode.HYBRID) -> Outcome:
-    """Run client, server and perhaps a dealer as `hybridface verify` does."""
-    options = [*options, *(["--aligned"] if task.aligned else [])]
-    shared = ["--model", task.model.name]
-    return run_parties(task.photos, options, shared, timeout, link=link.name, mode=mode)
+def _verifying(task: PeerTask, verifications: int) -> dict[str, Any]:
+    return {"photos": task.photos, "aligned": task.aligned, "repeat": verifications}
 
 
 def _pure_he(task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
-    outcome = _run(task, ["--repeat", str(verifications)], link, timeout, Mode.PURE_HE)
+    run = PureHeRun(model=task.model.name, timeout=timeout, link=link, **_verifying(task, verifications))
+    outcome = start(run)
     kinds = {"upload": WorkKind.UPLOAD, "distance": WorkKind.MATCHING}
     kinds |= {name: WorkKind.LINEAR for name in _layers_of(outcome.results) if name not in kinds}
     samples = (sample_in_turns(result["match"], result["cost"], kinds) for result in outcome.results)

@@ -4,9 +4,14 @@ Every peer takes the same photo, template and network to the same bit, by proces
 security rests on is part of its row. The parties' inputs meet in the process that starts them: a benchmark, no product.
 """
 
-from hybridface.measure.peers.compare import all_peers, compare, progress_bar
-from hybridface.measure.peers.measure import Peer, PeerResult, PeerTask, Run, make_task
-from hybridface.measure.peers.report import comparison_document, comparison_table
+from typing import TYPE_CHECKING
+
+from protocols.lazy import hand_on
+
+if TYPE_CHECKING:
+    from hybridface.measure.peers.compare import all_peers, compare, progress_bar
+    from hybridface.measure.peers.measure import Peer, PeerResult, PeerTask, Run, make_task
+    from hybridface.measure.peers.report import comparison_document, comparison_table
 
 __all__ = [
     "Peer",
@@ -20,3 +25,12 @@ __all__ = [
     "make_task",
     "progress_bar",
 ]
+
+__getattr__ = hand_on(
+    __name__,
+    {
+        "hybridface.measure.peers.compare": ["all_peers", "compare", "progress_bar"],
+        "hybridface.measure.peers.measure": ["Peer", "PeerResult", "PeerTask", "Run", "make_task"],
+        "hybridface.measure.peers.report": ["comparison_document", "comparison_table"],
+    },
+)

@@ -11,7 +11,6 @@ the encrypted sum of squared differences. What the server sees: ciphertexts. Wha
 Messages are the libraries' own bytes in a `Channel`'s frames, their sizes announced and bounded; nothing is unpickled.
 """
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -25,10 +24,10 @@ from numpy.typing import NDArray
 from hybridface.errors import ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.models.model import Model, load_model
-from hybridface.processes.memory import peak_bytes
 from parties.session.cost import OFFLINE, ONLINE, Recorder, merge, server_report
+from parties.transport.roles import Role
 from protocols.channel import Channel
-from protocols.errors import HybridFaceError, ProtocolError
+from protocols.errors import ProtocolError
 from protocols.link import link_named
 
 __all__ = ["EMBEDDING", "KEYS", "NETWORK_STAGE", "FeaturesOnlyClient", "FeaturesOnlyServer", "main"]
@@ -173,32 +172,23 @@ def _be_server(channel: Channel, verifications: int) -> dict[str, Any]:
     return {}
 
 
-def main(role: str, model: str, aligned: str, verifications: str, link: str, timeout: str, *photos: str) -> int:
-    """Be one rank; write one JSON object, the result under this rank's role."""
-    from parties.machine.tuning import tune_process
-    from parties.transport.mpi import join
-    from parties.transport.roles import Role
+def main(name: str, model: str, aligned: str, verifications: str, link: str, timeout: str, *photos: str) -> int:
+    """Be one rank."""
+    from hybridface.measure.cost.rank_main import rank_main
 
     torch.set_num_threads(1)
-    tune_process()
     roles = (Role.CLIENT, Role.SERVER)
-    own, peer = roles if role == _CLIENT else roles[::-1]
-    world = join(own, float(timeout), link_named(link), required=roles)
-    try:
+    own, peer = roles if name == _CLIENT else roles[::-1]
+
+    def work(world: Any) -> dict[str, Any]:
         channel = world.channel(peer)
-        if role == _CLIENT:
-            loaded = load_model(model)
-            images = load_images(loaded, [Path(photo) for photo in photos], aligned == "1")
-            result = _be_client(channel, loaded, images, int(verifications))
-        else:
-            result = _be_server(channel, int(verifications))
-        channel.close()
-        result["peak_bytes"] = peak_bytes()
-        sys.stdout.write(json.dumps({role: result}) + "\n")
-    except HybridFaceError as error:
-        sys.stderr.write(f"{role}: {error}\n")
-        world.abort(2)
-    return 0
+        if own is Role.SERVER:
+            return _be_server(channel, int(verifications))
+        loaded = load_model(model)
+        images = load_images(loaded, [Path(photo) for photo in photos], aligned == "1")
+        return _be_client(channel, loaded, images, int(verifications))
+
+    return rank_main(own, work, roles, float(timeout), link_named(link))
 
 
 if __name__ == "__main__":

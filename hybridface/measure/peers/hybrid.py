@@ -6,9 +6,11 @@ enrolment in this process whose two shares are added.
 """
 
 from hybridface.errors import RunError
+from hybridface.folders import cache_directory
 from hybridface.local.session import LocalSession
 from hybridface.measure.peers.measure import Peer, PeerTask, Run
-from hybridface.processes.start import run_parties
+from hybridface.processes.runs import HybridRun
+from hybridface.processes.start import start
 from parties.session.correlations import Correlations
 from protocols.arithmetic.fixed_point import decode
 
@@ -29,10 +31,18 @@ def hybrid_peer(task: PeerTask, timeout: float = 300.0, correlations: Correlatio
         correlations: who makes them: "ot" or "dealer".
     """
     error = enrolment_error(task, timeout)
-    options = ["--enrolled", "--repeat", "1", *(["--aligned"] if task.aligned else [])]
+    verification = HybridRun(
+        model=task.model.name,
+        timeout=timeout,
+        correlations=correlations,
+        cache=cache_directory(),
+        photos=task.photos,
+        aligned=task.aligned,
+        enrolled=True,
+    )
 
     def run() -> Run:
-        outcome = run_parties(task.photos, options, ["--model", task.model.name], timeout, correlations=correlations)
+        outcome = start(verification)
         if outcome.match is None:
             raise RunError("expected the client to learn the decision, it did not")
         online, offline = (outcome.results[-1]["cost"][phase] for phase in ("online", "offline"))

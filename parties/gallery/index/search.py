@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.index.file import IndexFile
-from parties.prepared.pool import RunShape
+from parties.prepared.shape import RunShape
 from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray, encode
 from protocols.channel import CLIENT
 from protocols.correlations import Request, SquarePair
-from protocols.matching.distance import Reveal, reveal_matches, squared_distance
+from protocols.matching.distance import reveal_matches, squared_distance
 from protocols.matching.outcome import index_bits, outcome_requests, reveal_indices
 from protocols.matching.private_templates import distance_requests, distances, index_requests, index_templates
+from protocols.matching.reveal import Reveal
 from protocols.matching.selection import (
     group_requests,
     smallest,

@@ -11,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.index.search import CHUNK_ROWS, PROBE, decide_requests, list_distances, nearest_in_list
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
 from parties.gallery.sessions.list_server import discard_queries, list_query_requests
-from parties.gallery.store.records import GalleryKind, identity_bytes
+from parties.gallery.store.records import identity_bytes
 from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint
 from parties.session.cost import OFFLINE, CostReport
 from protocols.channel import printable
 from protocols.errors import ProtocolError
-from protocols.matching.distance import Reveal
 from protocols.matching.names import SEALED_BYTES, SealedNames, look_up, open_name
+from protocols.matching.reveal import Reveal
 from protocols.matching.server_list import ServerListClient
 
 __all__ = ["ListClientSession"]

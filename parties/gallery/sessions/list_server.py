@@ -33,10 +33,10 @@ from parties.gallery.index.search import (
     nearest_in_list,
     selection_requests,
 )
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.list_content import ListContent, list_templates, read_list
 from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
 from parties.gallery.store.limits import EVERYONE
-from parties.gallery.store.records import GalleryKind
 from parties.session.cost import OFFLINE
 from parties.session.server_endpoint import Command, ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
@@ -44,8 +44,8 @@ from protocols.channel import printable
 from protocols.correlations import Request
 from protocols.correlations.source import CorrelationSource
 from protocols.errors import ProtocolError
-from protocols.matching.distance import Reveal
 from protocols.matching.names import look_up, lookup_requests, seal_names
+from protocols.matching.reveal import Reveal
 from protocols.matching.server_list import ServerListServer
 
 __all__ = ["MAX_PREPARED_QUERIES", "ListServerSession", "discard_queries", "list_query_requests"]

@@ -13,12 +13,13 @@ from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.search import CHUNK_ROWS, PROBE, decide_requests, winners, winners_requests
 from parties.gallery.key import GalleryKey
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
 from parties.gallery.sessions.messages import builds_of, entries_of, follow_changes, identifier, number, receive_entries
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic
-from parties.gallery.store.records import Entry, GalleryKind, identity_bytes
+from parties.gallery.store.records import Entry, identity_bytes
 from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint
 from parties.session.cost import OFFLINE, CostReport

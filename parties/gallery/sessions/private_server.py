@@ -25,6 +25,7 @@ from parties.gallery.index.search import (
     winners,
     winners_requests,
 )
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.key_check import KeyCheck
 from parties.gallery.sessions.messages import refreshed, send_changes, send_entries
 from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
@@ -33,7 +34,7 @@ from parties.gallery.shards.holding import held_by_both
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic
 from parties.gallery.shards.shard import Wanted, build_of
 from parties.gallery.store.limits import EVERYONE
-from parties.gallery.store.records import Entry, GalleryKind
+from parties.gallery.store.records import Entry
 from parties.session.cost import OFFLINE
 from parties.session.server_endpoint import Command, ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray

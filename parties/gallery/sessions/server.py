@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from parties.gallery.errors import IndexChangedError, QueryLimitError, StoreError
 from parties.gallery.index.search import PROBE, decide, decide_requests
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store.limits import EVERYONE, QueryLimits
-from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.session.server_endpoint import Command, ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray

@@ -18,7 +18,8 @@ from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.search import TOP_MAX
 from parties.gallery.shards.shard import Shard, Wanted
-from parties.session.correlations import Correlations, open_source
+from parties.session.correlations import Correlations
+from parties.session.source import open_source
 from protocols.arithmetic.randomness import KEY_BYTES
 from protocols.channel import IDLE_SECONDS, Channel, ChannelStatistics, printable
 from protocols.correlations.fixed_mask import MAX_ROWS

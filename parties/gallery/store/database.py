@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from parties.gallery.errors import StoreError
-from parties.gallery.store.records import GalleryKind
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store.schema import VERSION, migrate, version_of
 
 __all__ = ["TIMEOUT_SECONDS", "Database", "WriterLock", "create_database"]

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from parties.gallery.errors import StoreError
-from parties.gallery.store.records import MAX_IDENTITY, Entry, GalleryKind, identity_bytes
+from parties.gallery.kind import GalleryKind
+from parties.gallery.store.records import MAX_IDENTITY, Entry, identity_bytes
 from parties.gallery.store.tables import Tables, batch_rows
 from protocols.errors import ParameterError
 

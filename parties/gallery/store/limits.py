@@ -104,7 +104,7 @@ class QueryLimits:
     """The limits of a store's queries; a context manager. It needs no access to the gallery's content.
 
     Args:
-        path: of a store that exists.
+        source: the path of a store that exists; or its file, open, which is left open.
         verify, identify: how often a client may ask about an identity, and about everyone; None for no limit.
         guesses: how often a client may ask about identities that are not enrolled.
         clock: seconds since 1970.
@@ -117,7 +117,7 @@ class QueryLimits:
 
     def __init__(
         self,
-        path: Path,
+        source: Path | Database,
         verify: Rate | None = VERIFY,
         identify: Rate | None = IDENTIFY,
         guesses: Rate | None = GUESSES,
@@ -129,10 +129,12 @@ class QueryLimits:
             raise ParameterError(f"expected to keep 0 lines or more, got {kept}")
         self.verify, self.identify, self.guesses = verify, identify, guesses
         self._clock, self._kept = clock, kept
-        self._database = Database(path, timeout)
+        self._is_ours = isinstance(source, Path)
+        self._database = Database(source, timeout) if isinstance(source, Path) else source
         if self._database.version != VERSION:
-            self._database.close()
-            raise StoreError(f"{path.name}: expected a store of version {VERSION}, got {self._database.version}")
+            self.close()
+            name = self._database.path.name
+            raise StoreError(f"{name}: expected a store of version {VERSION}, got {self._database.version}")
         self._salt = cast(bytes, self._database.rows("SELECT salt FROM state")[0][0])
 
     def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
@@ -215,8 +217,9 @@ class QueryLimits:
         return identity_tag(self._salt, identity.encode(errors="surrogatepass"))
 
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Close the file, if this has opened it."""
+        if self._is_ours:
+            self._database.close()
 
     def __enter__(self) -> "QueryLimits":
         return self

@@ -9,7 +9,6 @@ bytes, not as SQLite's text, whose comparisons are undefined after a NUL charact
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,6 @@ __all__ = [
     "MAX_IDENTITY",
     "Changes",
     "Entry",
-    "GalleryKind",
     "checksum",
     "identity_bytes",
     "identity_text",
@@ -32,13 +30,6 @@ __all__ = [
 
 MAX_IDENTITY = 10_000
 """Characters of an identity, at most."""
-
-
-class GalleryKind(StrEnum):
-    """What a share is: the server's part of a template, or all of it."""
-
-    PRIVATE = "private"
-    LIST = "list"
 
 
 @dataclass(frozen=True)

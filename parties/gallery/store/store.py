@@ -14,6 +14,7 @@ Several processes may read and write. Iterators read in batches and hold nothing
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -21,15 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.errors import StoreError, TracesLeftError
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store import exchange, rotation
 from parties.gallery.store.database import TIMEOUT_SECONDS, Database, WriterLock, create_database
-from parties.gallery.store.records import Changes, Entry, GalleryKind, identity_bytes, share_array, share_bytes
+from parties.gallery.store.records import Changes, Entry, identity_bytes, share_array, share_bytes
 from parties.gallery.store.schema import VERSION
 from parties.gallery.store.tables import Tables, batch_rows
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
-__all__ = ["GalleryStore", "kind_of"]
+__all__ = ["GalleryStore", "Header", "header_of"]
 
 _MAX_DIMENSION = 1 << 16
 _MAX_MODEL = 256
@@ -43,7 +45,7 @@ class GalleryStore:
         path: of the file; it is made if there is none, unless `read_only`.
         model: digest of the model that the templates come from.
         dimension: of the templates.
-        kind: what the shares are.
+        kind: what the shares are; None for what the file says, and private for a new one.
         read_only: never write, not even to remove what a crash has left.
         check: look at the whole file first; what it finds is refused.
         timeout: seconds to wait for other processes, at most.
@@ -58,7 +60,7 @@ class GalleryStore:
         path: Path,
         model: str,
         dimension: int,
-        kind: GalleryKind,
+        kind: GalleryKind | None,
         read_only: bool = False,
         check: bool = True,
         timeout: float = TIMEOUT_SECONDS,
@@ -68,15 +70,15 @@ class GalleryStore:
                 f"expected a model's digest of at most {_MAX_MODEL} characters and a dimension of 1 to"
                 f" {_MAX_DIMENSION}, got {len(model)} and {dimension}"
             )
-        self.path, self.dimension, self.kind = path, dimension, kind
+        self.path, self.dimension = path, dimension
         self._lock = None if read_only else WriterLock(path, timeout)
         try:
             if self._lock and self._lock.is_alone and not path.exists():
-                create_database(path, model, dimension, kind)
+                create_database(path, model, dimension, kind or GalleryKind.PRIVATE)
             self._database = Database(path, timeout, read_only)
             try:
                 self._tables = Tables(self._database, dimension)
-                self._begin(model, check)
+                self.kind = self._begin(model, kind, check)
             except BaseException:
                 self._database.close()
                 raise
@@ -87,8 +89,8 @@ class GalleryStore:
                 self._lock.close()
             raise
 
-    def _begin(self, model: str, check: bool) -> None:
-        """Check the file; bring it to this version; remove what a process that ended has left half-done."""
+    def _begin(self, model: str, kind: GalleryKind | None, check: bool) -> GalleryKind:
+        """Check the file; bring it to this version; remove what a process that ended has left; return its kind."""
         if check:
             self._database.check()
         if self._database.version < VERSION:
@@ -98,7 +100,7 @@ class GalleryStore:
                     " open it for writing once"
                 )
             self._database.migrate()
-        self._tables.expect(model, self.kind)
+        found = self._tables.expect(model, kind)
         if check:
             self._tables.check()
         if self._lock and self._lock.is_alone:
@@ -106,6 +108,12 @@ class GalleryStore:
             rotation.clean(self._tables)
             if self._database.number("SELECT erasing FROM state"):
                 self._tables.erase()
+        return found
+
+    @property
+    def database(self) -> Database:
+        """The open file, for who looks at other things in it (see `QueryLimits`)."""
+        return self._database
 
     @property
     def scope(self) -> bytes:
@@ -332,14 +340,33 @@ class GalleryStore:
         self.close()
 
 
-def kind_of(path: Path) -> GalleryKind:
-    """Return the kind of a store's gallery, without looking at the rest of the file.
+@dataclass(frozen=True)
+class Header:
+    """What a store says of itself.
+
+    Args:
+        kind: of the gallery.
+        model: digest of the model that the templates come from.
+        dimension: of the templates.
+        count: how many photos are enrolled.
+    """
+
+    kind: GalleryKind
+    model: str
+    dimension: int
+    count: int
+
+
+def header_of(path: Path) -> Header:
+    """Return a store's header, without looking at the rest of the file.
 
     Raises:
         StoreError: there is no store, or a newer version's, or it is damaged.
     """
     with closing(Database(path, read_only=True)) as database:
-        found = database.rows("SELECT kind FROM state")
-    if len(found) != 1 or found[0][0] not in list(GalleryKind):
-        raise StoreError(f"{path.name}: expected a gallery of kind {' or '.join(GalleryKind)}, the store is damaged")
-    return GalleryKind(str(found[0][0]))
+        found = database.rows("SELECT kind, model, dimension FROM state")
+        count = database.number("SELECT count(*) FROM entry WHERE row NOT IN (SELECT row FROM reservation)")
+    match found:
+        case [(str(kind), str(model), int(dimension))] if kind in list(GalleryKind):
+            return Header(GalleryKind(kind), model, dimension, count)
+    raise StoreError(f"{path.name}: expected a gallery of kind {' or '.join(GalleryKind)}, the store is damaged")

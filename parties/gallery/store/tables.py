@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.errors import StoreError
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store.database import Database
-from parties.gallery.store.records import Changes, Entry, GalleryKind, checksum, identity_text, share_array
+from parties.gallery.store.records import Changes, Entry, checksum, identity_text, share_array
 from protocols.arithmetic.fixed_point import RingArray
 
 __all__ = ["Tables", "batch_rows", "identity_tag"]
@@ -39,19 +40,24 @@ class Tables:
     def __init__(self, database: Database, dimension: int) -> None:
         self.database, self.dimension = database, dimension
 
-    def expect(self, model: str, kind: GalleryKind) -> None:
-        """Check what the store is for.
+    def expect(self, model: str, kind: GalleryKind | None) -> GalleryKind:
+        """Check what the store is for, and return its kind.
+
+        Args:
+            kind: None for either.
 
         Raises:
             StoreError: another model, dimension or kind.
         """
         found = self.database.rows("SELECT model, dimension, kind FROM state")
-        if found != [(model, self.dimension, str(kind))]:
-            got = " ".join(str(value)[:20] for value in found[0]) if found else "none"
-            raise StoreError(
-                f"{self.database.path.name}: expected a gallery of (model, dimension, kind)"
-                f" {model[:20]} {self.dimension} {kind}, got {got}"
-            )
+        for known in (kind,) if kind else GalleryKind:
+            if found == [(model, self.dimension, str(known))]:
+                return known
+        got = " ".join(str(value)[:20] for value in found[0]) if found else "none"
+        raise StoreError(
+            f"{self.database.path.name}: expected a gallery of (model, dimension, kind)"
+            f" {model[:20]} {self.dimension} {kind or ' or '.join(GalleryKind)}, got {got}"
+        )
 
     def check(self) -> None:
         """Check that every photo has a share.

@@ -10,7 +10,7 @@ from hybridface.errors import RunError
 from hybridface.galleries.file import GalleryFile
 from hybridface.models.model import load_model
 from parties.gallery.key import create_key, read_key
-from parties.gallery.store.records import GalleryKind
+from parties.gallery.kind import GalleryKind
 from support.helpers import Done
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
@@ -85,7 +85,7 @@ def test_a_change_of_key_that_fails(call: Callable[..., Done], home: Path, monke
     def fail(*_: object) -> None:
         raise RunError("server: killed")
 
-    monkeypatch.setattr("hybridface.commands.gallery.run_queries", fail)
+    monkeypatch.setattr("hybridface.commands.gallery_runs.run_queries", fail)
     status, _, errors = call("rotate-key", str(new), *gallery)
     assert status == 2
     assert "server: killed; keep both key files, " in errors

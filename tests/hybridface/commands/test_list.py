@@ -14,19 +14,18 @@ from PIL import Image
 
 from hybridface.commands import gallery_runs
 from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
-from hybridface.models.model import load_model
 from hybridface.output.answers import answer_text
 from hybridface.photos import photo_path
 from hybridface.processes.events import Events
 from hybridface.processes.gallery import _Outcomes
-from hybridface.processes.options import PartyOptions
 from hybridface.processes.start import Outcome
 from launch.mpiexec import find_mpiexec, mpiexec_command
+from parties.gallery.kind import GalleryKind
+from parties.gallery.store.database import Database
 from parties.gallery.store.limits import OPERATOR
-from parties.gallery.store.records import GalleryKind
-from parties.gallery.store.store import kind_of
+from parties.gallery.store.store import header_of
 from parties.transport.roles import Role
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from support.helpers import Done
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
@@ -51,7 +50,7 @@ def test_a_list_of_two_real_people(call: Callable[..., Done], home: Path) -> Non
     )
     assert call("enroll", "--id", "名前", photo["person_b_1"], "--quiet")[:2] == (0, "enrolled 1 photo of '名前'\n")
     gallery = home / "XDG_DATA_HOME" / "hybridface" / "gallery.db"
-    assert kind_of(gallery) is GalleryKind.LIST
+    assert header_of(gallery).kind is GalleryKind.LIST
     assert not (home / "XDG_CONFIG_HOME").exists(), "a list has no key"
     assert call("verify", "--id", "Person A", photo["person_a_2"], "--quiet") == (0, "same person\n", "")
     status, out, _ = call("verify", "--id", "Person A", photo["impostor_1"], "--json", "--reveal", "both")
@@ -187,7 +186,7 @@ def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny
         (("identify", "nothing.png", *TINY), "nothing.png: expected a photo, found no such file"),
         (
             ("identify", photos["a"], "--model", "patchnet", "--aligned"),
-            "expected a gallery of (model, dimension, kind)",
+            "expected a gallery of patchnet",
         ),
         (
             ("enroll", "--id", "Cy", photos["a"], "--model", "patchnet"),
@@ -229,8 +228,7 @@ def test_the_log_as_a_table(call: Callable[..., Done], tiny_list: Path) -> None:
 
 
 def told(session: Any, reveal: Reveal, capsys: pytest.CaptureFixture[str], events: bool = False) -> tuple[str, int]:
-    options = PartyOptions(lambda: load_model("tiny-test"), reveal=reveal, events=events)
-    outcomes = _Outcomes(session, options, Events(Role.SERVER, events))
+    outcomes = _Outcomes(session, reveal, Events(Role.SERVER, events))
     outcomes.say()
     return capsys.readouterr().out, outcomes.status
 
@@ -282,8 +280,50 @@ def test_an_outcome_that_nobody_told_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
     answer: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(gallery_runs, "run_gallery", lambda *_: Outcome(answers=[answer]))
+    monkeypatch.setattr(gallery_runs, "start", lambda *_: Outcome(answers=[answer]))
     command = ["identify"] if "identities" in answer else ["verify", "--id", "Ann"]
     status, out, errors = call(*command, photos["a"], "--reveal", "server", *TINY)
     assert (status, out, errors.count("\n")) == (2, "", 1)
     assert "no party has told" in errors
+
+
+def test_a_gallery_is_opened_once(
+    call: Callable[..., Done],
+    photos: dict[str, str],
+    tiny_list: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its header may be read before; opening it for use, and looking at the whole file, take long."""
+    opened: list[bool] = []
+    checked: list[Path] = []
+    begin, check = Database.__init__, Database.check
+
+    def counted_begin(self: Database, path: Path, timeout: float = 1.0, read_only: bool = False) -> None:
+        opened.append(read_only)
+        begin(self, path, timeout, read_only)
+
+    def counted_check(self: Database) -> None:
+        checked.append(self.path)
+        check(self)
+
+    monkeypatch.setattr(Database, "__init__", counted_begin)
+    monkeypatch.setattr(Database, "check", counted_check)
+    for command in (
+        ("list", *FILE),
+        ("enroll", "--id", "Ann", photos["same"], *TINY),
+        ("export", str(tmp_path / "exported"), *FILE),
+        ("remove", "Bob", *FILE),
+    ):
+        opened.clear()
+        checked.clear()
+        assert call(*command)[0] == 0
+        assert (opened.count(False), len(checked)) == (1, 1), command
+    opened.clear()
+    checked.clear()
+    assert call("queries")[0] == 0
+    assert (opened, checked) == ([False], []), "the log alone"
+    monkeypatch.setattr(gallery_runs, "start", lambda *_: Outcome(answers=[{"verb": "verify", "match": True}]))
+    opened.clear()
+    assert call("verify", "--id", "Ann", photos["a"], *TINY)[0] == 0
+    assert (opened.count(False), checked) == (0, []), "the server's rank opens it"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hybridface.commands import main as cli
+from hybridface.commands.verify import _print_outcome
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from hybridface.processes import start as run
@@ -230,7 +230,7 @@ def test_benchmark(call: Callable[..., Done], photos: dict[str, str]) -> None:
 def test_outcome_as_text(capfd: pytest.CaptureFixture[str]) -> None:
     cost = CostReport((StageCost("online", "conv", 1.0, 2.0, 3.0, 4_000_000, 0, 0, 7),)).document()
     outcome = Outcome([{"match": True, "cost": cost}], None, {"client": 2**20})
-    cli._print_outcome(outcome, load_model("tiny-test", weights=False), as_json=False, layers=False)
+    _print_outcome(outcome, load_model("tiny-test", weights=False), as_json=False, layers=False)
     out = capfd.readouterr().out
     assert out.splitlines()[0] == "same person"
     assert "convolutions (1)" in out

@@ -71,7 +71,7 @@ def test_calibrating_into_a_folder_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr("hybridface.commands.plan.calibrate", lambda on_step: CostModel())
+    monkeypatch.setattr("parties.machine.calibration.calibrate", lambda on_step: CostModel())
     monkeypatch.setattr(sys, "argv", ["hybridface", "calibrate", "--cache", str(tmp_path / "file" / "x"), "--quiet"])
     with pytest.raises(SystemExit) as caught:
         cli.main()

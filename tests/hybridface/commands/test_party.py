@@ -1,32 +1,28 @@
 """The command line's options, as they reach the ranks."""
 
+import dataclasses
 import sys
-from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from hybridface.folders import cache_directory
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
-from hybridface.processes import start as run
-from hybridface.processes.options import Purpose
+from hybridface.processes import start
+from hybridface.processes.events import Events
+from hybridface.processes.runs import HybridRun, PreparationRun, Purpose, Run
 from parties.session.correlations import Correlations
-from parties.session.weight_cache import cache_directory
-from protocols.link import MOBILE, NONE, WAN
-from protocols.matching.distance import Reveal
+from parties.transport.roles import Role
+from protocols.link import MOBILE, WAN
+from protocols.matching.reveal import Reveal
 from support.helpers import Done, save_chips
 
 TINY = ["--model", "tiny-test", "--aligned"]
 OT, DEALER = Correlations.OT, Correlations.DEALER
-KEEP = (None, 0, Purpose.PAIR)
-
-Options = namedtuple(
-    "Options",
-    "model photos aligned enrolled repeat reveal events timeout link batch pool pause cache mode max_answers "
-    "tasks key gallery client_name limits correlations prepared keep keep_for",
-)
 STOPPED = "not started"
 
 
@@ -37,96 +33,106 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def ranks(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Options]]:
+def ranks(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Return what each rank is told to do by a command, by reading the ranks' own command lines."""
 
-    def told(*arguments: str) -> dict[str, Options]:
+    def told(*arguments: str) -> dict[str, Any]:
         lines: list[list[str]] = []
 
         def mpiexec_command(programs: list[list[str]], mpiexec: str) -> list[str]:
             lines.extend(programs)
             raise FileNotFoundError(STOPPED)
 
-        party = ModuleType("hybridface.processes.rank")
-        options: dict[str, Options] = {}
-        party.PartyOptions = Options  # type: ignore[attr-defined]
-        party.run_party = lambda role, given: options.update({role.value: given}) or 0  # type: ignore[attr-defined]
-        monkeypatch.setattr(run, "mpiexec_command", mpiexec_command)
+        rank = ModuleType("hybridface.processes.rank")
+        runs: dict[str, Any] = {}
+
+        def run_rank(role: Role, run: Run, events: Events) -> int:
+            assert (events.role, events.shown) == (role, True)
+            runs[role.value] = run
+            return 0
+
+        rank.run_rank = run_rank  # type: ignore[attr-defined]
+        monkeypatch.setattr(start, "mpiexec_command", mpiexec_command)
         assert call(*arguments)[::2] == (2, f"hybridface: {STOPPED}\n")
-        monkeypatch.setitem(sys.modules, "hybridface.processes.rank", party)
+        monkeypatch.setitem(sys.modules, "hybridface.processes.rank", rank)
         for line in lines:
             assert line[:3] == [sys.executable, "-m", "hybridface"]
             status, _, errors = call(*line[3:])
             assert (status, errors) == (0, ""), line
-        return options
+        return runs
 
     return told
 
 
-def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
-    a, b = photos["a"], photos["same"]
-    shared = ["--quiet", "--reveal", "both", "--enrolled", "--timeout", "7", "--prepared", "none"]
-    options = ranks("verify", a, b, *TINY, *shared, "--correlations", "dealer")
-    assert list(options) == ["client", "server", "dealer"]
-    client, server, dealer = options.values()
-    run = (
-        1,
-        0,
-        0.0,
-        cache_directory(),
-        Mode.HYBRID,
-        50,
-        None,
-        None,
-        None,
-        "client",
-        True,
-        DEALER,
-        None,
-        0,
-        Purpose.PAIR,
+def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Any]], photos: dict[str, str], tmp_path: Path) -> None:
+    a, b = Path(photos["a"]), Path(photos["same"])
+    shared = ["--quiet", "--reveal", "both", "--enrolled", "--timeout", "7", "--prepared", str(tmp_path)]
+    told = ranks("verify", str(a), str(b), *TINY, *shared, "--correlations", "dealer", "--workers", "2")
+    assert list(told) == ["client", "server", "dealer", "worker"]
+    server = HybridRun(
+        model="tiny-test",
+        timeout=7.0,
+        reveal=Reveal.BOTH,
+        correlations=DEALER,
+        cache=cache_directory(),
+        prepared=tmp_path / "server",
     )
-    assert client[1:] == ((Path(a), Path(b)), True, True, 1, Reveal.BOTH, True, 7.0, NONE, *run)
-    assert (server.photos, server.reveal, server.events, server.timeout) == ((), Reveal.BOTH, True, 7.0)
-    assert (dealer.photos, dealer.events) == ((), True)
-    models = client.model(), server.model()
-    assert [model.name for model in models] == ["tiny-test", "tiny-test"]
-    assert models[0].weights is None, "the client has read the weights"
-    assert models[1].weights is not None
+    own = {"photos": (a, b), "aligned": True, "enrolled": True, "prepared": tmp_path / "client"}
+    assert told["client"] == dataclasses.replace(server, **own)
+    assert told["server"] == server
+    assert told["worker"] == dataclasses.replace(server, prepared=None)
+    assert (told["dealer"].photos, told["dealer"].correlations, told["dealer"].timeout) == ((), DEALER, 7.0)
 
 
-def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, Options]]) -> None:
-    options = ranks("bench", "verify", "--quiet", "--runs", "3", "--model", "tiny-test")
-    assert list(options) == ["client", "server"], "no dealer unless one is asked for"
-    client = options["client"]
+def test_the_benchmarks_options_reach_the_client(ranks: Callable[..., dict[str, Any]]) -> None:
+    words = ["--runs", "3", "--batch", "2", "--pool", "1", "--pause", "0.5", "--cache", "none"]
+    told = ranks("bench", "verify", "--quiet", "--model", "tiny-test", *words)
+    assert list(told) == ["client", "server"], "no dealer unless one is asked for"
     portraits = tuple(photo_path(f"person_b_{i}.jpg") for i in (1, 2))
-    run = (1, 0, 0.0, cache_directory(), Mode.HYBRID, 3, None, None, None, "client", True, OT, *KEEP)
-    assert client[1:] == (portraits, False, True, 3, Reveal.CLIENT, True, 300.0, NONE, *run)
+    run = HybridRun(model="tiny-test", photos=portraits, enrolled=True, repeat=3, batch=2, pool=1, pause=0.5)
+    assert told["client"] == dataclasses.replace(run, cache=cache_directory()), "only the server has a cache"
+    assert told["server"] == HybridRun(model="tiny-test")
 
 
-def test_a_mode_reaches_its_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
+def test_a_preparation_reaches_the_client(ranks: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    told = ranks("prepare", "--count", "3", "--for", "template", "--prepared", str(tmp_path), "--quiet")
+    assert isinstance(told["client"], PreparationRun)
+    assert (told["client"].count, told["client"].purpose) == (3, Purpose.TEMPLATE)
+    assert (told["client"].prepared, told["server"].prepared) == (tmp_path / "client", tmp_path / "server")
+
+
+def test_a_mode_reaches_its_ranks(ranks: Callable[..., dict[str, Any]], photos: dict[str, str]) -> None:
     told = ranks("verify", photos["a"], photos["same"], "--aligned", "--quiet", "--mode", "pure-he")
-    assert [(role, options.mode) for role, options in told.items()] == [
-        ("client", Mode.PURE_HE),
-        ("server", Mode.PURE_HE),
+    assert [(role, run.mode, run.model) for role, run in told.items()] == [
+        ("client", Mode.PURE_HE, "patchnet"),
+        ("server", Mode.PURE_HE, "patchnet"),
     ]
-    assert [options.model().name for options in told.values()] == ["patchnet"] * 2
-    assert told["client"].model().patch_weights is None
-    assert told["server"].model().patch_weights is not None
+    assert (told["client"].aligned, len(told["client"].photos), told["server"].photos) == (True, 2, ())
     told = ranks("bench", "verify", "--quiet", "--runs", "70", "--mode", "pure-he")
-    assert [options.max_answers for options in told.values()] == [70, 70]
+    assert [(run.max_answers, run.repeat) for run in told.values()] == [(70, 70), (70, 1)]
 
 
-def test_a_network_reaches_all_ranks(ranks: Callable[..., dict[str, Options]], photos: dict[str, str]) -> None:
+def test_a_link_reaches_all_ranks(ranks: Callable[..., dict[str, Any]], photos: dict[str, str]) -> None:
     dealt = ["--correlations", "dealer"]
     told = ranks("verify", photos["a"], photos["same"], *TINY, "--quiet", "--link", "wan", *dealt)
-    assert [(role, options.link) for role, options in told.items()] == [
-        ("client", WAN),
-        ("server", WAN),
-        ("dealer", WAN),
-    ]
+    assert [(role, run.link) for role, run in told.items()] == [("client", WAN), ("server", WAN), ("dealer", WAN)]
     told = ranks("bench", "verify", "--quiet", "--model", "tiny-test", "--link", "mobile")
-    assert [options.link for options in told.values()] == [MOBILE] * 2
+    assert [run.link for run in told.values()] == [MOBILE] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--reveal", "server"], "the client learns the result, expected no --reveal server"),
+        (["--workers", "1"], "pure-HE mode has no --workers, expected none, got 1"),
+    ],
+)
+def test_what_pure_he_does_not_have(
+    call: Callable[..., Done], photos: dict[str, str], words: list[str], message: str
+) -> None:
+    status, out, errors = call("verify", photos["a"], photos["same"], "--mode", "pure-he", *words)
+    assert (status, out) == (2, "")
+    assert message in errors
 
 
 @pytest.mark.parametrize(
@@ -138,7 +144,7 @@ def test_a_network_reaches_all_ranks(ranks: Callable[..., dict[str, Options]], p
     ],
 )
 def test_names_of_photos_are_only_names(
-    ranks: Callable[..., dict[str, Options]],
+    ranks: Callable[..., dict[str, Any]],
     photos: dict[str, str],
     name: str,
     tmp_path: Path,

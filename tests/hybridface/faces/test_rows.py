@@ -19,7 +19,8 @@ from PIL import Image
 from hybridface.errors import ImageError, RunError
 from hybridface.faces import alignment
 from hybridface.faces.alignment import align
-from hybridface.faces.images import FaceChoice, central_crop, face_chips
+from hybridface.faces.choice import FaceChoice
+from hybridface.faces.images import central_crop, face_chips
 from hybridface.faces.rows import RowField, Rows, fill
 from hybridface.faces.sources import open_photos
 from hybridface.photos import photo_path

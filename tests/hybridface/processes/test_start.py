@@ -12,7 +12,8 @@ from hybridface.errors import RunError
 from hybridface.measure.cost import ranks
 from hybridface.output.terminal import ProgressBars
 from hybridface.processes import start as run
-from hybridface.processes.start import Outcome, run_parties
+from hybridface.processes.runs import HybridRun
+from hybridface.processes.start import Outcome, start
 
 
 def say(*events: dict[str, Any] | str, status: int = 0, then: str = "") -> list[str]:
@@ -24,7 +25,7 @@ def say(*events: dict[str, Any] | str, status: int = 0, then: str = "") -> list[
 
 def outcome_of(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> Outcome:
     monkeypatch.setattr(run, "mpiexec_command", lambda ranks, mpiexec: command)
-    return run_parties([Path("a"), Path("b")])
+    return start(HybridRun(model="tiny-test", photos=(Path("a"), Path("b"))))
 
 
 RESULT = {"event": "result", "match": None, "cost": {}}

@@ -12,17 +12,18 @@ from PIL import Image
 import hybridface as hf
 from hybridface.errors import ImageError, ModelError
 from hybridface.galleries.clear_embedding import ClearEmbedding
-from hybridface.galleries.file import GalleryFile, index_folder, kind_for_import, kind_for_use
+from hybridface.galleries.file import GalleryFile, index_folder
+from hybridface.galleries.kind import kind_for_import, kind_for_use
 from hybridface.local.gallery import Gallery
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from parties.gallery.errors import QueryRefusedError, StoreError
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store.exchange import exported_kind
 from parties.gallery.store.limits import OPERATOR, QueryLimits
-from parties.gallery.store.records import GalleryKind
-from parties.gallery.store.store import GalleryStore, kind_of
+from parties.gallery.store.store import GalleryStore, header_of
 from protocols.errors import ParameterError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from support.helpers import save_chips
 
 MODEL = load_model("tiny-test")
@@ -43,7 +44,7 @@ def made(path: Path, kind: GalleryKind) -> Path:
 def test_a_file_says_its_kind(tmp_path: Path, kind: GalleryKind) -> None:
     path, new = made(tmp_path / "g", kind), tmp_path / "new"
     before = path.read_bytes()
-    assert kind_of(path) is kind_for_use(path) is kind_for_use(path, kind) is kind
+    assert header_of(path).kind is kind_for_use(path) is kind_for_use(path, kind) is kind
     assert path.read_bytes() == before
     other = next(one for one in GalleryKind if one is not kind)
     with pytest.raises(ParameterError, match=f"g: expected a gallery of kind {other}, found one of kind {kind}"):
@@ -57,10 +58,10 @@ def test_a_file_says_its_kind(tmp_path: Path, kind: GalleryKind) -> None:
 
 def test_files_without_a_kind(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="got no file"):
-        kind_of(tmp_path / "none")
+        header_of(tmp_path / "none")
     (tmp_path / "text").write_text("no database at all, but longer than the header of one" * 40)
     with pytest.raises(StoreError, match="text"):
-        kind_of(tmp_path / "text")
+        header_of(tmp_path / "text")
     path = made(tmp_path / "g", GalleryKind.LIST)
     for value in ("both", b"list", None):
         with sqlite3.connect(path) as connection:
@@ -68,7 +69,7 @@ def test_files_without_a_kind(tmp_path: Path) -> None:
             connection.execute("UPDATE state SET kind = ?", (value or "",))
         connection.close()
         with pytest.raises(StoreError, match="kind private or list, the store is damaged"):
-            kind_of(path)
+            header_of(path)
 
 
 def test_an_exported_file_says_its_kind(tmp_path: Path) -> None:

@@ -11,16 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from parties.prepared.pool import (
-    MAX_BATCH,
-    MAX_PREPARED_IMAGES,
-    PARTS,
-    BackgroundRefill,
-    Pool,
-    RunShape,
-    Turns,
-    layers_of_part,
-)
+from parties.prepared.pool import MAX_PREPARED_IMAGES, PARTS, BackgroundRefill, Pool, Turns, layers_of_part
+from parties.prepared.shape import MAX_BATCH, RunShape
 from protocols.errors import ParameterError, PeerLostError
 
 KINDS = [RunShape(1, 1), RunShape(2, 1), RunShape(1, 0), RunShape(3, 3)]

@@ -9,7 +9,7 @@ import pytest
 
 from hybridface.models.model import Model
 from parties.prepared import store as prepared
-from parties.prepared.pool import RunShape
+from parties.prepared.shape import RunShape
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError, PeerLostError, ProtocolError

@@ -15,7 +15,7 @@ from parties.session.progress import Progress
 from protocols.channel import Channel
 from protocols.encryption.ckks import CkksParameters
 from protocols.errors import HybridFaceError, PeerLostError, ProtocolError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from support.helpers import GUARD_SECONDS, Chip, Ends, Tampered, pair_of, terms_of
 
 # Peers that do not agree

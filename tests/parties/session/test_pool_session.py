@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 import hybridface as hf
 from hybridface.models.model import Model
 from parties.local import PartyThread
-from parties.prepared.pool import PARTS, PoolStatus, RunShape, layers_of_part
+from parties.prepared.pool import PARTS, PoolStatus, layers_of_part
+from parties.prepared.shape import RunShape
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.progress import Progress

@@ -13,7 +13,7 @@ import hybridface as hf
 from hybridface.models.model import Model
 from parties.session.progress import Progress
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from support.helpers import GUARD_SECONDS, Chip, plaintext, terms_of
 
 

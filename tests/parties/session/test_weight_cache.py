@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import hybridface as hf
+from hybridface.folders import cache_directory
 from hybridface.models.model import Model
 from parties.session import weight_cache
-from parties.session.weight_cache import EncodedWeights, cache_directory, layer_polynomials
+from parties.session.weight_cache import EncodedWeights, layer_polynomials
 from protocols.encryption.ckks import CkksContext, CkksParameters
 from protocols.errors import ParameterError
 from protocols.linear.convolution import encode_weights

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import hybridface as hf
 from hybridface.models.model import Model
 from parties.local import PartyThread
-from parties.prepared.pool import MAX_BATCH
+from parties.prepared.shape import MAX_BATCH
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.server import ServerSession

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import ParameterError
-from protocols.matching.distance import Reveal
 from protocols.matching.outcome import index_bits, outcome_requests, reveal_indices
+from protocols.matching.reveal import Reveal
 from protocols.matching.selection import (
     group_requests,
     smallest,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybridface.models.model import MODELS, load_model
+from hybridface.models import MODELS
+from hybridface.models.model import load_model
 from hybridface.models.ranges import known_ranges
 from hybridface.models.terms import hybrid_terms
 from protocols.arithmetic.fixed_point import encode

@@ -19,14 +19,17 @@ from PIL import Image
 from hybridface.commands import main as cli
 from hybridface.errors import ImageError
 from hybridface.faces.alignment import align
-from hybridface.faces.images import FaceChoice, face_chips
+from hybridface.faces.choice import FaceChoice
+from hybridface.faces.images import face_chips
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy import measured_accuracy, sessions
 from hybridface.measure.accuracy.embeddings import Network
-from hybridface.measure.accuracy.evaluation import EvalMode, Evaluation, EvaluationOptions, evaluate
+from hybridface.measure.accuracy.evaluation import Evaluation, EvaluationOptions, evaluate
+from hybridface.measure.accuracy.mode import EvalMode
 from hybridface.measure.accuracy.report import accuracy_table, write_results
 from hybridface.measure.accuracy.statistics import best_threshold
-from hybridface.models.model import MODELS, Model, load_model
+from hybridface.models import MODELS
+from hybridface.models.model import Model, load_model
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
 from protocols.arithmetic.fixed_point import decode

@@ -8,7 +8,7 @@ import pytest
 from hybridface.measure.cost.identify import fit_growth
 from hybridface.measure.cost.identify_rank import measure
 from hybridface.measure.cost.identify_task import IdentifyTask
-from parties.gallery.store.records import GalleryKind
+from parties.gallery.kind import GalleryKind
 from protocols.arithmetic.fixed_point import FRACTION_BITS
 from support.helpers import run_locally
 

@@ -10,9 +10,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from hybridface.errors import ModelError
+from hybridface.models import MODELS
 from hybridface.models.dlib_resnet import DlibResNet
 from hybridface.models.importing.torch_module import graph_from_torch
-from hybridface.models.model import MODELS, Model, load_model
+from hybridface.models.model import Model, load_model
 from hybridface.models.tiny import tiny_module
 from protocols.network import graph as g
 from protocols.network import layers

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.gallery.index.directory import Directory
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.messages import follow_changes, send_changes
-from parties.gallery.store.records import Entry, GalleryKind
+from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.transport.queues import local_channels

@@ -12,8 +12,8 @@ import pytest
 from hybridface.galleries.file import GalleryFile
 from parties.gallery.errors import QueryRefusedError, StoreError, TracesLeftError
 from parties.gallery.index.folder import IndexFolder, group_of
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store.limits import Rate
-from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from support.gallery_sessions import IMAGES, KEY, MODEL, fill, found, index_files, opened_store, session
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from parties.gallery.errors import QueryRefusedError
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions import private_client as client_module
 from parties.gallery.sessions import private_server as server_module
 from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import GalleryServerSession
-from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.errors import PeerLostError, ProtocolError
 from support.gallery_sessions import IMAGES, fill, found, session

@@ -8,16 +8,16 @@ import pytest
 
 from parties.gallery.errors import QueryRefusedError, StoreError
 from parties.gallery.index.search import PROBE
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions import client as gallery_client
 from parties.gallery.sessions import list_client, list_server
 from parties.gallery.sessions.list_content import list_share, list_templates, read_list
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.store.limits import GUESSES, OPERATOR, QueryLimits, Rate
-from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import encode
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from support.helpers import assert_uniform_bytes, pool_is_empty, record
 from support.list_sessions import IMAGES, MODEL, NAMES, OWNERS, distances_to, embeddings, fill, prepare_query, session
 

@@ -12,7 +12,7 @@ from parties.gallery.index.search import list_distances, nearest_in_list
 from parties.gallery.sessions.list_server import MAX_PREPARED_QUERIES
 from parties.gallery.store.limits import Rate
 from protocols.errors import ParameterError, PeerLostError
-from protocols.matching.distance import Reveal
+from protocols.matching.reveal import Reveal
 from protocols.matching.server_list import LIST_FRACTION_BITS
 from support.helpers import on_shares, record
 from support.list_sessions import IMAGES, NAMES, OWNERS, distances_to, fill, prepare_query, session

@@ -8,11 +8,11 @@ import pytest
 
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.key import GalleryKey
+from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import GalleryQueries
 from parties.gallery.store.limits import GUESSES, QueryLimits, Rate
-from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.session.client_endpoint import ClientEndpoint

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from parties.gallery.errors import StoreError
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store import database
-from parties.gallery.store.records import Entry, GalleryKind
+from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray
 

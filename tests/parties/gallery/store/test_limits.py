@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.gallery.errors import QueryLimitError, StoreError
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store import database, limits
 from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, VERIFY, QueryLimits, Rate
-from parties.gallery.store.records import GalleryKind
 from parties.gallery.store.store import GalleryStore
 from protocols.errors import ParameterError
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from parties.gallery.errors import StoreError
-from parties.gallery.store.records import Entry, GalleryKind
+from parties.gallery.kind import GalleryKind
+from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray
 

@@ -16,8 +16,9 @@ from scipy.stats import chisquare
 
 from parties.gallery.errors import StoreError
 from parties.gallery.key import GalleryKey
+from parties.gallery.kind import GalleryKind
 from parties.gallery.store import database, rotation, store, tables
-from parties.gallery.store.records import Entry, GalleryKind
+from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray, encode
 from protocols.errors import ParameterError

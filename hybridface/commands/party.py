@@ -1,0 +1,124 @@
+"""`hybridface party`: one rank of a computation between machines; `mpiexec` starts them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hybridface.commands.options import (
+    AlignedOption,
+    CacheOption,
+    CorrelationsOption,
+    EnrolledOption,
+    GalleryOption,
+    KeyOption,
+    LimitsOption,
+    LinkOption,
+    ModeModelOption,
+    ModeOption,
+    PoolOption,
+    RevealOption,
+    TimeoutOption,
+)
+from hybridface.commands.places import cache_path
+from hybridface.modes import Mode
+from hybridface.processes.runs import GalleryRun, HybridRun, PreparationRun, PureHeRun, Purpose, Run
+from parties.session.correlations import Correlations
+from parties.transport.roles import SHARD_ROLES, Role
+from protocols.errors import ParameterError
+from protocols.link import link_named
+from protocols.matching.reveal import Reveal
+
+__all__ = ["party"]
+
+
+def party(
+    role: Annotated[Role, typer.Argument(help="What this rank is.")],
+    photos: Annotated[list[Path] | None, typer.Argument(help="The client's two photos.")] = None,
+    mode: ModeOption = Mode.HYBRID,
+    model: ModeModelOption = "",
+    reveal: RevealOption = Reveal.CLIENT,
+    aligned: AlignedOption = False,
+    enrolled: EnrolledOption = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", help="The server's weight file; of a patch network's the client reads the public arrays."
+        ),
+    ] = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Verify so many times.")] = 1,
+    events: Annotated[bool, typer.Option("--events", help="Write JSON lines for a program to read.")] = False,
+    timeout: TimeoutOption = 300.0,
+    link: LinkOption = "none",
+    batch: Annotated[int, typer.Option("--batch", min=1, max=16, help="Copies of the first photo in a batch.")] = 1,
+    pool: PoolOption = 0,
+    pause: Annotated[float, typer.Option("--pause", min=0, help="Seconds between verifications.")] = 0.0,
+    cache: CacheOption = "",
+    max_answers: Annotated[
+        int, typer.Option("--max-answers", min=1, help="Scores that a session gives in pure-HE mode, on both sides.")
+    ] = 50,
+    tasks: Annotated[Path | None, typer.Option("--tasks", help="The client's tasks for a gallery, JSON lines.")] = None,
+    key: KeyOption = None,
+    gallery: GalleryOption = None,
+    client_name: Annotated[
+        str, typer.Option("--client-name", help="Whom the server's limits count: the client, as you know it.")
+    ] = "client",
+    limits: LimitsOption = True,
+    correlations: CorrelationsOption = Correlations.OT,
+    prepared: Annotated[
+        Path | None, typer.Option("--prepared", help="This party's folder of prepared runs.", show_default="none")
+    ] = None,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Prepare and keep so many runs instead of verifying.")] = 0,
+    keep_for: Annotated[Purpose, typer.Option("--keep-for", help="What for, as for `prepare`.")] = Purpose.PAIR,
+) -> None:
+    """Be one rank of a computation between machines; start two with mpiexec (see launch/), or more with workers.
+
+    mpiexec -n 1 hybridface party client A.jpg B.jpg : -n 1 hybridface party server
+
+    With --correlations dealer, for all of them, there is a third: hybridface party dealer.
+    """
+    told: dict[str, Any] = {
+        "model": model or mode.default_model,
+        "weights": weights,
+        "timeout": timeout,
+        "link": link_named(link),
+    }
+    shared: dict[str, Any] = {
+        "reveal": reveal,
+        "correlations": correlations,
+        "cache": cache_path(cache),
+        "prepared": prepared,
+    }
+    verifying: dict[str, Any] = {"photos": tuple(photos or ()), "aligned": aligned, "repeat": repeat, "pause": pause}
+    run: Run
+    if mode is Mode.PURE_HE:
+        _check_pure_he(reveal, pool, batch, repeat, max_answers)
+        run = PureHeRun(**told, **verifying, max_answers=max_answers)
+    elif (tasks and role is Role.CLIENT) or (gallery and role is Role.SERVER) or role in SHARD_ROLES:
+        about: dict[str, Any] = {
+            "tasks": tasks,
+            "key": key,
+            "gallery": gallery,
+            "client_name": client_name,
+            "limits": limits,
+        }
+        run = GalleryRun(**told, **shared, **about, aligned=aligned)
+    elif keep and role is Role.CLIENT:
+        run = PreparationRun(**told, **shared, count=keep, purpose=keep_for)
+    else:
+        run = HybridRun(**told, **shared, **verifying, enrolled=enrolled, batch=batch, pool=pool)
+    from hybridface.processes.events import Events
+    from hybridface.processes.rank import run_rank  # starts MPI, so only here
+
+    raise typer.Exit(run_rank(role, run, Events(role, events)))
+
+
+def _check_pure_he(reveal: Reveal, pool: int, batch: int, repeat: int, max_answers: int) -> None:
+    """Raise `ParameterError` for what this mode cannot do."""
+    if reveal is not Reveal.CLIENT:
+        raise ParameterError(f"in pure-HE mode the client learns the result, expected no --reveal {reveal}")
+    for name, value, usual in (("pool", pool, 0), ("batch", batch, 1)):
+        if value != usual:
+            raise ParameterError(f"pure-HE mode has no --{name}, expected none, got {value}")
+    if repeat > max_answers:
+        raise ParameterError(f"expected at most {max_answers} verifications (--max-answers), got {repeat}")

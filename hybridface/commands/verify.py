@@ -1,0 +1,170 @@
+"""`hybridface verify` and `demo`: compare two photos, by client and server as MPI processes on this machine."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from hybridface.commands.gallery_options import PhotoSettings
+from hybridface.commands.options import (
+    AlignedOption,
+    CacheOption,
+    CorrelationsOption,
+    EnrolledOption,
+    GalleryOption,
+    IdentityOption,
+    JsonOption,
+    KeyOption,
+    LayersOption,
+    LinkOption,
+    ModeModelOption,
+    ModeOption,
+    PreparedOption,
+    QuietOption,
+    RevealOption,
+    TimeoutOption,
+    WorkersOption,
+)
+from hybridface.commands.places import cache_path, check_photos, existing_prepared_path
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.models import check_name
+from hybridface.modes import Mode
+from hybridface.output.terminal import ProgressBars, width
+from hybridface.photos import photo_path
+from parties.session.correlations import Correlations
+from protocols.errors import ParameterError
+from protocols.link import link_named
+from protocols.matching.reveal import Reveal
+
+if TYPE_CHECKING:
+    from hybridface.models.model import Model
+    from hybridface.processes.start import Outcome
+
+__all__ = ["demo", "verify"]
+
+
+def verify(
+    first: Annotated[Path, typer.Argument(help="A photo with one face (JPEG, PNG, WebP, TIFF, BMP).")],
+    second: Annotated[Path | None, typer.Argument(help="The photo to compare it with; none with --id.")] = None,
+    identity: IdentityOption = None,
+    gallery: GalleryOption = None,
+    key: KeyOption = None,
+    mode: ModeOption = Mode.HYBRID,
+    model: ModeModelOption = "",
+    reveal: RevealOption = Reveal.CLIENT,
+    aligned: AlignedOption = False,
+    enrolled: EnrolledOption = False,
+    layers: LayersOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    timeout: TimeoutOption = 300.0,
+    link: LinkOption = "none",
+    workers: WorkersOption = 0,
+    cache: CacheOption = "",
+    correlations: CorrelationsOption = Correlations.OT,
+    prepared: PreparedOption = "",
+) -> None:
+    """Compare two photos: starts client and server as MPI processes on this machine.
+
+    Exit status: 0 same person, 1 different people, 2 error.
+    """
+    if (second is None) == (identity is None):
+        raise ParameterError("expected a second photo, or the --id of somebody in the gallery")
+    check_photos([first, *([second] if second else [])])
+    name, simulated = model or mode.default_model, link_named(link)
+    check_name(name, under_encryption=mode is Mode.PURE_HE)
+    if mode is Mode.PURE_HE:
+        _check_pure_he(reveal, workers)
+    if second is None or identity is not None:
+        if mode is not Mode.HYBRID:
+            raise ParameterError("expected --mode hybrid for a gallery")
+        from hybridface.commands.gallery import verify_identity
+
+        settings = PhotoSettings(
+            gallery=gallery,
+            as_json=as_json,
+            model=name,
+            key=key,
+            cache=cache,
+            timeout=timeout,
+            quiet=quiet,
+            correlations=correlations,
+            prepared=prepared,
+            aligned=aligned,
+        )
+        verify_identity(first, identity or "", settings, reveal)
+        return
+    from hybridface.models.model import load_model
+    from hybridface.processes.runs import HybridRun, PureHeRun, Run
+    from hybridface.processes.start import start
+
+    loaded, photos = load_model(name, weights=False), (first, second)
+    run: Run
+    if mode is Mode.PURE_HE:
+        run = PureHeRun(model=name, timeout=timeout, link=simulated, photos=photos, aligned=aligned)
+    else:
+        run = HybridRun(
+            model=name,
+            timeout=timeout,
+            link=simulated,
+            reveal=reveal,
+            correlations=correlations,
+            cache=cache_path(cache),
+            prepared=existing_prepared_path(prepared),
+            photos=photos,
+            aligned=aligned,
+            enrolled=enrolled,
+            workers=workers,
+        )
+    with ProgressBars(shown=not quiet and not as_json) as bars:
+        outcome = start(run, bars)
+    _print_outcome(outcome, loaded, as_json, layers)
+    raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
+
+
+def _check_pure_he(reveal: Reveal, workers: int) -> None:
+    """Raise `ParameterError` for what this mode cannot do."""
+    if reveal is not Reveal.CLIENT:
+        raise ParameterError(f"in pure-HE mode the client learns the result, expected no --reveal {reveal}")
+    if workers:
+        raise ParameterError(f"pure-HE mode has no --workers, expected none, got {workers}")
+
+
+def demo(quiet: QuietOption = False) -> None:
+    """Compare two photos that come with the project, by the same private computation as `verify`."""
+    from hybridface.models.model import load_model
+    from hybridface.processes.runs import HybridRun
+    from hybridface.processes.start import start
+
+    photos = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
+    model = load_model("dlib-resnet29", weights=False)
+    console = Console()
+    console.print(f"Client's photos: {photos[0].name}, {photos[1].name} (credits beside them). Server: {model.name}.")
+    with ProgressBars(shown=not quiet) as bars:
+        outcome = start(HybridRun(model=model.name, photos=photos, cache=cache_path("")), bars)
+    _print_outcome(outcome, model, as_json=False, layers=False)
+
+
+def _print_outcome(outcome: "Outcome", model: "Model", as_json: bool, layers: bool) -> None:
+    from hybridface.output.cost import cost_table, decision_text, score_text
+    from parties.session.cost import CostReport, StageCost
+
+    result = outcome.results[-1]
+    if as_json:
+        said = {**result, "decision": outcome.match, "peak_bytes": outcome.memory, "setup": outcome.setup}
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
+    console = Console(width=width())
+    learner = "" if result["match"] is not None else " (only the server learned it)"
+    console.print(f"[bold]{decision_text(outcome.match)}[/bold]{learner}\n")
+    if "score" in result:
+        console.print(score_text(result["score"]["squared_distance"], model.threshold) + "\n")
+    if outcome.setup:
+        console.print(f"Keys, once: {outcome.setup['bytes_up'] / 1e6:.1f} MB, {outcome.setup['elapsed_seconds']:.1f} s")
+    report = CostReport(tuple(StageCost(**stage) for stage in result["cost"]["stages"]))
+    console.print(cost_table(report, model, layers or "score" in result))
+    peaks = ", ".join(f"{role} {size / 2**20:.0f} MiB" for role, size in sorted(outcome.memory.items()))
+    console.print(f"\nPeak memory: {peaks}")

@@ -1,0 +1,49 @@
+"""What every rank of a benchmark does alike: join the others, work, and write what came of it as one line of JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hybridface.errors import EXIT_SAME
+from hybridface.processes.joined import run_joined
+from hybridface.processes.memory import peak_bytes
+from parties.transport.mpi import World
+from parties.transport.roles import Role
+from protocols.errors import HybridFaceError
+from protocols.link import NONE, Link
+
+__all__ = ["rank_main"]
+
+Said = dict[str, Any]
+
+
+def rank_main(
+    role: Role,
+    work: Callable[[World], Said],
+    required: Sequence[Role],
+    timeout: float = 600.0,
+    link: Link = NONE,
+) -> int:
+    """Be one rank of a benchmark, and return its exit status.
+
+    It writes {ROLE: what `work` returned, with "peak_bytes" of this process}; or, as a last line on standard error, why
+    it could not, and ends the other ranks.
+
+    Args:
+        work: does this rank's part, over channels of the world.
+        required, timeout, link: as for `join`.
+    """
+
+    def worked(world: World) -> int:
+        said = {**work(world), "peak_bytes": peak_bytes()}
+        sys.stdout.write(json.dumps({role.value: said}) + "\n")
+        sys.stdout.flush()
+        return EXIT_SAME
+
+    def say_error(error: Exception) -> None:
+        internal = "" if isinstance(error, HybridFaceError) else f"internal error: {type(error).__name__}: "
+        sys.stderr.write(f"{role}: {internal}{error}\n")
+        sys.stderr.flush()
+
+    return run_joined(role, worked, say_error, required=required, timeout=timeout, link=link)

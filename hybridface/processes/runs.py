@@ -1,0 +1,156 @@
+"""What a computation between processes is to do: a record for each way, the same where it starts and in its ranks.
+
+The command that starts a run makes its record (`verify` a `HybridRun`, say) and turns it into the ranks' command lines
+(`programs`); `hybridface party` makes the same record of these (`rank` does what it says).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import ClassVar
+
+from hybridface.modes import Mode
+from parties.prepared.shape import RunShape
+from parties.session.correlations import Correlations
+from protocols.link import NONE, Link
+from protocols.matching.reveal import Reveal
+
+__all__ = ["GalleryRun", "HybridRun", "PreparationRun", "PureHeRun", "Purpose", "Run", "SharedRun"]
+
+
+class Purpose(StrEnum):
+    """What a prepared run is for."""
+
+    PAIR = "pair"
+    """Two photos."""
+
+    TEMPLATE = "template"
+    """A photo against an enrolled template."""
+
+    PHOTO = "photo"
+    """A photo alone: what an enrolment takes, and a query to a gallery."""
+
+    @property
+    def shape(self) -> RunShape:
+        """Of the run."""
+        return {Purpose.PAIR: RunShape(2, 1), Purpose.TEMPLATE: RunShape(1, 1), Purpose.PHOTO: RunShape(1, 0)}[self]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What all ranks are told alike.
+
+    Args:
+        model: the network's name.
+        weights: the server's weight file; None for the one that comes with the model.
+        timeout: seconds that a rank waits for another.
+        link: to simulate on this machine.
+    """
+
+    mode: ClassVar[Mode]
+
+    model: str
+    weights: Path | None = None
+    timeout: float = 300.0
+    link: Link = NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedRun(Run):
+    """A run in hybrid mode, on shares.
+
+    Args:
+        reveal: who learns the decision.
+        correlations: who makes them.
+        cache: where server and workers keep encoded weights; None to encode them anew.
+        prepared: folder of prepared runs, of a rank its own, of a command with a part for each side; None for none.
+    """
+
+    mode = Mode.HYBRID
+
+    reveal: Reveal = Reveal.CLIENT
+    correlations: Correlations = Correlations.OT
+    cache: Path | None = None
+    prepared: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HybridRun(SharedRun):
+    """Verifications of photos.
+
+    Args:
+        photos: the client's two; none in other ranks.
+        aligned: they are aligned chips.
+        enrolled: enrol the second photo first, and verify the first against that template.
+        repeat: verify so many times.
+        batch: verify so many copies of the photo at once against the template (only with `enrolled`).
+        pool: verifications that the client keeps prepared in the background.
+        pause: seconds between verifications.
+        workers: ranks that multiply for the server.
+    """
+
+    photos: tuple[Path, ...] = ()
+    aligned: bool = False
+    enrolled: bool = False
+    repeat: int = 1
+    batch: int = 1
+    pool: int = 0
+    pause: float = 0.0
+    workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationRun(SharedRun):
+    """Runs that are prepared and kept in the folder, for later.
+
+    Args:
+        count: how many.
+        purpose: what they are for.
+    """
+
+    count: int
+    purpose: Purpose = Purpose.PAIR
+
+
+@dataclass(frozen=True, kw_only=True)
+class GalleryRun(SharedRun):
+    """Tasks about a gallery.
+
+    Args:
+        tasks: the client's, a file (see `galleries.tasks`).
+        key: the client's key file for a private gallery; none for a list.
+        gallery: the server's file.
+        client_name: whom the server's limits count.
+        limits: whether the server limits queries.
+        aligned: the tasks' photos are aligned chips.
+        shards: parts that a private gallery is searched in.
+    """
+
+    tasks: Path | None = None
+    key: Path | None = None
+    gallery: Path | None = None
+    client_name: str = "client"
+    limits: bool = True
+    aligned: bool = False
+    shards: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PureHeRun(Run):
+    """Verifications under encryption from end to end.
+
+    Args:
+        photos: the client's two; none in other ranks.
+        aligned: they are aligned chips.
+        repeat: verify so many times.
+        pause: seconds between verifications.
+        max_answers: scores that a session gives; the same on both sides.
+    """
+
+    mode = Mode.PURE_HE
+
+    photos: tuple[Path, ...] = ()
+    aligned: bool = False
+    repeat: int = 1
+    pause: float = 0.0
+    max_answers: int = 50
