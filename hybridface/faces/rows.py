@@ -5,7 +5,6 @@ starts again does the others. What is kept here comes from faces, so the folder 
 """
 
 import contextlib
-import fcntl
 import multiprocessing
 import os
 import threading
@@ -24,6 +23,8 @@ from rich.console import Console
 from rich.progress import track
 
 from hybridface.errors import RunError
+from parties.machine.durable import PUBLIC, replaced
+from parties.machine.locks import locked
 from protocols.errors import ParameterError
 
 __all__ = ["RowField", "Rows", "Work", "fill", "private_folder"]
@@ -80,7 +81,13 @@ class Rows:
         Raises:
             ParameterError: another process is at it.
         """
-        with _locked(self.folder):
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(locked(self.folder, "the rows", seconds=0.0))
+            except TimeoutError as error:
+                raise ParameterError(
+                    f"expected one run at a time to fill {self.folder}, found another at it"
+                ) from error
             self._open("r+")
             saved = time.monotonic()
 
@@ -134,9 +141,8 @@ class Rows:
         for array in self._arrays.values():
             if isinstance(array, np.memmap):
                 array.flush()
-        temporary = self.folder / f"{_DONE}.part.npy"
-        np.save(temporary, self.done)
-        os.replace(temporary, self._path(_DONE))
+        with replaced(self._path(_DONE), PUBLIC) as file:
+            np.save(file, self.done)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npy"
@@ -222,15 +228,3 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise ParameterError(f"expected one run at a time to fill {folder}, found another at it") from error
-    finally:
-        os.close(descriptor)

@@ -8,13 +8,12 @@ be enrolled twice, which changes no answer.
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hybridface.errors import RunError
-from parties.machine.durable import write_durably
+from parties.machine.durable import append_durably, write_durably
 
 __all__ = ["ImportJournal"]
 
@@ -60,10 +59,7 @@ class ImportJournal:
             RunError: the journal cannot be written.
         """
         try:
-            with self._path.open("ab") as file:
-                file.write(_line((identity, _digest(photo))))
-                file.flush()
-                os.fsync(file.fileno())
+            append_durably(self._path, _line((identity, _digest(photo))))
         except OSError as error:
             raise self._refusal(error) from error
 

@@ -11,7 +11,6 @@ distance of two embeddings. The idea is CryptoFace's (https://arxiv.org/abs/2509
 """
 
 import contextlib
-import os
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
 from hybridface.models.contrast import normalised_contrast
+from parties.machine.durable import PRIVATE, PUBLIC, replaced
 
 __all__ = [
     "CHIP_SIZE",
@@ -311,15 +311,13 @@ def write_public(path: str | Path, source: str | Path) -> None:
     """Write the public arrays of a file alone: all that a client needs, and no weight."""
     names = ("patches", "widths", "outputs", "threshold", "normalisation", "contrast", "mirror")
     arrays = {name: _optional(source, name) for name in names}
-    _write(Path(path), {name: array for name, array in arrays.items() if array is not None}, 0o644)
+    _write(Path(path), {name: array for name, array in arrays.items() if array is not None}, PUBLIC)
 
 
-def _write(path: Path, arrays: dict[str, Any], mode: int = 0o600) -> None:
+def _write(path: Path, arrays: dict[str, Any], mode: int = PRIVATE) -> None:
     """Write arrays under a name, all of them or none; weights are for their owner alone."""
-    temporary = path.with_name(f"{path.name}.part")
-    with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "wb") as file:
+    with replaced(path, mode) as file:
         np.savez_compressed(file, **arrays)
-    os.replace(temporary, path)
 
 
 def _rounded(values: NDArray[np.float64], kind: type[np.floating[Any]] = np.float32) -> NDArray[np.float64]:

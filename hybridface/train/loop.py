@@ -5,7 +5,6 @@ uninterrupted one does.
 """
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from hybridface.errors import ModelError
 from hybridface.train.losses import Losses, distillation
 from hybridface.train.student import PatchStudent
+from parties.machine.durable import replaced
 
 __all__ = ["Examples", "Schedule", "Trainer"]
 
@@ -100,10 +100,8 @@ class Trainer:
         arrays: dict[str, Any] = {"step": np.array(self.step), "fingerprint": np.array(fingerprint)}
         for prefix, values in self._state().items():
             arrays |= {f"{prefix}/{name}": value.detach().cpu().numpy() for name, value in values.items()}
-        temporary = path.with_name(f"{path.name}.part")
-        with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        with replaced(path) as file:
             np.savez(file, **arrays)
-        os.replace(temporary, path)
 
     def resume(self, path: Path, fingerprint: str) -> None:
         """Go on from a checkpoint.

@@ -6,7 +6,6 @@ the student the teacher's function on far more faces than there are photos. The 
 stay on disk.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from hybridface.errors import ModelError
 from hybridface.models.model import Model
 from hybridface.models.patchnet import CHIP_SIZE
 from hybridface.train.chips import FACE_SIZE, WIDE_SIZE, Chips
+from parties.machine.durable import PUBLIC, replaced
 
 __all__ = ["Teacher", "clean_answers", "load_view", "random_faces"]
 
@@ -163,6 +163,5 @@ def _fingerprint(rows: NDArray[np.int64]) -> str:
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
-    temporary = path.with_suffix(".part.npy")
-    np.save(temporary, array)
-    os.replace(temporary, path)
+    with replaced(path, PUBLIC) as file:
+        np.save(file, array)

@@ -17,7 +17,6 @@ import secrets
 import stat
 import warnings
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import numpy as np
 
 from parties.gallery.errors import KeyFileError, KeyFileWarning
 from parties.gallery.store.records import Entry, identity_bytes
+from parties.machine.durable import created
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import KEY_BYTES, keystream
 from protocols.errors import ParameterError
@@ -116,19 +116,11 @@ def create_key(path: Path) -> GalleryKey:
     """
     key = GalleryKey(secrets.token_bytes(KEY_BYTES))
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with created(path) as file:
+            file.write(key.secret)
     except FileExistsError as error:
         raise KeyFileError(f"{path.name}: expected a new key file, got one that exists") from error
     except OSError as error:
-        raise KeyFileError(f"{path.name}: cannot make the key file: {error.strerror}") from error
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(key.secret)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(path)
         raise KeyFileError(f"{path.name}: cannot write the key file: {error.strerror}") from error
     return key
 

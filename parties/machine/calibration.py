@@ -5,7 +5,6 @@ several runs. The server uses the constants, with a network's profile, to choose
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from parties.machine.durable import write_durably
 from protocols.arithmetic.fixed_point import random_ring
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import ParameterError
@@ -88,11 +88,9 @@ def save_calibration(model: CostModel, path: Path) -> None:
     Raises:
         ParameterError: the file cannot be written.
     """
-    temporary = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary.write_text(json.dumps({name: getattr(model, name) for name in _TIMES}, indent=2) + "\n")
-        temporary.replace(path)
+        write_durably(path, json.dumps({name: getattr(model, name) for name in _TIMES}, indent=2).encode() + b"\n")
     except OSError as error:
         raise ParameterError(f"expected to write {path.name} to a cache folder: {error.strerror}") from error
 

@@ -1,35 +1,105 @@
-"""Small files that are there whole or not at all, whatever crashes when, and whoever else writes the same one."""
+"""Files that are there whole or not at all, whatever crashes when, and whoever else writes the same one."""
 
+import errno
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["PART", "sync_folder", "write_durably"]
+__all__ = [
+    "PART",
+    "PRIVATE",
+    "PUBLIC",
+    "append_durably",
+    "created",
+    "reach_disk",
+    "replaced",
+    "sync_folder",
+    "write_durably",
+]
 
 PART = ".part"
 """How the name of a file ends while it is written; a crash may leave one."""
 
+PRIVATE, PUBLIC = 0o600, 0o666
+"""Modes of a file: for its owner alone, and as the process's umask lets it be."""
 
-def write_durably(path: Path, content: bytes | memoryview) -> None:
+
+@contextmanager
+def replaced(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
+    """Give a file to write, which takes the name when it has reached the disk; after an error nothing has changed.
+
+    Args:
+        mode: PRIVATE or PUBLIC.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with _written(path, mode) as (file, temporary):
+        yield file
+        reach_disk(file)
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def created(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
+    """Give a file to write, which takes a name that is free when it has reached the disk.
+
+    Raises:
+        FileExistsError: the name is taken, before or by now; that file is as it was.
+        OSError: it cannot be written.
+    """
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    with _written(path, mode) as (file, temporary):
+        yield file
+        reach_disk(file)
+        os.link(temporary, path)
+        os.unlink(temporary)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _written(path: Path, mode: int) -> Iterator[tuple[BinaryIO, Path]]:
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file, temporary
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_durably(path: Path, *contents: bytes | memoryview) -> None:
     """Write a file, for its owner alone, and see it reach the disk under its name.
 
     Raises:
         OSError: it cannot be written; what was there before is still there.
     """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_folder(path.parent)
+    with replaced(path) as file:
+        file.writelines(contents)
+
+
+def append_durably(path: Path, content: bytes) -> None:
+    """Write behind what a file holds, and see it reach the disk; a crash may leave a part of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with open(path, "ab") as file:
+        file.write(content)
+        reach_disk(file)
+
+
+def reach_disk(file: BinaryIO) -> None:
+    """See what was written to a file reach the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

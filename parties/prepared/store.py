@@ -28,11 +28,13 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from parties.machine.durable import PART, created, sync_folder
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
@@ -48,7 +50,7 @@ MAX_DAYS = 30
 """So old a run is not used any more, and goes."""
 
 _DIGITS = 32
-_PART, _READY, _USED = ".part", ".ready", ".used"
+_READY, _USED = ".ready", ".used"
 _PART_SECONDS, _DAY_SECONDS = 3600.0, 86400.0  # after so long nobody writes a file any more; a day
 _DIGEST_BYTES, _BINDING_BYTES = 32, 64
 
@@ -120,12 +122,13 @@ class PreparedStore:
         np.savez(content, **flat)  # type: ignore[arg-type]
         self._make(self._of(peer))
         digest = hashlib.sha256(content.getbuffer()).digest()
-        _write(self._path(peer, number, _PART), digest, content.getbuffer())
+        with created(self._path(peer, number, PART)) as file:
+            file.writelines((digest, content.getbuffer()))
 
     def publish(self, peer: str, number: str) -> None:
         """Let a run be used from now on."""
-        os.rename(self._path(peer, number, _PART), self._path(peer, number, _READY))
-        _sync(self._of(peer))
+        os.rename(self._path(peer, number, PART), self._path(peer, number, _READY))
+        sync_folder(self._of(peer))
 
     def take(self, peer: str, number: str, binding: str) -> dict[str, list[RingArray]] | None:
         """Return a run's arrays, for the only time; None if there is none that can be used."""
@@ -134,16 +137,16 @@ class PreparedStore:
             os.rename(ready, used)
         except FileNotFoundError:
             return None
-        _sync(self._of(peer))
+        sync_folder(self._of(peer))
         try:
             return _read(used, binding)
         finally:
             used.unlink(missing_ok=True)
-            _sync(self._of(peer))
+            sync_folder(self._of(peer))
 
     def discard(self, peer: str, number: str) -> None:
         """Forget a run, whether it was published or not."""
-        for suffix in (_PART, _READY):
+        for suffix in (PART, _READY):
             self._path(peer, number, suffix).unlink(missing_ok=True)
 
     def _ready(self, folder: Path) -> list[Path]:
@@ -162,14 +165,8 @@ class PreparedStore:
     def _drawn_once(self, path: Path) -> str:
         if not path.exists():
             self._make(path.parent)
-            temporary = path.with_name(f"{secrets.token_hex(4)}{_PART}")
-            _write(temporary, secrets.token_hex(_DIGITS // 2).encode())
-            try:
-                os.link(temporary, path)  # the first of several processes
-            except FileExistsError:
-                pass
-            finally:
-                temporary.unlink()
+            with suppress(FileExistsError), created(path) as file:  # by the first of several processes
+                file.write(secrets.token_hex(_DIGITS // 2).encode())
         try:
             return _checked(path.read_text())
         except ParameterError as error:
@@ -232,23 +229,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _write(path: Path, *contents: bytes | memoryview) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        for content in contents:
-            file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def opened_store(folder: Path | None) -> PreparedStore | None:

@@ -16,7 +16,6 @@ import json
 import mmap
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from io import BufferedReader
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from parties.machine.durable import PART, replaced
 from parties.machine.locks import locked
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.encryption.ckks import CkksContext
@@ -39,7 +39,6 @@ _HEADER_BYTES = 1 << 16
 _SUFFIX = ".weights"
 _KEPT_FILES = 4
 _ALIGNMENT = mmap.ALLOCATIONGRANULARITY
-_LOCK_SECONDS = 60.0
 
 _Layers = dict[str, tuple[int, tuple[int, ...]]]
 """Where a layer's polynomials are in the file, and their shape, by name."""
@@ -89,9 +88,7 @@ class EncodedWeights:
         key = weights_key(context, plans, weights)
         path = directory / f"{key}{_SUFFIX}"
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(
-            directory, "the weights' cache", seconds=_LOCK_SECONDS
-        ):  # so that workers that start together encode once
+        with locked(directory, "the weights' cache"):  # so that workers that start together encode once
             try:
                 encoded = cls(path, key)
             except (OSError, ParameterError):
@@ -137,36 +134,30 @@ def _encode(
 ) -> None:
     """Write the file, layer by layer, under a temporary name, and give it its own when it is complete."""
     layers: _Layers = {}
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".encoding-")
-    try:
-        with open(descriptor, "wb") as file:
-            digest = hashlib.sha256()
-            file.seek(_HEADER_BYTES)
-            for name, plan in plans.items():
-                if on_layer:
-                    on_layer(name)
-                polynomials = encode_weights(context, plan, layer_weights(weights, name, plan.shape)[0])
-                layers[name] = (file.tell(), polynomials.shape)
-                padding = bytes(-polynomials.nbytes % _ALIGNMENT)
-                for part in (polynomials.data.cast("B"), padding):
-                    file.write(part)
-                    digest.update(part)
-            digest.update(_described(key, layers))
-            header = _MAGIC + json.dumps({"layers": layers, "digest": digest.hexdigest()}).encode()
-            if len(header) > _HEADER_BYTES:
-                raise ParameterError(f"expected a header of at most {_HEADER_BYTES} bytes, got {len(header)}")
-            file.seek(0)
-            file.write(header)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replaced(path) as file:
+        digest = hashlib.sha256()
+        file.seek(_HEADER_BYTES)
+        for name, plan in plans.items():
+            if on_layer:
+                on_layer(name)
+            polynomials = encode_weights(context, plan, layer_weights(weights, name, plan.shape)[0])
+            layers[name] = (file.tell(), polynomials.shape)
+            padding = bytes(-polynomials.nbytes % _ALIGNMENT)
+            for part in (polynomials.data.cast("B"), padding):
+                file.write(part)
+                digest.update(part)
+        digest.update(_described(key, layers))
+        header = _MAGIC + json.dumps({"layers": layers, "digest": digest.hexdigest()}).encode()
+        if len(header) > _HEADER_BYTES:
+            raise ParameterError(f"expected a header of at most {_HEADER_BYTES} bytes, got {len(header)}")
+        file.seek(0)
+        file.write(header)
 
 
 def _forget_old(directory: Path) -> None:
-    """Remove all but the files that were used last; who has one open keeps it."""
+    """Remove all but the files that were used last, and what crashes left; who has one open keeps it."""
+    for file in directory.glob(f"*{_SUFFIX}.*{PART}"):  # nobody writes one now: whoever does has the lock
+        file.unlink(missing_ok=True)
     files = []
     for file in directory.glob(f"*{_SUFFIX}"):
         with contextlib.suppress(FileNotFoundError):  # another process removed it

@@ -1,12 +1,12 @@
 """Where the report goes: report.html and report.json, checked before anything is measured, and written whole or not."""
 
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parties.machine.durable import PUBLIC, replaced
 from protocols.errors import ParameterError
 
 __all__ = ["ReportPaths", "report_paths", "write_report"]
@@ -50,21 +50,8 @@ def write_report(paths: ReportPaths, document: dict[str, Any], page: str) -> Non
         ParameterError: they cannot be written any more.
     """
     try:
-        _replace(paths.document, json.dumps(document, indent=1) + "\n")
-        _replace(paths.page, page)
+        for path, text in ((paths.document, json.dumps(document, indent=1) + "\n"), (paths.page, page)):
+            with replaced(path, PUBLIC) as file:
+                file.write(text.encode())
     except OSError as error:
         raise ParameterError(f"expected to write {paths.page.name}: {error.strerror}") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from parties.gallery.errors import IndexChangedError
 from parties.gallery.index.folder import IndexFolder, group_of
-from parties.machine.durable import write_durably
+from parties.machine.durable import reach_disk, write_durably
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.kernels import multiply_rows
 from protocols.arithmetic.randomness import KEY_BYTES, keystream
@@ -224,8 +224,7 @@ class IndexFile:
         with open(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+b") as file:
             file.seek(8 * width * len(self.indexed))
             file.write(np.ascontiguousarray(values).data.cast("B"))
-            file.flush()
-            os.fsync(file.fileno())
+            reach_disk(file)
 
     def _set(self, build: bytes = b"", indexed: Rows | None = None, used: int = 0) -> None:
         self.build, self.used, self.indexed = build, used, _none() if indexed is None else indexed

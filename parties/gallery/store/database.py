@@ -5,18 +5,18 @@ for another process is bounded. The file and its companions (-wal, -shm, -lock) 
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.schema import VERSION, migrate, version_of
+from parties.machine.durable import sync_folder
+from parties.machine.locks import FileLock
 
 __all__ = ["TIMEOUT_SECONDS", "Database", "WriterLock", "create_database"]
 
@@ -172,38 +172,27 @@ class WriterLock:
 
     def __init__(self, path: Path, timeout: float = TIMEOUT_SECONDS) -> None:
         self._name, self._timeout = path.name, timeout
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self._descriptor = os.open(f"{path}-lock", flags, _MODE)
+            self._lock = FileLock(path.with_name(f"{path.name}-lock"), "the store")
         except OSError as error:
             raise StoreError(f"{path.name}: cannot use the store: {error.strerror}") from error
-        self.is_alone = self._try(fcntl.LOCK_EX)
+        self.is_alone = self._lock.try_take()
         """Whether no other process has the store open for writing; none can open it until `share`."""
         if not self.is_alone:
             self.share()
 
     def share(self) -> None:
         """Let other processes open the store for writing as well."""
-        deadline = time.monotonic() + self._timeout
-        while not self._try(fcntl.LOCK_SH):
-            if time.monotonic() > deadline:
-                self.close()
-                raise StoreError(f"{self._name}: another process held the store for {self._timeout:g} s")
-            time.sleep(_POLL_SECONDS)
+        try:
+            self._lock.take(shared=True, seconds=self._timeout)
+        except TimeoutError as error:
+            self.close()
+            raise StoreError(f"{self._name}: another process held the store for {self._timeout:g} s") from error
         self.is_alone = False
 
     def close(self) -> None:
         """Give up the lock."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _try(self, operation: int) -> bool:
-        try:
-            fcntl.flock(self._descriptor, operation | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        self._lock.close()
 
 
 def create_database(path: Path, model: str, dimension: int, kind: GalleryKind) -> None:
@@ -231,10 +220,6 @@ def create_database(path: Path, model: str, dimension: int, kind: GalleryKind) -
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")
         os.rename(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path.name}: cannot make the store: {error}") from error

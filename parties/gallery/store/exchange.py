@@ -13,10 +13,8 @@ database file itself has no such protection: never go on with an old copy after 
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.records import MAX_IDENTITY, Entry, identity_bytes
 from parties.gallery.store.tables import Tables, batch_rows
+from parties.machine.durable import created
 from protocols.errors import ParameterError
 
 __all__ = ["export", "exported_kind", "import_"]
@@ -57,24 +56,15 @@ def export(tables: Tables, path: Path) -> int:
         StoreError: the path exists or cannot be written.
     """
     with tables.database.errors():
-        if path.exists():
-            raise StoreError(f"{path.name}: expected a new file to export to, got one that exists")
-        temporary = f"{path}-new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)  # of a process that was killed here
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
-            with open(descriptor, "wb") as file, tables.database.reading():
+            with created(path) as file, tables.database.reading():
                 digest, photos = hashlib.sha256(), tables.count()
                 for line in _lines(tables):
                     digest.update(line)
                     file.write(line)
                 file.write(_line({"sha256": digest.hexdigest()}))
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)  # fails if there is one by now
-        finally:
-            os.unlink(temporary)
+        except FileExistsError as error:
+            raise StoreError(f"{path.name}: expected a new file to export to, got one that exists") from error
     return photos
 
 

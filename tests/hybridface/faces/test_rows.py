@@ -179,7 +179,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from hybridface.faces import rows
-from hybridface.faces.rows import Field, Rows, fill
+from hybridface.faces.rows import RowField, Rows, fill
 rows._SAVE_SECONDS = 0.0
 sys.path.insert(0, "tests/hybridface/faces")
 from test_rows import FIELDS, slow

@@ -354,7 +354,7 @@ def test_a_lock_that_is_never_free_is_given_up(
     weights: Weights,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(weight_cache, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 0.1)
     with held_by_another_process(tmp_path):
         with pytest.raises(TimeoutError, match=r"^expected the lock of the weights' cache within 0\.1 s$"):
             load()

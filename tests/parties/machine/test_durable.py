@@ -1,0 +1,84 @@
+"""Tests of files that are there whole or not at all."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from parties.machine.durable import PRIVATE, PUBLIC, append_durably, created, replaced, write_durably
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record, in order, what reaches the disk and what takes a name."""
+    done: list[str] = []
+
+    def recorded(name: str, call: Callable[..., None]) -> Callable[..., None]:
+        def recording(*arguments: object) -> None:
+            kind = stat.S_ISDIR(os.fstat(arguments[0]).st_mode) if isinstance(arguments[0], int) else None
+            done.append({None: name, True: "sync folder", False: "sync file"}[kind])
+            call(*arguments)
+
+        return recording
+
+    for name in ("fsync", "replace", "link", "unlink"):
+        monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
+    return done
+
+
+def test_a_file_takes_its_name_when_it_is_on_the_disk(tmp_path: Path, synced: list[str]) -> None:
+    path = tmp_path / "a"
+    write_durably(path, b"one ", memoryview(b"two"))
+    assert path.read_bytes() == b"one two"
+    assert synced == ["sync file", "replace", "sync folder"]
+
+
+def test_a_new_file_takes_a_free_name_when_it_is_on_the_disk(tmp_path: Path, synced: list[str]) -> None:
+    with created(tmp_path / "a") as file:
+        file.write(b"one")
+    assert (tmp_path / "a").read_bytes() == b"one"
+    assert synced == ["sync file", "link", "unlink", "sync folder"]
+    with pytest.raises(FileExistsError), created(tmp_path / "a") as file:
+        file.write(b"never")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_name_that_another_takes_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError), created(tmp_path / "a") as file:
+        file.write(b"mine")
+        (tmp_path / "a").write_bytes(b"another's")
+    assert (tmp_path / "a").read_bytes() == b"another's"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_an_error_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), replaced(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_private_file_is_for_its_owner_alone(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        for name, mode in (("private", PRIVATE), ("public", PUBLIC)):
+            with replaced(tmp_path / name, mode) as file:
+                file.write(b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "public").stat().st_mode) == 0o666 & ~umask
+
+
+def test_what_is_appended_reaches_the_disk(tmp_path: Path, synced: list[str]) -> None:
+    path = tmp_path / "a"
+    append_durably(path, b"one\n")
+    append_durably(path, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert synced == ["sync file", "sync file"]
