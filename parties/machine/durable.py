@@ -28,6 +28,26 @@ PRIVATE, PUBLIC = 0o600, 0o666
 
 
 @contextmanager
+def new_file(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
+    """Give a file to write, which has its name from the first and is removed after an error; on a clean end it is on
+    the disk, the name not yet.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: it cannot be written.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            reach_disk(file)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+@contextmanager
 def replaced(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     """Give a file to write, which takes the name when it has reached the disk; after an error nothing has changed.
 
@@ -37,10 +57,14 @@ def replaced(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written.
     """
-    with _written(path, mode) as (file, temporary):
+    temporary = _temporary(path)
+    with new_file(temporary, mode) as file:
         yield file
-        reach_disk(file)
+    try:
         os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
     sync_folder(path.parent)
 
 
@@ -54,25 +78,18 @@ def created(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    with _written(path, mode) as (file, temporary):
+    temporary = _temporary(path)
+    with new_file(temporary, mode) as file:
         yield file
-        reach_disk(file)
+    try:
         os.link(temporary, path)
+    finally:
         os.unlink(temporary)
     sync_folder(path.parent)
 
 
-@contextmanager
-def _written(path: Path, mode: int) -> Iterator[tuple[BinaryIO, Path]]:
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
-    try:
-        with open(descriptor, "wb") as file:
-            yield file, temporary
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
 
 
 def write_durably(path: Path, *contents: bytes | memoryview) -> None:

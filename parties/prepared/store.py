@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from parties.machine.durable import PART, created, sync_folder
+from parties.machine.durable import PART, created, new_file, sync_folder
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
@@ -122,7 +122,7 @@ class PreparedStore:
         np.savez(content, **flat)  # type: ignore[arg-type]
         self._make(self._of(peer))
         digest = hashlib.sha256(content.getbuffer()).digest()
-        with created(self._path(peer, number, PART)) as file:
+        with new_file(self._path(peer, number, PART)) as file:
             file.writelines((digest, content.getbuffer()))
 
     def publish(self, peer: str, number: str) -> None:

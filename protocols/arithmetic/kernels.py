@@ -2,8 +2,8 @@
 
 Residues modulo two primes below 2^48 are uint64 arrays of shape (count, 2, n). Numba compiles each loop
 once per machine (its cache lies beside this file, or in the user's cache directory) and releases the interpreter's
-lock while it runs. Products use a quotient *estimate* in float64 that is off by at most one and corrected, so that the
-result is exact. `ring` and `ckks` are the interface; they check shapes.
+lock while it runs. Products use a quotient *estimate* in float64, which `remainder` corrects, so that the result is
+exact. `residues` and `ntt` are the interface; they check shapes.
 """
 
 from typing import Any
@@ -60,20 +60,26 @@ def _inlined(function: Any) -> Any:
 
 
 @_inlined
+def remainder(product, estimate, p):  # type: ignore[no-untyped-def]
+    """product mod p < 2^62, from a float64 estimate of product / p that is off by less than one before it is cut.
+
+    The product may be one of 128 bits modulo 2^64: product - quotient p lies in (-p, 2p), and that is all it takes.
+    """
+    rest = product - np.uint64(estimate) * p
+    rest = min(rest, rest + p)  # negative ones have wrapped
+    return min(rest, rest - p)
+
+
+@_inlined
 def multiply_mod(a, b, p, inverse):  # type: ignore[no-untyped-def]
-    """a b mod p for a, b < p < 2^48: the remainder by the estimated quotient lies in (-p, 2p)."""
-    quotient = np.uint64(np.float64(a) * np.float64(b) * inverse)
-    remainder = a * b - quotient * p
-    remainder = min(remainder, remainder + p)  # negative ones have wrapped
-    return min(remainder, remainder - p)
+    """a b mod p for a, b < p < 2^48; inverse is 1 / p in float64."""
+    return remainder(a * b, np.float64(a) * np.float64(b) * inverse, p)
 
 
 @_inlined
 def reduce_mod(a, p, inverse):  # type: ignore[no-untyped-def]
     """a mod p for any 64-bit a and 2^40 < p < 2^48."""
-    remainder = a - np.uint64(np.float64(a) * inverse) * p
-    remainder = min(remainder, remainder + p)
-    return min(remainder, remainder - p)
+    return remainder(a, np.float64(a) * inverse, p)
 
 
 @_inlined

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from protocols.arithmetic.fixed_point import RingArray
-from protocols.arithmetic.kernels import compiled
+from protocols.arithmetic.kernels import compiled, remainder
 from protocols.arithmetic.residues import CrtModulus
 from protocols.errors import ParameterError
 
@@ -89,7 +89,7 @@ def _smallest_root(prime: int, order: int) -> int:
 
 @compiled
 def _forward(x, roots, primes):  # type: ignore[no-untyped-def]
-    """Cooley-Tukey butterflies, in place; a product's quotient is estimated in float64 and corrected."""
+    """Cooley-Tukey butterflies, in place."""
     for i in range(x.shape[0]):
         for r in range(2):
             p, a = primes[r], x[i, r]
@@ -100,10 +100,7 @@ def _forward(x, roots, primes):  # type: ignore[no-untyped-def]
                     w_over_p = np.float64(w) / np.float64(p)
                     low, high = a[2 * k * step : (2 * k + 1) * step], a[(2 * k + 1) * step : (2 * k + 2) * step]
                     for j in range(step):
-                        v = high[j]
-                        v = v * w - np.uint64(np.float64(v) * w_over_p) * p
-                        v = min(v, v + p)
-                        v = min(v, v - p)
+                        v = remainder(high[j] * w, np.float64(high[j]) * w_over_p, p)
                         difference, total = low[j] - v, low[j] + v
                         high[j] = min(difference, difference + p)
                         low[j] = min(total, total - p)
@@ -127,13 +124,9 @@ def _inverse(x, roots, scale, primes):  # type: ignore[no-untyped-def]
                         total, v = low[j] + high[j], low[j] + p - high[j]
                         low[j] = min(total, total - p)
                         v = min(v, v - p)
-                        v = v * w - np.uint64(np.float64(v) * w_over_p) * p
-                        v = min(v, v + p)
-                        high[j] = min(v, v - p)
+                        high[j] = remainder(v * w, np.float64(v) * w_over_p, p)
                 blocks >>= 1
                 step <<= 1
             s_over_p = np.float64(scale[r]) / np.float64(p)
             for j in range(a.size):
-                v = a[j] * scale[r] - np.uint64(np.float64(a[j]) * s_over_p) * p
-                v = min(v, v + p)
-                a[j] = min(v, v - p)
+                a[j] = remainder(a[j] * scale[r], np.float64(a[j]) * s_over_p, p)

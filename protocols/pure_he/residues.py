@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.arithmetic.fixed_point import RingArray
+from protocols.arithmetic.kernels import add_mod, compiled, remainder
 from protocols.arithmetic.randomness import keystream
 from protocols.errors import ParameterError, ProtocolError
 
 __all__ = ["expand_uniform", "multiply_mod", "pack", "packed_bytes", "subtract_mod", "sum_mod", "unpack"]
 
-_HALF = np.uint64(30)
-_HALF_MASK = np.uint64((1 << 30) - 1)
 _MAX_POLYNOMIALS = 1 << 16
 _SPARE_TRIES = 64
 
@@ -29,18 +28,22 @@ def multiply_mod(a: RingArray, b: RingArray, prime: int) -> RingArray:
     """
     if not 0 < prime < 2**60 + 2**30:
         raise ParameterError(f"expected a prime of at most 60 bits, got {prime}")
-    high = _times_half(a, b >> _HALF, prime)
-    high = _times_half(high, np.uint64(1 << 30), prime)
-    total = high + _times_half(a, b & _HALF_MASK, prime)
-    return np.minimum(total, total - np.uint64(prime))
+    a, b = np.broadcast_arrays(a, b)
+    out = np.empty(a.shape, dtype=np.uint64)
+    _multiply(a.ravel(), b.ravel(), np.uint64(prime), out.reshape(-1))
+    return out
 
 
-def _times_half(a: RingArray, half: RingArray | np.uint64, prime: int) -> RingArray:
-    """a half mod prime, half <= 2^30: the remainder by the estimated quotient lies in (-prime, 2 prime)."""
-    quotient = (a.astype(np.float64) * np.float64(1 / prime) * np.asarray(half).astype(np.float64)).astype(np.uint64)
-    remainder = a * half - quotient * np.uint64(prime)
-    remainder = np.minimum(remainder, remainder + np.uint64(prime))  # negative ones have wrapped
-    return np.minimum(remainder, remainder - np.uint64(prime))
+@compiled
+def _multiply(a, b, p, out):  # type: ignore[no-untyped-def]
+    """out = a b mod p < 2^61, element by element."""
+    half, inverse = np.uint64(1 << 30), 1.0 / np.float64(p)
+    for i in range(a.size):
+        high, low = b[i] >> np.uint64(30), b[i] & (half - np.uint64(1))
+        over = np.float64(a[i]) * inverse
+        x = remainder(a[i] * high, over * np.float64(high), p)
+        x = remainder(x * half, np.float64(x) * inverse * np.float64(half), p)
+        out[i] = add_mod(x, remainder(a[i] * low, over * np.float64(low), p), p)
 
 
 def subtract_mod(a: RingArray, b: RingArray, prime: int) -> RingArray:

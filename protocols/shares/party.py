@@ -1,16 +1,14 @@
 """CrypTen on our channel: the party, its communicator, and the provider of its correlated randomness.
 
 CrypTen's arithmetic and binary shared tensors run between two parties, client (rank 0) and server (rank 1), over one
-`Channel`, so bytes and rounds are counted in one place; correlations come from a `CorrelationSource`. CrypTen finds
-its communicator, provider and generators through module attributes, which are pointed once, on import, at whatever
-party the current thread has entered (`with party:`); outside of one, CrypTen behaves as if we were not there.
+`Channel`, so bytes and rounds are counted in one place; correlations come from a `CorrelationSource`. CrypTen runs as
+the party that the current thread has entered (`with party:`); outside of one, it is as if we were not there.
 
 What CrypTen calls a pseudorandom zero sharing hides nothing between two parties, since both know both seeds; here it
 is literally zero. Hiding rests on the correlations alone: nothing is opened that they do not mask. Methods that would
 pickle objects are refused.
 """
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,19 +28,13 @@ from protocols.correlations import (
     WrapCount,
 )
 from protocols.errors import ParameterError
-from protocols.shares.crypten_import import (
-    ArithmeticSharedTensor,
-    BinarySharedTensor,
-    Communicator,
-    TupleProvider,
-    crypten,
-)
+from protocols.shares.crypten_import import ArithmeticSharedTensor, BinarySharedTensor, Communicator, TupleProvider
+from protocols.shares.entered import Generators, World, enter, leave
 
 __all__ = ["MpcParty", "arithmetic", "binary", "to_ring"]
 
 _WORLD_SIZE = 2
 _ReduceOp = torch.distributed.ReduceOp
-_entered = threading.local()
 
 
 class ChannelCommunicator(Communicator):  # type: ignore[misc]
@@ -177,23 +169,12 @@ class MpcParty:
     correlations: CorrelationSource
 
     def __enter__(self) -> "MpcParty":
-        if getattr(_entered, "world", None) is not None:
-            raise ParameterError("expected one party per thread, got a second one")
-        _entered.settings = None
-        _entered.world = _World(
-            ChannelCommunicator(self.channel, self.rank), CorrelationProvider(self.correlations), _generators()
-        )
+        communicator = ChannelCommunicator(self.channel, self.rank)
+        enter(World(communicator, CorrelationProvider(self.correlations), _generators()))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _entered.world = _entered.settings = None
-
-
-@dataclass(frozen=True)
-class _World:
-    communicator: ChannelCommunicator
-    provider: CorrelationProvider
-    generators: dict[str, dict[torch.device, torch.Generator]]
+        leave()
 
 
 def arithmetic(share: RingArray, precision: int = 0) -> Any:
@@ -234,7 +215,7 @@ def _combine(own: Any, other: Any, op: Any) -> Any:
     raise ParameterError(f"expected the reduction SUM or BXOR, got {op}")
 
 
-def _generators() -> dict[str, dict[torch.device, torch.Generator]]:
+def _generators() -> Generators:
     """Equal seeds for `prev` and `next`: the zero sharing is zero (see the module's docstring)."""
     cpu = torch.device("cpu")
     seeds = {"prev": 0, "next": 0, "global": 0, "local": None}
@@ -244,54 +225,3 @@ def _generators() -> dict[str, dict[torch.device, torch.Generator]]:
         generator.manual_seed(0) if seed is not None else generator.seed()
         generators[name] = {cpu: generator}
     return generators
-
-
-class _ThreadGenerators(dict[str, Any]):
-    """CrypTen's dictionary of generators, replaced by the entered party's where there is one."""
-
-    def __getitem__(self, key: str) -> Any:
-        world = getattr(_entered, "world", None)
-        return world.generators[key] if world else super().__getitem__(key)
-
-
-class _ThreadConfig(type(crypten.config.cfg)):  # type: ignore[misc]
-    """CrypTen's configuration; what its functions override while they run, an entered party overrides for itself."""
-
-    @property
-    def config(self) -> Any:
-        own = getattr(_entered, "settings", None)
-        return self.__dict__["config"] if own is None else own
-
-    @config.setter
-    def config(self, value: Any) -> None:
-        if getattr(_entered, "world", None) is None:
-            self.__dict__["config"] = value
-        else:
-            _entered.settings = value
-
-
-def _install() -> None:
-    """Point CrypTen's module attributes at the entered party of the current thread, else at what they were."""
-    original_get = crypten.communicator.get
-    original_initialized = crypten.communicator.is_initialized
-    original_provider = crypten.mpc.get_default_provider
-
-    def get() -> Any:
-        world = getattr(_entered, "world", None)
-        return world.communicator if world else original_get()
-
-    def is_initialized() -> bool:
-        return getattr(_entered, "world", None) is not None or bool(original_initialized())
-
-    def get_default_provider() -> Any:
-        world = getattr(_entered, "world", None)
-        return world.provider if world else original_provider()
-
-    crypten.communicator.get = get
-    crypten.communicator.is_initialized = is_initialized
-    crypten.mpc.get_default_provider = get_default_provider
-    crypten.generators = _ThreadGenerators(crypten.generators)
-    crypten.config.cfg.__class__ = _ThreadConfig
-
-
-_install()

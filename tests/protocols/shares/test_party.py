@@ -270,3 +270,35 @@ def test_a_party_takes_its_configuration_along() -> None:
         assert crypten.config.cfg.config is other
     finally:
         crypten.config.cfg.config = outside
+
+
+def attributes() -> list[Any]:
+    """Return what CrypTen finds its party by."""
+    communicator, mpc = crypten.communicator, crypten.mpc
+    return [
+        communicator.get,
+        communicator.is_initialized,
+        mpc.get_default_provider,
+        crypten.generators,
+        type(crypten.config.cfg),
+    ]
+
+
+def test_crypten_is_as_it_was_when_the_last_party_has_left() -> None:
+    before = attributes()
+    channel, _ = local_channels("server", "client", 1)
+    party = MpcParty(CLIENT, channel, correlations=None)  # type: ignore[arg-type]
+
+    def enter_and_leave() -> None:
+        with party:
+            pass
+
+    with party:
+        inside = attributes()
+        assert all(ours is not theirs for ours, theirs in zip(inside, before, strict=True))
+        thread = threading.Thread(target=enter_and_leave)
+        thread.start()
+        thread.join()
+        assert attributes() == inside, "left while another is in"
+    after = attributes()
+    assert all(left is found for left, found in zip(after, before, strict=True))

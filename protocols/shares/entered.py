@@ -1,0 +1,119 @@
+"""CrypTen's module attributes, pointed at the party that the current thread has entered.
+
+CrypTen finds its communicator, provider, generators and settings through attributes of its modules. From the first
+party that a thread of this process enters to the last one that leaves, these ask for the current thread's party; in a
+thread without one, and when no party is left, they are what CrypTen made them.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from protocols.errors import ParameterError
+from protocols.shares.crypten_import import Communicator, TupleProvider, crypten
+
+__all__ = ["Generators", "World", "enter", "leave"]
+
+Generators = dict[str, dict[torch.device, torch.Generator]]
+
+
+@dataclass(frozen=True)
+class World:
+    """What CrypTen asks for while a party is entered."""
+
+    communicator: Communicator
+    provider: TupleProvider
+    generators: Generators
+
+
+def enter(world: World) -> None:
+    """Make CrypTen in this thread run as a party.
+
+    Raises:
+        ParameterError: this thread has entered one.
+    """
+    if _world() is not None:
+        raise ParameterError("expected one party per thread, got a second one")
+    _pointers.hold()
+    _entered.world, _entered.settings = world, None
+
+
+def leave() -> None:
+    """Leave the party of this thread."""
+    _entered.world = _entered.settings = None
+    _pointers.release()
+
+
+_entered = threading.local()
+
+
+def _world() -> World | None:
+    return getattr(_entered, "world", None)
+
+
+class _ThreadGenerators(dict[str, Any]):
+    """CrypTen's dictionary of generators, replaced by the entered party's where there is one."""
+
+    def __getitem__(self, key: str) -> Any:
+        world = _world()
+        return world.generators[key] if world else super().__getitem__(key)
+
+
+class _ThreadConfig(type(crypten.config.cfg)):  # type: ignore[misc]
+    """CrypTen's configuration; what its functions override while they run, an entered party overrides for itself."""
+
+    @property
+    def config(self) -> Any:
+        own = getattr(_entered, "settings", None)
+        return self.__dict__["config"] if own is None else own
+
+    @config.setter
+    def config(self, value: Any) -> None:
+        if _world() is None:
+            self.__dict__["config"] = value
+        else:
+            _entered.settings = value
+
+
+class _Pointers:
+    """The attributes, in place as long as anyone holds them."""
+
+    def __init__(self) -> None:
+        self._lock, self._holders = threading.Lock(), 0
+        self._get, self._initialized = crypten.communicator.get, crypten.communicator.is_initialized
+        self._provider = crypten.mpc.get_default_provider
+
+    def hold(self) -> None:
+        with self._lock:
+            self._holders += 1
+            if self._holders == 1:
+                self._generators, self._config = crypten.generators, type(crypten.config.cfg)
+                self._set(self._own_get, self._own_initialized, self._own_provider)
+                crypten.generators, crypten.config.cfg.__class__ = _ThreadGenerators(self._generators), _ThreadConfig
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self._set(self._get, self._initialized, self._provider)
+                crypten.generators, crypten.config.cfg.__class__ = self._generators, self._config
+
+    def _set(self, get: Any, initialized: Any, provider: Any) -> None:
+        crypten.communicator.get, crypten.communicator.is_initialized = get, initialized
+        crypten.mpc.get_default_provider = provider
+
+    def _own_get(self) -> Any:
+        world = _world()
+        return world.communicator if world else self._get()
+
+    def _own_initialized(self) -> bool:
+        return _world() is not None or bool(self._initialized())
+
+    def _own_provider(self) -> Any:
+        world = _world()
+        return world.provider if world else self._provider()
+
+
+_pointers = _Pointers()
