@@ -88,10 +88,6 @@ class ChannelStatistics:
     rounds: int = 0
     wait_seconds: float = 0.0
 
-    def snapshot(self) -> "ChannelStatistics":
-        """Return a copy."""
-        return ChannelStatistics(self.bytes_sent, self.bytes_received, self.rounds, self.wait_seconds)
-
 
 def tag_of(label: str) -> int:
     """Return the 32-bit tag of a protocol step's label; both ends derive it from the same label."""

@@ -1,6 +1,9 @@
 """Every error this project raises. Each message is one line: what was expected, and what came."""
 
-__all__ = ["HybridFaceError", "ParameterError", "PeerLostError", "ProtocolError", "reason_for_peers"]
+__all__ = ["UNTOLD", "HybridFaceError", "ParameterError", "PeerLostError", "ProtocolError", "reason_for_peers"]
+
+UNTOLD = "it could not go on; its own output says why"
+"""What a peer is told of an error whose text is not for it."""
 
 
 class HybridFaceError(Exception):
@@ -26,4 +29,4 @@ def reason_for_peers(error: BaseException) -> str:
     """
     if isinstance(error, ParameterError | PeerLostError | ProtocolError):
         return str(error)
-    return "it could not go on; its own output says why"
+    return UNTOLD

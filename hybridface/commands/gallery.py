@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hybridface.commands.gallery_file import export, list_people, queries, remove
+from hybridface.commands.gallery_file import export, list_people, remove
+from hybridface.commands.gallery_log import prune_log, queries, reset_limit
 from hybridface.commands.gallery_options import (
     IdOption,
     KindOption,
@@ -45,6 +46,8 @@ def register(app: typer.Typer) -> None:
         ("export", export),
         ("rotate-key", rotate_key),
         ("queries", queries),
+        ("prune-log", prune_log),
+        ("reset-limit", reset_limit),
     ):
         app.command(name)(with_settings(command))
 

@@ -1,15 +1,13 @@
-"""Galleries on the command line, what only the server's file is needed for: `list`, `remove`, `export`, `queries`."""
+"""Galleries on the command line, what only the server's file is needed for: `list`, `remove`, `export`."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from hybridface.commands.gallery_options import FileSettings, GallerySettings
+from hybridface.commands.gallery_options import FileSettings
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.output.answers import photos_text, say, shown
 from hybridface.output.terminal import show
@@ -17,11 +15,8 @@ from protocols.errors import ParameterError
 
 if TYPE_CHECKING:
     from hybridface.galleries.file import GalleryFile
-    from parties.gallery.store.limits import Query
 
-__all__ = ["export", "list_people", "queries", "remove"]
-
-_SHOWN = 40
+__all__ = ["export", "list_people", "remove"]
 
 
 def list_people(settings: FileSettings) -> None:
@@ -64,59 +59,6 @@ def export(settings: FileSettings, output: Annotated[Path, typer.Argument(help="
     with _file(settings) as file:
         count = file.export(output)
     say({"exported": count}, f"exported {photos_text(count)} to {output}", settings.as_json)
-
-
-def queries(
-    settings: GallerySettings,
-    last: Annotated[int, typer.Option("--last", min=1, help="How many lines of the log, the newest.")] = 20,
-    identity: Annotated[
-        str | None,
-        typer.Option("--id", help="Say of each line whether it is about this identity, which the log has as a hash."),
-    ] = None,
-    only: Annotated[bool, typer.Option("--only", help="With --id: the lines about it alone.")] = False,
-) -> None:
-    """Print the log: when, who, what was asked or done, and whether it was answered; never an outcome.
-
-    Lines of "operator" are of commands on the gallery's file, without a client.
-    """
-    if only and identity is None:
-        raise ParameterError("expected --id, whom --only is about")
-    from parties.gallery.store.limits import EVERYONE, QueryLimits
-
-    if not settings.path.exists():
-        raise ParameterError(f"expected a gallery, found no {settings.path}: enrol somebody first")
-    with QueryLimits(settings.path) as limits:
-        lines = limits.queries(identity if only else EVERYONE, last)
-        tag = limits.tag(identity)
-    documents = [_line(line, tag) for line in lines]
-
-    def table(document: dict[str, Any]) -> Table:
-        about = [] if identity is None else [escape(f"about {shown(identity[:_SHOWN])}")]
-        result = Table("time", "client", "operation", "answered", *about, box=None)
-        for line in document["queries"]:
-            time = datetime.fromisoformat(line["time"]).astimezone()
-            cells = [f"{time:%Y-%m-%d %H:%M:%S}", line["client"], line["operation"], _yes(line["allowed"], "refused")]
-            result.add_row(*(Text(cell) for cell in [*cells, *([_yes(line["about"], "")] if about else [])]))
-        return result
-
-    show({"queries": documents}, table, settings.as_json)
-
-
-def _line(line: "Query", tag: bytes | None) -> dict[str, Any]:
-    """Return a line of the log as a JSON object; "about" is None if nobody was asked for."""
-    time = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds")
-    about = None if tag is None else line.tag == tag
-    return {
-        "time": time,
-        "client": line.client,
-        "operation": line.operation,
-        "allowed": line.allowed,
-        "about": about,
-    }
-
-
-def _yes(value: bool, no: str) -> str:
-    return "yes" if value else no
 
 
 def _file(settings: FileSettings) -> "GalleryFile":

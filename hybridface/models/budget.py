@@ -8,13 +8,12 @@ has the least room, for only two primes are left then: 2^(first_bits - scale_bit
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from hybridface.errors import ModelError
-from hybridface.models.patchnet import PATCHNET_PATH, Ranges, read_ranges
+from hybridface.models.patchnet import Ranges
 from protocols.pure_he import PureHeParameters
 
-__all__ = ["MARGIN_BITS", "LevelBudget", "check_budget", "check_file"]
+__all__ = ["MARGIN_BITS", "LevelBudget", "check_budget"]
 
 MARGIN_BITS = 4.0
 """Least headroom: unusual photos have larger values than those seen; the difference of two may be 4 times larger."""
@@ -70,18 +69,6 @@ def check_budget(ranges: Ranges, parameters: PureHeParameters | None = None) -> 
             f"{least.name}: values up to {least.magnitude:.3g}, room for 2^{least.room_bits:g}"
         )
     return tuple(levels)
-
-
-def check_file(
-    path: str | Path = PATCHNET_PATH, parameters: PureHeParameters | None = None
-) -> tuple[LevelBudget, ...] | None:
-    """Return the headroom of the network in a file, from the ranges that it holds; None for a file without any.
-
-    Raises:
-        ModelError: as `check_budget`, or the file cannot be read.
-    """
-    ranges = read_ranges(path)
-    return None if ranges is None else check_budget(ranges, parameters)
 
 
 def _level(name: str, primes: int, magnitude: float, parameters: PureHeParameters) -> LevelBudget:

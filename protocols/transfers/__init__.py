@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from protocols.lazy import hand_on
 
 if TYPE_CHECKING:
-    from protocols.transfers.ferret import B11, B12, B13, SilentParameters
+    from protocols.transfers.ferret import B11, SilentParameters
     from protocols.transfers.hashing import Blocks
     from protocols.transfers.random_transfers import RandomReceiver, RandomSender, TransferKind
 
-__all__ = ["B11", "B12", "B13", "Blocks", "RandomReceiver", "RandomSender", "SilentParameters", "TransferKind"]
+__all__ = ["B11", "Blocks", "RandomReceiver", "RandomSender", "SilentParameters", "TransferKind"]
 
 __getattr__ = hand_on(
     __name__,
     {
-        "protocols.transfers.ferret": ["B11", "B12", "B13", "SilentParameters"],
+        "protocols.transfers.ferret": ["B11", "SilentParameters"],
         "protocols.transfers.hashing": ["Blocks"],
         "protocols.transfers.random_transfers": ["RandomReceiver", "RandomSender", "TransferKind"],
     },

@@ -43,7 +43,7 @@ from protocols.transfers.hashing import Blocks, derived_seed
 from protocols.transfers.iknp import IknpReceiver, IknpSender
 from protocols.transfers.lpn import LocalCode
 
-__all__ = ["B11", "B12", "B13", "SilentParameters", "SilentReceiver", "SilentSender"]
+__all__ = ["B11", "SilentParameters", "SilentReceiver", "SilentSender"]
 
 _BATCH = 1 << 16
 """Leaves of a batch of trees: 1 MiB."""
@@ -51,7 +51,7 @@ _BATCH = 1 << 16
 
 @dataclass(frozen=True)
 class SilentParameters:
-    """t trees of depth d, and a secret of k = 2^log_secret bits. Others than B11, B12, B13 are for tests: insecure.
+    """t trees of depth d, and a secret of k = 2^log_secret bits. Others than B11 are for tests: insecure.
 
     Raises:
         ParameterError: out of range, or a round needs as many transfers as it makes.
@@ -92,8 +92,6 @@ class SilentParameters:
 
 
 B11 = SilentParameters(trees=1170, log_secret=17, depth=11)
-B12 = SilentParameters(trees=1520, log_secret=18, depth=12)
-B13 = SilentParameters(trees=1900, log_secret=19, depth=13)
 
 
 class _Rounds(ABC):

@@ -51,18 +51,6 @@ class _Draws:
         self._drawn = 0
         self._failed = False
 
-    def draw_correlated(self, count: int) -> Blocks:
-        """Take the next `count` transfers without breaking their correlation, uint64 (count, 2).
-
-        The sender's are q, with low bits 0; the receiver's w = q ^ c delta, with the choice c in the low bit.
-        Whoever uses them for more than one purpose, or opens any, must hash: see `hashing`.
-        """
-        blocks = np.empty((_checked_count(count), 2), dtype=np.uint64)
-        with self._drawing():
-            for start, piece in self._pieces(count):
-                blocks[start : start + len(piece)] = piece
-        return blocks
-
     @contextmanager
     def _drawing(self) -> Iterator[None]:
         if self._failed:

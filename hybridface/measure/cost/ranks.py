@@ -8,6 +8,7 @@ from typing import Any
 
 from hybridface.errors import RunError
 from launch.mpiexec import find_mpiexec, mpiexec_command
+from protocols.errors import UNTOLD
 
 __all__ = ["run_ranks"]
 
@@ -43,6 +44,7 @@ def run_ranks(module: str, programs: Sequence[Sequence[str]], timeout: float) ->
 
 
 def _reason(errors: str) -> str:
-    """Return the last line that is not MPI's own, which only says that it ended."""
+    """Return the last line that says why: not MPI's own, nor of a rank that ended because another one did."""
     lines = [line.strip() for line in errors.splitlines() if line.strip() and not line.startswith(_MPI_ENDS)]
+    lines.sort(key=lambda line: not line.endswith(UNTOLD))
     return lines[-1] if lines else "it said nothing"

@@ -10,17 +10,14 @@ not be published (Li and Micciancio, ePrint 2020/1533). Two processes, `features
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from hybridface.errors import RunError
 from hybridface.measure.cost.ranks import run_ranks
-from hybridface.measure.peers.measure import Peer, PeerTask, Run
+from hybridface.measure.peers.measure import PeerTask
 from protocols.link import NONE, Link
 
-__all__ = ["FeaturesOnlySession", "features_only_peer", "features_only_session"]
+__all__ = ["FeaturesOnlySession", "features_only_session"]
 
 _NAME = "features-only HE"
-_SECURITY = "ring-LWE; the client holds the network and sees a score; semi-honest"
 _START_SECONDS = 60.0
 
 
@@ -64,21 +61,3 @@ def features_only_session(
         return FeaturesOnlySession(tuple(client["results"]), client["setup"], client["features"], memory)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{_NAME}: expected results, setup, features and memory, got no {error}") from error
-
-
-def features_only_peer(task: PeerTask, timeout: float = 300.0) -> Peer:
-    """Return the peer. Each run starts two processes, sends keys, and enrols before it verifies."""
-
-    def run() -> Run:
-        session = features_only_session(task, timeout=timeout)
-        result = session.results[-1]
-        online = result["cost"]["online"]
-        return Run(
-            seconds=float(online["elapsed_seconds"]),
-            match=bool(result["match"]),
-            max_error=task.error_of(np.array(session.features)),
-            bytes_online=int(online["bytes_up"]) + int(online["bytes_down"]),
-            rounds=int(online["rounds"]),
-        )
-
-    return Peer(_NAME, _SECURITY, run)

@@ -121,11 +121,6 @@ class IndexFile:
         state = self.build + self.used.to_bytes(8, "little") + self.indexed.tobytes()
         return hashlib.sha256(b"hybridface index digest 2" + self._folder.lineage + state).hexdigest()
 
-    @property
-    def bytes_on_disk(self) -> int:
-        """What its files take."""
-        return sum(path.stat().st_size for path, _ in self._columns.values() if path.exists())
-
     def clear(self, build: bytes) -> None:
         """Begin again, with a new build."""
         if len(build) != BUILD_BYTES:

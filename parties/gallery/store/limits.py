@@ -192,21 +192,25 @@ class QueryLimits:
         return [Query(*row[:4], bool(row[4])) for row in reversed(rows)]
 
     def prune(self, before: float) -> int:
-        """Remove the log's lines before a time, seconds since 1970; return how many."""
+        """Remove the log's lines before a time, seconds since 1970, and log that; return how many."""
         with self._database.writing():
-            return self._database.execute("DELETE FROM query WHERE time < ?", (before,))
+            count = self._database.execute("DELETE FROM query WHERE time < ?", (before,))
+            self._log(OPERATOR, "prune log", EVERYONE, True)
+        return count
 
     def reset(self, client: str, identity: str | None) -> None:
-        """Fill a bucket, and believe the clock again if it was once ahead: for the operator, after a mistake.
+        """Fill a bucket, believe the clock again if it was once ahead, and log that: for the operator, after a mistake.
 
         Args:
             identity: EVERYONE for identifications and guesses.
         """
+        _check(client)
         tags = (_EVERYONE, _GUESSES) if identity is EVERYONE else (self.tag(identity),) * 2
         with self._database.writing():
             self._database.execute("UPDATE bucket SET time = min(time, ?)", (self._clock(),))
             self._database.execute("UPDATE state SET query_time = min(query_time, ?)", (self._clock(),))
             self._database.execute("DELETE FROM bucket WHERE client = ? AND tag IN (?, ?)", (client, *tags))
+            self._log(OPERATOR, "reset limit", self.tag(identity), True)
 
     def tag(self, identity: str | None) -> bytes | None:
         """Return what stands for an identity in the log: 16 bytes; None for EVERYONE."""

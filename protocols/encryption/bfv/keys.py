@@ -31,8 +31,6 @@ from protocols.errors import ProtocolError
 
 __all__ = ["BfvKeys", "BfvPublicKey", "Seeded"]
 
-_PLANES = 2
-
 
 @dataclass(frozen=True)
 class Seeded:

@@ -79,10 +79,6 @@ class ProductShape:
             rows = min(step, self.rows - first)
             yield first, rows, -(-rows // self.rows_of_block)
 
-    def answer_bytes(self, rows: int, blocks: int) -> int:
-        """Return how long the answer for some rows is."""
-        return SHORT_BYTES * (rows + blocks * self.degree)
-
     def pack_vector(self, vector: RingArray) -> RingArray:
         """Return the polynomials of a vector (d,), uint64 (d / g, N)."""
         packed = np.zeros((self.ciphertexts, self.degree), dtype=np.uint64)

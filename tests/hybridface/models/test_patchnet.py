@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from hybridface.errors import ModelError
 from hybridface.faces.images import face_chip
-from hybridface.models.budget import check_file
+from hybridface.models.budget import check_budget
 from hybridface.models.contrast import normalised_contrast
 from hybridface.models.model import Model, load_model
 from hybridface.models.patchnet import (
@@ -90,18 +90,17 @@ def test_files_from_before_contrast_and_ranges(tmp_path: Path) -> None:
         arrays = {name: archive[name] for name in archive if name not in ("contrast", "ranges")}
     np.savez(tmp_path / "old.npz", **arrays)
     assert read_ranges(tmp_path / "old.npz") is None
-    assert check_file(tmp_path / "old.npz") is None
     assert not read_shape(tmp_path / "old.npz").contrast
     assert load_model("patchnet", weights=False, path=tmp_path / "old.npz").threshold > 0
     np.savez(tmp_path / "bad.npz", **arrays, ranges=np.ones(2))
     with pytest.raises(ModelError, match="expected finite weights"):
-        check_file(tmp_path / "bad.npz")
+        read_ranges(tmp_path / "bad.npz")
 
 
 def test_the_shipped_ranges_leave_room() -> None:
-    levels = check_file()
-    assert levels is not None
-    assert min(level.headroom_bits for level in levels) > 8
+    ranges = read_ranges(PATCHNET_PATH)
+    assert ranges is not None
+    assert min(level.headroom_bits for level in check_budget(ranges)) > 8
 
 
 def test_shape_fits_one_ciphertext(model: Model) -> None:

@@ -170,7 +170,7 @@ def test_a_checkpoint_is_whole_or_the_one_before(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.os, "replace", killed)
+    monkeypatch.setattr("parties.machine.durable.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         run.save(path, "same")
     assert path.read_bytes() == before
@@ -357,7 +357,7 @@ def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monk
     ranges = read_ranges(data / "net.npz")
     assert ranges is not None
     assert max(result["ranges"]) <= max(ranges.before_squares)
-    assert [level.headroom_bits for level in budget.check_file(data / "net.npz") or ()] == [
+    assert [level.headroom_bits for level in budget.check_budget(ranges)] == [
         level["headroom_bits"] for level in result["budget"]
     ]
     assert not (data / "net.npz.checkpoint").exists()

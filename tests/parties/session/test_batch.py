@@ -1,5 +1,6 @@
 """Batches: the decisions of plaintext torch, the rounds of one photo, and decisions opened to whom they may."""
 
+import copy
 from itertools import product
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_a_batch_takes_the_rounds_of_one_photo(model: Model, chips: NDArray[np.u
 def test_more_than_a_batch_sends_nothing(model: Model, chips: NDArray[np.uint8]) -> None:
     with hf.local_session(model) as session:
         template = session.enroll(chips[0])
-        sent = session.client.endpoint.channel.statistics.snapshot()
+        sent = copy.copy(session.client.endpoint.channel.statistics)
         with pytest.raises(ParameterError, match="expected 1 to 16 images, got 17"):
             session.verify_batch(list(chips[:17]), template)
         with pytest.raises(ParameterError, match="expected a template for each of 3 images, got 2"):

@@ -1,5 +1,6 @@
 """Pools in sessions: prepared runs are used once, an empty pool says so, and the server bounds what it prepares."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -135,7 +136,7 @@ def test_a_request_that_fails_amid_a_run_ends_session_and_pool(model: Model, chi
         with pytest.raises(KeyError):
             session.verify(chips[0], template)
         armed = False
-        sent = session.client.endpoint.channel.statistics.snapshot()
+        sent = copy.copy(session.client.endpoint.channel.statistics)
         assert session.client.pool_status().ready == 1, "the run that failed gave its preparation back"
         for again in (lambda: session.verify(chips[0], template), lambda: session.prepare(1)):
             with pytest.raises(ProtocolError, match="this one has failed"):

@@ -1,5 +1,6 @@
 """Sessions: decisions, templates, what the caller gets wrong, and costs."""
 
+import copy
 import time
 from itertools import combinations
 from pathlib import Path
@@ -127,7 +128,7 @@ def test_a_session_that_is_not_open_says_so(model: Model, chips: Chip) -> None:
 
 def test_images_of_the_wrong_shape_send_nothing(model: Model) -> None:
     with hf.local_session(model) as session:
-        before = session.client.endpoint.channel.statistics.snapshot()
+        before = copy.copy(session.client.endpoint.channel.statistics)
         with pytest.raises(ParameterError, match=r"^expected two images, got 1$"):
             session.client.verify_pair(np.zeros((1, 3, 16, 16)))
         assert session.client.endpoint.channel.statistics == before
@@ -172,7 +173,7 @@ def test_preparation_ahead_leaves_nothing_to_the_dealer_online(model: Model, chi
     with hf.local_session(model, timeout=GUARD_SECONDS, correlations="dealer") as session:
         session.prepare(2)
         dealers = [session.client.endpoint.dealer.statistics, session.server.endpoint.source._channel.statistics]
-        before = [statistics.snapshot() for statistics in dealers]
+        before = [copy.copy(statistics) for statistics in dealers]
         cost = session.verify(chips[0], chips[1]).cost
         assert dealers == before, "the verification asked the dealer for more"
         assert cost.online.dealer_bytes == 0

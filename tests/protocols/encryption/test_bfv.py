@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.session.correlations import Correlations
-from protocols.arithmetic.residues import DROPPED_BITS
+from protocols.arithmetic.residues import DROPPED_BITS, SHORT_BYTES
 from protocols.correlations import FixedMask, FixedProduct
 from protocols.correlations.two_party import fixed_products
 from protocols.encryption.bfv.context import BfvContext, BfvParameters, Wide
@@ -175,7 +175,7 @@ def answered(shape: ProductShape, matrix: Any, vector: Any) -> Any:
     shares, opened = [], []
     for first, rows, blocks in shape.parts():
         message, own = answerer.answer(first, rows, blocks)
-        assert message.size == shape.answer_bytes(rows, blocks)
+        assert message.size == SHORT_BYTES * (rows + blocks * shape.degree)
         shares.append(own)
         opened.append(read_answers(shape, context(), keys(), message, rows, blocks))
     return np.concatenate(shares), np.concatenate(opened)
@@ -212,7 +212,7 @@ def test_what_is_no_key_or_answer_is_refused() -> None:
     with pytest.raises(ProtocolError, match="expected residues below"):
         BfvPublicKey(context(), Seeded(keys().public.seeds, (large, keys().public.bodies[1])))
     shape = ProductShape(3, 2, context().degree)
-    message = np.full(shape.answer_bytes(3, 1), 255, dtype=np.uint8)
+    message = np.full(SHORT_BYTES * (3 + shape.degree), 255, dtype=np.uint8)
     with pytest.raises(ProtocolError, match="expected integers below Q"):
         read_answers(shape, context(), keys(), message, 3, 1)
 

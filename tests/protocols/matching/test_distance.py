@@ -1,5 +1,6 @@
 """Matching: exact at the threshold, and one bit goes to whom it may."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def run_all(reveal: Reveal, first: Any, second: Any) -> tuple[Any, Any]:
         decision = reveal_match(party, squared_distance(party, a, b), THRESHOLD, reveal)
         assert pool_is_empty(party)
         assert dealer_bytes(party) == before
-        return decision, sent, party.channel.statistics.snapshot()
+        return decision, sent, copy.copy(party.channel.statistics)
 
     return on_shares(side, ring(first), ring(second))
 

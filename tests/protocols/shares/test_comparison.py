@@ -1,5 +1,6 @@
 """Comparisons on shares: exact at every edge, rounds and bytes as promised, and everything opened is uniform."""
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -242,7 +243,7 @@ def cost(function: Any, requests: Any, count: int) -> Any:
 
     def side(party: Any, share: Any) -> Any:
         party.correlations.prepare(requests)
-        before = party.channel.statistics.snapshot()
+        before = copy.copy(party.channel.statistics)
         function(party, share)
         after = party.channel.statistics
         return after.rounds - before.rounds, after.bytes_sent - before.bytes_sent

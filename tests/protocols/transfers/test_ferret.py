@@ -9,7 +9,7 @@ import pytest
 
 from protocols.channel import Channel
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
-from protocols.transfers.ferret import B11, B12, B13, SilentParameters, SilentReceiver, SilentSender
+from protocols.transfers.ferret import B11, SilentParameters, SilentReceiver, SilentSender
 from protocols.transfers.hashing import derived_seed
 from protocols.transfers.lpn import LocalCode
 from support.helpers import assert_probability, assert_uniform_bytes, record
@@ -157,9 +157,9 @@ def test_the_published_parameters_give_a_round_of_several_batches() -> None:
     assert_probability(int(c.sum()), c.size, 0.5)
 
 
-@pytest.mark.parametrize(("parameters", "given"), [(B11, 1099), (B12, 1451), (B13, 1832)])
-def test_published_parameters_are_beyond_gaussian_elimination(parameters: SilentParameters, given: int) -> None:
+def test_published_parameters_are_beyond_gaussian_elimination() -> None:
     """Guess k samples without error, solve: the easiest check of the numbers, not the attack that binds."""
+    parameters, given = B11, 1099
     samples = parameters.trees << parameters.depth
     guess = -parameters.trees * math.log2(1 - parameters.secret / samples)
     assert guess + 2.8 * parameters.log_secret > 140

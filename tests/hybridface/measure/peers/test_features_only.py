@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hybridface.errors import RunError
-from hybridface.measure.peers import PeerTask, features_only, make_task
-from hybridface.measure.peers.features_only import FeaturesOnlySession, features_only_peer, features_only_session
+from hybridface.measure.peers import PeerTask, make_task
+from hybridface.measure.peers.features_only import features_only_session
 from hybridface.measure.peers.features_only_party import FeaturesOnlyClient, FeaturesOnlyServer
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
@@ -133,16 +133,6 @@ def test_two_processes_over_a_network(task: PeerTask) -> None:
         assert stages == ["network in the clear", "upload", "distance"]
     assert session.setup["bytes_up"] > 1e7
     assert set(session.memory) == {"client", "server"}
-
-
-def test_a_run_of_the_peer(task: PeerTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    online = {"elapsed_seconds": 1.5, "bytes_up": 20, "bytes_down": 3, "rounds": 2}
-    results = ({"match": task.match, "cost": {"online": online}},)
-    answer = FeaturesOnlySession(results, {}, (task.features + 0.25).tolist(), {})
-    monkeypatch.setattr(features_only, "features_only_session", lambda task, timeout: answer)
-    run = features_only_peer(task).run()
-    assert (run.seconds, run.match, run.bytes_online, run.rounds) == (1.5, task.match, 23, 2)
-    assert run.max_error == pytest.approx(0.25)
 
 
 def test_a_photo_without_a_face_ends_both_processes(task: PeerTask, tmp_path: Any) -> None:
