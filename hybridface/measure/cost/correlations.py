@@ -71,7 +71,7 @@ def _figures(said: dict[str, Any], transfers: int, comparisons: int) -> dict[str
         ours, theirs = client["comparisons"][bits], server["comparisons"][bits]
         figures["comparisons"][bits] = {
             "microseconds each": median(one["seconds"] for one in ours) / comparisons * 1e6,
-            "bytes each": (_sent(ours[-1]) + theirs[-1]["dealt"]) / comparisons,
+            "bytes each": (_sent(ours[-1]) + theirs[-1]["dealer"]) / comparisons,
         }
     return figures
 

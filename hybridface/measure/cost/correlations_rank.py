@@ -4,14 +4,11 @@ Everything that is measured begins and ends on both sides at once. Run as ranks 
 """
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hybridface.measure.cost.meter import Meter
 from parties.session.correlations import Correlations
 from parties.session.source import open_source
 from parties.transport.roles import Role
@@ -29,32 +26,6 @@ _PIECE = 1 << 18
 _TIMEOUT_SECONDS = 600.0
 
 
-class _Meter:
-    """Measures work that both sides begin and end together.
-
-    Args:
-        peer, dealer: channels to them; no dealer where there is none.
-    """
-
-    def __init__(self, peer: Channel, dealer: Channel | None) -> None:
-        self._peer, self._dealer = peer, dealer
-
-    def __call__(self, work: Callable[[], object]) -> dict[str, float]:
-        """Return seconds, this side's processor seconds, and bytes: sent to the peer, received, from the dealer."""
-        self._peer.exchange("benchmark/start", np.zeros(1, dtype=np.uint64))
-        before, start, processor = self._bytes(), time.perf_counter(), time.process_time()
-        work()
-        processor = time.process_time() - processor
-        self._peer.exchange("benchmark/end", np.zeros(1, dtype=np.uint64))
-        seconds = time.perf_counter() - start
-        sent, received, dealt = (float(count) for count in self._bytes() - before)
-        return {"seconds": seconds, "processor": processor, "sent": sent, "received": received, "dealt": dealt}
-
-    def _bytes(self) -> NDArray[np.int64]:
-        peer, dealt = self._peer.statistics, self._dealer.statistics.bytes_received if self._dealer else 0
-        return np.array([peer.bytes_sent, peer.bytes_received, dealt])
-
-
 def measure(
     correlations: Correlations,
     rank: int,
@@ -69,18 +40,27 @@ def measure(
     Args:
         transfers, comparisons: how many, in each of `runs` runs after one that does not count.
     """
-    meter, sources = _Meter(peer, dealer), list[CorrelationSource]()
-    said: dict[str, Any] = {"start": meter(lambda: sources.append(_opened(correlations, rank, peer, dealer)))}
-    source = sources[0]
+    meter = Meter(peer, dealer, together=True)
+    with meter as start:
+        source = _opened(correlations, rank, peer, dealer)
+    said: dict[str, Any] = {"start": start}
     if isinstance(source, TransferSource):
-        draw = partial(_draw, source, rank, transfers)
-        said["transfers"] = [meter(draw) for _ in range(runs + 1)][1:]
-    said["comparisons"] = {}
-    for bits in WIDTHS:
-        make = partial(_make, source, relu_requests(comparisons, bits))
-        said["comparisons"][bits] = [meter(make) for _ in range(runs + 1)][1:]
+        said["transfers"] = _repeated(meter, runs, partial(_draw, source, rank, transfers))
+    said["comparisons"] = {
+        bits: _repeated(meter, runs, partial(_make, source, relu_requests(comparisons, bits))) for bits in WIDTHS
+    }
     source.end()
     return said
+
+
+def _repeated(meter: Meter, runs: int, work: Callable[[], object]) -> list[dict[str, float]]:
+    """Return what some runs cost, after one that does not count."""
+    spent = []
+    for _ in range(runs + 1):
+        with meter as run:
+            work()
+        spent.append(run)
+    return spent[1:]
 
 
 def _opened(correlations: Correlations, rank: int, peer: Channel, dealer: Channel | None) -> CorrelationSource:

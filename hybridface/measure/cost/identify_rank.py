@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.measure.cost.identify_task import IdentifyTask
+from hybridface.measure.cost.meter import Meter
 from parties.gallery.index.directory import Part
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.search import list_distances, nearest_in_list, winners, winners_requests
@@ -47,41 +48,13 @@ _KEY = GalleryKey(bytes(range(32)))
 _MASK_SEEDS = bytes(range(1, 33)), bytes(range(2, 34))
 
 
-class _Meter:
-    """Seconds, bytes and rounds of a block that both sides begin at once."""
-
-    def __init__(self, party: MpcParty, dealer: Channel | None, traffic: ShardTraffic) -> None:
-        self._channel, self._dealer, self._traffic = party.channel, dealer, traffic
-
-    def __enter__(self) -> dict[str, float]:
-        self._channel.exchange("benchmark/start", np.zeros(1, dtype=np.uint64))
-        self._before = self._counters()
-        self.spent: dict[str, float] = {}
-        return self.spent
-
-    def __exit__(self, *_: object) -> None:
-        self.spent |= {key: value - self._before[key] for key, value in self._counters().items()}
-
-    def _counters(self) -> dict[str, float]:
-        own, shards = self._channel.statistics, self._traffic
-        dealt = self._dealer.statistics.bytes_received if self._dealer else 0
-        return {
-            "seconds": time.perf_counter(),
-            "processor": time.process_time(),
-            "sent": own.bytes_sent + shards.peer.bytes_sent,
-            "received": own.bytes_received + shards.peer.bytes_received,
-            "rounds": own.rounds,
-            "dealer": dealt + shards.dealer.bytes_received,
-        }
-
-
 class _Side(ABC):
     """One party of a benchmark."""
 
     def __init__(self, task: IdentifyTask, party: MpcParty, dealer: Channel | None, shards: Sequence[Channel]) -> None:
         self.task, self.party, self.traffic = task, party, ShardTraffic()
         self.is_client = party.rank == CLIENT
-        self.meter = _Meter(party, dealer, self.traffic)
+        self.meter = Meter(party.channel, dealer, self.traffic)
         self.others = [RemoteShard(channel, self.traffic) for channel in shards]
         self.said: dict[str, Any] = {}
 
