@@ -18,6 +18,7 @@ from protocols.network.graph import Graph, Node, Weights, layer_weights
 from protocols.network.widths import Widths, range_of
 from protocols.shares.comparison import COMPARISON_BITS
 from protocols.shares.local import average_scale
+from protocols.shares.truncation import public_factor
 
 __all__ = ["Emulator"]
 
@@ -94,6 +95,13 @@ class Emulator:
 
     def square(self, value: torch.Tensor) -> torch.Tensor:
         return _shift(value * value, FRACTION_BITS)
+
+    def scale(self, value: torch.Tensor, factor: float) -> torch.Tensor:
+        integer, bits = public_factor(factor)
+        product = value * integer
+        if float(product.abs().max()) >= _EXACT:
+            raise ParameterError(f"expected products by {factor:g} below 2^53, got a larger one")
+        return _shift(product, bits)
 
     def pad(self, value: torch.Tensor, amount: tuple[int, int, int]) -> torch.Tensor:
         channels, bottom, right = amount

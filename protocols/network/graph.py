@@ -104,6 +104,9 @@ class Operations(Protocol[Value]):
     def square(self, value: Value) -> Value:
         """Return x^2."""
 
+    def scale(self, value: Value, factor: float) -> Value:
+        """Return x times a public factor, which is rounded to 20 significant bits (see `public_factor`)."""
+
     def pad(self, value: Value, amount: tuple[int, int, int]) -> Value:
         """Append zeros after the last channel, below, and to the right."""
 
@@ -146,10 +149,6 @@ class Node(ABC):
 
     def linear_shape(self, source: Shape) -> ConvShape | None:
         """Return the private linear layer that it has, for the shape of its input; None if it has none."""
-        return None
-
-    def own_weights(self, source: Shape) -> LinearWeights | None:
-        """Return the weights of its linear layer if they follow from the node itself, which is public."""
         return None
 
     @abstractmethod
@@ -207,12 +206,6 @@ class Graph:
     def comparing_layers(self) -> dict[str, Node]:
         """Return the layers that compare, by name."""
         return {node.name: node for node in self.nodes if node.compares}
-
-    def own_weights(self) -> dict[str, LinearWeights]:
-        """Return the weights that follow from the nodes themselves, by name."""
-        shapes = self.shapes()
-        found = ((node.name, node.own_weights(shapes[node.inputs[0]])) for node in self.nodes)
-        return {name: weights for name, weights in found if weights is not None}
 
     def evaluate(self, on: Operations[Value], value: Value, on_layer: OnLayer | None = None) -> Value:
         """Return the last node's output for the network's input.

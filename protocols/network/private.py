@@ -27,7 +27,7 @@ from protocols.network.widths import Widths, check_widths
 from protocols.shares import local
 from protocols.shares.comparison import COMPARISON_BITS, max_pool, max_pool_requests, relu, relu_requests
 from protocols.shares.party import MpcParty, arithmetic, to_ring
-from protocols.shares.truncation import truncate, truncation_requests
+from protocols.shares.truncation import scale, scale_requests, truncate, truncation_requests
 
 __all__ = ["NetworkClient", "NetworkServer", "halves", "plan_network"]
 
@@ -98,6 +98,9 @@ class _Shares:
     def square(self, value: RingArray) -> RingArray:
         return truncate(self.party, to_ring(arithmetic(value).square()), FRACTION_BITS)
 
+    def scale(self, value: RingArray, factor: float) -> RingArray:
+        return scale(self.party, value, factor)
+
     def pad(self, value: RingArray, amount: tuple[int, int, int]) -> RingArray:
         return local.pad(value, amount)
 
@@ -147,6 +150,10 @@ class _Requests:
 
     def square(self, value: _Size) -> _Size:
         self.requests += [SquarePair(value.shape), *truncation_requests(value.shape, FRACTION_BITS)]
+        return value
+
+    def scale(self, value: _Size, factor: float) -> _Size:
+        self.requests += scale_requests(value.shape, factor)
         return value
 
     def pad(self, value: _Size, amount: tuple[int, int, int]) -> _Size:

@@ -88,6 +88,9 @@ class CrypTenNetwork:
     def square(self, value: Any) -> Any:
         return value.square()
 
+    def scale(self, value: Any, factor: float) -> Any:
+        return value * factor
+
     def pad(self, value: Any, amount: tuple[int, int, int]) -> Any:
         channels, below, right = amount
         return value.pad((0, right, 0, below, 0, channels))

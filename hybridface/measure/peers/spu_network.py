@@ -52,6 +52,8 @@ def _apply(step: dict[str, Any], inputs: list[Any], values: dict[str, Any]) -> A
             return jnp.maximum(x, 0)
         case "square":
             return x * x
+        case "scale":
+            return x * step["factor"]
         case "add":
             return x + inputs[1]
         case "subtract":

@@ -62,6 +62,9 @@ class _Writer:
     def square(self, value: _Symbol) -> _Symbol:
         return self.write("square", [value], value.flat)
 
+    def scale(self, value: _Symbol, factor: float) -> _Symbol:
+        return self.write("scale", [value], value.flat, factor=factor)
+
     def pad(self, value: _Symbol, amount: tuple[int, int, int]) -> _Symbol:
         return self.write("pad", [value], False, amount=amount)
 

@@ -9,7 +9,7 @@ from protocols.arithmetic.fixed_point import RingArray, share
 from protocols.correlations import TruncationMask
 from protocols.errors import ParameterError
 from protocols.shares.party import MpcParty
-from protocols.shares.truncation import truncate, truncation_requests
+from protocols.shares.truncation import public_factor, scale, scale_requests, truncate, truncation_requests
 from support.helpers import assert_uniform_bytes, run_locally
 
 EDGES = [0, 1, -1, 65535, 65536, -65535, -65536, -65537, 2**62 - 1, -(2**62), 2**61]
@@ -63,3 +63,27 @@ def test_bad_width() -> None:
     with pytest.raises(ParameterError, match="1 to 61"):
         TruncationMask((3,), 62)
     assert truncation_requests((3,), 16) == [TruncationMask((3,), 16)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(-(2**41), 2**41), min_size=1, max_size=20),
+    st.one_of(
+        st.floats(-(2.0**18), 2.0**18).filter(lambda x: x == 0 or abs(x) > 2.0**-41), st.sampled_from([1.0, -0.5])
+    ),
+)
+def test_a_public_factor(values: list[int], factor: float) -> None:
+    x = np.array(values, dtype=np.int64)
+    first, second = share(x.view(np.uint64))
+    a, b = run_locally(lambda party: scale(party, first, factor), lambda party: scale(party, second, factor))
+    integer, bits = public_factor(factor)
+    assert abs(integer / 2**bits - factor) <= 2**-20 * abs(factor)
+    floors = [value * integer >> bits for value in values]
+    assert set((a + b).view(np.int64) - floors) <= {0, 1}
+    assert scale_requests(x.shape, factor) == [TruncationMask(x.shape, bits)]
+
+
+@pytest.mark.parametrize("factor", [2.0**19, -(2.0**30), 2.0**-43, float("inf"), float("nan")])
+def test_a_factor_out_of_range_is_refused(factor: float) -> None:
+    with pytest.raises(ParameterError, match="expected a factor of magnitude"):
+        public_factor(factor)
