@@ -23,6 +23,7 @@ __all__ = [
     "AvgPool2d",
     "Conv2d",
     "Flatten",
+    "LeakyReLU",
     "MaxPool2d",
     "PReLU",
     "Pad",
@@ -109,6 +110,24 @@ class PReLU(Node):
     def evaluate(self, on: Operations[Value], *values: Value) -> Value:
         positive = on.relu(self, values[0])
         return positive + on.linear(self, values[0] - positive)
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Node):
+    """max(x, 0) + a min(x, 0), with one public slope a for all channels."""
+
+    slope: float
+
+    work: ClassVar[Work] = Work.ACTIVATION
+    compares: ClassVar[bool] = True
+
+    @property
+    def title(self) -> str:
+        return "leaky ReLU"
+
+    def evaluate(self, on: Operations[Value], *values: Value) -> Value:
+        positive = on.relu(self, values[0])
+        return positive + on.scale(values[0] - positive, self.slope)
 
 
 @dataclass(frozen=True)

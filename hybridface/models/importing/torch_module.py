@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hybridface.errors import ModelError
 from hybridface.models.importing.builder import GraphBuilder
 from protocols.network.graph import Graph, LinearWeights, Shape
-from protocols.network.layers import Add, AvgPool2d, Conv2d, Flatten, MaxPool2d, Pad, PReLU, ReLU, Square
+from protocols.network.layers import Add, AvgPool2d, Conv2d, Flatten, LeakyReLU, MaxPool2d, Pad, PReLU, ReLU, Square
 
 __all__ = ["graph_from_torch"]
 
@@ -147,6 +147,11 @@ def _prelu(builder: _TorchBuilder, fx_node: Any, module: Any) -> None:
     builder.keep_tensors(fx_node.name, module.weight.expand(shape[0]), None)
 
 
+def _leaky_relu(builder: _TorchBuilder, fx_node: Any, module: Any) -> None:
+    source, _ = builder.input_of(fx_node)
+    builder.add(fx_node, LeakyReLU(fx_node.name, (source,), float(module.negative_slope)))
+
+
 def _max_pool(builder: _TorchBuilder, fx_node: Any, module: Any) -> None:
     source, _ = builder.input_of(fx_node, rank=3)
     if _pair(module.dilation) != (1, 1) or module.ceil_mode or module.return_indices:
@@ -246,6 +251,7 @@ _MODULES: dict[Any, Callable[[_TorchBuilder, Any, Any], None]] = {
     torch.nn.BatchNorm2d: _batch_norm,
     torch.nn.ReLU: _relu_module,
     torch.nn.PReLU: _prelu,
+    torch.nn.LeakyReLU: _leaky_relu,
     torch.nn.MaxPool2d: _max_pool,
     torch.nn.AvgPool2d: _average_pool,
     torch.nn.AdaptiveAvgPool2d: _global_average_pool,

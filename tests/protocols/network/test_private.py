@@ -70,6 +70,7 @@ class Squared(nn.Module):  # type: ignore[misc]
 MODULES = {
     "relu": lambda: Tiny(nn.ReLU(), out=4),
     "prelu": lambda: Tiny(nn.PReLU(4), nn.Flatten(), nn.Linear(4 * 49, 6), nn.PReLU(6), out=0),
+    "leaky relu": lambda: Tiny(nn.LeakyReLU(0.01), nn.Flatten(), nn.Linear(4 * 49, 6), nn.LeakyReLU(0.3), out=0),
     "square": lambda: Tiny(Squared(), out=4),
     "max-pool": lambda: Tiny(nn.ReLU(), nn.MaxPool2d(3, 2, 1), out=4),
     "average of 3 x 2": lambda: Tiny(nn.AvgPool2d((3, 2), (2, 2)), out=4),

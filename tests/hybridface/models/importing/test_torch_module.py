@@ -38,6 +38,8 @@ def _apply(node: g.Node, weights: g.LinearWeights | None, x: Any, *others: Any) 
             return F.conv2d(x, weight, bias, node.stride, node.padding, groups=node.groups)
         case layers.PReLU():
             return F.prelu(x, weight)
+        case layers.LeakyReLU():
+            return F.leaky_relu(x, node.slope)
         case layers.ReLU():
             return x.clamp(min=0)
         case layers.Square():
@@ -149,6 +151,7 @@ def test_functions(function: Callable[[Any], Any]) -> None:
     [
         nn.MaxPool2d(3, 2, 1),
         nn.AvgPool2d(2),
+        nn.LeakyReLU(0.2),
         nn.AdaptiveAvgPool2d((1, 1)),
         nn.Sequential(nn.Flatten(), nn.Linear(72, 3), nn.ReLU(inplace=True), nn.Linear(3, 2, bias=False)),
         nn.Sequential(nn.Conv2d(2, 2, 1), nn.PReLU(2), nn.Identity(), nn.MaxPool2d(2)),
