@@ -1,9 +1,9 @@
 """Two-party protocols on arrays: client (rank 0) and server (rank 1), over a `Channel`.
 
-From the ground up: `ring` (fixed point) -> `ckks` (keys, polynomials) -> `packing` -> `conversion` (ciphertext <->
-share) -> `linear`; `correlations` -> `mpc` (CrypTen on our channel) -> `comparison` -> `matching`; `graph`, `network`
-and `emulator` put them together. Nothing here knows faces, files or processes. Every linear protocol has a client and
-a server class with `prepare` (offline) and `run`; protocols on shares are functions that both parties call. `pure_he`
+From the ground up: `arithmetic` (fixed point, residues) -> `encryption` (keys, ciphertexts) -> `linear` (ciphertext <->
+share, private layers); `transfers` -> `correlations` -> `shares` (CrypTen on our channel, comparison) -> `matching`;
+`network` puts them together. Nothing here knows faces, files or processes. Every linear protocol has a client and a
+server class with `prepare` (offline) and `run`; protocols on shares are functions that both parties call. `pure_he`
 stands apart: a whole network under encryption, without shares.
 """
 

@@ -1,7 +1,7 @@
 """Runs that earlier sessions prepared, on both sides of a session: how they are kept, and how they are taken up again.
 
 The server says who it is, and the client what it has for that server; both forget what the other has not. A server
-without a folder says so, and then nothing is asked of it. See `prepared` for why nothing is used twice.
+without a folder says so, and then nothing is asked of it. See `store` for why nothing is used twice.
 
 Each step is one command, and either both sides take a run out of memory (or into it) or the session has failed: masks
 that are out of step would give a wrong answer.

@@ -16,7 +16,7 @@ class Role(StrEnum):
     CLIENT_SHARD = "client-shard"
     SERVER_SHARD = "server-shard"
     DEALER_SHARD = "dealer-shard"
-    """The three ranks of one more shard of a gallery (see `gallery.shard_group`)."""
+    """The three ranks of one more shard of a gallery (see `gallery.shards.group`)."""
 
     @property
     def party(self) -> "Role":

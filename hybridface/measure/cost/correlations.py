@@ -1,6 +1,6 @@
 """Benchmark of correlations: random transfers, and all that a comparison uses up, by transfers and from a dealer.
 
-MPI ranks on this machine (see `correlation_ranks`): client and server, and a dealer for comparison. One run that does
+MPI ranks on this machine (see `correlations_rank`): client and server, and a dealer for comparison. One run that does
 not count comes first; figures are medians of the others.
 """
 

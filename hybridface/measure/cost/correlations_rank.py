@@ -1,6 +1,6 @@
 """Benchmark of correlations, one rank of it: client or server, or the dealer to compare with.
 
-Everything that is measured begins and ends on both sides at once. Run as ranks by `mpiexec`: see `correlation_bench`.
+Everything that is measured begins and ends on both sides at once. Run as ranks by `mpiexec`: see `correlations`.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Benchmark of identification: what it costs by the size of a gallery, and how that grows.
 
-MPI ranks for each kind and size (see `identify_ranks`): nobody shares memory with a smaller gallery's. Times are those
+MPI ranks for each kind and size (see `identify_rank`): nobody shares memory with a smaller gallery's. Times are those
 after the probe's embedding, which costs as much as in a verification.
 """
 

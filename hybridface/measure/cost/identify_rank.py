@@ -1,7 +1,7 @@
 """Benchmark of identification, one rank of it: client, server or a dealer, of a whole synthetic gallery or of a shard.
 
 All that is measured begins and ends between client and server at once. The client's rank also searches in the clear, to
-compare. Run as ranks by `mpiexec`: see `identify_bench`.
+compare. Run as ranks by `mpiexec`: see `identify`.
 """
 
 import sys

@@ -3,7 +3,7 @@
 A list's distances are sums that were rounded, so that one near zero may be negative, and would not count as near. They
 are moved up by 2^-16, and so is the squared threshold.
 
-Both call these with their own shares, and see what `matching` and `protocols.matching` say.
+Both call these with their own shares, and see what `protocols.matching` says.
 """
 
 from collections.abc import Sequence

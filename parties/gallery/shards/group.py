@@ -5,7 +5,7 @@ server's ranks are within their organisations: they get what their party may kno
 the probe, its seed), over a channel that must not leave the organisation unprotected. Nobody else sees more than
 without shards.
 
-Each step is begun on all other ranks (`remote_shard`), done here, then awaited.
+Each step is begun on all other ranks (`remote`), done here, then awaited.
 """
 
 from collections.abc import Callable, Iterator, Sequence

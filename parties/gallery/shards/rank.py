@@ -1,7 +1,7 @@
 """A rank that searches one shard of a gallery for its party: it does what the party's own rank asks, and nothing else.
 
 It holds what its party holds for this: shares of the shard's templates while they are indexed, the seed of the shard's
-masks, the index, and shares of probes. See `remote_shard` for the other end.
+masks, the index, and shares of probes. See `remote` for the other end.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A shard on another rank of the same party, from the party's own rank: see `shard_rank` for the other end.
+"""A shard on another rank of the same party, from the party's own rank: see `rank` for the other end.
 
 The two are within one organisation: over their channel go the party's shares of templates and of the probe, and the
 seed of the shard's masks.

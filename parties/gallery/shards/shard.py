@@ -2,7 +2,7 @@
 
 A gallery is searched by one or more shards side by side. Each has an index of its own, with a mask of its own (its seed
 is derived from the party's, for this shard of so many), and finds the nearest identities of its slice by a tournament
-that leaves shares of their keys. The winners of all shards then meet in one more tournament (`shard_group`). What each
+that leaves shares of their keys. The winners of all shards then meet in one more tournament (`group`). What each
 party sees of a shard is what `protocols.matching` says: nothing but uniform numbers.
 """
 

@@ -2,7 +2,7 @@
 
 a * b = (a_0 + a_1) * (b_0 + b_1): each party computes the product of its own shares; the two mixed ones are made number
 by number (`word_products`), or, for a matrix product or a convolution, entry by entry of b: the entry times the vector
-a * e, e the unit of that entry, which is all that depends on it (`vector_products`, which also draws b). So a triple
+a * e, e the unit of that entry, which is all that depends on it (`fixed_products`, which also draws b). So a triple
 costs 64 transfers, and 260 bytes a number of the vector, for each entry of b and party: good for small ones, as
 identification's, and refused for large ones.
 """
