@@ -3,7 +3,7 @@
 A message m, a polynomial with coefficients modulo t, is held as floor(Q m / t) modulo Q, so that sums and products with
 known integers wrap modulo Q where the messages wrap modulo t (BFV: Fan, Vercauteren, ePrint 2012/144, without slots).
 Since Q is 0 modulo each of its primes, that is -((Q m) mod t) / t modulo a prime: one product of words. Q has four
-primes, in two pairs p0 p1 and q0 q1, each a `CrtModulus`, so that the compiled loops of `kernels` and `ntt` serve; after
+primes, in two pairs p0 p1 and q0 q1, each a `CrtModulus`, so the compiled loops of `kernels` and `ntt` serve; after
 the products, division by q0 q1 leaves residues modulo p0 p1, and what is opened is round(v t / (p0 p1)).
 
 Security: ring-LWE with N = 8192, a ternary secret, noise of deviation 3.2, and Q of 186 bits and a prime more that
