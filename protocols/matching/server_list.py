@@ -2,7 +2,8 @@
 
 With weights 2 t_j and bias -|t_j|^2 the layer puts out y_j = 2 t_j q - |t_j|^2; the squared distance is |q|^2 - y_j.
 The client learns nothing of the list but its length, the server nothing of the probe: see `convolution`. All of the
-homomorphic work is done before the probe exists; its packing puts one input scalar in a ciphertext and 4096 templates in a product.
+homomorphic work is done before the probe exists; its packing puts one input scalar in a ciphertext and 4096 templates
+in a product.
 
 Precision: templates and probe have 16 fractional bits; y keeps 28, so what ring-LWE's noise and truncation add lies far
 below what that rounding does. Failure: |m| / Q per template, m = y at full scale, about 2^-38.
