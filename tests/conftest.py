@@ -3,7 +3,6 @@
 Caches and data go to temporary folders, also those of the processes that tests start: the user's are never touched.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -24,6 +23,7 @@ from protocols.channel import Channel
 from protocols.correlations import Dealer
 from support.helpers import GUARD_SECONDS, Chip, Done, Ends, SealReference, keys_and_generator, save_chips
 from support.paths import ROOT
+from support.ranks import ranks_in_threads
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,18 +122,18 @@ def start() -> Iterator[Callable[..., Ends]]:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run the command line in this process, which saves the time of its imports; ranks are processes all the same."""
+    """Run the command line in this process, and the ranks that it starts in threads: see `support.ranks`."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
 
     def main(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["hybridface", *arguments])
         status: Any = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code
+        with ranks_in_threads():
+            try:
+                cli.main(arguments)
+            except SystemExit as end:
+                status = end.code
         out, errors = capfd.readouterr()
         return int(status or 0), out, errors
 

@@ -6,6 +6,7 @@ Exit status: 0 same person (or done), 1 different people, 2 error. Errors are on
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -44,10 +45,14 @@ app.command("plan")(plan)
 app.command("train")(train)
 
 
-def main() -> None:
-    """Run the command line; errors of the project become one line and exit status 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors of the project become one line and exit status 2.
+
+    Args:
+        arguments: without the program's name; the process's own if left out.
+    """
     try:
-        app()
+        app(arguments)
     except HybridFaceError as error:
         sys.stderr.write(f"hybridface: {error}\n")
         _exit_with_error()

@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +25,8 @@ PART = ".part"
 
 PRIVATE, PUBLIC = 0o600, 0o666
 """Modes of a file: for its owner alone, and as the process's umask lets it be."""
+
+_NO_UNNAMED_FILES = errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL
 
 
 @contextmanager
@@ -58,13 +60,15 @@ def replaced(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
         OSError: it cannot be written.
     """
     temporary = _temporary(path)
-    with new_file(temporary, mode) as file:
+    with _unnamed(temporary, mode) as (file, give_name):
         yield file
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
+        reach_disk(file)
+        give_name(temporary)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
     sync_folder(path.parent)
 
 
@@ -78,18 +82,50 @@ def created(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    temporary = _temporary(path)
-    with new_file(temporary, mode) as file:
+    with _unnamed(_temporary(path), mode) as (file, give_name):
         yield file
-    try:
-        os.link(temporary, path)
-    finally:
-        os.unlink(temporary)
+        reach_disk(file)
+        give_name(path)
     sync_folder(path.parent)
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
+
+
+@contextmanager
+def _unnamed(temporary: Path, mode: int) -> Iterator[tuple[BinaryIO, Callable[[Path], None]]]:
+    """Give a new file without a name, of which a crash leaves nothing, and what gives it one that is free.
+
+    Where a file system makes no such files, it has a temporary name until then.
+    """
+    folder = os.open(temporary.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(temporary.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
+    except OSError as error:
+        os.close(folder)
+        if error.errno not in _NO_UNNAMED_FILES:
+            raise
+        with _named(temporary, mode) as named:
+            yield named
+        return
+    try:
+        with open(descriptor, "wb") as file:
+            # given a folder, os.link calls linkat, which follows the link in /proc to the file itself
+            yield file, lambda path: os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _named(temporary: Path, mode: int) -> Iterator[tuple[BinaryIO, Callable[[Path], None]]]:
+    def give_name(path: Path) -> None:
+        if path != temporary:
+            os.link(temporary, path)
+            os.unlink(temporary)
+
+    with new_file(temporary, mode) as file:
+        yield file, give_name
 
 
 def write_durably(path: Path, *contents: bytes | memoryview) -> None:

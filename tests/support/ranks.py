@@ -1,0 +1,376 @@
+"""Ranks as threads of this process: what `mpiexec` and MPI do for a run, without the seconds that processes take.
+
+`Ranks` stands in for `subprocess` in the modules that start `mpiexec`: it takes the same command line, and runs each
+program in a thread. MPI is replaced below `parties.transport.mpi`, which runs as it is: messages are copied between the
+threads, a message counts as taken when its receiver has it, and `Abort` ends all ranks. Only a dozen tests start real
+ranks (see `tests/system/test_mpi.py`): those that are about processes.
+"""
+
+import io
+import queue
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from hybridface.commands import main as command_line
+from hybridface.models.model import load_model
+
+__all__ = ["Ranks", "ranks_in_threads"]
+
+_KILLED = -9
+_start_thread, _excepthook = threading.Thread.start, threading.excepthook
+
+
+class Aborted(BaseException):
+    """Ends a rank's thread, as the process of an aborted rank ends."""
+
+
+@dataclass
+class Request:
+    """Something under way, which is done when `done` says so."""
+
+    done: Callable[[], bool]
+
+    def Test(self) -> bool:  # noqa: N802
+        _this_rank().world.check()
+        return self.done()
+
+
+class Status:
+    """The size of a message that was found."""
+
+    def Get_count(self, _: Any) -> int:  # noqa: N802
+        return self.count
+
+    count = 0
+
+
+@dataclass
+class Message:
+    """A message that its receiver has found."""
+
+    content: bytes
+    taken: threading.Event
+
+    def Irecv(self, into: list[Any]) -> Request:  # noqa: N802
+        into[0][:] = self.content
+        self.taken.set()
+        return Request(lambda: True)
+
+
+class World:
+    """All ranks of one run: their messages, what they said on joining, and whether one has aborted."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.joined: dict[int, bytes] = {}
+        self.aborted: int | None = None
+        self.lock = threading.Lock()
+        self.boxes: dict[tuple[int, int], deque[Message]] = {}
+
+    def check(self) -> None:
+        if self.aborted is not None:
+            raise Aborted
+
+    def abort(self, status: int) -> None:
+        if self.aborted is None:
+            self.aborted = status
+
+
+@dataclass
+class Communicator:
+    """One rank's end of a world, with the methods of MPI's that `parties.transport.mpi` calls."""
+
+    world: World
+    rank: int
+
+    def Dup(self) -> "Communicator":  # noqa: N802
+        return self
+
+    def Set_errhandler(self, _: Any) -> None:  # noqa: N802
+        return
+
+    def Get_rank(self) -> int:  # noqa: N802
+        return self.rank
+
+    def Get_size(self) -> int:  # noqa: N802
+        return self.world.size
+
+    def Abort(self, status: int) -> None:  # noqa: N802
+        self.world.abort(status)
+        raise Aborted
+
+    def Iallgather(self, own: list[Any], everybody: list[Any]) -> Request:  # noqa: N802
+        self.world.joined[self.rank] = bytes(own[0])
+
+        def done() -> bool:
+            if len(self.world.joined) < self.world.size:
+                return False
+            everybody[0][:] = b"".join(self.world.joined[rank] for rank in range(self.world.size))
+            return True
+
+        return Request(done)
+
+    def Isend(self, message: list[Any], to: int, _: int) -> Request:  # noqa: N802
+        self.world.check()
+        sent = Message(bytes(message[0]), threading.Event())
+        with self.world.lock:
+            self.world.boxes.setdefault((self.rank, to), deque()).append(sent)
+        return Request(sent.taken.is_set)
+
+    def Improbe(self, source: int, _: int, status: Status) -> Message | None:  # noqa: N802
+        self.world.check()
+        with self.world.lock:
+            box = self.world.boxes.get((source, self.rank))
+            if not box:
+                return None
+            found = box.popleft()
+        status.count = len(found.content)
+        return found
+
+
+class Output:
+    """What one rank's thread writes, for whoever reads it as a pipe."""
+
+    def __init__(self) -> None:
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._rest, self._lock = "", threading.Lock()
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            *whole, self._rest = (self._rest + text).split("\n")
+            for line in whole:
+                self.lines.put(f"{line}\n")
+        return len(text)
+
+    def __iter__(self) -> Iterator[str]:
+        while (line := self.lines.get()) is not None:
+            yield line
+
+    def end(self) -> None:
+        if self._rest:
+            self.write("\n")
+        self.lines.put(None)
+
+
+class _Stream(io.TextIOBase):
+    """Standard output or error: of the rank whose thread writes, else of this process."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._own = name, getattr(sys, name)
+
+    def write(self, text: str) -> int:
+        rank = _rank_of(threading.current_thread())
+        return (getattr(rank, self._name) if rank else self._own).write(text)
+
+    def flush(self) -> None:
+        self._own.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return "utf-8"
+
+
+@dataclass
+class Rank:
+    """One rank's thread, and what belongs to it."""
+
+    world: World
+    number: int
+    stdout: Output
+    stderr: Output
+    program: Sequence[str]
+    status: int = 0
+    thread: threading.Thread = field(init=False)
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self._run, name=f"rank {self.number}", daemon=True)
+        self.thread.rank = self  # type: ignore[attr-defined]
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.status = _call(self.program)
+        except Aborted:
+            return
+        if self.number not in self.world.joined and self.world.size > 1:
+            self.world.abort(self.status)  # as a rank does that mpiexec has started
+
+
+def _call(program: Sequence[str]) -> int:
+    """Run `python -m module arguments` here, and return its exit status."""
+    assert program[:2] == [sys.executable, "-m"], program
+    _, _, module, *arguments = program
+    try:
+        if module == "hybridface":
+            command_line.main(arguments)
+            return 0
+        return int(import_module(module).main(*arguments))
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def _rank_of(thread: threading.Thread) -> Rank | None:
+    return getattr(thread, "rank", None)
+
+
+def _this_rank() -> Rank:
+    rank = _rank_of(threading.current_thread())
+    assert rank is not None, "MPI in a thread of no rank"
+    return rank
+
+
+class Ranks:
+    """A run of ranks, with the attributes and methods of `subprocess.Popen` that are used of one."""
+
+    def __init__(self, command: Sequence[str], **_: Any) -> None:
+        programs = _programs(command)
+        self.world = World(len(programs))
+        self.stdout, self.stderr = Output(), Output()
+        self.ranks = [Rank(self.world, i, self.stdout, self.stderr, one) for i, one in enumerate(programs)]
+        self.returncode: int | None = None
+        for rank in self.ranks:
+            rank.start()
+        threading.Thread(target=self._end, daemon=True).start()
+
+    def _end(self) -> None:
+        while self.world.aborted is None and any(rank.thread.is_alive() for rank in self.ranks):
+            time.sleep(0.002)
+        aborted = self.world.aborted
+        self.returncode = max(rank.status for rank in self.ranks) if aborted is None else aborted
+        for output in (self.stdout, self.stderr):
+            output.end()
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.returncode is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("mpiexec", timeout or 0)
+            time.sleep(0.002)
+        return self.returncode
+
+    poll = property(lambda self: lambda: self.returncode)
+
+    def kill(self) -> None:
+        if self.returncode is None:
+            self.world.abort(_KILLED)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        try:
+            self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        return "".join(self.stdout), "".join(self.stderr)
+
+    def __enter__(self) -> "Ranks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.wait()
+        for rank in self.ranks:
+            rank.thread.join(10)
+
+
+def _programs(command: Sequence[str]) -> list[list[str]]:
+    """Return the program and the arguments of every rank of an `mpiexec` command line."""
+    programs: list[list[str]] = []
+    words = list(command)
+    while words:
+        end = words.index(":") if ":" in words else len(words)
+        program, words = words[:end], words[end + 1 :]
+        start = program.index("-n")
+        assert program[start + 1] == "1"
+        programs.append(program[start + 2 :])
+    return programs
+
+
+def _run(command: Sequence[str], timeout: float | None = None, **_: Any) -> "subprocess.CompletedProcess[str]":
+    with Ranks(command) as ranks:
+        out, errors = ranks.communicate(timeout)
+    return subprocess.CompletedProcess(command, ranks.wait(), out, errors)
+
+
+class _Mpi(types.ModuleType):
+    """MPI, as far as `parties.transport.mpi` uses it."""
+
+    Comm, Request, Status, BYTE, ERRORS_RETURN = Communicator, Request, Status, None, None
+
+    @property
+    def COMM_WORLD(self) -> Communicator:  # noqa: N802
+        rank = _this_rank()
+        return Communicator(rank.world, rank.number)
+
+
+def _load_transport() -> types.ModuleType:
+    """Import `parties.transport.mpi` over this MPI: the real one starts when it is imported."""
+    package = types.ModuleType("mpi4py")
+    package.MPI = _Mpi("mpi4py.MPI")  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "mpi4py", package)
+        return import_module("parties.transport.mpi")
+
+
+_transport = _load_transport()
+
+
+@contextmanager
+def ranks_in_threads() -> Iterator[None]:
+    """Let whatever starts ranks in this process meanwhile start threads.
+
+    Standard output and error are replaced too, so it must begin and end within one phase of a test: pytest replaces
+    them between phases.
+    """
+    assert isinstance(_transport.MPI, _Mpi), "real MPI runs in this process"
+    instead = types.SimpleNamespace(
+        Popen=Ranks,
+        run=_run,
+        PIPE=subprocess.PIPE,
+        DEVNULL=subprocess.DEVNULL,
+        TimeoutExpired=subprocess.TimeoutExpired,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("hybridface.processes.start", "hybridface.measure.cost.ranks"):
+            patch.setattr(f"{module}.subprocess", instead)
+        patch.setattr("hybridface.processes.joined.tune_process", lambda: None)
+        patch.setattr("hybridface.processes.rank.load_model", _load_model)
+        patch.setattr(threading.Thread, "start", _start)
+        patch.setattr(threading, "excepthook", _except)
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, _Stream(name))
+        yield
+
+
+_loading = threading.Lock()
+
+
+def _load_model(*arguments: Any, **options: Any) -> Any:
+    """Load a network; torch traces one at a time."""
+    with _loading:
+        return load_model(*arguments, **options)
+
+
+def _start(thread: threading.Thread) -> None:
+    """Start a thread, which belongs to the rank that starts it."""
+    if _rank_of(thread) is None:
+        thread.rank = _rank_of(threading.current_thread())  # type: ignore[attr-defined]
+    _start_thread(thread)
+
+
+def _except(arguments: Any) -> None:
+    if arguments.exc_type is not Aborted:
+        _excepthook(arguments)
