@@ -160,7 +160,9 @@ class PreparedStore:
         """Make this folder, and one in it, for their owner alone; those above are made as usual."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         for path in (self._folder, folder):
-            path.mkdir(mode=0o700, exist_ok=True)
+            if not path.is_dir():
+                path.mkdir(mode=0o700, exist_ok=True)
+                sync_folder(path.parent)
 
     def _drawn_once(self, path: Path) -> str:
         if not path.exists():

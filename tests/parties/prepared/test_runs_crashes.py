@@ -1,152 +1,123 @@
-"""Prepared runs when parties die: before any step on files, nothing is used twice, and no answer is wrong."""
+"""Prepared runs after a crash or a power cut at any step of either party: nothing is used twice, no answer is wrong.
 
-import itertools
-import os
+A session is recorded once; of every prefix of its calls, what a kill and what a power cut would leave is looked at (see
+`support.crashes`): of both parties, and of one, while the other one went on, or had not come so far.
+"""
+
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
-import numpy as np
 import pytest
 
 from hybridface.models.model import Model
-from parties.prepared import store as prepared
-from parties.session.correlations import Correlations
-from protocols.errors import PeerLostError
-from support.helpers import Chip
-from support.prepared_runs import expected, runs, session
+from parties.prepared.store import PreparedStore
+from support.crashes.disk import Cut, Disk, crashes
+from support.crashes.prepared import photo_twice, use
+from support.crashes.record import Call, recorded
+from support.prepared_runs import expected, runs
+
+SIDES = ("client", "server")
 
 
-@pytest.fixture
-def pair(model: Model, chips: Chip) -> Any:
-    """One photo twice: the same person, unless the two parties compute with masks that are out of step."""
-    return np.stack([model.normalise(chip) for chip in (chips[0], chips[0])])
+@pytest.fixture(scope="module", params=["keep", "use"])
+def recording(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: Model
+) -> tuple[Path, Disk, list[Call]]:
+    """Return a folder with both parties' folders in it, what lay there, and what a session did to them."""
+    base = tmp_path_factory.mktemp("base")
+    if request.param == "use":
+        use(base, model, "keep", photo_twice(model), True)
+    before = Disk.of(base)
+    calls = recorded(base, "support.crashes.prepared", request.param)
+    written = {"write", "sync"} if request.param == "keep" else set()
+    assert {call.kind for call in calls} >= {"sync folder", "rename", "mark", *written}
+    return base, before, calls
 
 
-STEPS = ((os, "rename"), (os, "link"), (os, "fsync"), (os, "open"), (Path, "unlink"), (Path, "mkdir"))
-"""What changes the folders, or what of them is on the disk; and `_read`, which is noted."""
+def read_by(marks: list[str], side: str) -> set[tuple[str, str]]:
+    """Return the runs that a party has read, by peer and number."""
+    paths = (Path(mark.removeprefix("read ")).parts for mark in marks if mark.startswith(f"read {side}/"))
+    return {(peer, number) for _, peer, number in paths}
 
 
-@contextmanager
-def counting(folder: Path, before: Callable[[], None]) -> Iterator[None]:
-    """Call something before every step on files, and note in a journal every run that is read."""
-
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            before()
-            return function(*arguments, **options)
-
-        return call
-
-    def noted(path: Path, binding: str) -> Any:
-        with (folder / "journal").open("a") as journal:
-            journal.write(f"{path.parent.parent.name} {path.stem}\n")
-        return read(path, binding)
-
-    read = prepared._read
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(prepared, "_read", counted(noted)))
-        for place, name in STEPS:
-            stack.enter_context(mock.patch.object(place, name, counted(getattr(place, name))))
-        yield
+def bindings(folder: Path) -> dict[tuple[str, str], str]:
+    """Return what every run of a party that looks ready belongs to, by peer and number."""
+    files = folder.glob("*/*.ready")
+    return {(path.parent.name, path.stem): path.read_bytes()[32:96].decode(errors="replace") for path in files}
 
 
-def use(folder: Path, model: Model, what: str, pair: Any, match: bool) -> None:
-    """Keep two runs, or use two."""
-    with session(folder, model, Correlations.DEALER) as client:
-        for _ in range(2):
-            if what == "keep":
-                client.save_prepared(2, 1)
-            else:
-                assert client.verify_pair(pair).match == match
-
-
-def in_a_process(work: Callable[[], None]) -> int:
-    """Run some work in a process of its own; return how it ended."""
-    process = os.fork()
-    if not process:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-
-def killed(step: int, *arguments: Any) -> None:
-    """Work until a step of either party, and kill this process before it."""
-    left = itertools.count(step, -1)
-
-    def before() -> None:
-        if next(left) == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with counting(arguments[0], before):
-        use(*arguments)
-
-
-def check_once(folder: Path, step: int) -> None:
-    """Look that nobody has read one run twice, and that nothing is left."""
-    journal = folder / "journal"
-    read = journal.read_text().splitlines() if journal.exists() else []
-    assert len(read) == len(set(read)), f"step {step}: {read}"
-    left = [path for path in runs(folder) if path.suffix != ".part"]
-    assert not left, f"step {step}: {left}"
-
-
-@pytest.mark.parametrize("what", ["keep", "use"])
-def test_a_kill_at_any_step_never_brings_a_run_back(tmp_path: Path, model: Model, pair: Any, what: str) -> None:
-    """Kill both parties before every step on files, then use what is left."""
-    status, step, match = -signal.SIGKILL, 0, expected(model, pair)  # here: torch's threads do not outlive a fork
-    while status:
-        folder = tmp_path / str(step)
-        folder.mkdir()
-        if what == "use":
-            use(folder, model, "keep", pair, match)
-        status = in_a_process(partial(killed, step, folder, model, what, pair, match))
-        assert status in (0, -signal.SIGKILL)
-        killed(-1, folder, model, "use", pair, match)
-        check_once(folder, step)
+def test_what_was_read_is_never_read_again(tmp_path: Path, recording: tuple[Path, Disk, list[Call]]) -> None:
+    """Each party by itself: after any crash, a run that was read before is gone; one that was kept is whole."""
+    base, before, calls = recording
+    folder, states, whole = tmp_path / "left", 0, 0
+    kept = sum(call.kind == "rename" and call.path.endswith(".ready") for call in calls)
+    for count, cut, disk, marks in crashes(before, calls):
+        where = f"{cut} after {count} calls, the last one {calls[count - 1] if count else 'none'}"
+        disk.write(cut, base, folder)
+        for side in SIDES:
+            store = PreparedStore(folder / side)
+            if (folder / side).is_dir():
+                store.clean()
+                assert len(store.identity()) == 32, where
+            found = bindings(folder / side)
+            assert not read_by(marks, side) & set(found), f"{side}: {where}"
+            assert "done" not in marks or len(found) == kept / 2, f"{side}: {where}"
+            for (peer, number), binding in found.items():
+                arrays = store.take(peer, number, binding)
+                whole += arrays is not None
+                assert arrays is not None, f"{side}: half a run after a {where}"
+                assert store.take(peer, number, binding) is None, f"{side}: {where}"
         shutil.rmtree(folder)
-        step += 1
-    assert step > 10
+        states += 1
+    assert states > 10
+    assert whole > 20
 
 
-class Crash(BaseException):
-    """A party is gone: it does not even do what lies in its `finally`."""
+def both_crash(before: Disk, calls: list[Call]) -> Iterator[dict[str, tuple[Cut, Disk]]]:
+    """Yield what a crash of both leaves of each."""
+    for _, cut, disk, _ in crashes(before, calls):
+        yield dict.fromkeys(SIDES, (cut, disk))
 
 
-@pytest.mark.parametrize("side", ["client", "server"])
-@pytest.mark.parametrize("what", ["keep", "use"])
-def test_a_crash_of_one_party_at_any_step(tmp_path: Path, model: Model, pair: Any, side: str, what: str) -> None:
-    """Stop one party alone before each of its steps on files; what is left is used once, and gives right answers."""
-    crashed, step, match = True, 0, expected(model, pair)
-    while crashed:
-        folder = tmp_path / str(step)
-        folder.mkdir()
-        if what == "use":
-            use(folder, model, "keep", pair, match)
-        left, crashed = step, False
+def one_crashes(before: Disk, calls: list[Call], side: str) -> Iterator[dict[str, tuple[Cut, Disk]]]:
+    """Yield what a crash of one party leaves of it, with what the other one has at the end, or had at the start."""
+    *_, (_, _, after, _) = crashes(before, calls)
+    (other,) = set(SIDES) - {side}
+    for _, cut, disk, _ in crashes(before, calls):
+        for known in (after, before):
+            yield {side: (cut, disk), other: (Cut.KILL, known)}
 
-        def before() -> None:
-            nonlocal left, crashed
-            if (threading.current_thread() is threading.main_thread()) == (side == "client"):
-                left -= 1
-                if left < 0:
-                    crashed = True
-                    raise Crash
 
-        with counting(folder, before), suppress(Crash, PeerLostError):
-            use(folder, model, what, pair, match)
-        with counting(folder, lambda: None):
-            use(folder, model, "use", pair, match)
-        check_once(folder, step)
-        step += 1
-    assert step > 4
+def names_of(folder: Path) -> tuple[str, ...]:
+    return tuple(str(path.relative_to(folder)) for path in sorted(folder.rglob("*")))
+
+
+def left_in_use(folder: Path) -> list[Path]:
+    """Return the runs that look ready, but for those of a peer that has lost its folder, and has another name now."""
+    known = {path.read_text() for path in [*folder.glob("client/*/pairing"), *folder.glob("server/identity")]}
+    return [path for path in runs(folder) if path.suffix == ".ready" and path.parent.name in known]
+
+
+def test_what_is_left_gives_right_answers(
+    tmp_path: Path, model: Model, recording: tuple[Path, Disk, list[Call]]
+) -> None:
+    """A session after any crash: of states with the same names of files, one."""
+    base, before, calls = recording
+    pair, seen = photo_twice(model), set[tuple[str, ...]]()
+    match = expected(model, pair)
+    for parts in chain(both_crash(before, calls), *(one_crashes(before, calls, side) for side in SIDES)):
+        folder, work = tmp_path / "left", tmp_path / "work"
+        work.mkdir()
+        for side, (cut, disk) in parts.items():
+            disk.write(cut, base, folder)
+            if (folder / side).is_dir():
+                (folder / side).rename(work / side)
+            shutil.rmtree(folder)
+        if names_of(work) not in seen:
+            seen.add(names_of(work))
+            use(work, model, "use", pair, match)
+            assert not left_in_use(work)
+        shutil.rmtree(work)
+    assert len(seen) > 10

@@ -1,9 +1,7 @@
 """Prepared runs on disk: what is written comes back once, whole, and to whom it belongs."""
 
 import os
-import stat
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -65,39 +63,6 @@ def test_files_are_their_owners_alone(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in paths if path.is_file()} == {0o600}
     folders = [tmp_path / "below" / "prepared", *(path for path in paths if path.is_dir())]
     assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
-
-
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list to which the steps on files will be added, in order."""
-    steps: list[str] = []
-
-    def noting(name: str, function: Callable[..., Any], found: Callable[..., str]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            steps.append(f"{name} {found(*arguments)}")
-            return function(*arguments, **options)
-
-        return call
-
-    def kind_of(descriptor: int) -> str:
-        return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
-
-    monkeypatch.setattr(os, "fsync", noting("fsync", os.fsync, kind_of))
-    monkeypatch.setattr(os, "rename", noting("rename", os.rename, lambda old, new: Path(new).suffix))
-    for name in ("read_bytes", "unlink"):
-        monkeypatch.setattr(Path, name, noting(name, getattr(Path, name), lambda path, **_: path.suffix))
-    return steps
-
-
-def test_files_reach_the_disk_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a crash of the machine would undo is on the disk before what depends on it."""
-    store = PreparedStore(tmp_path)
-    steps = recorded(monkeypatch)
-    store.write(PEER, NUMBER, BINDING, arrays())
-    store.publish(PEER, NUMBER)
-    assert steps == ["fsync file", "rename .ready", "fsync folder"]
-    steps.clear()
-    assert store.take(PEER, NUMBER, BINDING)
-    assert steps == ["rename .used", "fsync folder", "read_bytes .used", "unlink .used", "fsync folder"]
 
 
 def test_damage_of_any_bit_is_noticed_and_the_run_is_gone(tmp_path: Path) -> None:
