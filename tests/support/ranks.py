@@ -8,6 +8,7 @@ ranks (see `tests/system/test_mpi.py`): those that are about processes.
 
 import io
 import queue
+import runpy
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ import pytest
 
 from hybridface.commands import main as command_line
 from hybridface.models.model import load_model
+from launch.mpiexec import mpiexec_command
 
 __all__ = ["Ranks", "ranks_in_threads"]
 
@@ -211,14 +213,17 @@ class Rank:
 
 
 def _call(program: Sequence[str]) -> int:
-    """Run `python -m module arguments` here, and return its exit status."""
-    assert program[:2] == [sys.executable, "-m"], program
-    _, _, module, *arguments = program
+    """Run `python -m module arguments`, or `python script`, here, and return its exit status."""
+    assert program[0] == sys.executable, program
     try:
-        if module == "hybridface":
-            command_line.main(arguments)
-            return 0
-        return int(import_module(module).main(*arguments))
+        match program[1:]:
+            case ["-m", "hybridface", *arguments]:
+                command_line.main(arguments)
+            case ["-m", module, *arguments]:
+                return int(import_module(module).main(*arguments))
+            case [script]:
+                runpy.run_path(script, run_name="__main__")
+        return 0
     except SystemExit as end:
         return int(end.code or 0)
 
@@ -245,6 +250,16 @@ class Ranks:
         for rank in self.ranks:
             rank.start()
         threading.Thread(target=self._end, daemon=True).start()
+
+    @classmethod
+    def of(cls, programs: Sequence[Sequence[str]]) -> "Ranks":
+        """Start programs as ranks."""
+        return cls(mpiexec_command(programs))
+
+    def end(self, seconds: float = 60.0) -> tuple[int, str, str]:
+        """Wait for the end; return exit status, standard output and standard error."""
+        out, errors = self.communicate(seconds)
+        return self.wait(), out, errors
 
     def _end(self) -> None:
         while self.world.aborted is None and any(rank.thread.is_alive() for rank in self.ranks):

@@ -1,8 +1,7 @@
-"""Pure-HE mode as real MPI processes: two ranks, the score of the network in the clear, and what the mode refuses."""
+"""Pure-HE mode from start to end: two ranks, the score of the network in the clear, and what the mode refuses."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,31 +9,27 @@ import pytest
 from hybridface.faces.inputs import load_images
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
-from launch.mpiexec import find_mpiexec, mpiexec_command
-from support.paths import ROOT
+from support.helpers import Done
+from support.rank_programs import FAILED, PARTY
+from support.ranks import Ranks, ranks_in_threads
 
-GUARD_SECONDS = 200.0
 PHOTOS = [photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")]
-PARTY = [sys.executable, "-m", "hybridface", "party"]
 PURE_HE = ["--mode", "pure-he", "--timeout", "60"]
 
 
-def run(command: list[str]) -> tuple[int, str, str]:
-    done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=GUARD_SECONDS, check=False
-    )
-    return done.returncode, done.stdout, done.stderr
+def run(*programs: list[str]) -> tuple[int, str, str]:
+    with ranks_in_threads(), Ranks.of(programs) as ranks:
+        return ranks.end()
 
 
-def test_a_verification() -> None:
+def test_a_verification(call: Callable[..., Done]) -> None:
     model = load_model("patchnet")
     assert model.patch_weights is not None
     images = load_images(model, [*PHOTOS])
     first, second = model.patch_weights.embed(images.reshape(2, model.patch_weights.shape.patches, -1))
     expected = float(np.square(first - second).sum())
 
-    command = [sys.executable, "-m", "hybridface", "verify", *map(str, PHOTOS), "--mode", "pure-he", "--json"]
-    status, out, errors = run(command)
+    status, out, errors = call("verify", *map(str, PHOTOS), "--mode", "pure-he", "--json")
     said = json.loads(out)
     assert said["score"]["squared_distance"] == pytest.approx(expected, rel=1e-2)
     assert said["match"] == (expected < model.threshold**2)
@@ -63,18 +58,18 @@ def test_two_ranks(client: list[str], server: list[str], message: str | None) ->
         [*PARTY, "client", *PURE_HE, *client, "--", *map(str, PHOTOS)],
         [*PARTY, "server", *PURE_HE, *server],
     ]
-    status, out, errors = run(mpiexec_command(ranks, find_mpiexec()))
+    status, out, errors = run(*ranks)
     if message is None:
         assert status in (0, 1)
         assert "Squared distance" in out
         assert "Hand out the decision alone." in " ".join(out.split())
     else:
-        assert status in (2, 9)
+        assert status in FAILED
         assert message in errors
 
 
 def test_a_dealer_too_many() -> None:
     ranks = [[*PARTY, role, *PURE_HE] for role in ("client", "server", "dealer")]
-    status, _, errors = run(mpiexec_command(ranks, find_mpiexec()))
-    assert status in (2, 9)
+    status, _, errors = run(*ranks)
+    assert status in FAILED
     assert "expected client, server and perhaps workers, got 3 ranks (client, server, dealer)" in errors

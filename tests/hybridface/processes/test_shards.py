@@ -1,7 +1,5 @@
-"""Shards as real MPI processes: started by hand as docs/GALLERIES.md says, and refused where they search nothing."""
+"""Shards from start to end: started by hand as docs/GALLERIES.md says, and refused where they search nothing."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,33 +7,19 @@ import pytest
 from hybridface.galleries.file import GalleryFile, index_folder
 from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
 from hybridface.models.model import load_model
-from launch.mpiexec import find_mpiexec, mpiexec_command
 from parties.gallery.key import create_key
 from parties.gallery.kind import GalleryKind
-from support.helpers import save_chips
-from support.paths import ROOT
-
-GUARD_SECONDS = 120.0
-PARTY = [sys.executable, "-m", "hybridface", "party"]
-TINY = ["--model", "tiny-test"]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return save_chips(tmp_path_factory.mktemp("photos"), seed=3)
+from support.rank_programs import FAILED, PARTY, TINY, said
+from support.ranks import Ranks, ranks_in_threads
 
 
 def run(*programs: list[str]) -> tuple[int, str, list[str]]:
     """Return the exit status, standard output, and what our ranks wrote on standard error."""
-    command = mpiexec_command([[*PARTY, *program, "--timeout", "60"] for program in programs], find_mpiexec())
-    done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=GUARD_SECONDS, check=False
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, [line for line in done.stderr.splitlines() if line.startswith("hybridface")]
+    with ranks_in_threads(), Ranks.of([[*PARTY, *program, "--timeout", "60"] for program in programs]) as ranks:
+        status, out, errors = ranks.end(120)
+    return status, out, said(errors)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("correlations", ["ot", "dealer"])
 def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str], correlations: str) -> None:
     made = ["--correlations", correlations]
@@ -66,7 +50,6 @@ def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str], correlations
         assert file.identities() == {"Ann": 1, "Bob": 1, "Cyd": 1}
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("with_gallery", ["nobody", "client", "server"])
 def test_shards_without_a_private_gallery(tmp_path: Path, photos: dict[str, str], with_gallery: str) -> None:
     key, gallery, tasks = (tmp_path / name for name in ("gallery.key", "gallery.db", "tasks.jsonl"))
@@ -80,7 +63,7 @@ def test_shards_without_a_private_gallery(tmp_path: Path, photos: dict[str, str]
         ["client-shard", "--key", str(key)],
         ["server-shard", "--gallery", str(gallery)],
     )
-    assert status in (2, 9)
+    assert status in FAILED
     wrong = {"nobody": "--tasks and --key|--gallery", "client": "--gallery", "server": "--tasks and --key"}[
         with_gallery
     ]
