@@ -20,7 +20,7 @@ from parties.transport.roles import Role
 from protocols.channel import Channel
 from protocols.errors import ParameterError
 
-__all__ = ["expect_no_workers", "run_client", "run_server"]
+__all__ = ["expect_no_workers", "run_client", "run_server", "say_result"]
 
 _TEMPLATE = "enrolled"
 
@@ -44,7 +44,7 @@ def run_client(server: Channel, run: PureHeRun, model: Model, events: Events) ->
                 time.sleep(run.pause)
             result = session.verify(first, template)
             match = result.match
-            _say_result(result, model, events)
+            say_result(result, model, events)
             events.say("resident", role=Role.CLIENT.value, bytes=resident_bytes())
     return EXIT_SAME if match else EXIT_DIFFERENT
 
@@ -57,7 +57,8 @@ def run_server(client: Channel, run: PureHeRun, model: Model, events: Events) ->
     return EXIT_SAME
 
 
-def _say_result(result: PureHeResult, model: Model, events: Events) -> None:
+def say_result(result: PureHeResult, model: Model, events: Events) -> None:
+    """Report a result: as an event, or in words where nobody reads events."""
     if events.shown:
         events.say("result", **pure_he_document(result, model))
         return
