@@ -1,4 +1,4 @@
-"""Galleries on the command line, as real MPI processes: the verbs in order, exit statuses, and what is refused."""
+"""Galleries on the command line: the verbs in order, exit statuses, and what is refused."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,6 @@ from support.helpers import Done
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 
 
-@pytest.mark.timeout(240)
 def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
     status, out, errors = call("enroll", "--id", "Ann B.", photos["a"], *TINY)
     assert (status, out) == (0, "enrolled 1 photo of 'Ann B.'\n")

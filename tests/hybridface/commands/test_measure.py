@@ -1,8 +1,8 @@
 """`calibrate`, `plan` and `bench` with batches, pools, workers and caches: their JSON, on the tiny network."""
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import hybridface as hf
 from hybridface.commands import main as cli
 from protocols.linear.planner import CostModel, bytes_down, bytes_up
 from protocols.network.private import plan_network
-from support.paths import ROOT
+from support.helpers import Done
 
-GUARD_SECONDS = 120.0
+Command = Callable[..., Any]
 HEADERS = 4 * 16 + 8 * (1 + 5 + 3 + 3)
 """Of a layer's four messages."""
 
@@ -28,22 +28,19 @@ def chip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def command(*arguments: str) -> Any:
-    """Run the command line as a process, which must succeed in silence; return its JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hybridface", *arguments, "--json"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=GUARD_SECONDS,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+@pytest.fixture
+def command(call: Callable[..., Done]) -> Command:
+    """Run the command line, which must succeed in silence; returns its JSON."""
+
+    def run(*arguments: str) -> Any:
+        status, out, errors = call(*arguments, "--json")
+        assert (status, errors) == (0, "")
+        return json.loads(out)
+
+    return run
 
 
-def test_measured_bytes_are_the_predicted_ones() -> None:
+def test_measured_bytes_are_the_predicted_ones(command: Command) -> None:
     document = command("plan", "tiny-test", "--link", "lan")
     assert document["link"] == "lan"
     for layer in document["layers"]:
@@ -51,7 +48,7 @@ def test_measured_bytes_are_the_predicted_ones() -> None:
         assert layer["measured_ms"] > 0
 
 
-def test_a_plan_without_measuring_takes_what_calibrate_wrote(tmp_path: Path) -> None:
+def test_a_plan_without_measuring_takes_what_calibrate_wrote(command: Command, tmp_path: Path) -> None:
     cache = ["--cache", str(tmp_path)]
     times = command("calibrate", *cache)
     assert set(times) == set(CostModel.__dataclass_fields__) - {"link"}
@@ -80,15 +77,15 @@ def test_calibrating_into_a_folder_that_cannot_be_written(
     assert capsys.readouterr().err == message
 
 
-def bench(chip: str, *options: str) -> Any:
+def bench(command: Command, chip: str, *options: str) -> Any:
     return command("bench", "verify", chip, chip, "--model", "tiny-test", "--aligned", *options)
 
 
-def test_benchmarks_of_a_batch_and_of_one_with_a_pool(chip: str, tmp_path: Path) -> None:
-    three = bench(chip, "--batch", "3", "--runs", "1", "--cache", str(tmp_path))
+def test_benchmarks_of_a_batch_and_of_one_with_a_pool(command: Command, chip: str, tmp_path: Path) -> None:
+    three = bench(command, chip, "--batch", "3", "--runs", "1", "--cache", str(tmp_path))
     assert (three["runs"], three["batch"], three["prepared"]) == (1, 3, 0)
     assert len(list(tmp_path.glob("*.weights"))) == 1
-    one = bench(chip, "--pool", "1", "--pause", "1.5", "--runs", "3", "--cache", "none")
+    one = bench(command, chip, "--pool", "1", "--pause", "1.5", "--runs", "3", "--cache", "none")
     assert one["prepared"] >= 2, "the first may come before the pool is full"
     assert one["figures"]["offline seconds"]["max"] > 0
     assert len(list(tmp_path.glob("*"))) == 1
@@ -99,7 +96,7 @@ def test_benchmarks_of_a_batch_and_of_one_with_a_pool(chip: str, tmp_path: Path)
     assert 2 < up[1] / up[0] < 3
 
 
-def test_a_benchmark_of_workers(tmp_path: Path) -> None:
+def test_a_benchmark_of_workers(command: Command, tmp_path: Path) -> None:
     options = ["--model", "tiny-test", "--runs", "1", "--ranks", "2", "--cache", str(tmp_path)]
     document = command("bench", "workers", *options)
     assert (document["model"], document["runs"], list(document["workers"])) == ("tiny-test", 1, ["1", "2"])
@@ -112,13 +109,13 @@ def test_a_benchmark_of_workers(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.weights"))) == 1
 
 
-def test_a_verification_with_workers(chip: str) -> None:
+def test_a_verification_with_workers(command: Command, chip: str) -> None:
     document = command("verify", chip, chip, "--model", "tiny-test", "--aligned", "--workers", "1")
     assert document["match"] is True
     assert set(document["peak_bytes"]) == {"client", "server", "worker"}
 
 
-def test_a_benchmark_of_identification() -> None:
+def test_a_benchmark_of_identification(command: Command) -> None:
     document = command("bench", "identify", "--sizes", "64", "--runs", "4", "--kind", "list")
     assert list(document["kinds"]) == ["list"]
     row = document["kinds"]["list"]["sizes"]["64"]
