@@ -3,6 +3,7 @@
 Caches and data go to temporary folders, also those of the processes that tests start: the user's are never touched.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import hybridface as hf
 from hybridface.commands import main as cli
 from hybridface.models.model import Model
+from launch.mpiexec import ONE_THREAD
 from parties.local import PartyThread
 from parties.session.server import ServerSession
 from parties.session.terms import Terms
@@ -24,6 +27,9 @@ from protocols.correlations import Dealer
 from support.helpers import GUARD_SECONDS, Chip, Done, Ends, SealReference, keys_and_generator, save_chips
 from support.paths import ROOT
 from support.ranks import ranks_in_threads
+
+os.environ.update(ONE_THREAD)  # for the processes that tests start, and for xdist's workers
+torch.set_num_threads(1)  # as a rank has it: two test processes' threads on two cores wait for each other
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -187,7 +187,6 @@ test_train.run_and_save_every_step(Path({path!r}))
 
 def run_and_save_every_step(path: Path) -> loop.Trainer:
     """Go on from the checkpoint, if there is one, and save after every step."""
-    torch.set_num_threads(1)
     fitted = student.fit_basis(faces(100), GRID, COMPONENTS)
     targets = torch.randn(100, OUTPUTS, generator=torch.Generator().manual_seed(1))
     run = trainer(60)
@@ -200,7 +199,7 @@ def run_and_save_every_step(path: Path) -> loop.Trainer:
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    path, threads = tmp_path / "checkpoint", torch.get_num_threads()
+    path = tmp_path / "checkpoint"
     source = KILLED.format(paths=[str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)], path=str(path))
     process = subprocess.Popen([sys.executable, "-c", source])
     while not path.is_file() and process.poll() is None:
@@ -210,7 +209,6 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert process.wait() == -signal.SIGKILL
     killed = run_and_save_every_step(path).average.state_dict()
     through = run_and_save_every_step(tmp_path / "through").average.state_dict()
-    torch.set_num_threads(threads)
     assert all(torch.equal(killed[name], through[name]) for name in through)
 
 

@@ -86,11 +86,13 @@ def test_plaintext_is_exact_to_float32_and_leaves_the_threads_alone(task: PeerTa
     import torch
 
     threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
     run = plaintext_peer(task).run()
     assert run.match == task.match
     assert 0 < run.max_error < 1e-5
     assert (run.bytes_online, run.rounds, run.offline_seconds) == (None, None, None)
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == threads + 1
+    torch.set_num_threads(threads)
 
 
 def test_the_command_writes_all_runs_and_the_machine(
