@@ -1,0 +1,165 @@
+"""`hybridface train`, whole: with labels and without, its cache, and its errors."""
+
+import json
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hybridface.commands import main as cli
+from hybridface.faces import alignment
+from hybridface.models import budget
+from hybridface.models.model import load_model
+from hybridface.models.patchnet import (
+    read_patchnet,
+    read_ranges,
+)
+from hybridface.photos import photo_path
+from hybridface.train import distil
+from support.students import GRID
+
+PORTRAITS = {
+    "Ann/Ann_0001.jpg": "person_a_1.jpg",
+    "Ann/Ann_0002.jpg": "person_a_2.jpg",
+    "Bea/Bea_0001.jpg": "person_b_1.jpg",
+    "Bea/Bea_0002.jpg": "person_b_2.jpg",
+    "Cay/Cay_0001.jpg": "impostor_1.jpg",
+    "Dov/Dov_0001.jpg": "impostor_2.jpg",
+}
+
+
+PAIRS = "2\t1\nAnn\t1\t2\nAnn\t1\tCay\t1\nBea\t1\t2\nBea\t1\tDov\t1\n"
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: exit status, standard output, standard error."""
+
+    def main(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hybridface", "train", *map(str, arguments)])
+        status: Any = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code
+        return int(status or 0), *capfd.readouterr()
+
+    return main
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pairs.txt and faces.tar."""
+    root = tmp_path_factory.mktemp("train")
+    for name, portrait in PORTRAITS.items():
+        (root / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo_path(portrait), root / "faces" / name)
+    with tarfile.open(root / "faces.tar", "w") as archive:
+        archive.add(root / "faces", "faces")
+    (root / "pairs.txt").write_text(PAIRS)
+    return root
+
+
+def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distil, "PATCHES", GRID)
+    options = ["--images", data / "faces.tar", "--pairs", data / "pairs.txt", "--held-out-folds", "2"]
+    options += ["--teacher", "tiny-test", "--epochs", 300, "--views", 2, "--cache", data / "cache", "--workers", 1]
+    status, out, errors = call(*options, "--output", data / "net.npz", "--json")
+    assert (status, errors) == (0, "")
+    result = json.loads(out)
+    assert (result["people"], result["photos"]) == (2, 3)
+    shape, weights = read_patchnet(data / "net.npz")
+    assert (shape.outputs, shape.threshold) == (8, result["accuracy"]["threshold"])
+    ranges = read_ranges(data / "net.npz")
+    assert ranges is not None
+    assert max(result["ranges"]) <= max(ranges.before_squares)
+    assert [level.headroom_bits for level in budget.check_budget(ranges)] == [
+        level["headroom_bits"] for level in result["budget"]
+    ]
+    assert not (data / "net.npz.checkpoint").exists()
+    model = load_model("patchnet", path=data / "net.npz")
+    assert model.threshold == pytest.approx(shape.threshold**0.5)
+
+    monkeypatch.setattr(alignment, "face_chips", lambda *_, **__: pytest.fail("faces were aligned twice"))
+    status, out, _ = call(*options, "--output", data / "again.npz", "--quiet")
+    assert status == 0
+    assert "held out" in out
+    again = read_patchnet(data / "again.npz")[1]
+    assert np.array_equal(again.maps[0][0], weights.maps[0][0]), "training is not reproducible"
+
+
+def test_a_run_without_labels(
+    call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distil, "PATCHES", GRID)
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for photo in (data / "faces").rglob("*.jpg"):
+        shutil.copy(photo, folder)
+    options = [
+        "--images",
+        folder,
+        "--teacher",
+        "tiny-test",
+        "--epochs",
+        300,
+        "--views",
+        1,
+        "--held-out-fraction",
+        0.34,
+    ]
+    options += ["--cache", tmp_path / "cache", "--workers", 1, "--output", tmp_path / "net.npz"]
+    status, out, errors = call(*options, "--json")
+    assert (status, errors) == (0, "")
+    result = json.loads(out)
+    assert (result["photos"], result["accuracy"], result["agreement"]["pairs"]) == (4, None, 0)
+    assert load_model("patchnet", path=tmp_path / "net.npz").threshold ** 2 == result["agreement"]["threshold"]
+    status, out, _ = call(*options, "--quiet")
+    assert status == 0
+    assert "least headroom, bits" in out
+
+
+def test_no_cache_keeps_no_faces(
+    call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distil, "PATCHES", GRID)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    options = ["--images", data / "faces.tar", "--pairs", data / "pairs.txt", "--held-out-folds", "2"]
+    options += ["--teacher", "tiny-test", "--epochs", 2500, "--views", 1, "--members", 1, "--workers", 1]
+    status, _, errors = call(*options, "--cache", "none", "--output", tmp_path / "net.npz", "--quiet")
+    assert (status, errors) == (0, "")
+    assert not (tmp_path / "user").exists()
+    assert not list(tmp_path.rglob("*.npy"))
+    assert not list(tmp_path.glob("hybridface-*"))
+
+
+def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path) -> None:
+    given = {"--images": data / "faces.tar", "--pairs": data / "pairs.txt", "--output": tmp_path / "net.npz"}
+    given |= {"--held-out-folds": "2", "--cache": tmp_path / "cache"}
+
+    def error(**changed: object) -> str:
+        options = given | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+        status, out, errors = call(*(word for option in options.items() for word in option), "--quiet")
+        assert (status, out, errors.count("\n")) == (2, "", 1), errors
+        return errors
+
+    assert "expected folds like 7,8, got 'last'" in error(held_out_folds="last")
+    assert "expected some of the folds 1 to 2" in error(held_out_folds="3")
+    assert "expected a model named" in error(teacher="nobody")
+    assert "expected a tar file or folder" in error(images=tmp_path / "none.tar")
+    assert "expected a file to write to" in error(output=tmp_path / "none" / "net.npz")
+    assert "expected a file to write to" in error(output=tmp_path)
+    assert "expected pairs in LFW's format" in error(pairs=tmp_path / "none.txt")
+    assert "expected --device cpu or cuda, got 'tpu'" in error(device="tpu")
+    if not torch.cuda.is_available():
+        assert "expected an NVIDIA GPU that torch can use" in error(device="cuda")
+    (tmp_path / "empty").mkdir()
+    assert "expected photos, found none" in error(images=tmp_path / "empty")
+    assert call("--images", "x")[0] == 2
