@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hybridface.commands.gallery_options import KindOption, PhotoSettings
-from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError
 
 __all__ = ["import_people"]
 
@@ -23,6 +23,8 @@ def import_people(
 
     Exit status: 0 all are enrolled, 1 some are not, 2 error.
     """
+    if not (source.is_file() or source.is_dir()):
+        raise ImageError(f"{source}: expected a folder of photos, or an exported file")
     from hybridface.commands.import_runs import import_file, import_folder
 
     if source.is_file():

@@ -95,8 +95,6 @@ def _enrolled(settings: PhotoSettings) -> dict[str, int]:
 
 def _people(folder: Path) -> list[Person]:
     """Return whose photos lie in a folder: NAME/PHOTO.jpg, or NAME.jpg."""
-    if not folder.is_dir():
-        raise ImageError(f"{folder}: expected a folder of photos, or an exported file")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not found:
         raise ImageError(f"{folder}: expected photos, found none")

@@ -1,0 +1,81 @@
+"""A quick start: help, and every error of arguments, come before anything heavy is loaded."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import typer
+
+from hybridface.commands.main import app
+from support.paths import ROOT
+
+HEAVY = ("torch", "crypten", "tenseal", "numba", "mpi4py", "dlib", "_dlib_pybind11", "scipy", "matplotlib")
+ERRORS = [
+    ["guess"],
+    ["verify"],
+    ["verify", "missing.jpg", "missing.jpg"],
+    ["verify", "missing.jpg", "missing.jpg", "--model", "no"],
+    ["verify", "missing.jpg", "missing.jpg", "--timeout", "0"],
+    ["identify", "missing.jpg"],
+    ["enroll", "--id", "Ann", "missing.jpg"],
+    ["list"],
+    ["queries"],
+    ["import", "missing"],
+    ["bench", "verify", "--model", "no"],
+    ["bench", "verify", "missing.jpg", "missing.jpg"],
+    ["bench", "workers", "--model", "no"],
+    ["plan", "no"],
+    ["eval", "lfw", "--images", "missing"],
+    ["train", "--images", "missing"],
+    ["party", "spectator"],
+]
+PROGRAM = f"""
+import contextlib, io, json, sys
+from hybridface.commands.main import main
+for arguments in json.loads(sys.argv[1]):
+    status = 0
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            main(arguments)
+        except SystemExit as end:
+            status = end.code
+    print(json.dumps([arguments, status, [name for name in {HEAVY} if name in sys.modules]]))
+"""
+
+
+def started(command_lines: Sequence[Sequence[str]], home: str) -> list[tuple[list[str], int, list[str]]]:
+    """Run command lines one after another in a new process: each one's exit status, and what was loaded by its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(command_lines)],
+        cwd=ROOT,
+        env={"PATH": "", "HOME": home},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def all_commands() -> Iterator[list[str]]:
+    """Yield the words of every command and of every group of commands."""
+
+    def below(command: object, words: list[str]) -> Iterator[list[str]]:
+        yield words
+        for name, one in getattr(command, "commands", {}).items():
+            yield from below(one, [*words, name])
+
+    yield from below(typer.main.get_command(app), [])
+
+
+def test_help_loads_nothing_heavy(tmp_path: object) -> None:
+    commands = list(all_commands())
+    assert ["bench", "verify"] in commands
+    assert ["queries"] in commands
+    for arguments, status, loaded in started([[*words, "--help"] for words in commands], str(tmp_path)):
+        assert (status, loaded) == (0, []), arguments
+
+
+def test_errors_of_arguments_load_nothing_heavy(tmp_path: object) -> None:
+    for arguments, status, loaded in started(ERRORS, str(tmp_path)):
+        assert (status, loaded) == (2, []), arguments
