@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SPU_VENV := .venv-spu
 SPU_INSTALLED := $(SPU_VENV)/.installed
 
-.PHONY: help demo test wire-digests lint bench bench-peers clean
+.PHONY: help demo test test-fast test-long test-faults wire-digests lint bench bench-peers clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,8 +14,17 @@ help: ## Show this list
 demo: $(INSTALLED) ## Compare two real photos, privately, with client and server as MPI processes
 	$(BIN)/hybridface demo
 
-test: $(INSTALLED) ## Run the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(INSTALLED) ## Run all tests but the long ones: what CI runs
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: $(INSTALLED) ## Run the quick tests, within one process: after every change
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not long and not slow'
+
+test-long: $(INSTALLED) ## Run the long tests: statistics, many seeds; before a release
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
+
+test-faults: $(INSTALLED) ## Break the code in 60 ways and more, and see that the tests notice
+	$(BIN)/python tests/faults/run.py
 
 wire-digests: $(INSTALLED) ## Write anew what each protocol sends: after a change that is meant to change it
 	cd tests && ../$(BIN)/python -m support.wire

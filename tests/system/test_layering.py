@@ -7,6 +7,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +120,19 @@ def test_the_architecture_names_what_there_is() -> None:
         assert any(
             path == name.rstrip("/") or path.endswith(f"/{name.rstrip('/')}") for path in {*tracked, *folders}
         ), name
+
+
+def test_the_tests_mirror_the_modules() -> None:
+    tested_in = tomllib.loads((ROOT / "tests" / "tested_in.toml").read_text())
+    several = tested_in.pop("several_modules")
+    files = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    own = {re.sub(r"(\w+)\.py$", r"test_\1.py", name): name[:-3] for name in FILES if "__init__" not in name}
+    without = [module for file, module in own.items() if file not in files]
+    listed = [module for modules in tested_in.values() for module in modules]
+    assert sorted(listed) == sorted(without), "tests/tested_in.toml lists other modules than those without a file"
+    beside = [file for file in files if file not in own and file not in tested_in and not file.startswith("system/")]
+    assert sorted(beside) == sorted(several)
+    assert not set(tested_in) - files
 
 
 def test_imports_go_one_way() -> None:
