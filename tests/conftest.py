@@ -24,9 +24,11 @@ from parties.transport.queues import local_channels
 from protocols import CkksContext, ClientKeys, PublicKey
 from protocols.channel import Channel
 from protocols.correlations import Dealer
-from support.helpers import GUARD_SECONDS, Chip, Done, Ends, SealReference, keys_and_generator, save_chips
 from support.paths import ROOT
-from support.ranks import ranks_in_threads
+from support.ranks import Done, ranks_in_threads
+from support.seal_reference import SealReference, keys_and_generator
+from support.sessions import GUARD_SECONDS, Ends
+from support.tiny_network import Chip, save_chips
 
 os.environ.update(ONE_THREAD)  # for the processes that tests start, and for xdist's workers
 torch.set_num_threads(1)  # as a rank has it: two test processes' threads on two cores wait for each other

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from parties.transport.queues import local_channels
 from protocols.channel import Channel, _frame, tag_of
 from protocols.errors import PeerLostError, ProtocolError
-from support.helpers import outcome
+from support.frames import outcome
 
 LABEL = "test/step"
 EXPECTED = np.arange(6, dtype=np.uint64).reshape(2, 3)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from support.helpers import save_chips
+from support.tiny_network import save_chips
 
 __all__ = ["DEALER", "DEALT", "FAILED", "PARTY", "TINY", "WORKER", "answers", "client", "odd_photos", "said", "server"]
 

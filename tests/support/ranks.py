@@ -27,7 +27,10 @@ from hybridface.commands import main as command_line
 from hybridface.models.model import load_model
 from launch.mpiexec import mpiexec_command
 
-__all__ = ["Ranks", "ranks_in_threads"]
+__all__ = ["Done", "Ranks", "ranks_in_threads"]
+
+Done = tuple[int, str, str]
+"""How a command ended: its exit status, standard output, standard error."""
 
 _KILLED = -9
 _start_thread, _excepthook = threading.Thread.start, threading.excepthook
@@ -256,8 +259,8 @@ class Ranks:
         """Start programs as ranks."""
         return cls(mpiexec_command(programs))
 
-    def end(self, seconds: float = 60.0) -> tuple[int, str, str]:
-        """Wait for the end; return exit status, standard output and standard error."""
+    def end(self, seconds: float = 60.0) -> Done:
+        """Wait for the end."""
         out, errors = self.communicate(seconds)
         return self.wait(), out, errors
 

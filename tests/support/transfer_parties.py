@@ -13,7 +13,7 @@ from parties.transport.queues import local_channels
 from protocols.channel import Channel, tag_of
 from protocols.errors import PeerLostError
 from protocols.transfers.ferret import SilentParameters
-from support.helpers import assert_uniform
+from support.statistics import assert_uniform
 
 SMALL = SilentParameters(trees=60, log_secret=9, depth=6)
 """Insecure and fast: 46 trees of 64 leaves given out in a round."""

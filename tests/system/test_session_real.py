@@ -11,7 +11,7 @@ from hybridface.models.model import Model
 from hybridface.photos import photo_path
 from protocols.arithmetic.fixed_point import decode
 from protocols.network.emulator import Emulator
-from support.helpers import Chip, plaintext
+from support.tiny_network import Chip, plaintext
 
 PHOTOS = ("person_a_1", "person_a_2", "person_b_1", "person_b_2", "impostor_1", "impostor_2")
 SAME_PEOPLE = {("person_a_1", "person_a_2"), ("person_b_1", "person_b_2")}

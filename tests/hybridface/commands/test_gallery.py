@@ -11,7 +11,7 @@ from hybridface.galleries.file import GalleryFile
 from hybridface.models.model import load_model
 from parties.gallery.key import create_key, read_key
 from parties.gallery.kind import GalleryKind
-from support.helpers import Done
+from support.ranks import Done
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 

@@ -11,7 +11,7 @@ from parties.gallery.errors import QueryLimitError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.limits import EVERYONE, OPERATOR, Query, QueryLimits
 from parties.gallery.store.store import GalleryStore
-from support.helpers import Done
+from support.ranks import Done
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hybridface.errors import RunError
 from hybridface.galleries.import_journal import ImportJournal
-from support.helpers import Done
+from support.ranks import Done
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 FILE = ["--model", "tiny-test"]

@@ -23,8 +23,7 @@ from parties.gallery.store.limits import OPERATOR
 from parties.gallery.store.store import header_of
 from parties.transport.roles import Role
 from protocols.matching.reveal import Reveal
-from support.helpers import Done
-from support.ranks import Ranks, ranks_in_threads
+from support.ranks import Done, Ranks, ranks_in_threads
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 FILE = ["--model", "tiny-test"]

@@ -15,8 +15,9 @@ from hybridface.photos import photo_path
 from hybridface.processes import start as run
 from hybridface.processes.start import Outcome
 from parties.session.cost import CostReport, StageCost
-from support.helpers import Done, save_chips
 from support.paths import ROOT
+from support.ranks import Done
+from support.tiny_network import save_chips
 
 GUARD_SECONDS = 120.0
 TINY = ["--model", "tiny-test", "--aligned"]

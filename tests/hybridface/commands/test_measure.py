@@ -14,7 +14,7 @@ import hybridface as hf
 from hybridface.commands import main as cli
 from protocols.linear.planner import CostModel, bytes_down, bytes_up
 from protocols.network.private import plan_network
-from support.helpers import Done
+from support.ranks import Done
 
 Command = Callable[..., Any]
 HEADERS = 4 * 16 + 8 * (1 + 5 + 3 + 3)

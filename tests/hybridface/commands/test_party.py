@@ -19,7 +19,8 @@ from parties.session.correlations import Correlations
 from parties.transport.roles import Role
 from protocols.link import MOBILE, WAN
 from protocols.matching.reveal import Reveal
-from support.helpers import Done, save_chips
+from support.ranks import Done
+from support.tiny_network import save_chips
 
 TINY = ["--model", "tiny-test", "--aligned"]
 OT, DEALER = Correlations.OT, Correlations.DEALER

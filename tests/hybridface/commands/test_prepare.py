@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from parties.session.correlations import Correlations
-from support.helpers import Done, save_chips
+from support.ranks import Done
+from support.tiny_network import save_chips
 
 TINY = ["--model", "tiny-test"]
 

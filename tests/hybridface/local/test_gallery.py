@@ -9,7 +9,7 @@ from hybridface.errors import ModelError
 from hybridface.local.gallery import Gallery
 from hybridface.models.model import load_model
 from parties.gallery.errors import KeyFileError, QueryRefusedError, StoreError
-from support.helpers import save_chips
+from support.tiny_network import save_chips
 
 MODEL = load_model("tiny-test")
 

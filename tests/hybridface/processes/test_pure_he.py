@@ -14,9 +14,8 @@ from hybridface.processes.pure_he import say_result
 from parties.session.cost import CostReport, StageCost
 from parties.session.pure_he import PureHeResult
 from parties.transport.roles import Role
-from support.helpers import Done
 from support.rank_programs import FAILED, PARTY
-from support.ranks import Ranks, ranks_in_threads
+from support.ranks import Done, Ranks, ranks_in_threads
 
 PHOTOS = [photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")]
 PURE_HE = ["--mode", "pure-he", "--timeout", "60"]

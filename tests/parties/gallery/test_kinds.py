@@ -24,7 +24,7 @@ from parties.gallery.store.limits import OPERATOR, QueryLimits
 from parties.gallery.store.store import GalleryStore, header_of
 from protocols.errors import ParameterError
 from protocols.matching.reveal import Reveal
-from support.helpers import save_chips
+from support.tiny_network import save_chips
 
 MODEL = load_model("tiny-test")
 DIGEST = MODEL.graph.digest()

@@ -14,8 +14,8 @@ from parties.prepared.store import PreparedStore
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.network.graph import LinearWeights
-from support.helpers import Chip
 from support.prepared_runs import expected, runs, session
+from support.tiny_network import Chip
 
 PEER, NUMBER = "0" * 32, "1" * 32
 

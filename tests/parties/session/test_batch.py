@@ -17,7 +17,7 @@ from parties.transport.queues import local_channels
 from protocols import CLIENT, SERVER, MpcParty, Reveal
 from protocols.errors import ParameterError, ProtocolError
 from protocols.matching.distance import open_decisions, reveal_matches
-from support.helpers import on_shares
+from support.shares import on_shares
 
 THRESHOLD = 0.6
 BOUND = round(THRESHOLD**2 * 2**32)

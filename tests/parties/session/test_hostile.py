@@ -16,7 +16,9 @@ from protocols.channel import Channel
 from protocols.encryption.ckks import CkksParameters
 from protocols.errors import HybridFaceError, PeerLostError, ProtocolError
 from protocols.matching.reveal import Reveal
-from support.helpers import GUARD_SECONDS, Chip, Ends, Tampered, pair_of, terms_of
+from support.frames import Tampered
+from support.sessions import GUARD_SECONDS, Ends, terms_of
+from support.tiny_network import Chip, pair_of
 
 # Peers that do not agree
 

@@ -15,7 +15,8 @@ from hybridface.models.model import Model
 from parties.session.progress import Progress
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.matching.reveal import Reveal
-from support.helpers import GUARD_SECONDS, Chip, plaintext, terms_of
+from support.sessions import GUARD_SECONDS, terms_of
+from support.tiny_network import Chip, plaintext
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,11 @@ from protocols.linear.convolution import PrivateConvolutionServer
 from protocols.network.emulator import Emulator
 from protocols.network.graph import LinearWeights
 from protocols.network.private import NetworkClient, NetworkServer
-from support.helpers import Chip, Ends, assert_uniform_bytes, pair_of, plaintext, reachable, record, terms_of
+from support.frames import record
+from support.reach import reachable
+from support.sessions import Ends, terms_of
+from support.statistics import assert_uniform_bytes
+from support.tiny_network import Chip, pair_of, plaintext
 
 
 def weight_arrays(model: Model) -> set[bytes]:

@@ -31,7 +31,7 @@ from protocols.linear.convolution import MaskedProducts, encode_weights
 from protocols.linear.packing import ConvPlan
 from protocols.network.graph import layer_weights
 from protocols.network.private import plan_network
-from support.helpers import reachable
+from support.reach import reachable
 
 GUARD_SECONDS = 30.0
 

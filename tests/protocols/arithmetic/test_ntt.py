@@ -11,7 +11,7 @@ from protocols.arithmetic.ntt import NumberTheoreticTransform
 from protocols.arithmetic.residues import CrtModulus
 from protocols.encryption.ckks import CkksContext, CkksParameters
 from protocols.errors import ParameterError
-from support.helpers import SealReference
+from support.seal_reference import SealReference
 
 N = 4096
 SEALS = CrtModulus(140737488273409, 70368743669761)

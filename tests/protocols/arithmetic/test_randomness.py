@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protocols.arithmetic import randomness
 from protocols.arithmetic.randomness import keystream, random_words
 from protocols.errors import ParameterError
-from support.helpers import assert_uniform_bytes
+from support.statistics import assert_uniform_bytes
 
 NIST_KEY = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
 NIST_COUNTER = bytes.fromhex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff")

@@ -11,7 +11,8 @@ from protocols.arithmetic.fixed_point import decode, encode, random_ring, share
 from protocols.arithmetic.kernels import MAX_TERMS
 from protocols.arithmetic.residues import DROPPED_BITS, CrtModulus, _random_below
 from protocols.errors import ParameterError, ProtocolError
-from support.helpers import assert_uniform, assert_uniform_bytes, integers
+from support.residues import integers
+from support.statistics import assert_uniform, assert_uniform_bytes
 
 MODULI = [
     CrtModulus(140737488273409, 70368743669761),

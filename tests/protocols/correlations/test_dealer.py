@@ -32,16 +32,9 @@ from protocols.correlations import (
 )
 from protocols.correlations.types import request_from_document
 from protocols.errors import ParameterError, ProtocolError
-from support.helpers import (
-    assert_uniform,
-    assert_uniform_bytes,
-    dealer_bytes,
-    on_shares,
-    outcome,
-    pool_is_empty,
-    record,
-    run_locally,
-)
+from support.frames import outcome, record
+from support.shares import dealer_bytes, on_shares, pool_is_empty, run_locally
+from support.statistics import assert_uniform, assert_uniform_bytes
 
 CONV = ArithmeticTriple("conv2d", (2, 3, 8, 8), (4, 3, 3, 3), (("padding", 1), ("stride", (2, 1))))
 REQUESTS = [

@@ -16,7 +16,8 @@ from protocols.encryption.bfv.context import BfvContext, BfvParameters, Wide
 from protocols.encryption.bfv.keys import BfvKeys, BfvPublicKey, Seeded
 from protocols.encryption.bfv.products import Answerer, ProductShape, ask, read_answers
 from protocols.errors import ParameterError, ProtocolError
-from support.helpers import assert_uniform, run_locally
+from support.shares import run_locally
+from support.statistics import assert_uniform
 
 WORD = 2**64
 EDGES = [0, 1, 2**63 - 1, 2**63, 2**63 + 1, WORD - 1]

@@ -20,7 +20,10 @@ from protocols.encryption.ckks import (
     ternary,
 )
 from protocols.errors import ParameterError, ProtocolError
-from support.helpers import SealReference, assert_uniform, centred, integers, reachable
+from support.reach import reachable
+from support.residues import centred, integers
+from support.seal_reference import SealReference
+from support.statistics import assert_uniform
 
 N = 4096
 SIGMA = 10.5**0.5

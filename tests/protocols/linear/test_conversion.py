@@ -18,7 +18,9 @@ from protocols.linear.conversion import (
     Upload,
     server_share,
 )
-from support.helpers import assert_probability, assert_uniform, assert_uniform_bytes, centred, integers, record
+from support.frames import record
+from support.residues import centred, integers
+from support.statistics import assert_probability, assert_uniform, assert_uniform_bytes
 
 N = 4096
 GUARD = 6

@@ -17,7 +17,12 @@ from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.linear.conversion import MaskedCiphertexts, Upload
 from protocols.linear.convolution import MaskedProducts, encode_weights, fully_connected_shape
 from protocols.linear.plain_convolution import quantise
-from support.helpers import assert_uniform, assert_uniform_bytes, integers, plans, reachable, record, run_locally
+from support.convolutions import plans
+from support.frames import record
+from support.reach import reachable
+from support.residues import integers
+from support.shares import run_locally
+from support.statistics import assert_uniform, assert_uniform_bytes
 
 ULP = 2.0**-16
 WEIGHT_BITS, GUARD_BITS = 18, 6

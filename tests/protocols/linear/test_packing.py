@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protocols.errors import ParameterError
 from protocols.linear.packing import ConvPlan, ConvShape
 from protocols.linear.planner import CostModel, plan_convolution
-from support.helpers import plans, shapes
+from support.convolutions import plans, shapes
 
 settings.register_profile("packing", max_examples=120, deadline=None)
 many = settings.get_profile("packing")

@@ -16,7 +16,7 @@ from protocols.linear.plain_convolution import (
     plain_convolution,
     quantise,
 )
-from support.helpers import integers
+from support.residues import integers
 
 MODULUS = CkksContext().modulus
 

@@ -12,16 +12,9 @@ from protocols.channel import tag_of
 from protocols.errors import ParameterError, ProtocolError
 from protocols.matching.distance import open_decisions, reveal_matches
 from protocols.shares.comparison import interval_requests
-from support.helpers import (
-    assert_uniform,
-    assert_uniform_bytes,
-    dealer_bytes,
-    on_shares,
-    opened,
-    pool_is_empty,
-    record,
-    run_locally,
-)
+from support.frames import record
+from support.shares import dealer_bytes, on_shares, opened, pool_is_empty, run_locally
+from support.statistics import assert_uniform, assert_uniform_bytes
 
 THRESHOLD = 0.6
 BOUND = round(THRESHOLD**2 * 2**32)

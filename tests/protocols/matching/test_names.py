@@ -14,7 +14,9 @@ from protocols.channel import CLIENT
 from protocols.errors import ParameterError, ProtocolError
 from protocols.matching import names as sealing
 from protocols.matching.names import SEALED_BYTES, look_up, lookup_requests, open_name, seal_names
-from support.helpers import assert_uniform_bytes, pool_is_empty, record, run_locally
+from support.frames import record
+from support.shares import pool_is_empty, run_locally
+from support.statistics import assert_uniform_bytes
 
 NAMES = ["Ann", "", "two words", "Ünïcødé 名前", "x" * 127, "zero\0byte\0"]
 

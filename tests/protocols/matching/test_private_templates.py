@@ -15,7 +15,9 @@ from protocols.matching.private_templates import (
     index_requests,
     index_templates,
 )
-from support.helpers import assert_uniform_bytes, on_shares, pool_is_empty, record, run_locally
+from support.frames import record
+from support.shares import on_shares, pool_is_empty, run_locally
+from support.statistics import assert_uniform_bytes
 
 SEEDS = bytes(32), bytes(range(32))
 DIMENSION = 16

@@ -17,7 +17,9 @@ from protocols.matching.selection import (
     smallest_requests,
     with_indices,
 )
-from support.helpers import assert_uniform_bytes, on_shares, pool_is_empty, record
+from support.frames import record
+from support.shares import on_shares, pool_is_empty
+from support.statistics import assert_uniform_bytes
 
 fast = settings(max_examples=15, deadline=None)
 KEYS = st.integers(-(2**61), 2**61)

@@ -15,7 +15,7 @@ from protocols.matching.server_list import (
     ServerListServer,
     list_requests,
 )
-from support.helpers import pool_is_empty, run_locally
+from support.shares import pool_is_empty, run_locally
 
 CONTEXT = CkksContext()
 DIMENSION = 128

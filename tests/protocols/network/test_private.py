@@ -23,7 +23,8 @@ from protocols.network import graph as g
 from protocols.network import layers
 from protocols.network.graph import layer_weights
 from protocols.network.private import halves
-from support.helpers import dealer_bytes, pool_is_empty, reachable, run_locally
+from support.reach import reachable
+from support.shares import dealer_bytes, pool_is_empty, run_locally
 
 
 def run(client: NetworkClient, server: NetworkServer, images: Any, prepare: bool = False, **hooks: Any) -> Any:

@@ -19,7 +19,8 @@ from protocols.network.layers import Conv2d, MaxPool2d, ReLU
 from protocols.network.private import NetworkClient, NetworkServer
 from protocols.network.widths import choose_width, range_of
 from protocols.shares.comparison import COMPARISON_BITS
-from support.helpers import Ends, on_shares
+from support.sessions import Ends
+from support.shares import on_shares
 
 
 @pytest.mark.parametrize(

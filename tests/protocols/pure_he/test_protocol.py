@@ -28,7 +28,8 @@ from protocols.pure_he import (
 )
 from protocols.pure_he.answer import make_answer, open_answer
 from protocols.pure_he.evaluation_keys import ciphertext_of_message
-from support.helpers import outcome, reachable, record
+from support.frames import outcome, record
+from support.reach import reachable
 
 ONE_SQUARE = PureHeParameters(8192, levels=4, scale_bits=30, first_bits=42, special_bits=52)
 CASES = {

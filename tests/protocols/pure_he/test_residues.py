@@ -15,7 +15,7 @@ from protocols.pure_he.residues import (
     sum_mod,
     unpack,
 )
-from support.helpers import assert_uniform
+from support.statistics import assert_uniform
 
 PRIMES = (1152921504606748673, 288230376150630401, 1099503894529, 12289)
 WORDS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=50)

@@ -9,7 +9,7 @@ import pytest
 from protocols.arithmetic.fixed_point import random_ring
 from protocols.correlations import BorrowJoin
 from protocols.shares.borrow_tree import _join, borrow_requests
-from support.helpers import pool_is_empty, run_locally
+from support.shares import pool_is_empty, run_locally
 
 GROUPS = [1, 2, 4, 6, 7, 8, 9, 16]
 

@@ -17,7 +17,9 @@ from protocols.correlations.comparison_masks import WIDTHS
 from protocols.errors import ParameterError
 from protocols.shares.comparison import interval_requests, is_below
 from protocols.shares.party import to_ring
-from support.helpers import assert_uniform_bytes, dealer_bytes, on_shares, opened, pool_is_empty, record, run_locally
+from support.frames import record
+from support.shares import dealer_bytes, on_shares, opened, pool_is_empty, run_locally
+from support.statistics import assert_uniform_bytes
 
 fast = settings(max_examples=20, deadline=None)
 

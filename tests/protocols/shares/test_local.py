@@ -6,7 +6,7 @@ import torch
 
 from protocols.arithmetic.fixed_point import share
 from protocols.shares import local
-from support.helpers import assert_probability
+from support.statistics import assert_probability
 
 
 @pytest.mark.parametrize("bits", [0, 1, 16, 40])

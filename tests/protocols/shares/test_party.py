@@ -15,7 +15,7 @@ from protocols.correlations import SquarePair
 from protocols.errors import ParameterError, ProtocolError
 from protocols.shares.crypten_import import crypten
 from protocols.shares.party import MpcParty, arithmetic, binary, to_ring
-from support.helpers import on_shares, run_locally
+from support.shares import on_shares, run_locally
 
 X = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.125, -0.75]])
 Y = torch.tensor([[1.5, 2.0, -0.25], [1.0, -4.0, 0.5]])

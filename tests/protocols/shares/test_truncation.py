@@ -10,7 +10,8 @@ from protocols.correlations import TruncationMask
 from protocols.errors import ParameterError
 from protocols.shares.party import MpcParty
 from protocols.shares.truncation import public_factor, scale, scale_requests, truncate, truncation_requests
-from support.helpers import assert_uniform_bytes, run_locally
+from support.shares import run_locally
+from support.statistics import assert_uniform_bytes
 
 EDGES = [0, 1, -1, 65535, 65536, -65535, -65536, -65537, 2**62 - 1, -(2**62), 2**61]
 

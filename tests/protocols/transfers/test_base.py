@@ -10,7 +10,8 @@ from nacl import bindings
 from protocols.channel import Channel
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.transfers.base import receive_base_transfers, send_base_transfers
-from support.helpers import assert_uniform_bytes, record
+from support.frames import record
+from support.statistics import assert_uniform_bytes
 from support.transfer_parties import both, outcomes
 
 CHOICES = np.random.default_rng(1).integers(0, 2, 127, dtype=np.uint8)

@@ -12,7 +12,8 @@ from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.transfers.ferret import B11, SilentParameters, SilentReceiver, SilentSender
 from protocols.transfers.hashing import derived_seed
 from protocols.transfers.lpn import LocalCode
-from support.helpers import assert_probability, assert_uniform_bytes, record
+from support.frames import record
+from support.statistics import assert_probability, assert_uniform_bytes
 from support.transfer_parties import SMALL, as_integer, assert_uniform_but_low_bits, both, outcomes, words_under
 
 LABEL = f"test/{SMALL}/corrections"

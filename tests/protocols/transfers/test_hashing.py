@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from protocols.errors import ParameterError
 from protocols.transfers import kernels
 from protocols.transfers.hashing import HASHES_PER_KEY, CorrelationRobustHash, blocks_with_slack, derived_seed
-from support.helpers import assert_uniform_bytes
+from support.statistics import assert_uniform_bytes
 from support.transfer_parties import as_integer, random_blocks, reference_hash, sigma
 
 SEED = bytes(range(32))

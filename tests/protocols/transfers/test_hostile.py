@@ -9,7 +9,7 @@ import pytest
 from protocols.channel import Channel
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.transfers import RandomReceiver, RandomSender, TransferKind
-from support.helpers import Tampered
+from support.frames import Tampered
 from support.transfer_parties import BROKEN, SMALL, both, outcomes
 
 KINDS: tuple[TransferKind, ...] = ("silent", "iknp")

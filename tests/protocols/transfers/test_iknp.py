@@ -12,7 +12,8 @@ from protocols.channel import Channel
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.transfers import base, iknp, kernels
 from protocols.transfers.iknp import IKNP_BATCH, IknpReceiver, IknpSender
-from support.helpers import assert_probability, assert_uniform_bytes, record
+from support.frames import record
+from support.statistics import assert_probability, assert_uniform_bytes
 from support.transfer_parties import assert_uniform_but_low_bits, bits_of, both, outcomes, words_under
 
 

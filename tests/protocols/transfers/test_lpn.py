@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import ParameterError
 from protocols.transfers.lpn import LocalCode
-from support.helpers import assert_uniform
+from support.statistics import assert_uniform
 from support.transfer_parties import aes, bits_of, random_blocks
 
 SEED = bytes(range(2, 34))

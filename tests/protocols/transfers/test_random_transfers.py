@@ -9,7 +9,8 @@ import pytest
 from protocols.channel import Channel
 from protocols.errors import ParameterError
 from protocols.transfers import B11, RandomReceiver, RandomSender, TransferKind
-from support.helpers import assert_probability, assert_uniform_bytes, reachable
+from support.reach import reachable
+from support.statistics import assert_probability, assert_uniform_bytes
 from support.transfer_parties import SMALL, assert_uniform_but_low_bits, both
 
 KINDS: tuple[TransferKind, ...] = ("silent", "iknp")

@@ -9,7 +9,7 @@ import pytest
 from hybridface.errors import ImageError
 from hybridface.measure.accuracy.ranking import RankOptions, rank
 from hybridface.photos import photo_path
-from support.helpers import Done
+from support.ranks import Done
 
 PEOPLE = {
     "Ann": ["person_a_1.jpg", "person_a_2.jpg"],

@@ -10,7 +10,7 @@ from hybridface.measure.cost.identify_rank import measure
 from hybridface.measure.cost.identify_task import IdentifyTask
 from parties.gallery.kind import GalleryKind
 from protocols.arithmetic.fixed_point import FRACTION_BITS
-from support.helpers import run_locally
+from support.shares import run_locally
 
 FIGURES = ["online seconds", "online MB, both ways", "offline seconds", "offline MB, all links"]
 FIGURES += ["peak MiB, all processes"]

@@ -15,7 +15,7 @@ from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.transport.queues import local_channels
-from support.helpers import outcome
+from support.frames import outcome
 
 NAMES = ["Ann", "Bob", "名前", "x" * 300]
 

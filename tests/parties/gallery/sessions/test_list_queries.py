@@ -18,8 +18,10 @@ from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import encode
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.matching.reveal import Reveal
-from support.helpers import assert_uniform_bytes, pool_is_empty, record
+from support.frames import record
 from support.list_sessions import IMAGES, MODEL, NAMES, OWNERS, distances_to, embeddings, fill, prepare_query, session
+from support.shares import pool_is_empty
+from support.statistics import assert_uniform_bytes
 
 
 @pytest.fixture(scope="module")

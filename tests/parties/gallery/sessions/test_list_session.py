@@ -14,8 +14,9 @@ from parties.gallery.store.limits import Rate
 from protocols.errors import ParameterError, PeerLostError
 from protocols.matching.reveal import Reveal
 from protocols.matching.server_list import LIST_FRACTION_BITS
-from support.helpers import on_shares, record
+from support.frames import record
 from support.list_sessions import IMAGES, NAMES, OWNERS, distances_to, fill, prepare_query, session
+from support.shares import on_shares
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from parties.transport.queues import local_channels
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from support.gallery_sessions import KEY, MODEL, embeddings, session
-from support.helpers import assert_uniform_bytes
+from support.statistics import assert_uniform_bytes
 
 
 @pytest.fixture(scope="module")

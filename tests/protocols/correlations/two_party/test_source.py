@@ -30,7 +30,7 @@ from protocols.correlations.two_party.ends import PIECE, End
 from protocols.correlations.two_party.source import TransferSource
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.shares.comparison import relu_requests
-from support.helpers import Tampered, outcome, record
+from support.frames import Tampered, outcome, record
 from support.transfer_parties import BROKEN, both, outcomes
 
 
