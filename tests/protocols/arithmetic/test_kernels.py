@@ -37,7 +37,12 @@ def primes(pair: tuple[int, int]) -> Any:
 
 
 def drawn(data: st.DataObject, pair: tuple[int, int], n: int = 16) -> Any:
-    planes = [data.draw(st.lists(near(p, p).filter(lambda v, p=p: v < p), min_size=n, max_size=n)) for p in pair]
+    """Residues (1, 2, n): half of them any, half at the edges, which are also the neighbours of multiples of p."""
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    planes = []
+    for p in pair:
+        edges = [0, 1, 2, p // 2, p - 2, p - 1, *(edge for edge in EDGES if edge < p)]
+        planes.append(np.where(random.random(n) < 0.5, random.integers(0, p, n), random.choice(edges, n)))
     return np.array([planes], dtype=np.uint64)
 
 
