@@ -122,12 +122,6 @@ def test_an_enrolled_template_revealed_to_the_server(start: Start, photos: dict[
     assert "server: same person" in out.splitlines()
 
 
-def test_a_pair_of_the_same_person(start: Start, photos: dict[str, str]) -> None:
-    status, out, errors = start(client(photos["a"], photos["same"], "--aligned"), server()).end()
-    assert (status, errors) == (0, "")
-    assert answers(out) == ["same person"], "only the client says it"
-
-
 def test_server_workers(start: Start, photos: dict[str, str], tmp_path: Path) -> None:
     cache = ["--cache", str(tmp_path)]
     ranks = start(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import hybridface as hf
+from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.models.model import Model
 from hybridface.photos import photo_path
 from protocols.arithmetic.fixed_point import decode
@@ -54,6 +55,8 @@ def test_the_real_network_in_private(
         plain, emulated = embeddings["person_a_1"]
         assert np.abs(decode(total)[0] - plain).max() < 2e-3
         assert np.abs(total.view(np.int64)[0] - emulated).max() <= 8
+        clear = ClearEmbedding(real)(photo_path("person_a_1.jpg"))
+        assert np.abs((clear - total[0]).view(np.int64)).max() <= 3, "as a list's server computes it"
         assert session.verify(portraits["person_a_2"], template).match is True
         last = session.verify(portraits["impostor_1"], template)
     assert last.match is False

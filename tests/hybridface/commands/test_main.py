@@ -1,8 +1,6 @@
 """The command line: help, exit statuses, JSON, and one-line errors."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,26 +13,10 @@ from hybridface.photos import photo_path
 from hybridface.processes import start as run
 from hybridface.processes.start import Outcome
 from parties.session.cost import CostReport, StageCost
-from support.paths import ROOT
 from support.ranks import Done
 from support.tiny_network import save_chips
 
-GUARD_SECONDS = 120.0
 TINY = ["--model", "tiny-test", "--aligned"]
-
-
-def command(*arguments: str) -> Done:
-    """Run the command line as a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hybridface", *arguments],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=GUARD_SECONDS,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +165,8 @@ def test_an_unknown_network(
 # Results
 
 
-def test_json_of_the_same_person(photos: dict[str, str]) -> None:
-    status, out, errors = command("verify", photos["a"], photos["same"], *TINY, "--json")
+def test_json_of_the_same_person(call: Callable[..., Done], photos: dict[str, str]) -> None:
+    status, out, errors = call("verify", photos["a"], photos["same"], *TINY, "--json")
     assert (status, errors) == (0, "")
     assert out.count("\n") == 1
     result = json.loads(out)

@@ -24,6 +24,24 @@ def test_a_short_run_lowers_the_losses(examples: loop.Examples) -> None:
     assert np.mean(seen[-10:]) < 0.7 * np.mean(seen[:5])
 
 
+def test_the_rate_rises_and_falls_along_a_cosine() -> None:
+    schedule = loop.Schedule(1000, rate=0.5)
+    assert schedule.rate_at(0) == pytest.approx(0.005)
+    assert schedule.rate_at(49) == pytest.approx(0.25, rel=0.01)
+    assert schedule.rate_at(500) == pytest.approx(0.25)
+    assert schedule.rate_at(1000) == 0
+    rates = [schedule.rate_at(step) for step in range(1001)]
+    assert rates[:100] == sorted(rates[:100])
+    assert rates[99:] == sorted(rates[99:], reverse=True)
+
+
+def test_the_optimisers_rate_follows_the_schedule(examples: loop.Examples) -> None:
+    run = trainer(5)
+    rates: list[set[float]] = []
+    run.run(examples, on_step=lambda *_: rates.append({group["lr"] for group in run._optimizer.param_groups}))
+    assert rates == [{run.schedule.rate_at(step)} for step in range(5)]
+
+
 def test_a_resumed_run_ends_exactly_as_an_uninterrupted_one(examples: loop.Examples, tmp_path: Path) -> None:
     through, first, second = trainer(12), trainer(12), trainer(12, seed=3)
     through.run(examples)
@@ -86,6 +104,7 @@ def run_and_save_every_step(path: Path) -> loop.Trainer:
     return run
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     source = KILLED.format(paths=[str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)], path=str(path))

@@ -39,12 +39,12 @@ from hybridface.measure.peers import make_task
 from hybridface.measure.peers.features_only import FeaturesOnlySession
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
-from hybridface.processes.memory import peak_bytes
 from parties.session.cost import CostReport, StageCost
 from protocols.errors import ParameterError
 from protocols.link import LAN, MOBILE, NONE, WAN
 from support.modes_measurements import KNOWN, document, measurements, settings
 from support.paths import ROOT
+from support.ranks import ranks_in_threads
 
 PHOTOS = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
 HYBRID, MPC = Way(ReportMode.HYBRID, "tiny-test"), Way(ReportMode.PURE_MPC, "tiny-test", simulated=False)
@@ -391,13 +391,6 @@ def test_the_command_writes_the_report_and_tells_a_failure(
     assert (made["rounds"], [entry["model"] for entry in made["accuracy"]]) == (2, ["patchnet"])
 
 
-def test_peak_memory_is_this_programs_own() -> None:
-    before = peak_bytes()
-    held = bytearray(2**26)
-    assert peak_bytes() >= before
-    assert len(held) < peak_bytes() < 2**36
-
-
 def test_samples_of_processes_that_other_tests_run(monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(load_model("tiny-test"), PHOTOS)
     layers = {node.name: 0.5 for node in task.model.graph.nodes} | {"distance and threshold": 0.25}
@@ -428,9 +421,10 @@ def test_samples_of_processes_that_other_tests_run(monkeypatch: pytest.MonkeyPat
         start_session(MPC, task, 1, NONE, 1.0)
 
 
-def test_real_processes_of_a_small_network() -> None:
+def test_a_small_network() -> None:
     ways = (Way(ReportMode.PLAIN, "tiny-test", simulated=False), HYBRID)
-    found = measure_modes(Settings(PHOTOS, (LAN,), 1, 2), ways=ways)
+    with ranks_in_threads():
+        found = measure_modes(Settings(PHOTOS, (LAN,), 1, 2), ways=ways)
     assert [m.reason for m in found] == [None] * 2
     plain, hybrid = modes_document(found, settings(["lan"]), (), "")["measurements"]
     assert [plain["status"], hybrid["status"]] == ["computed", "measured"]

@@ -1,4 +1,4 @@
-"""Features-only encryption: distances against plain numpy, what the server may hold, and two real processes."""
+"""Features-only encryption: distances against plain numpy, what the server may hold, and two ranks."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +21,7 @@ from parties.local import PartyThread
 from parties.transport.queues import local_channels
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.link import WAN
+from support.ranks import ranks_in_threads
 
 PHOTOS = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
 CKKS = 1e-5
@@ -116,8 +117,9 @@ def test_the_server_bounds_the_keys(size: int) -> None:
         FeaturesOnlyServer(to_client).receive_keys()
 
 
-def test_two_processes_over_a_network(task: PeerTask) -> None:
-    session = features_only_session(task, 2, WAN)
+def test_two_ranks_over_a_network(task: PeerTask) -> None:
+    with ranks_in_threads():
+        session = features_only_session(task, 2, WAN)
     expected = float(((task.features - task.template) ** 2).sum())
     assert task.error_of(np.array(session.features)) < 1e-5, "float32 in the clear"
     assert len(session.results) == 2
@@ -135,9 +137,9 @@ def test_two_processes_over_a_network(task: PeerTask) -> None:
     assert set(session.memory) == {"client", "server"}
 
 
-def test_a_photo_without_a_face_ends_both_processes(task: PeerTask, tmp_path: Any) -> None:
+def test_a_photo_without_a_face_ends_both_ranks(task: PeerTask, tmp_path: Any) -> None:
     missing = PeerTask(
         task.model, (tmp_path / "no.jpg", PHOTOS[1]), False, task.image, task.template, task.features, True
     )
-    with pytest.raises(RunError, match="client: .*no.jpg"):
+    with ranks_in_threads(), pytest.raises(RunError, match="client: .*no.jpg"):
         features_only_session(missing, timeout=30)

@@ -1,15 +1,15 @@
-"""The comparison with other ways to do the same: tiny network, real processes, and how each failure is told."""
+"""The comparison with other ways to do the same: tiny network, and how each failure is told."""
 
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hybridface.commands import main as cli
 from hybridface.errors import ModelError, RunError
 from hybridface.measure.peers import (
     Peer,
@@ -19,6 +19,7 @@ from hybridface.measure.peers import (
     compare,
     comparison_document,
     comparison_table,
+    crypten_alone,
     make_task,
 )
 from hybridface.measure.peers.children import run_pair
@@ -28,7 +29,7 @@ from hybridface.measure.peers.spu_cheetah import spu_peer
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from protocols.errors import ParameterError
-from support.paths import ROOT
+from support.ranks import Done
 
 PHOTOS = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
 FIXED_POINT = 1e-3
@@ -49,17 +50,20 @@ def fake_spu(folder: Path, program: str) -> Path:
     return interpreter
 
 
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["hybridface", "bench", "peers", *arguments])
-    status: Any = 0
-    try:
-        cli.main()
-    except SystemExit as end:
-        status = end.code
-    return int(status or 0), *capfd.readouterr()
+@pytest.fixture(scope="module")
+def measured(task: PeerTask) -> tuple[list[dict[str, Any]], list[int]]:
+    """What two real processes of CrypTen say of two runs."""
+    return crypten_runs(task, 2)
 
 
+@pytest.fixture
+def once(measured: tuple[list[dict[str, Any]], list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """CrypTen's processes are not started again."""
+    runs, memory = measured
+    monkeypatch.setattr(crypten_alone, "crypten_runs", lambda task, count, timeout: (runs[:count], memory))
+
+
+@pytest.mark.usefixtures("once")
 def test_crypten_alone_computes_the_network(task: PeerTask) -> None:
     run = crypten_peer(task).run()
     assert run.match == task.match
@@ -72,8 +76,10 @@ def test_crypten_alone_computes_the_network(task: PeerTask) -> None:
     assert 20 < run.rounds < 300
 
 
-def test_crypten_tells_the_seconds_of_every_layer(task: PeerTask) -> None:
-    runs, memory = crypten_runs(task, 2)
+def test_crypten_tells_the_seconds_of_every_layer(
+    task: PeerTask, measured: tuple[list[dict[str, Any]], list[int]]
+) -> None:
+    runs, memory = measured
     assert len(runs) == len(memory) == 2
     assert min(memory) > 2**26
     for run in runs:
@@ -95,13 +101,12 @@ def test_plaintext_is_exact_to_float32_and_leaves_the_threads_alone(task: PeerTa
     torch.set_num_threads(threads)
 
 
-def test_the_command_writes_all_runs_and_the_machine(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("once")
+def test_the_command_writes_all_runs_and_the_machine(call: Callable[..., Done], tmp_path: Path) -> None:
     spu = fake_spu(tmp_path, "import sys; sys.exit('no SPU in this environment')")
     output = tmp_path / "peers.json"
     arguments = ["--model", "tiny-test", "--runs", "1", "--json", "--spu", str(spu), "--output", str(output)]
-    status, out, errors = call(monkeypatch, capfd, *arguments)
+    status, out, errors = call("bench", "peers", *arguments)
     assert (status, errors) == (0, "")
     document = json.loads(out)
     assert json.loads(output.read_text()) == document
@@ -242,10 +247,8 @@ def test_the_second_process_is_ended_with_the_first() -> None:
         (["--runs", "0"], "greater than or equal to 1"),
     ],
 )
-def test_wrong_inputs_end_at_once(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    status, out, errors = call(monkeypatch, capfd, *arguments)
+def test_wrong_inputs_end_at_once(call: Callable[..., Done], arguments: list[str], message: str) -> None:
+    status, out, errors = call("bench", "peers", *arguments)
     assert (status, out) == (2, "")
     assert message in errors
 
