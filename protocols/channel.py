@@ -67,7 +67,11 @@ class Transport(Protocol):
         """Seconds to wait for the peer, if no others are given."""
 
     def send(self, payload: bytes, timeout: float | None = None) -> None:
-        """Send one message; raise `PeerLostError` when the peer does not take it in time (default: the transport's)."""
+        """Send one message.
+
+        Without a timeout it is handed over, and does not wait until the peer takes it: both parties may send at once.
+        With one, raise `PeerLostError` when the peer has not taken it in time.
+        """
 
     def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | memoryview:
         """Receive one message; raise `ProtocolError` above `max_bytes`, `PeerLostError` when none comes in time."""

@@ -68,6 +68,7 @@ class _TorchBuilder(GraphBuilder):
                     raise ModelError("expected one tensor as output, the last one that is computed")
             case "call_module":
                 module = self._modules[fx_node.target]
+                self.refuse_overwriting(fx_node, getattr(module, "inplace", False))
                 _handler(_MODULES, type(module), type(module).__name__, fx_node)(self, fx_node, module)
             case "call_function" | "call_method":
                 label = getattr(fx_node.target, "__name__", str(fx_node.target))
@@ -82,6 +83,19 @@ class _TorchBuilder(GraphBuilder):
     def input_of(self, fx_node: Any, rank: int | None = None) -> tuple[str, Shape]:
         """Return the name and the shape of a torch.fx node's first operand, of the given number of axes."""
         return self.source_of_rank(_tensor(fx_node, fx_node.args[0]), fx_node.name, rank)
+
+    def refuse_overwriting(self, fx_node: Any, in_place: bool) -> None:
+        """Refuse an in-place operation on a value that others read too: the graph has no order of reads and writes."""
+        value = fx_node.args[0] if in_place and fx_node.args else None
+        while isinstance(value, torch.fx.Node):
+            if len(value.users) > 1:
+                raise ModelError(f"{fx_node.name}: unsupported in-place operation on a tensor with other readers")
+            value = value.args[0] if self._shares_memory(value) else None
+
+    def _shares_memory(self, fx_node: Any) -> bool:
+        """Whether torch may hand on the operand itself, or a view of it."""
+        kind = type(self._modules[fx_node.target]) if fx_node.op == "call_module" else fx_node.target
+        return kind in _SAME_MEMORY
 
     def keep_tensors(self, name: str, weight: Any, bias: Any) -> None:
         """Keep a node's weights, unless they have no values (meta device)."""
@@ -174,13 +188,12 @@ def _global_average_pool(builder: _TorchBuilder, fx_node: Any, module: Any) -> N
     builder.add(fx_node, AvgPool2d(fx_node.name, (source,), (0, 0), (1, 1)))
 
 
-def _relu_module(builder: _TorchBuilder, fx_node: Any, module: Any) -> None:
-    _refuse_overwriting(fx_node, module.inplace)
+def _relu_module(builder: _TorchBuilder, fx_node: Any, _module: Any) -> None:
     _relu(builder, fx_node)
 
 
 def _relu_function(builder: _TorchBuilder, fx_node: Any) -> None:
-    _refuse_overwriting(fx_node, *_options(fx_node, inplace=False))
+    builder.refuse_overwriting(fx_node, *_options(fx_node, inplace=False))
     _relu(builder, fx_node)
 
 
@@ -205,7 +218,7 @@ def _flatten(builder: _TorchBuilder, fx_node: Any, start: int, end: int) -> None
 
 
 def _add_in_place(builder: _TorchBuilder, fx_node: Any) -> None:
-    _refuse_overwriting(fx_node, True)
+    builder.refuse_overwriting(fx_node, True)
     _add(builder, fx_node)
 
 
@@ -280,18 +293,24 @@ _FUNCTIONS: dict[Any, Callable[[_TorchBuilder, Any], None]] = {
 }
 
 
+_SAME_MEMORY = {
+    torch.nn.Flatten,
+    torch.nn.Identity,
+    torch.nn.Dropout,
+    torch.nn.Dropout2d,
+    torch.flatten,
+    "flatten",
+    F.dropout,
+}
+"""What torch may answer with its operand, or with a view of it."""
+
+
 def _handler(table: dict[Any, Callable[..., None]], key: Any, label: str, fx_node: Any) -> Callable[..., None]:
     if key not in table:
         raise ModelError(f"{fx_node.name}: unsupported operation {label}")
     if not fx_node.args:
         raise ModelError(f"{fx_node.name}: expected the operand of {label} by position")
     return table[key]
-
-
-def _refuse_overwriting(fx_node: Any, in_place: bool) -> None:
-    """Refuse an in-place operation on a value that others read too: the graph has no order of reads and writes."""
-    if in_place and len(fx_node.args[0].users) > 1:
-        raise ModelError(f"{fx_node.name}: unsupported in-place operation on a tensor with other readers")
 
 
 def _options(fx_node: Any, **defaults: Any) -> list[Any]:

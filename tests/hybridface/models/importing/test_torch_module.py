@@ -197,6 +197,28 @@ def test_what_the_graph_cannot_express_is_refused(module: Any, message: str) -> 
     assert "\n" not in str(caught.value)
 
 
+class Overwriting(nn.Module):
+    """Reads a value beside an activation, which may overwrite it."""
+
+    def __init__(self, between: nn.Module, activation: nn.Module) -> None:
+        super().__init__()
+        self.convolution, self.between, self.activation = nn.Conv2d(2, 2, 1), between, activation
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        value = self.convolution(image)
+        return torch.flatten(self.activation(self.between(value)), 1) + torch.flatten(value, 1)
+
+
+@pytest.mark.parametrize("between", [nn.Identity(), nn.Dropout(), nn.Flatten()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("kind", [nn.ReLU, lambda inplace: nn.LeakyReLU(0.1, inplace)], ids=["ReLU", "LeakyReLU"])
+def test_a_value_that_others_read_is_not_overwritten(kind: Callable[..., nn.Module], between: nn.Module) -> None:
+    with pytest.raises(ModelError, match="unsupported in-place operation on a tensor with other readers"):
+        graph_from_torch(Overwriting(between, kind(inplace=True)).double(), (2, 4, 4))
+    graph, weights = graph_from_torch(Overwriting(between, kind(inplace=False)).double().eval(), (2, 4, 4))
+    assert graph.nodes
+    assert weights
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_graph_without_weights_is_the_same(name: str) -> None:
     with_weights, without = load_model(name), load_model(name, weights=False)
