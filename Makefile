@@ -27,7 +27,7 @@ test-faults: $(INSTALLED) ## Break the code in 60 ways and more, and see that th
 	$(BIN)/python tests/faults/run.py
 
 wire-digests: $(INSTALLED) ## Write anew what each protocol sends: after a change that is meant to change it
-	cd tests && ../$(BIN)/python -m support.wire
+	PYTHONPATH=tests $(BIN)/python -m support.wire
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .

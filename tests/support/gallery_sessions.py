@@ -26,6 +26,7 @@ from parties.session.server_endpoint import ServerEndpoint
 from parties.session.terms import Terms
 from parties.transport.queues import local_channels
 from protocols.correlations import Dealer
+from protocols.matching.reveal import Reveal
 
 KEY = GalleryKey(bytes(range(32)))
 NEW_KEY = GalleryKey(bytes(range(1, 33)))
@@ -75,6 +76,7 @@ def session(
     sides: list[PrivateServerSession] | None = None,
     timeout: float = 60.0,
     apart: bool = False,
+    reveal: Reveal = Reveal.CLIENT,
 ) -> Iterator[PrivateClientSession]:
     """Open a session about the gallery in a folder.
 
@@ -83,8 +85,9 @@ def session(
         sides: gets the server's side, once it has begun.
         timeout: that client and server wait for each other.
         apart: whether each further shard's ranks have folders of their own, as on other machines.
+        reveal: who learns what is decided.
     """
-    terms = Terms(MODEL.graph, threshold, correlations=Correlations.DEALER)
+    terms = Terms(MODEL.graph, threshold, reveal, correlations=Correlations.DEALER)
     to_server, to_client = local_channels("client", "server", timeout)
     client_dealer, dealer_client = local_channels("client", "dealer")
     server_dealer, dealer_server = local_channels("server", "dealer")

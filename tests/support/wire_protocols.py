@@ -49,7 +49,7 @@ from protocols.pure_he import (
 )
 from protocols.shares.comparison import is_below, is_nonnegative, max_pool, maximum, relu
 from protocols.shares.party import MpcParty, arithmetic, to_ring
-from protocols.shares.truncation import truncate
+from protocols.shares.truncation import scale, truncate
 from protocols.transfers import RandomReceiver, RandomSender
 from protocols.transfers.base import receive_base_transfers, send_base_transfers
 from support.wire import Recording, case
@@ -119,6 +119,11 @@ def _max_pool(recording: Recording) -> None:
 @case("truncation")
 def _truncation(recording: Recording) -> None:
     on_shares(partial(truncate, bits=16), numbers(9))
+
+
+@case("public factor")
+def _public_factor(recording: Recording) -> None:
+    on_shares(partial(scale, factor=0.3), numbers(9))
 
 
 @case("squares")
