@@ -27,6 +27,7 @@ from hybridface.commands.places import check_photos
 from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, RunError
 from parties.gallery.kind import GalleryKind
 from protocols.errors import ParameterError
+from protocols.link import Link
 from protocols.matching.reveal import Reveal
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def enroll(
     say(_document(answers), f"enrolled {photos_text(len(answers))} of {identity!r}", settings.as_json)
 
 
-def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal: Reveal) -> None:
+def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal: Reveal, link: Link) -> None:
     """Compare a photo with somebody in the gallery, print the decision, and exit: 0 same person, 1 different."""
     from hybridface.galleries.tasks import GalleryTask, Verb
     from hybridface.output.answers import say
@@ -88,7 +89,8 @@ def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal:
     kind = settings.kind()
     from hybridface.commands.gallery_runs import run_queries
 
-    outcome = run_queries([GalleryTask(Verb.VERIFY, identity, str(photo))], settings, kind, reveal=reveal)
+    task = GalleryTask(Verb.VERIFY, identity, str(photo))
+    outcome = run_queries([task], settings, kind, reveal=reveal, link=link)
     answer = outcome.answers[-1]
     _refuse([answer], settings)
     match = answer["match"] if answer["match"] is not None else outcome.decision

@@ -26,6 +26,7 @@ from parties.gallery.kind import GalleryKind
 from parties.gallery.store.store import header_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
+from protocols.link import NONE, Link
 from protocols.matching.reveal import Reveal
 
 __all__ = ["enroll_photos", "run_queries"]
@@ -43,6 +44,7 @@ def run_queries(
     reveal: Reveal = Reveal.CLIENT,
     limits: bool = True,
     shards: int = 1,
+    link: Link = NONE,
     on_answer: OnAnswer | None = None,
 ) -> Outcome:
     """Have client and server, and perhaps a dealer, as ranks, do tasks about a gallery that is there.
@@ -51,6 +53,7 @@ def run_queries(
 
     Args:
         kind: of the gallery.
+        link: to simulate on this machine.
         on_answer: called with each answer as it comes.
     """
     if kind is GalleryKind.LIST and shards > 1:
@@ -77,6 +80,7 @@ def run_queries(
         run = GalleryRun(
             model=settings.model,
             timeout=settings.timeout,
+            link=link,
             reveal=reveal,
             correlations=settings.correlations,
             cache=cache_path(settings.cache),

@@ -79,8 +79,7 @@ def verify(
     if mode is Mode.PURE_HE:
         _check_pure_he(reveal, workers)
     if second is None or identity is not None:
-        if mode is not Mode.HYBRID:
-            raise ParameterError("expected --mode hybrid for a gallery")
+        _check_gallery(mode, {"--enrolled": enrolled, "--layers": layers, "--workers": workers > 0})
         from hybridface.commands.gallery import verify_identity
 
         settings = PhotoSettings(
@@ -95,7 +94,7 @@ def verify(
             prepared=prepared,
             aligned=aligned,
         )
-        verify_identity(first, identity or "", settings, reveal)
+        verify_identity(first, identity or "", settings, reveal, simulated)
         return
     from hybridface.models.model import load_model
     from hybridface.processes.runs import HybridRun, PureHeRun, Run
@@ -131,6 +130,15 @@ def _check_pure_he(reveal: Reveal, workers: int) -> None:
         raise ParameterError(f"in pure-HE mode the client learns the result, expected no --reveal {reveal}")
     if workers:
         raise ParameterError(f"pure-HE mode has no --workers, expected none, got {workers}")
+
+
+def _check_gallery(mode: Mode, given: dict[str, bool]) -> None:
+    """Raise `ParameterError` for what a comparison with somebody in a gallery does not have."""
+    if mode is not Mode.HYBRID:
+        raise ParameterError("expected --mode hybrid for a gallery")
+    for name, is_given in given.items():
+        if is_given:
+            raise ParameterError(f"expected no {name} with --id")
 
 
 def demo(quiet: QuietOption = False) -> None:

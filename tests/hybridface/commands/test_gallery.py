@@ -1,14 +1,17 @@
 """Galleries on the command line: the verbs in order, exit statuses, and what is refused."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hybridface.commands import gallery_runs
 from hybridface.errors import RunError
 from hybridface.galleries.file import GalleryFile
 from hybridface.models.model import load_model
+from hybridface.processes.start import Outcome
 from parties.gallery.key import create_key, read_key
 from parties.gallery.kind import GalleryKind
 from support.ranks import Done
@@ -63,6 +66,9 @@ def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path
         (("verify", "a"), "expected a second photo, or the --id of somebody in the gallery"),
         (("verify", "a", "same", "--id", "Ann"), "expected a second photo, or the --id of somebody in the gallery"),
         (("verify", "a", "--id", "Ann", "--mode", "pure-he"), "expected --mode hybrid for a gallery"),
+        (("verify", "a", "--id", "Ann", "--enrolled"), "expected no --enrolled with --id"),
+        (("verify", "a", "--id", "Ann", "--layers"), "expected no --layers with --id"),
+        (("verify", "a", "--id", "Ann", "--workers", "1"), "expected no --workers with --id"),
         (("import", "nothing"), "expected a folder of photos, or an exported file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -74,6 +80,29 @@ def test_what_is_refused(
     assert (status, out) == (2, "")
     assert errors.count("\n") == 1
     assert message in errors
+
+
+def test_a_new_key_is_for_its_owner_alone(
+    call: Callable[..., Done], photos: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"verb": "enroll", "identity": "Ann"}
+    monkeypatch.setattr(gallery_runs, "start", lambda *_: Outcome(answers=[answer]))
+    usual = os.umask(0o022)
+    try:
+        assert call("enroll", "--id", "Ann", photos["a"], *TINY)[0] == 0
+    finally:
+        os.umask(usual)
+    key = home / "XDG_CONFIG_HOME" / "hybridface" / "gallery.key"
+    assert [path.stat().st_mode & 0o777 for path in (key.parent, key)] == [0o700, 0o600]
+
+
+def test_a_change_of_key_without_the_old_one_makes_none(call: Callable[..., Done], home: Path) -> None:
+    gallery = ["--gallery", str(home / "gallery.db"), "--model", "tiny-test"]
+    GalleryFile(home / "gallery.db", load_model("tiny-test", weights=False), GalleryKind.PRIVATE).close()
+    status, out, errors = call("rotate-key", str(home / "new.key"), *gallery, "--key", str(home / "no.key"))
+    assert (status, out, errors.count("\n")) == (2, "", 1)
+    assert "no.key" in errors
+    assert not (home / "new.key").exists(), "it would lie in the way of the next try"
 
 
 def test_a_change_of_key_that_fails(call: Callable[..., Done], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

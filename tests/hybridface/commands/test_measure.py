@@ -12,6 +12,7 @@ from PIL import Image
 
 import hybridface as hf
 from hybridface.commands import main as cli
+from hybridface.measure.cost import workers
 from protocols.linear.planner import CostModel, bytes_down, bytes_up
 from protocols.network.private import plan_network
 from support.ranks import Done
@@ -107,6 +108,12 @@ def test_a_benchmark_of_workers(command: Command, tmp_path: Path) -> None:
     assert sum(row["median"] for row in alone.values()) < 2 * alone["all"]["median"], "stages are parts of all"
     assert all(row["speedup"] == 1 for row in alone.values())
     assert len(list(tmp_path.glob("*.weights"))) == 1
+
+
+def test_twice_as_fast_is_a_speedup_of_two(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_run_ranks", lambda model, count, runs, cache: {"all": [3.0 / count, 6.0 / count]})
+    document = command("bench", "workers", "--model", "tiny-test", "--runs", "2", "--ranks", "3", "--cache", "none")
+    assert [stages["all"]["speedup"] for stages in document["workers"].values()] == pytest.approx([1.0, 2.0, 3.0])
 
 
 def test_a_verification_with_workers(command: Command, chip: str) -> None:

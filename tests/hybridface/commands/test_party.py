@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 
+from hybridface.commands import gallery_runs
 from hybridface.folders import cache_directory
+from hybridface.galleries.file import GalleryFile
+from hybridface.galleries.tasks import GalleryTask, Verb
+from hybridface.models.model import load_model
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
 from hybridface.processes import start
 from hybridface.processes.events import Events
-from hybridface.processes.runs import HybridRun, PreparationRun, Purpose, Run
+from hybridface.processes.programs import programs_of
+from hybridface.processes.runs import GalleryRun, HybridRun, PreparationRun, Purpose, Run
+from parties.gallery.key import create_key
+from parties.gallery.kind import GalleryKind
 from parties.session.correlations import Correlations
 from parties.transport.roles import Role
 from protocols.link import MOBILE, WAN
@@ -24,6 +31,7 @@ from support.tiny_network import save_chips
 
 TINY = ["--model", "tiny-test", "--aligned"]
 OT, DEALER = Correlations.OT, Correlations.DEALER
+GALLERY = GalleryRun(model="tiny-test", limits=True)
 STOPPED = "not started"
 
 
@@ -34,16 +42,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def ranks(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Return what each rank is told to do by a command, by reading the ranks' own command lines."""
+def read(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Return what each rank is told to do by its own command line."""
 
-    def told(*arguments: str) -> dict[str, Any]:
-        lines: list[list[str]] = []
-
-        def mpiexec_command(programs: list[list[str]], mpiexec: str) -> list[str]:
-            lines.extend(programs)
-            raise FileNotFoundError(STOPPED)
-
+    def told(*lines: list[str]) -> dict[str, Any]:
         rank = ModuleType("hybridface.processes.rank")
         runs: dict[str, Any] = {}
 
@@ -53,14 +55,53 @@ def ranks(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callabl
             return 0
 
         rank.run_rank = run_rank  # type: ignore[attr-defined]
-        monkeypatch.setattr(start, "mpiexec_command", mpiexec_command)
-        assert call(*arguments)[::2] == (2, f"hybridface: {STOPPED}\n")
         monkeypatch.setitem(sys.modules, "hybridface.processes.rank", rank)
         for line in lines:
             assert line[:3] == [sys.executable, "-m", "hybridface"]
             status, _, errors = call(*line[3:])
             assert (status, errors) == (0, ""), line
         return runs
+
+    return told
+
+
+@pytest.fixture
+def ranks(
+    call: Callable[..., Done], read: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """Return what each rank is told to do by a command."""
+
+    def told(*arguments: str) -> dict[str, Any]:
+        lines: list[list[str]] = []
+
+        def mpiexec_command(programs: list[list[str]], mpiexec: str) -> list[str]:
+            lines.extend(programs)
+            raise FileNotFoundError(STOPPED)
+
+        monkeypatch.setattr(start, "mpiexec_command", mpiexec_command)
+        status, _, errors = call(*arguments)
+        assert status == 2
+        assert errors.startswith(f"hybridface: {STOPPED}")
+        return read(*lines)
+
+    return told
+
+
+@pytest.fixture
+def asked(
+    ranks: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[GalleryTask, dict[str, Any]]]:
+    """Return the task in the file that a command about a private gallery writes, and what else each rank is told."""
+    gallery, key = tmp_path / "gallery.db", tmp_path / "key"
+    GalleryFile(gallery, load_model("tiny-test", weights=False), GalleryKind.PRIVATE).close()
+    create_key(key)
+    written: dict[Path, list[GalleryTask]] = {}
+    monkeypatch.setattr(gallery_runs, "write_tasks", lambda path, tasks: written.update({path: list(tasks)}))
+
+    def told(*arguments: str) -> tuple[GalleryTask, dict[str, Any]]:
+        runs = ranks(*arguments, "--model", "tiny-test", "--quiet", "--gallery", str(gallery), "--key", str(key))
+        (task,) = written[runs["client"].tasks]
+        return task, runs | {"client": dataclasses.replace(runs["client"], tasks=None)}
 
     return told
 
@@ -119,6 +160,67 @@ def test_a_link_reaches_all_ranks(ranks: Callable[..., dict[str, Any]], photos: 
     assert [(role, run.link) for role, run in told.items()] == [("client", WAN), ("server", WAN), ("dealer", WAN)]
     told = ranks("bench", "verify", "--quiet", "--model", "tiny-test", "--link", "mobile")
     assert [run.link for run in told.values()] == [MOBILE] * 2
+
+
+def test_a_comparison_with_somebody_in_a_gallery_reaches_the_ranks(
+    asked: Callable[..., tuple[GalleryTask, dict[str, Any]]], photos: dict[str, str], tmp_path: Path
+) -> None:
+    words = ["verify", photos["a"], "--id", "Ann"]
+    task, told = asked(*words, "--aligned", "--cache", "none", "--link", "wan", "--timeout", "7")
+    assert task == GalleryTask(Verb.VERIFY, "Ann", photos["a"])
+    run = dataclasses.replace(GALLERY, link=WAN, timeout=7.0)
+    assert told == {
+        "client": dataclasses.replace(run, key=tmp_path / "key", cache=cache_directory(), aligned=True),
+        "server": dataclasses.replace(run, gallery=tmp_path / "gallery.db"),
+    }
+
+    _, told = asked(*words, "--correlations", "dealer", "--reveal", "both", "--prepared", str(tmp_path))
+    assert list(told) == ["client", "server", "dealer"]
+    run = dataclasses.replace(GALLERY, correlations=DEALER, reveal=Reveal.BOTH, cache=cache_directory())
+    assert told["client"] == dataclasses.replace(run, key=tmp_path / "key", prepared=tmp_path / "client")
+    assert told["server"] == dataclasses.replace(run, gallery=tmp_path / "gallery.db", prepared=tmp_path / "server")
+    assert told["dealer"].correlations is DEALER
+
+
+def test_a_search_in_shards_reaches_the_ranks(
+    asked: Callable[..., tuple[GalleryTask, dict[str, Any]]], photos: dict[str, str], tmp_path: Path
+) -> None:
+    words = ["--top", "3", "--no-limits", "--shards", "3", "--correlations", "dealer", "--reveal", "server"]
+    task, told = asked("identify", photos["a"], *words)
+    assert task == GalleryTask(Verb.IDENTIFY, None, photos["a"], 3)
+    run = dataclasses.replace(GALLERY, correlations=DEALER, cache=cache_directory())
+    shard = dataclasses.replace(run, model=Mode.HYBRID.default_model)  # which it does not look at
+    key, gallery = {"key": tmp_path / "key"}, {"gallery": tmp_path / "gallery.db"}
+    told.pop("dealer")
+    assert told == {
+        "client": dataclasses.replace(run, **key, reveal=Reveal.SERVER),
+        "server": dataclasses.replace(run, **gallery, reveal=Reveal.SERVER, limits=False),
+        "client-shard": dataclasses.replace(shard, **key),
+        "server-shard": dataclasses.replace(shard, **gallery),
+        "dealer-shard": shard,
+    }
+    programs = programs_of(dataclasses.replace(run, shards=3))
+    shards = ["client-shard", "server-shard", "dealer-shard"]
+    assert [role for role, *_ in programs] == ["client", "server", "dealer", *shards, *shards]
+
+
+def test_a_change_of_key_reaches_the_ranks(
+    asked: Callable[..., tuple[GalleryTask, dict[str, Any]]], tmp_path: Path
+) -> None:
+    task, told = asked("rotate-key", str(tmp_path / "new.key"))
+    assert task == GalleryTask(Verb.ROTATE, key=str(tmp_path / "new.key"))
+    run = dataclasses.replace(GALLERY, cache=cache_directory())
+    assert told == {
+        "client": dataclasses.replace(run, key=tmp_path / "key"),
+        "server": dataclasses.replace(run, gallery=tmp_path / "gallery.db"),
+    }
+
+
+def test_the_name_of_a_gallerys_client_reaches_the_server(read: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery.db"
+    run = GalleryRun(model="tiny-test", gallery=gallery, client_name="Bank of A", limits=False)
+    (program,) = (program for program in programs_of(run) if program[0] == "server")
+    assert read([sys.executable, "-m", "hybridface", "party", *program]) == {"server": run}
 
 
 @pytest.mark.parametrize(

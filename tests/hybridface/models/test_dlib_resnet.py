@@ -11,6 +11,7 @@ from hybridface.errors import ModelError
 from hybridface.faces.images import face_chip
 from hybridface.models.dlib_dat import AvgPool, Convolution, FullyConnected, Input, packaged_path, read_dat
 from hybridface.models.dlib_resnet import DlibResNet, default_dat_path, normalise
+from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 
 PHOTOS = ("person_a_1", "person_a_2", "person_b_1", "person_b_2", "impostor_1", "impostor_2")
@@ -75,6 +76,11 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         DlibResNet.from_dat(tmp_path / "none.dat")
     with pytest.raises(ModelError, match=r"expected none\.dat from the package"):
         packaged_path("none.dat")
+
+
+def test_widths_that_were_measured_are_for_the_packaged_file_alone(tmp_path: Path) -> None:
+    assert load_model("dlib-resnet29", weights=False).widths
+    assert load_model("dlib-resnet29", weights=False, path=tmp_path / "own.dat").widths == {}
 
 
 def test_normalise_subtracts_the_means_and_refuses_other_shapes() -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from support.rank_programs import DEALER, DEALT, FAILED, PARTY, TINY, answers, client, odd_photos, said, server
+from hybridface.models.model import Model
+from support import ranks as ranks_module
+from support.rank_programs import DEALER, DEALT, FAILED, PARTY, TINY, WORKER, answers, client, odd_photos, said, server
 from support.ranks import Ranks, ranks_in_threads
 
 Start = Callable[..., Ranks]
@@ -47,6 +49,22 @@ def test_a_pair_revealed_to_both(start: Start, photos: dict[str, str]) -> None:
     online = [line.split() for line in lines if line.split()[:1] == ["total"]][1]
     assert float(online[4]) > 0.01, "megabytes from the client"
     assert int(online[-1]) > 20, "rounds"
+
+
+def test_only_the_servers_ranks_ask_for_weights(
+    start: Start, photos: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, bool] = {}
+    load = ranks_module.load_model
+
+    def watched(name: str, weights: bool, path: Path | None) -> Model:
+        asked[threading.current_thread().rank.program[4]] = weights  # type: ignore[attr-defined]
+        return load(name, weights, path)
+
+    monkeypatch.setattr(ranks_module, "load_model", watched)
+    ranks = start(client(photos["a"], photos["same"], "--aligned", *DEALT), server(*DEALT), DEALER, [*WORKER, *DEALT])
+    assert ranks.end()[0] == 0
+    assert asked == {"client": False, "server": True, "worker": True}
 
 
 def test_a_simulated_network_gives_the_same_answer_and_takes_its_time(start: Start, photos: dict[str, str]) -> None:

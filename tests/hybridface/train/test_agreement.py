@@ -19,6 +19,14 @@ def test_without_labels_the_teacher_fixes_the_threshold() -> None:
     assert alone == agreement.Agreement(pytest.approx(1.44), 0, 0.0)
 
 
+def test_the_teachers_threshold_is_of_distances_that_are_not_squared() -> None:
+    """Two photos of each person, as far apart as 0.5 or, of every other one, 0.7."""
+    people = 10.0 * np.arange(40)
+    apart = np.where(np.arange(40) % 2, 0.5, 0.7)
+    teacher = np.concatenate([people, people + apart])[:, None]
+    assert agreement.agree(teacher, teacher, limit=0.6, unit=1.0, seed=1).pairs == 2 * 20
+
+
 def test_photos_are_held_out_by_folder_where_there_are_folders() -> None:
     photos = [f"{name}/{number}.jpg" for name in range(40) for number in range(3)]
     held_out = agreement.held_out_photos(photos, 0.1, seed=2)

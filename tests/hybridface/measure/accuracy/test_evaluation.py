@@ -23,6 +23,7 @@ from hybridface.faces.choice import FaceChoice
 from hybridface.faces.images import face_chips
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy import measured_accuracy, sessions
+from hybridface.measure.accuracy.documents import Decision, session_document
 from hybridface.measure.accuracy.embeddings import Network
 from hybridface.measure.accuracy.evaluation import Evaluation, EvaluationOptions, evaluate
 from hybridface.measure.accuracy.mode import EvalMode
@@ -116,6 +117,7 @@ def test_the_document(emulated: Evaluation) -> None:
     assert 0 < document["largest_embedding_difference"] < 1e-3
     assert 0 < document["largest_distance_difference"] < 1e-3
     assert 1 < document["largest_compared"] < 2**15
+    assert document["nearest_to_threshold"] == min(abs(row.distance - 0.6) for row in rows)
 
 
 def test_plain_is_what_emulated_is_compared_with(options: EvaluationOptions, emulated: Evaluation) -> None:
@@ -200,6 +202,16 @@ def test_wrong_decisions_are_counted_and_named(
 
 
 # Sessions
+
+
+def test_wrong_decisions_of_a_protocol_are_told_apart() -> None:
+    people_and_decisions = [(False, True), (False, True), (True, False), (True, True), (False, False)]
+    decisions = [
+        Decision(1, "a", "b", same, 0.5, decision, reference_decision=True) for same, decision in people_and_decisions
+    ]
+    document = session_document(decisions, is_relative=False)
+    assert (document["false_accepts"], document["false_rejects"]) == (2, 1)
+    assert (document["threshold_accuracy"], document["differing_decisions"]) == (0.4, 2)
 
 
 class FakeSession:
