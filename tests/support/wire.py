@@ -1,8 +1,8 @@
 """Digests of every byte that each protocol sends, under fixed randomness: what a refactoring must leave as it is.
 
-`make wire-digests` runs every case and writes `wire_digests.txt` anew: a line
-for each direction of each case, with the flights, messages and bytes that went that way, and the SHA-256 of the
-messages, each after its length. A change of a protocol changes the lines that it means to, and no others.
+`make wire-digests` runs every case and writes `wire_digests.txt` anew: a line for each direction of each case, with the
+flights, messages and bytes that went that way, and the SHA-256 of the messages, each after its length. A change of a
+protocol changes the lines that it means to, and no others.
 """
 
 import hashlib
