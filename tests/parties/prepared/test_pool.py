@@ -118,6 +118,14 @@ def test_kinds_that_there_are() -> None:
     assert len(kinds | {RunShape(2, 1)}) == 2 * MAX_BATCH + 1
 
 
+def test_what_is_begun_takes_room() -> None:
+    pool = Pool(lambda shape, part: None)
+    pool.prepare(RunShape(16, 0))
+    pool.step(RunShape(15, 0))
+    assert [pool.fits(RunShape(images, 0)) for images in (1, 2)] == [True, False]
+    assert pool.room(RunShape(2, 0)), "what was begun can be finished"
+
+
 @given(st.lists(st.text(max_size=5), max_size=40, unique=True))
 @settings(deadline=None)
 @example(["a\0", "a"])

@@ -77,6 +77,27 @@ def test_a_removed_row_is_overwritten(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
 
 
+def test_zeros_reach_the_disk_column_by_column_and_the_rows_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a row is there, it is known that it is to be forgotten."""
+    index = written(opened(tmp_path), [1, 2, 3])
+    (rows,) = tmp_path.glob("*.rows")
+    flush, events = np.memmap.flush, []
+
+    def flushed(column: np.memmap) -> None:
+        flush(column)
+        assert column.filename is not None
+        events.append((Path(column.filename).suffix, bool(column[1].any()), np.fromfile(rows, np.int64).tolist()))
+
+    monkeypatch.setattr(np.memmap, "flush", flushed)
+    monkeypatch.setattr("parties.gallery.index.file.write_durably", lambda path, _: events.append((path.suffix,)))
+    index.forget(np.array([2]))
+    before, after = [1, 2, 3], [1, 0, 3]
+    columns = [(name, False, before) for name in (".opened", ".norms", ".checks")]
+    assert events == [*columns, (".rows", False, after), (".head",)]
+
+
 def test_old_indexes_of_the_same_gallery_go(tmp_path: Path) -> None:
     other = written(opened(tmp_path, seed=bytes(range(32))), [1])
     for number in range(4):

@@ -193,6 +193,25 @@ def test_an_index_that_stays_means_that_nobody_is_removed(
         assert found(client, 1) == "p1"
 
 
+def test_that_the_index_is_gone_reaches_the_disk_before_people_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_owner: Callable[[str], int]
+) -> None:
+    with session(tmp_path) as client:
+        fill(client)
+        client.update_index()
+    remove_many, events = GalleryStore.remove_many, []
+
+    def remove(store: GalleryStore, names: Any) -> int:
+        events.append("people")
+        return remove_many(store, names)
+
+    monkeypatch.setattr("parties.gallery.index.folder.sync_folder", lambda path: events.append(index_files(path)))
+    monkeypatch.setattr(GalleryStore, "remove_many", remove)
+    names = index_files(tmp_path / "server")
+    assert by_owner("p1") == 1
+    assert events == [[name for name in names if not name.endswith(".mask")], [], "people"]
+
+
 def test_a_symbolic_link(tmp_path: Path, by_owner: Callable[[str], int]) -> None:
     """A folder's is followed; a file's content would stay, so nobody is removed."""
     (tmp_path / "disk").mkdir()

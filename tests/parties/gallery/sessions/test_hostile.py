@@ -1,5 +1,6 @@
 """A peer of a gallery's session that says what it must not: numbers out of range, outcomes of nobody, other lists."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,29 @@ def test_more_people_than_an_index_holds(tmp_path: Path, monkeypatch: pytest.Mon
             client.identify(IMAGES[0][None])
         client.remove_identities(["p2"])
         assert found(client, 1) == "p1", "the session goes on"
+
+
+def test_another_try_for_more_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe was admitted for one: whoever asks for two with it has not paid for them."""
+    with (
+        pytest.raises(PeerLostError, match="another try for at most as many as before, got one for 2"),
+        session(tmp_path) as client,
+    ):
+        fill(client)
+        client.update_index()
+        ask, embed = client._ask, client._embed
+
+        def ask_for_more(command: dict[str, Any]) -> dict[str, Any]:
+            return ask(command | {"top": 2} if command.get("again") else command)
+
+        def embed_while_the_index_goes(value: Any) -> Any:
+            share = embed(value)
+            shutil.rmtree(tmp_path / "client")
+            return share
+
+        monkeypatch.setattr(client, "_ask", ask_for_more)
+        monkeypatch.setattr(client, "_embed", embed_while_the_index_goes)
+        client.identify(IMAGES[0][None])
 
 
 def test_a_refused_verification_asks_about_nobody(tmp_path: Path) -> None:

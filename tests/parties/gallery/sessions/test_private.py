@@ -22,6 +22,7 @@ from parties.session.terms import Terms
 from parties.transport.queues import local_channels
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
+from protocols.matching.reveal import Reveal
 from support.gallery_sessions import KEY, MODEL, embeddings, session
 from support.statistics import assert_uniform_bytes
 
@@ -80,6 +81,19 @@ def test_identification_is_the_plaintext_ranking(tmp_path: Path, shards: int) ->
             distances = np.linalg.norm(known - embeddings(image[None]), axis=1).reshape(7, 2).min(axis=1)
             expected = tuple(f"p{i}" for i in np.argsort(distances)[:3])
             assert client.identify(image[None], top=3).identities == expected
+
+
+@pytest.mark.parametrize("reveal", Reveal)
+def test_who_learns(tmp_path: Path, images: Any, reveal: Reveal) -> None:
+    sides: list[PrivateServerSession] = []
+    of_client, of_server = (reveal in (learns, Reveal.BOTH) for learns in (Reveal.CLIENT, Reveal.SERVER))
+    with session(tmp_path, reveal=reveal, sides=sides) as client:
+        for i, name in enumerate(("Ann", "Bob")):
+            client.enroll_identity(name, images[i, 0][None])
+        assert client.identify(images[1, 1][None]).identity == ("Bob" if of_client else None)
+        assert sides[0].last_identities == ("Bob" if of_server else None,)
+        assert client.verify_identity("Ann", images[0, 1][None]).match is (True if of_client else None)
+        assert sides[0].last_decisions == (True if of_server else None,)
 
 
 def test_more_shards_than_people_and_another_number_of_them(tmp_path: Path, images: Any) -> None:

@@ -240,6 +240,22 @@ def test_numbers_are_never_used_again(begin: Open) -> None:
     assert rows == sorted(set(rows))
 
 
+@pytest.mark.parametrize("end", ["remove", "cancel", "reopen"])
+def test_a_number_is_not_used_again_when_its_photo_has_gone(begin: Open, end: str) -> None:
+    gallery = begin()
+    first = gallery.enroll("alice", random_share()) if end == "remove" else gallery.reserve("alice")
+    match end:
+        case "remove":
+            gallery.remove("alice")
+        case "cancel":
+            gallery.cancel(first)
+        case _:
+            gallery.close()
+            gallery = begin()
+    assert (first.photo, gallery.enroll("alice", random_share()).photo) == (1, 2)
+    assert gallery.enroll("bob", random_share()).photo == 2
+
+
 def test_reservations_end_with_the_last_process_that_writes(begin: Open) -> None:
     gallery = begin()
     entry = gallery.reserve("secret name")
@@ -280,16 +296,18 @@ def test_a_replacement_needs_every_row_once(begin: Open) -> None:
     assert gallery.replace_shares((row, share) for row, share in new.items()) == 3
 
 
-def test_the_later_of_two_replacements_wins(begin: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("after", [1, 3])
+def test_the_later_of_two_replacements_wins(begin: Open, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(rotation, "batch_rows", lambda dimension: 1)
     first, second = begin(), begin()
     first.enroll_many((name, random_share()) for name in ("a", "b", "c"))
     new = [(row, random_share()) for row in (1, 2, 3)]
 
     def slow() -> Iterator[tuple[int, RingArray]]:
-        yield 1, random_share()
-        second.replace_shares(new)
-        yield 2, random_share()
+        for row in (1, 2, 3):
+            yield row, random_share()
+            if row == after:
+                second.replace_shares(new)
 
     with pytest.raises(StoreError, match="another process has begun"):
         first.replace_shares(slow())
@@ -366,6 +384,14 @@ def test_removal_leaves_nothing(begin: Open) -> None:
     assert reader.identities() == dict.fromkeys(sorted(kept), 1)
     assert all(reader.get(name)[0][1].tolist() == value.tolist() for name, value in kept.items())
     assert all(value.tobytes() in left for value in kept.values())
+
+
+def test_a_cancelled_name_goes_with_the_next_removal(begin: Open) -> None:
+    gallery = begin()
+    gallery.cancel(gallery.reserve("secret name"))
+    assert b"secret name" in on_disk(gallery.path)
+    assert gallery.remove("nobody") == 0
+    assert b"secret name" not in on_disk(gallery.path)
 
 
 def test_removal_that_a_reader_delays_is_said_and_done_later(begin: Open) -> None:
