@@ -3,9 +3,12 @@
 The protocols' errors are in `protocols.errors`.
 """
 
+import traceback
+from pathlib import Path
+
 from protocols.errors import HybridFaceError
 
-__all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "ImageError", "ModelError", "RunError"]
+__all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "ImageError", "ModelError", "RunError", "told"]
 
 EXIT_SAME, EXIT_DIFFERENT, EXIT_ERROR = 0, 1, 2
 """The same person (or done), different people, an error."""
@@ -21,3 +24,13 @@ class ModelError(HybridFaceError):
 
 class RunError(HybridFaceError):
     """A process of a computation failed; the message says which, and why."""
+
+
+def told(error: Exception) -> str:
+    """Return the line that a user is told of an error; of a defect, also where in the code it is."""
+    text = " ".join(str(error).splitlines())
+    if isinstance(error, HybridFaceError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"internal error{place}: {type(error).__name__}: {text}"

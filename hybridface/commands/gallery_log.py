@@ -68,8 +68,12 @@ def prune_log(
 
     The limits stay as they are. A line says that the log was pruned.
     """
+    try:
+        second = before.timestamp()
+    except (OverflowError, ValueError) as error:
+        raise ParameterError(f"expected a day that this machine's clock can tell, got {before:%Y-%m-%d}") from error
     with _limits(settings) as limits:
-        count = limits.prune(before.timestamp())
+        count = limits.prune(second)
     say({"removed": count}, f"removed {count} {'line' if count == 1 else 'lines'} of the log", settings.as_json)
 
 

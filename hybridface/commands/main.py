@@ -5,9 +5,7 @@ Exit status: 0 same person (or done), 1 different people, 2 error. Errors are on
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 import typer
 
@@ -20,9 +18,8 @@ from hybridface.commands.plan import calibrate_machine, plan
 from hybridface.commands.prepare import prepare
 from hybridface.commands.train import train
 from hybridface.commands.verify import demo, verify
-from hybridface.errors import EXIT_ERROR
+from hybridface.errors import EXIT_ERROR, told
 from parties.transport.started import has_started_mpi, was_started_by_mpiexec
-from protocols.errors import HybridFaceError
 
 __all__ = ["app", "main"]
 
@@ -53,16 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         app(arguments)
-    except HybridFaceError as error:
-        sys.stderr.write(f"hybridface: {error}\n")
-        _exit_with_error()
-    except Exception as error:  # a defect: never exit status 1, which means different people
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(where.filename).name}:{where.lineno}"
-        sys.stderr.write(f"hybridface: internal error at {place}: {type(error).__name__}: {error}\n")
+    except Exception as error:  # never exit status 1, which means different people
+        sys.stderr.write(f"hybridface: {told(error)}\n")
         _exit_with_error()
     except SystemExit as end:
-        if end.code == EXIT_ERROR:
+        nobody_reads = isinstance(end.__context__, OSError)  # typer ends a command with 1 whose output is closed
+        if end.code == EXIT_ERROR or nobody_reads or isinstance(end.__context__, typer.Abort):
             _exit_with_error()
         raise
 

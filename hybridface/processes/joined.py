@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from hybridface.errors import EXIT_ERROR
 from parties.machine.tuning import tune_process
-from parties.transport.mpi import World, is_first_rank, join
+from parties.transport.mpi import World, abort_world, is_first_rank, join
 from parties.transport.roles import Role
-from protocols.errors import HybridFaceError, reason_for_peers
+from protocols.errors import ParameterError, reason_for_peers
 from protocols.link import NONE, Link
 
 __all__ = ["run_joined"]
@@ -35,15 +35,23 @@ def run_joined(
     tune_process()
     try:
         world = join(role, timeout, link, required)
-    except HybridFaceError as error:
-        if is_first_rank():  # who speaks for all, since all fail alike
+    except ParameterError as error:
+        if is_first_rank():  # who speaks for all, since all are refused alike
             say_error(error)
+        return EXIT_ERROR
+    except Exception as error:  # of this rank alone, as when another does not answer
+        try:
+            say_error(error)
+        finally:
+            abort_world(EXIT_ERROR)
         return EXIT_ERROR
     try:
         status = work(world)
         world.close()
     except Exception as error:
-        say_error(error)
-        world.fail(reason_for_peers(error), EXIT_ERROR)
+        try:
+            say_error(error)
+        finally:  # also if nobody reads what it says
+            world.fail(reason_for_peers(error), EXIT_ERROR)
         return EXIT_ERROR
     return status

@@ -1,7 +1,6 @@
 """Client and server of the computation under encryption from end to end, as ranks: no dealer, no workers."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.console import Console
@@ -18,17 +17,10 @@ from hybridface.processes.runs import PureHeRun
 from parties.session.pure_he import PureHeClientSession, PureHeResult, PureHeServerSession
 from parties.transport.roles import Role
 from protocols.channel import Channel
-from protocols.errors import ParameterError
 
-__all__ = ["expect_no_workers", "run_client", "run_server", "say_result"]
+__all__ = ["run_client", "run_server", "say_result"]
 
 _TEMPLATE = "enrolled"
-
-
-def expect_no_workers(workers: Sequence[Channel]) -> None:
-    """Raise `ParameterError` for ranks that this mode has no use for."""
-    if workers:
-        raise ParameterError(f"pure-HE mode has no --workers, expected none, got {len(workers)}")
 
 
 def run_client(server: Channel, run: PureHeRun, model: Model, events: Events) -> int:

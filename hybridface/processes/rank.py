@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from hybridface.errors import EXIT_SAME
+from hybridface.errors import EXIT_SAME, told
 from hybridface.models.model import Model, load_model
 from hybridface.processes import gallery, hybrid, pure_he
 from hybridface.processes.events import Events
@@ -17,7 +17,7 @@ from parties.transport.mpi import World
 from parties.transport.roles import SHARD_ROLES, Role
 from protocols.channel import Channel
 from protocols.correlations import Dealer
-from protocols.errors import HybridFaceError, ParameterError, PeerLostError
+from protocols.errors import ParameterError, PeerLostError
 
 __all__ = ["roles_of", "run_rank"]
 
@@ -64,6 +64,7 @@ def _work(role: Role, run: Run, world: World, events: Events) -> int:
         case Role.CLIENT, GalleryRun():
             return gallery.run_client(channels, shards, run, _model(run, role), events)
         case Role.SERVER, GalleryRun():
+            _expect_no_workers("a gallery", workers)
             return gallery.run_server(channels, shards, run, _model(run, role), events)
         case Role.CLIENT, PreparationRun():
             return hybrid.prepare(channels, run, _model(run, role), events)
@@ -74,9 +75,15 @@ def _work(role: Role, run: Run, world: World, events: Events) -> int:
         case Role.CLIENT, PureHeRun():
             return pure_he.run_client(channels[Role.SERVER], run, _model(run, role), events)
         case Role.SERVER, PureHeRun():
-            pure_he.expect_no_workers(workers)
+            _expect_no_workers("pure-HE mode", workers)
             return pure_he.run_server(channels[Role.CLIENT], run, _model(run, role), events)
     raise ParameterError(f"expected a client and a server in {run.mode.value} mode, got a {role.value}")
+
+
+def _expect_no_workers(what: str, workers: Sequence[Channel]) -> None:
+    """Raise `ParameterError` for ranks that nobody has work for."""
+    if workers:
+        raise ParameterError(f"{what} has no --workers, expected none, got {len(workers)}")
 
 
 def _model(run: Run, role: Role) -> Model:
@@ -103,8 +110,7 @@ def _expect_private_gallery(role: Role, run: Run) -> None:
 
 
 def _say_error(events: Events, error: Exception) -> None:
-    internal = "" if isinstance(error, HybridFaceError) else f"internal error: {type(error).__name__}: "
-    message = f"{internal}{error}"
+    message = told(error)
     events.say("error", role=events.role.value, message=message, from_peer=isinstance(error, PeerLostError))
     if not events.shown:
         sys.stderr.write(f"hybridface {events.role.value}: {message}\n")

@@ -14,6 +14,7 @@ __all__ = [
     "PUBLIC",
     "append_durably",
     "created",
+    "new_file",
     "reach_disk",
     "replaced",
     "sync_folder",
@@ -66,7 +67,7 @@ def replaced(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
         give_name(temporary)
         try:
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:
             os.unlink(temporary)
             raise
     sync_folder(path.parent)
@@ -142,9 +143,9 @@ def append_durably(path: Path, content: bytes) -> None:
     """Write behind what a file holds, and see it reach the disk; a crash may leave a part of it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or there is none.
     """
-    with open(path, "ab") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "ab") as file:
         file.write(content)
         reach_disk(file)
 

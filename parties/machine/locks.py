@@ -17,7 +17,7 @@ class FileLock:
     """The lock of a folder, or of a file that is made if there is none; held alone, or with others who share it.
 
     Args:
-        path: of the file; no link is followed.
+        path: of the file, which is not a link, or of the folder.
         what: is locked, for the error.
 
     Raises:
@@ -30,7 +30,10 @@ class FileLock:
         self._descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
 
     def try_take(self, shared: bool = False) -> bool:
-        """Take the lock, or change how it is held, if that can be at once; return whether it is held so now."""
+        """Take the lock, or change how it is held, if that can be at once; return whether it is held so now.
+
+        If not, it is not held any more: the system gives it up before it asks for it in another way.
+        """
         try:
             fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,12 +5,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hybridface.errors import EXIT_SAME
+from hybridface.errors import EXIT_SAME, told
 from hybridface.processes.joined import run_joined
 from hybridface.processes.memory import peak_bytes
 from parties.transport.mpi import World
 from parties.transport.roles import Role
-from protocols.errors import HybridFaceError
 from protocols.link import NONE, Link
 
 __all__ = ["rank_main"]
@@ -42,8 +41,7 @@ def rank_main(
         return EXIT_SAME
 
     def say_error(error: Exception) -> None:
-        internal = "" if isinstance(error, HybridFaceError) else f"internal error: {type(error).__name__}: "
-        sys.stderr.write(f"{role}: {internal}{error}\n")
+        sys.stderr.write(f"{role}: {told(error)}\n")
         sys.stderr.flush()
 
     return run_joined(role, worked, say_error, required=required, timeout=timeout, link=link)

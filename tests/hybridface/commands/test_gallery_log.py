@@ -77,6 +77,7 @@ def test_a_client_may_ask_about_everyone_again(call: Callable[..., Done], galler
         (("prune-log", "2026-01-01", "--gallery", "none.db"), "expected a gallery, found no none.db"),
         (("reset-limit", "x", "--gallery", "none.db"), "expected a gallery, found no none.db"),
         (("prune-log", "yesterday"), "'yesterday' does not match the formats"),
+        (("prune-log", "0001-01-01", "--gallery", "GALLERY"), "expected a day that this machine's clock can tell"),
         (("reset-limit", "", "--gallery", "GALLERY"), "expected 1 to 256 printable characters, got ''"),
         (("reset-limit", "x", "--id", "", "--gallery", "GALLERY"), "expected an identity of 1 to 10000 characters"),
     ],

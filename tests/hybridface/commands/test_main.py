@@ -1,12 +1,17 @@
 """The command line: help, exit statuses, JSON, and one-line errors."""
 
+import errno
+import io
 import json
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from hybridface.commands import main
 from hybridface.commands.verify import _print_outcome
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
@@ -160,6 +165,32 @@ def test_an_unknown_network(
     words = [photos["a"] if word == "a" else word for word in arguments]
     message = "expected a network named none, lan, wan or mobile, got 'lte'"
     assert_one_line(call(*words, "--link", "lte"), message)
+
+
+class Closed(io.StringIO):
+    """An output that nobody reads any more."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_an_output_that_is_closed_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(SystemExit) as caught:
+        main.main(["--help"])
+    assert caught.value.code == 2, "1 means different people"
+
+
+def test_a_defect_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("first\nsecond")
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(SystemExit) as caught:
+        main.main([])
+    assert caught.value.code == 2
+    errors = capsys.readouterr().err
+    assert re.fullmatch(r"hybridface: internal error at test_main\.py:\d+: ZeroDivisionError: first second\n", errors)
 
 
 # Results

@@ -69,3 +69,16 @@ def test_shards_without_a_private_gallery(tmp_path: Path, photos: dict[str, str]
     ]
     expected = [f"expected {option} with ranks of shards" for option in wrong.split("|")]
     assert any(text in line for text in expected for line in errors), errors
+
+
+def test_a_gallery_has_no_workers(tmp_path: Path, photos: dict[str, str]) -> None:
+    key, gallery, tasks = (tmp_path / name for name in ("gallery.key", "gallery.db", "tasks.jsonl"))
+    create_key(key)
+    write_tasks(tasks, [GalleryTask(Verb.ENROLL, "Ann", photos["a"])])
+    status, _, errors = run(
+        ["client", *TINY, "--aligned", "--tasks", str(tasks), "--key", str(key)],
+        ["server", *TINY, "--gallery", str(gallery)],
+        ["worker", *TINY],
+    )
+    assert status in FAILED
+    assert "hybridface server: a gallery has no --workers, expected none, got 1" in errors
