@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray, encode, random_ring
 from protocols.channel import Channel
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey, check_residues
-from protocols.errors import ParameterError
+from protocols.errors import ParameterError, ProtocolError
 from protocols.linear.conversion import (
     CiphertextsToSharesClient,
     CiphertextsToSharesServer,
@@ -290,7 +290,11 @@ class PrivateConvolutionServer:
         """
         shape = self.plan.shape
         _check_kept(self.label, arrays, [(batch, shape.channels_out, 2, shape.height_out * shape.width_out)])
-        self._pool.setdefault(batch, deque()).append(check_residues(arrays[0], self._context.modulus, self.label))
+        try:
+            mask = check_residues(arrays[0], self._context.modulus, self.label)
+        except ProtocolError as error:
+            raise ParameterError(str(error)) from error
+        self._pool.setdefault(batch, deque()).append(mask)
 
     def run(self, channel: Channel, share: RingArray | None, batch: int = 1) -> RingArray:
         """Return the server's share of the output. Prepares now, with the client, if nothing is prepared.

@@ -3,6 +3,8 @@
 import copy
 import json
 import struct
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -243,6 +245,66 @@ def test_a_silent_peer_is_given_up_and_a_closed_one_at_once() -> None:
     for _ in range(2):
         with pytest.raises(PeerLostError, match="it has ended"):
             server.receive(LABEL, np.uint64, (2, 3))
+
+
+class Timed:
+    """A transport that notes how long it is to wait. Every message takes four seconds, on a clock of its own."""
+
+    timeout = 60.0
+
+    def __init__(self, frames: Sequence[bytes] = ()) -> None:
+        self._frames = list(frames)
+        self.timeouts: list[float | None] = []
+        self.now = 100.0
+
+    def send(self, payload: bytes, timeout: float | None = None) -> None:
+        self.timeouts.append(timeout)
+        raise PeerLostError("nobody takes it")
+
+    def receive(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self.timeouts.append(timeout)
+        self.now += 4
+        if not self._frames:
+            raise PeerLostError("nothing came")
+        return self._frames.pop(0)
+
+    def exchange(self, payload: bytes, max_bytes: int) -> bytes:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+def test_a_message_is_waited_for_as_long_as_the_caller_says() -> None:
+    size, payload = np.array([2], dtype=np.uint64), np.frombuffer(b"{}", dtype=np.uint8)
+    frames = [_frame(LABEL, EXPECTED), _frame(LABEL, EXPECTED), _frame("doc/size", size), _frame("doc", payload)]
+    transport = Timed(frames)
+    channel = Channel(transport, "client")
+    channel.receive(LABEL, np.uint64, (2, 3), 7.0)
+    channel.receive(LABEL, np.uint64, (2, 3))
+    channel.receive_document("doc", 3.5)
+    assert transport.timeouts == [7.0, None, 3.5, None]
+
+
+def test_a_failed_peer_is_waited_for_no_longer_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = header(code=255, shape=(4,)) + b"text"
+    for frames, waits, failed in (
+        ([DATA] * 9, [10, 6, 2], False),
+        ([b"", report, DATA], [10, 6], True),
+        ([], [10], False),
+    ):
+        transport = Timed(frames)
+        monkeypatch.setattr("protocols.channel.time", SimpleNamespace(monotonic=lambda clock=transport: clock.now))
+        channel = Channel(transport, "client")
+        channel.await_failure(10)
+        assert transport.timeouts == waits
+        assert channel.peer_failed is failed
+
+
+def test_an_error_report_waits_two_seconds_for_a_peer_that_takes_it() -> None:
+    transport = Timed()
+    Channel(transport, "client").send_error("the disk is full")
+    assert transport.timeouts == [2.0]
 
 
 def test_tags_tell_labels_apart() -> None:

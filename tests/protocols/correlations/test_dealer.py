@@ -24,6 +24,7 @@ from protocols.correlations import (
     Dealer,
     DealerClient,
     DealerServer,
+    FixedMask,
     Request,
     SharedBit,
     SquarePair,
@@ -379,6 +380,33 @@ def test_the_dealer_refuses_junk_from_the_client(document: Any, message: str) ->
     client_end.send_document("requests", document)
     with pytest.raises(ProtocolError, match=f"^expected {message}"):
         Dealer(dealer_client, dealer_server).serve()
+
+
+def tell_dimension(dimension: object) -> None:
+    """Tell a dealer of a fixed mask of that dimension, and end."""
+    (client, dealer_client), (server, dealer_server) = (local_channels(p, "dealer", 5) for p in ("client", "server"))
+    client.send_document("requests", {"fixed mask": dimension})
+    for end in (client, server):
+        end.send("seed of the fixed mask", np.zeros(32, dtype=np.uint8))
+    client.send_document("requests", {"requests": []})
+    Dealer(dealer_client, dealer_server).serve()
+
+
+@pytest.mark.parametrize("dimension", [1, -2, 2**12 + 2, 2**70, 16.0, "16", [16], True])
+def test_the_dealer_refuses_a_fixed_mask_of_another_dimension(dimension: object) -> None:
+    with pytest.raises(ProtocolError, match="^expected a dimension of 2 to 4096, got"):
+        tell_dimension(dimension)
+
+
+def test_the_dealer_takes_a_fixed_mask_of_an_even_dimension() -> None:
+    for dimension in (2, 2**12):
+        tell_dimension(dimension)
+    with pytest.raises(ProtocolError, match="an even dimension, got 15"):
+        tell_dimension(15)
+
+
+def test_a_fixed_masks_seeds_are_not_printed() -> None:
+    assert repr(FixedMask((bytes(32), bytes(32)), 8)) == "FixedMask(dimension=8)"
 
 
 def test_no_two_seeds_of_dealers_are_alike() -> None:

@@ -1,6 +1,7 @@
 """Exact encryption: against Python's integers; what is returned is exact, and tells nothing of what was done to it."""
 
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,8 @@ def test_an_encryption_by_its_definition() -> None:
     assert len(noises) > 2, "there is noise"
 
 
-def hidden(factors: Any, masks: Any, places: Any) -> tuple[Any, Any]:
-    """Encrypt nothing, multiply by factors (t, N), and return what the other party sends."""
+def multiplied(factors: Any) -> Wide:
+    """Encrypt nothing, multiply by factors (t, N), and return the sum of the products."""
     zeros = np.zeros_like(factors)
     inputs = keys().encrypt(zeros).components(context())
     order, bounds = np.arange(len(factors)), np.array([0, len(factors)])
@@ -132,28 +133,75 @@ def hidden(factors: Any, masks: Any, places: Any) -> tuple[Any, Any]:
         plane.modulus.multiply_accumulate(plane.modulus.in_blocks(factor), order, bounds, part)
         for plane, factor, part in zip(context().planes, context().encode_factors(factors), inputs, strict=True)
     )
-    return public().hide((first, second), places, masks)
+    return first, second
+
+
+def hidden(factors: Any, masks: Any, places: Any) -> tuple[Any, Any]:
+    """Return what the other party sends of it."""
+    return public().hide(multiplied(factors), places, masks)
+
+
+def nothing(count: int) -> Wide:
+    """Blocks of ciphertexts that are zero in every coefficient."""
+    first, second = np.zeros((2, count, 2, 2, context().degree), dtype=np.uint64)
+    return first, second
+
+
+def opened_noise(c0: Any, c1: Any, masks: Any) -> Any:
+    """How far what is opened lies from the masks (count, N), on the scale that is left after the division."""
+    plane, p = context().planes[0], primes()[0] * primes()[1]
+    product = plane.modulus.multiply(plane.transform.forward(c1), keys()._secret[0])
+    opened = plane.modulus.add(c0, plane.transform.inverse(product))
+    noise = []
+    for parts, mask in zip(opened, masks, strict=True):
+        shifted = zip(composed(parts, primes()[:2]), mask, strict=True)
+        noise.append([(v - int(m) * p // WORD + p // 2) % p - p // 2 for v, m in shifted])
+    return np.array(noise)
+
+
+def flood_width() -> int:
+    """Of the uniform noise, on the same scale."""
+    return 2 ** (context().parameters.flood_bits + 1) // (primes()[2] * primes()[3])
 
 
 def test_noise_is_drowned_and_c1_is_made_new() -> None:
     """What is opened is off by uniform noise, as wide as it says, also for the largest factors; c1 is uniform."""
-    degree, plane = context().degree, context().planes[0]
+    degree = context().degree
     factors, places = words(3, 8, degree), np.arange(degree)
     masks = words(4, 1, degree)
     c0, c1 = hidden(factors, masks, places)
-    product = plane.modulus.multiply(plane.transform.forward(c1), keys()._secret[0])
-    opened = composed(list(plane.modulus.add(c0, plane.transform.inverse(product))[0]), primes()[:2])
-    p = primes()[0] * primes()[1]
-    noise = [(v - int(m) * p // WORD + p // 2) % p - p // 2 for v, m in zip(opened, masks[0], strict=True)]
-    width = 2 ** (context().parameters.flood_bits + 1) // (primes()[2] * primes()[3])
-    inside = np.clip(np.array(noise) + width // 2, 0, width - 1)
-    assert np.mean(inside == np.array(noise) + width // 2) > 0.999, "the ends are as ragged as the rest of the noise"
+    noise, width = opened_noise(c0, c1, masks)[0], flood_width()
+    inside = np.clip(noise + width // 2, 0, width - 1)
+    assert np.mean(inside == noise + width // 2) > 0.999, "the ends are as ragged as the rest of the noise"
     assert_uniform(inside, width, 64)
-    assert max(map(abs, noise)) + 2**21 < 0.94 * p / 2**65
+    assert np.abs(noise).max() + 2**21 < 0.94 * primes()[0] * primes()[1] / 2**65
     for r in range(2):
         assert_uniform(c1[0, r], primes()[r], 64)
     zero, _ = hidden(np.zeros_like(factors), masks, places)
     assert not np.array_equal(zero, c0)
+
+
+def test_flooding_noise_is_as_wide_as_is_promised() -> None:
+    """Shifting uniform noise by another number changes its distribution by that number over the width."""
+    factors = np.random.default_rng(11).integers(0, WORD, (128, context().degree), dtype=np.uint64)
+    first, second = (
+        plane.transform.inverse(plane.modulus.add(total[:, 0], plane.modulus.multiply(total[:, 1], secret)))
+        for total, plane, secret in zip(multiplied(factors), context().planes, keys()._secret, strict=True)
+    )
+    modulus = context().modulus
+    shift = np.mean([abs((v + modulus // 2) % modulus - modulus // 2) for v in big((first, second))])
+    assert 2.0**73 < shift < 2.0 ** (context().parameters.flood_bits + 1 - 47)
+
+
+def test_every_block_is_hidden_by_itself() -> None:
+    degree = context().degree
+    masks = np.zeros((3, degree), dtype=np.uint64)
+    c0, c1 = public().hide(nothing(3), np.arange(degree), masks)
+    noise = opened_noise(c0, c1, masks)
+    for i, j in combinations(range(3), 2):
+        for r, p in enumerate(primes()[:2]):
+            assert_uniform((c1[i, r] + np.uint64(p) - c1[j, r]) % np.uint64(p), p, 64)
+        assert_uniform((noise[i] - noise[j]) % flood_width(), flood_width(), 64)
 
 
 def test_c1_of_nothing_is_uniform_too() -> None:
@@ -166,8 +214,10 @@ def test_c1_of_nothing_is_uniform_too() -> None:
 def test_c1_is_made_new_with_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a secret of zeros what is left of c1 is noise around zero, of which division leaves the sign."""
     monkeypatch.setattr("protocols.encryption.bfv.keys.ternary", lambda shape: np.zeros(shape, dtype=np.int64))
-    _, c1 = hidden(np.zeros((2, context().degree), dtype=np.uint64), words(5, 1, 2), np.arange(2))
-    assert set(c1[0, 0].tolist()) == {0, primes()[0] - 1}
+    _, c1 = public().hide(nothing(2), np.arange(2), words(5, 2, 2))
+    for block in c1:
+        assert set(block[0].tolist()) == {0, primes()[0] - 1}
+    assert not np.array_equal(*c1), "every block has noise of its own"
 
 
 def answered(shape: ProductShape, matrix: Any, vector: Any) -> Any:

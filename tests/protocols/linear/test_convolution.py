@@ -298,6 +298,24 @@ def test_wrong_images_or_weights_are_refused(keys: ClientKeys, public_key: Publi
         client.run(channel, np.zeros((1, 2, 4, 4), dtype=np.uint64))
 
 
+def test_what_others_kept_is_not_loaded(keys: ClientKeys, public_key: PublicKey) -> None:
+    shape = ConvShape(2, 4, 4, 3)
+    client, server = layer(keys, public_key, shape, np.zeros((3, 2, 1, 1)))
+    mask = np.zeros((1, 3, 2, 16), dtype=np.uint64)
+    r, own = np.zeros((1, 2, 4, 4), dtype=np.uint64), np.zeros((1, 3, 4, 4), dtype=np.uint64)
+    for side, kept in ((server, [mask]), (client, [r, own])):
+        side.load(1, kept)
+        for wrong in (kept[:-1], [*kept, mask], [a[:0] for a in kept], [a.view(np.int64) for a in kept]):
+            with pytest.raises(ParameterError, match="layer: expected uint64"):
+                side.load(1, wrong)
+    for prime in range(2):
+        large = mask.copy()
+        large[0, 2, prime, 15] = public_key.context.modulus.primes[prime]
+        with pytest.raises(ParameterError, match="layer: expected residues below"):
+            server.load(1, [large])
+    assert [len(side._pool[1]) for side in (client, server)] == [1, 1]
+
+
 @pytest.mark.parametrize("weight", [2.0**45, -(2.0**45), np.nan, np.inf])
 def test_weights_out_of_range_are_refused(public_key: PublicKey, weight: float) -> None:
     with pytest.raises(ParameterError):

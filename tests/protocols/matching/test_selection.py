@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.errors import ParameterError
+from protocols.channel import _frame
+from protocols.errors import ParameterError, ProtocolError
 from protocols.matching.outcome import index_bits, outcome_requests, reveal_indices
 from protocols.matching.reveal import Reveal
 from protocols.matching.selection import (
@@ -120,6 +121,24 @@ def test_everything_that_travels_is_uniform() -> None:
     words = b"".join(frame[: len(frame) // 8 * 8] for frame in frames)
     assert len(words) > 100_000
     assert_uniform_bytes(np.frombuffer(words, dtype=np.uint64))
+
+
+@pytest.mark.parametrize(
+    ("label", "smallest_word", "expected"),
+    [("bit", 2, "bits"), *[(str(reveal), 4, "an index of 2 bits") for reveal in Reveal]],
+)
+def test_a_peers_words_out_of_range_are_refused(
+    monkeypatch: pytest.MonkeyPatch, label: str, smallest_word: int, expected: str
+) -> None:
+    reveal = Reveal.BOTH if label == "bit" else Reveal(label)
+    for word in (smallest_word, 2**63, 2**64 - 1):
+
+        def spoilt(name: str, array: Any, word: int = word) -> bytes:
+            return _frame(name, np.full_like(array, word) if name == f"identification/{label}" else array)
+
+        monkeypatch.setattr("protocols.channel._frame", spoilt)
+        with pytest.raises(ProtocolError, match=f"^identification/{label} from .*: expected {expected}$"):
+            on_shares(lambda party, share: reveal_indices(party, share, 5, 2, reveal), ring([1, 2, 3]))
 
 
 def test_what_is_refused() -> None:
