@@ -9,7 +9,7 @@ SPU_INSTALLED := $(SPU_VENV)/.installed
 .PHONY: help demo test test-fast test-long test-faults wire-digests lint bench bench-peers clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(INSTALLED) ## Compare two real photos, privately, with client and server as MPI processes
 	$(BIN)/hybridface demo
@@ -23,7 +23,7 @@ test-fast: $(INSTALLED) ## Run the quick tests, within one process: after every 
 test-long: $(INSTALLED) ## Run the long tests: statistics, many seeds; before a release
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
-test-faults: $(INSTALLED) ## Break the code in 60 ways and more, and see that the tests notice
+test-faults: $(INSTALLED) ## Break the code on purpose, and see that the tests notice
 	$(BIN)/python tests/faults/run.py
 
 wire-digests: $(INSTALLED) ## Write anew what each protocol sends: after a change that is meant to change it

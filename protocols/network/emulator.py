@@ -63,7 +63,7 @@ class Emulator:
         """Return the network's output on images (B, C, H, W), as int64 (B, ...) at 16 fractional bits.
 
         Raises:
-            ParameterError: a convolution leaves the range in which float64 is exact, or a comparison that of its width.
+            ParameterError: a product leaves the range in which float64 is exact, or a comparison that of its width.
         """
         value = torch.from_numpy(encode(images).view(np.int64).astype(np.float64))
         with torch.inference_mode():
@@ -91,17 +91,14 @@ class Emulator:
         height, width = kernel if kernel != (0, 0) else value.shape[2:]
         factor, bits = average_scale(height * width)
         total = torch.nn.functional.avg_pool2d(value, (height, width), stride, divisor_override=1)
-        return _shift(total * factor, bits)
+        return _shift(_exact(total * factor, "a mean"), bits)
 
     def square(self, value: torch.Tensor) -> torch.Tensor:
-        return _shift(value * value, FRACTION_BITS)
+        return _shift(_exact(value * value, "a square"), FRACTION_BITS)
 
     def scale(self, value: torch.Tensor, factor: float) -> torch.Tensor:
         integer, bits = public_factor(factor)
-        product = value * integer
-        if float(product.abs().max()) >= _EXACT:
-            raise ParameterError(f"expected products by {factor:g} below 2^53, got a larger one")
-        return _shift(product, bits)
+        return _shift(_exact(value * integer, f"a product by {factor:g}"), bits)
 
     def pad(self, value: torch.Tensor, amount: tuple[int, int, int]) -> torch.Tensor:
         channels, bottom, right = amount
@@ -116,9 +113,7 @@ class Emulator:
         product = torch.nn.functional.conv2d(
             value, weight, stride=shape.stride, padding=shape.padding, groups=shape.groups
         )
-        if float(product.abs().max()) >= _EXACT:
-            raise ParameterError(f"{name}: expected products below 2^53, got a larger one")
-        result = _shift(product, self._bits)
+        result = _shift(_exact(product, name), self._bits)
         return result if bias is None else result + bias[:, None, None]
 
     def _compare(self, node: Node, value: torch.Tensor, factor: int = 1) -> torch.Tensor:
@@ -129,6 +124,13 @@ class Emulator:
             limit = f"{range_of(bits):g}, where comparisons on {bits} bits are exact"
             raise ParameterError(f"{node.name}: expected magnitudes below {limit}, got {met:.3g}")
         return value
+
+
+def _exact(product: torch.Tensor, what: str) -> torch.Tensor:
+    """Return products, if float64 holds them exactly."""
+    if float(product.abs().max()) >= _EXACT:
+        raise ParameterError(f"{what}: expected products below 2^53, got a larger one")
+    return product
 
 
 def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ import numpy as np
 from protocols.errors import ParameterError
 from protocols.linear.packing import ConvShape
 from protocols.network.graph import Graph, Node, Operations, Shape, Value, Work
+from protocols.shares.truncation import public_factor
 
 __all__ = [
     "Add",
@@ -64,9 +65,9 @@ class Conv2d(Node):
         if self.flat:
             return (self.channels_out,)
         channels, height, width = shapes[0]
-        if channels % self.groups or self.channels_out % self.groups:
+        if self.groups < 1 or channels % self.groups or self.channels_out % self.groups:
             raise ParameterError(f"{self.name}: {channels} and {self.channels_out} channels in {self.groups} groups")
-        return (self.channels_out, *_window((height, width), self.kernel, self.stride, self.padding))
+        return (self.channels_out, *_windows(self.name, (height, width), self.kernel, self.stride, self.padding))
 
     def linear_shape(self, source: Shape) -> ConvShape:
         channels, height, width = (*source, 1, 1)[:3]
@@ -125,6 +126,10 @@ class LeakyReLU(Node):
     def title(self) -> str:
         return "leaky ReLU"
 
+    def output_shape(self, *shapes: Shape) -> Shape:
+        public_factor(self.slope)
+        return shapes[0]
+
     def evaluate(self, on: Operations[Value], *values: Value) -> Value:
         positive = on.relu(self, values[0])
         return positive + on.scale(values[0] - positive, self.slope)
@@ -165,7 +170,9 @@ class MaxPool2d(Node):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         channels, height, width = shapes[0]
-        return (channels, *_window((height, width), self.kernel, self.stride, self.padding))
+        if any(2 * padding > size for padding, size in zip(self.padding, self.kernel, strict=True)):
+            raise ParameterError(f"{self.name}: expected padding up to half of the kernel, got {self.padding}")
+        return (channels, *_windows(self.name, (height, width), self.kernel, self.stride, self.padding))
 
     def evaluate(self, on: Operations[Value], *values: Value) -> Value:
         return on.max_pool(self, values[0], self.kernel, self.stride, self.padding)
@@ -189,7 +196,7 @@ class AvgPool2d(Node):
     def output_shape(self, *shapes: Shape) -> Shape:
         channels, height, width = shapes[0]
         kernel = self.kernel if self.kernel != (0, 0) else (height, width)
-        return (channels, *_window((height, width), kernel, self.stride, (0, 0)))
+        return (channels, *_windows(self.name, (height, width), kernel, self.stride, (0, 0)))
 
     def evaluate(self, on: Operations[Value], *values: Value) -> Value:
         return on.average_pool(values[0], self.kernel, self.stride)
@@ -279,8 +286,14 @@ def pool_before_relu(graph: Graph) -> Graph:
     return Graph(graph.input_shape, tuple(nodes))
 
 
-def _window(
-    size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+def _windows(
+    name: str, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
 ) -> tuple[int, int]:
+    """Return how many windows there are, down and across."""
+    if min(*kernel, *stride) < 1 or min(padding) < 0:
+        raise ParameterError(
+            f"{name}: expected a kernel and a stride of at least 1 and no negative padding, "
+            f"got {kernel}, {stride} and {padding}"
+        )
     height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
     return height, width

@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the tests said: caught, missed, or that the fault is none (`broken`)."""
+    """What the tests said: caught, missed, without an end, or that the fault is none (`broken`)."""
 
     fault: Fault
     verdict: str
@@ -68,7 +69,7 @@ def copy_checkout(to: Path) -> None:
 def try_fault(fault: Fault, folder: Path) -> Outcome:
     """Run a fault's tests in a copy of the checkout in which it is made."""
     path = folder / fault.file
-    text = path.read_text()
+    text = path.read_text() if path.is_file() else ""
     if text.count(fault.old) != 1:
         return Outcome(fault, "broken", 0.0, f"found the text {text.count(fault.old)} times")
     path.write_text(text.replace(fault.old, fault.new))
@@ -84,24 +85,36 @@ def run_tests(tests: tuple[str, ...], folder: Path) -> tuple[str, str]:
     """Return a verdict, and the first test that failed."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", "--no-header", *tests]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_SECONDS,
-            check=False,
-        )
+        said, _ = process.communicate(timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
-        return "caught", f"no end within {LIMIT_SECONDS:g} s"
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    if done.returncode == _TESTS_FAILED and failed:
+        os.killpg(process.pid, signal.SIGKILL)  # the processes that tests have started too
+        process.communicate()
+        return "no end", f"within {LIMIT_SECONDS:g} s"
+    failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    if process.returncode == _TESTS_FAILED and failed:
         return "caught", failed[0].split(" ", 1)[1].split(" - ")[0]
-    last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:]
-    return ("missed" if done.returncode == 0 else "broken"), " ".join(last)
+    return ("missed" if process.returncode == 0 else "broken"), " ".join(said.strip().splitlines()[-1:])
+
+
+def check_without(faults: list[Fault]) -> None:
+    """Run all tests of the faults without any of these; end the program if they do not pass."""
+    tests = sorted({test for fault in faults for test in fault.tests})
+    with tempfile.TemporaryDirectory() as folder:
+        copy_checkout(Path(folder))
+        verdict, by = run_tests(tuple(tests), Path(folder))
+    if verdict != "missed":
+        sys.exit(f"expected the tests to pass without a fault: {by}")
 
 
 def run(faults: list[Fault], workers: int) -> list[Outcome]:
@@ -138,6 +151,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the outcomes to a file")
     options = parser.parse_args()
     faults = [fault for fault in read_faults() if not options.only or options.only in f"{fault.name} {fault.file}"]
+    check_without(faults)
     outcomes = run(faults, options.workers)
     if options.json:
         rows = [{"name": o.fault.name, "verdict": o.verdict, "seconds": o.seconds, "by": o.by} for o in outcomes]

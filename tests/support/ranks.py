@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -211,6 +212,10 @@ class Rank:
             self.status = _call(self.program)
         except Aborted:
             return
+        except BaseException:
+            traceback.print_exc()
+            self.status = 1
+            self.world.abort(self.status)
         if self.number not in self.world.joined and self.world.size > 1:
             self.world.abort(self.status)  # as a rank does that mpiexec has started
 
@@ -280,7 +285,8 @@ class Ranks:
             time.sleep(0.002)
         return self.returncode
 
-    poll = property(lambda self: lambda: self.returncode)
+    def poll(self) -> int | None:
+        return self.returncode
 
     def kill(self) -> None:
         if self.returncode is None:

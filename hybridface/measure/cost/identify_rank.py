@@ -18,10 +18,9 @@ from hybridface.measure.cost.identify_task import IdentifyTask
 from hybridface.measure.cost.meter import Meter
 from parties.gallery.index.directory import Part
 from parties.gallery.index.file import BUILD_BYTES
-from parties.gallery.index.search import list_distances, nearest_in_list, winners, winners_requests
+from parties.gallery.index.search import list_distances, list_query_requests, nearest_in_list, winners, winners_requests
 from parties.gallery.key import GalleryKey
 from parties.gallery.kind import GalleryKind
-from parties.gallery.sessions.list_server import list_query_requests
 from parties.gallery.shards.group import ShardGroup
 from parties.gallery.shards.rank import ShardRank
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic

@@ -6,6 +6,7 @@ are moved up by 2^-16, and so is the squared threshold.
 Both call these with their own shares, and see what `protocols.matching` says.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,9 @@ from parties.prepared.shape import RunShape
 from protocols.arithmetic.fixed_point import FRACTION_BITS, RingArray, encode
 from protocols.channel import CLIENT
 from protocols.correlations import Request, SquarePair
+from protocols.correlations.source import CorrelationSource
 from protocols.matching.distance import reveal_matches, squared_distance
+from protocols.matching.names import lookup_requests
 from protocols.matching.outcome import index_bits, outcome_requests, reveal_indices
 from protocols.matching.private_templates import distance_requests, distances, index_requests, index_templates
 from protocols.matching.reveal import Reveal
@@ -42,10 +45,12 @@ __all__ = [
     "TOP_MAX",
     "decide",
     "decide_requests",
+    "discard_queries",
     "extend_index",
     "find_requests",
     "list_distances",
     "list_find_requests",
+    "list_query_requests",
     "nearest_in_list",
     "private_distances",
     "selection_requests",
@@ -129,6 +134,27 @@ def winners(
 def list_find_requests(sizes: NDArray[np.int64], dimension: int) -> list[Request]:
     """Return the correlations that `list_distances` uses up."""
     return [*list_requests(dimension), *group_requests(sizes)]
+
+
+def list_query_requests(sizes: NDArray[np.int64], dimension: int, top: int, reveal: Reveal) -> list[Request]:
+    """Return the correlations that one identification uses up."""
+    requests = [*list_find_requests(sizes, dimension), *selection_requests(len(sizes), top)]
+    return requests if reveal is Reveal.SERVER else [*requests, *lookup_requests(len(sizes), top)]
+
+
+def discard_queries(
+    source: CorrelationSource, queries: Counter[int], sizes: NDArray[np.int64], dimension: int, reveal: Reveal
+) -> None:
+    """Forget the identifications that are prepared, for a list that has changed; both sides do.
+
+    Args:
+        queries: how many there are for each number of identities; emptied.
+        sizes: of the list that they were prepared for.
+    """
+    for top in sorted(queries.elements()):
+        for request in list_query_requests(sizes, dimension, top, reveal):
+            source.take(request)
+    queries.clear()
 
 
 def list_distances(

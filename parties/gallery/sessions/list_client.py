@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.gallery.index.search import CHUNK_ROWS, PROBE, decide_requests, list_distances, nearest_in_list
+from parties.gallery.index.search import (
+    CHUNK_ROWS,
+    PROBE,
+    decide_requests,
+    discard_queries,
+    list_distances,
+    list_query_requests,
+    nearest_in_list,
+)
 from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
-from parties.gallery.sessions.list_server import discard_queries, list_query_requests
 from parties.gallery.store.records import identity_bytes
 from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint

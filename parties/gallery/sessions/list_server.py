@@ -22,16 +22,15 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parties.gallery.errors import StoreError
 from parties.gallery.index.search import (
     PROBE,
     TOP_MAX,
+    discard_queries,
     list_distances,
-    list_find_requests,
+    list_query_requests,
     nearest_in_list,
-    selection_requests,
 )
 from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.list_content import ListContent, list_templates, read_list
@@ -41,14 +40,12 @@ from parties.session.cost import OFFLINE
 from parties.session.server_endpoint import Command, ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import printable
-from protocols.correlations import Request
-from protocols.correlations.source import CorrelationSource
 from protocols.errors import ProtocolError
-from protocols.matching.names import look_up, lookup_requests, seal_names
+from protocols.matching.names import look_up, seal_names
 from protocols.matching.reveal import Reveal
 from protocols.matching.server_list import ServerListServer
 
-__all__ = ["MAX_PREPARED_QUERIES", "ListServerSession", "discard_queries", "list_query_requests"]
+__all__ = ["MAX_PREPARED_QUERIES", "ListServerSession"]
 
 MAX_PREPARED_QUERIES = 4
 """Identifications that are prepared at a time, at most: each takes some hundred bytes of memory for a template."""
@@ -158,27 +155,6 @@ class ListServerSession(GalleryServerSession):
         if reveal is not Reveal.SERVER:
             with self.endpoint.recorded_party("names") as party:
                 look_up(party, len(sizes), top, keys=self._name_keys)
-
-
-def list_query_requests(sizes: NDArray[np.int64], dimension: int, top: int, reveal: Reveal) -> list[Request]:
-    """Return the correlations that one identification uses up."""
-    requests = [*list_find_requests(sizes, dimension), *selection_requests(len(sizes), top)]
-    return requests if reveal is Reveal.SERVER else [*requests, *lookup_requests(len(sizes), top)]
-
-
-def discard_queries(
-    source: CorrelationSource, queries: Counter[int], sizes: NDArray[np.int64], dimension: int, reveal: Reveal
-) -> None:
-    """Forget the identifications that are prepared, for a list that has changed; both sides do.
-
-    Args:
-        queries: how many there are for each number of identities; emptied.
-        sizes: of the list that they were prepared for.
-    """
-    for top in sorted(queries.elements()):
-        for request in list_query_requests(sizes, dimension, top, reveal):
-            source.take(request)
-    queries.clear()
 
 
 def _counts(listed: ListContent) -> list[list[int]]:

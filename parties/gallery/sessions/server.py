@@ -75,7 +75,6 @@ class GalleryServerSession(ABC):
         self.endpoint.serve(self._obey, on_done)
 
     def _obey(self, command: Command) -> None:
-        self._forget()
         self._answer(self._work_of(command))
 
     @abstractmethod

@@ -128,6 +128,8 @@ def test_products_beyond_exact_floats_are_refused() -> None:
     assert apply((), [[2.0**18]])[0, 0, 0, 0] == 2**34
     with pytest.raises(ParameterError, match="conv: expected products below 2"):
         apply((), [[2.0**19]])
+    with pytest.raises(ParameterError, match="a square: expected products below 2"):
+        apply((layers.Square("s", ("conv",)),), [[2.0**11]])
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

@@ -229,6 +229,14 @@ def test_a_bias_that_does_not_fit_is_refused(bias: Any) -> None:
         ((layers.Conv2d("conv", ("input",), 3, groups=2),), "in 2 groups"),
         ((layers.Conv2d("conv", ("input",), 1, (3, 3)),), "the output would have shape"),
         ((layers.MaxPool2d("pool", ("input",), (3, 3), (1, 1)),), "the output would have shape"),
+        ((layers.MaxPool2d("pool", ("input",), (2, 2), (1, 1), (2, 1)),), "pool: expected padding up to half of the"),
+        ((layers.MaxPool2d("pool", ("input",), (2, 2), (0, 1)),), "pool: expected a kernel and a stride of at least 1"),
+        ((layers.AvgPool2d("mean", ("input",), (2, 0), (1, 1)),), "mean: expected a kernel and a stride of at least 1"),
+        ((layers.Conv2d("conv", ("input",), 2, stride=(1, 0)),), "conv: expected a kernel and a stride of at least 1"),
+        ((layers.Conv2d("conv", ("input",), 2, padding=(0, -1)),), "no negative padding"),
+        ((layers.Conv2d("conv", ("input",), 2, groups=0),), "in 0 groups"),
+        ((layers.LeakyReLU("leaky", ("input",), 2.0**30),), "expected a factor of magnitude"),
+        ((layers.LeakyReLU("leaky", ("input",), float("nan")),), "expected a factor of magnitude"),
     ],
 )
 def test_impossible_graphs_are_refused(nodes: Any, reason: str) -> None:

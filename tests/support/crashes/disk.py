@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from support.crashes.record import Call
+from support.crashes.record import Call, recorded
 
-__all__ = ["Cut", "Disk", "crashes"]
+__all__ = ["Cut", "Disk", "crashes", "recording"]
 
 
 class Cut(StrEnum):
@@ -83,6 +83,7 @@ class Disk:
             case "sync folder":
                 self._sync_folder(call.path)
             case "rename":
+                assert number in self.contents, "a folder was renamed"
                 self.names.pop(call.source, None)
                 self.names[call.path] = number
             case "link":
@@ -120,6 +121,19 @@ class Disk:
         names = self.names if cut in (Cut.KILL, Cut.NAMES_FIRST) else self.durable
         contents = self.contents if cut in (Cut.KILL, Cut.CONTENTS_FIRST) else self.synced
         return tuple((path, None if n is None else bytes(contents[n])) for path, n in sorted(names.items()))
+
+
+def recording(folder: Path, module: str, *arguments: str) -> tuple[Disk, list[Call]]:
+    """Return what lies in a folder, and what `module.main(folder, *arguments)` then does to it.
+
+    The record must be all that is done: what it makes of the disk is compared with the folder.
+    """
+    before = Disk.of(folder)
+    calls, after = recorded(folder, module, *arguments), copy.deepcopy(before)
+    for call in calls:
+        after.do(call)
+    assert after.state(Cut.KILL) == Disk.of(folder).state(Cut.KILL), "something was done that is not recorded"
+    return before, calls
 
 
 def crashes(

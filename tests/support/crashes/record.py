@@ -21,6 +21,7 @@ __all__ = ["Call", "mark", "recorded"]
 
 _HEAD = struct.Struct("<cIIQQQ")
 _SOURCE = Path(__file__).with_name("record.c")
+_LIBRARY = "record.so"
 _SECONDS = 120.0
 
 
@@ -93,18 +94,20 @@ def recorded(folder: Path, module: str, *arguments: str) -> list[Call]:
 
 
 def _environment(folder: Path, log: Path) -> dict[str, str]:
-    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "LD_PRELOAD": str(_library())}
+    library = Path(_library().name) / _LIBRARY
+    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "LD_PRELOAD": str(library)}
     return {**os.environ, **paths, "CRASH_FOLDER": str(folder.resolve()), "CRASH_LOG": str(log)}
 
 
 @cache
-def _library() -> Path:
-    """Compile the recorder."""
-    library = Path(tempfile.mkdtemp()) / "record.so"
+def _library() -> "tempfile.TemporaryDirectory[str]":
+    """Compile the recorder; return the folder, which is removed when this process ends."""
+    folder = tempfile.TemporaryDirectory()
+    library = Path(folder.name) / _LIBRARY
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
     command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(_SOURCE), "-ldl", "-lpthread"]
     subprocess.run(command, check=True, capture_output=True)
-    return library
+    return folder
 
 
 def _read(log: bytes) -> Iterator[Call]:
