@@ -2,7 +2,8 @@
 
 Without it a wrong key would be noticed by nobody: photos enrolled under it would be noise among the others, and a
 change of key would leave nothing that any key opens. The value is a PRF's output, so nothing follows from it. It
-belongs to a generation; after a crash between a change of key and its file, the client's is taken as it comes.
+belongs to a generation: while the key changes, the values of both are kept, so that after a crash the one counts that
+the shares are under.
 """
 
 import json
@@ -57,6 +58,10 @@ class KeyCheck:
         if self._read() != self._given:
             self._write(self._given)
 
+    def expect(self, check: str) -> None:
+        """Keep, beside the check of today's key, that of the key under which all shares are about to come."""
+        self._write(self._given, check)
+
     def replace(self, check: str) -> None:
         """Keep the check of the key that the gallery is under now."""
         self._given = check
@@ -66,12 +71,14 @@ class KeyCheck:
         """Return the check of this generation's key; "" if there is none."""
         try:
             document = json.loads(self._path.read_text())
-            current = document["generation"] == self._store.generation and document["scope"] == self._store.scope.hex()
-            return str(document["check"]) if current else ""
+            generation = self._store.generation - int(document["generation"])
+            if document["scope"] != self._store.scope.hex() or generation not in (0, 1):
+                return ""
+            return str(document["next" if generation else "check"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
-    def _write(self, check: str) -> None:
-        scope = self._store.scope.hex()
-        text = json.dumps({"generation": self._store.generation, "scope": scope, "check": check})
+    def _write(self, check: str, following: str = "") -> None:
+        document = {"generation": self._store.generation, "scope": self._store.scope.hex(), "check": check}
+        text = json.dumps({**document, "next": following} if following else document)
         write_durably(self._path, text.encode())

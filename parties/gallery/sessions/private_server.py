@@ -253,6 +253,7 @@ class PrivateServerSession(GalleryServerSession):
             self._forget_index()  # what was opened under the old key opens nothing any more
             self._accept(generation=self._store.generation)
             send_entries(self.endpoint.channel, entries)
+            self._checks.expect(check)
             generation = self._store.replace_shares(self._rotated(entries))
             self.endpoint.channel.send_document("rotated", {"generation": generation})
             self._checks.replace(check)
