@@ -370,6 +370,7 @@ def ranks_in_threads() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("hybridface.processes.start", "hybridface.measure.cost.ranks"):
             patch.setattr(f"{module}.subprocess", instead)
+        patch.setenv("PYDANTIC_DISABLE_PLUGINS", "1")  # typer removes it while another thread may read arguments
         patch.setattr("hybridface.processes.joined.tune_process", lambda: None)
         patch.setattr("hybridface.processes.rank.load_model", _load_model)
         patch.setattr(threading.Thread, "start", _start)

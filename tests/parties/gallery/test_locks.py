@@ -153,7 +153,10 @@ def test_a_refusal_gives_up_the_locks(tmp_path: Path, shards: int) -> None:
 
 @pytest.mark.parametrize("error", [StoreError("no"), ParameterError("no"), ValueError("no"), KeyboardInterrupt()])
 @pytest.mark.parametrize("how", ["reading", "writing"])
-def test_any_error_gives_up_the_locks(tmp_path: Path, error: BaseException, how: str) -> None:
+def test_any_error_gives_up_the_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, how: str
+) -> None:
+    monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 0.0)
     of_client, _, threads = shard_threads(tmp_path, 2)
     for thread in threads:
         thread.start()
@@ -176,17 +179,17 @@ def test_any_error_gives_up_the_locks(tmp_path: Path, error: BaseException, how:
 def test_a_wait_is_shorter_than_the_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A party waits for a lock while the other waits for its message: it gives up first, and says why."""
     monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 60.0)
-    with session(tmp_path, timeout=5.0) as client:
+    with session(tmp_path, timeout=3.0) as client:
         fill(client)
         client.update_index()
         with (
             held(tmp_path / "server", shared=True),
-            pytest.raises(QueryRefusedError, match="expected the lock of the gallery's index within 2.5 s"),
+            pytest.raises(QueryRefusedError, match="expected the lock of the gallery's index within 1.5 s"),
         ):
             client.update_index()
-        with held(tmp_path / "server"), pytest.raises(StoreError, match="within 2.5 s: another session uses it"):
+        with held(tmp_path / "server"), pytest.raises(StoreError, match="within 1.5 s: another session uses it"):
             client.identify(IMAGES[1][None])
-        with held(tmp_path / "client"), pytest.raises(StoreError, match="within 2.5 s: another session uses it"):
+        with held(tmp_path / "client"), pytest.raises(StoreError, match="within 1.5 s: another session uses it"):
             client.identify(IMAGES[1][None])
         assert found(client, 1) == "p1"
 

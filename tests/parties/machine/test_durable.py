@@ -107,7 +107,10 @@ def test_a_private_file_is_for_its_owner_alone(tmp_path: Path, umask: int) -> No
 
 def test_what_is_appended_reaches_the_disk(tmp_path: Path, steps: list[str]) -> None:
     path = tmp_path / "a"
-    append_durably(path, b"one\n")
+    with pytest.raises(FileNotFoundError):
+        append_durably(path, b"one\n")
+    path.write_bytes(b"one\n")
     append_durably(path, b"two\n")
-    assert path.read_bytes() == b"one\ntwo\n"
+    append_durably(path, b"three\n")
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
     assert steps == ["sync file", "sync file"]
