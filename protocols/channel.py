@@ -47,7 +47,6 @@ _DIMENSION = struct.Struct("<Q")  # with the header, so that the array begins at
 _MAX_DIMENSIONS = 8
 _ERROR_CODE = 255
 _MAX_ERROR_BYTES = 400
-_ERROR_SECONDS = 2.0
 _MAX_DROPPED_BYTES = 1 << 30
 _MAX_DOCUMENT_BYTES = 1 << 20
 _CODES: dict[int, np.dtype[Any]] = {
@@ -168,11 +167,14 @@ class Channel:
         return document
 
     def send_error(self, message: str) -> None:
-        """Tell the peer, as a last message, why this side ends. Never raises: the peer may be gone already."""
+        """Tell the peer, as a last message, why this side ends.
+
+        Never raises, since the peer may be gone already, and does not wait: the peer may be telling the same.
+        """
         text = message.encode(errors="replace")[:_MAX_ERROR_BYTES]
         header = _HEADER.pack(_MAGIC, VERSION, _ERROR_CODE, 0, 1) + _DIMENSION.pack(len(text))
         try:
-            self.transport.send(header + text, _ERROR_SECONDS)
+            self.transport.send(header + text)
         except (ProtocolError, PeerLostError):
             return
 

@@ -35,7 +35,7 @@ _ENTRY = struct.Struct(f"16s32s{MAX_NAME_BYTES}s8s")
 
 _TAG = 7
 _SPIN_SECONDS = 200e-6
-_FAILURE_SECONDS = 1.0
+_FAILURE_SECONDS = 3.0
 _LONGEST_SLEEP = 1e-3
 
 
@@ -186,7 +186,7 @@ class World:
     def fail(self, reason: str, status: int) -> None:
         """Tell the peers why this rank ends, and end all ranks with an exit status, once the peers have said so too.
 
-        A peer that is at work, and does not hear it, is waited for a second.
+        A peer that is at work, and does not hear it, is waited for three seconds.
         """
         for channel in self._opened:
             channel.send_error(reason)

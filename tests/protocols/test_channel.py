@@ -184,6 +184,7 @@ def test_a_deeply_nested_document_is_refused(opening: bytes) -> None:
         receive_document(opening * 100_000)
 
 
+@pytest.mark.slow
 @given(st.binary(min_size=1, max_size=60) | st.text(alphabet='{}[]":,1e-', min_size=1).map(str.encode))
 @settings(max_examples=200, deadline=None)
 def test_random_documents_never_raise_anything_else(payload: bytes) -> None:
@@ -301,10 +302,11 @@ def test_a_failed_peer_is_waited_for_no_longer_than_said(monkeypatch: pytest.Mon
         assert channel.peer_failed is failed
 
 
-def test_an_error_report_waits_two_seconds_for_a_peer_that_takes_it() -> None:
+def test_an_error_report_does_not_wait_for_a_peer() -> None:
+    """Which may be telling the same, and take nothing."""
     transport = Timed()
     Channel(transport, "client").send_error("the disk is full")
-    assert transport.timeouts == [2.0]
+    assert transport.timeouts == [None]
 
 
 def test_tags_tell_labels_apart() -> None:

@@ -82,6 +82,7 @@ def test_python_fences_are_known(path: Path) -> None:
     assert fences <= {PYTHON, NOT_RUN}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.id)
 def test_example_runs(example: Block) -> None:
     padded = "\n" * (example.line - 1) + example.source  # so that a traceback shows the document's line

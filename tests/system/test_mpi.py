@@ -21,6 +21,8 @@ from launch.mpiexec import find_mpiexec, mpiexec_command
 from support.paths import ROOT
 from support.rank_programs import DEALER, DEALT, FAILED, TINY, WORKER, answers, client, odd_photos, said, server
 
+pytestmark = pytest.mark.slow
+
 GUARD_SECONDS = 90.0
 """How long a run may take on a busy machine before it counts as hanging; nothing here waits so long for a peer."""
 

@@ -14,6 +14,8 @@ from protocols.arithmetic.fixed_point import decode
 from protocols.network.emulator import Emulator
 from support.tiny_network import Chip, plaintext
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = ("person_a_1", "person_a_2", "person_b_1", "person_b_2", "impostor_1", "impostor_2")
 SAME_PEOPLE = {("person_a_1", "person_a_2"), ("person_b_1", "person_b_2")}
 

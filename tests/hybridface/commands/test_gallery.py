@@ -19,6 +19,7 @@ from support.ranks import Done
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 
 
+@pytest.mark.slow
 def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
     status, out, errors = call("enroll", "--id", "Ann B.", photos["a"], *TINY)
     assert (status, out) == (0, "enrolled 1 photo of 'Ann B.'\n")
@@ -120,6 +121,7 @@ def test_a_change_of_key_that_fails(call: Callable[..., Done], home: Path, monke
     assert read_key(home / "old.key") == old != read_key(new)
 
 
+@pytest.mark.slow
 def test_a_refusal_is_an_error(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
     call("enroll", "--id", "Ann", photos["a"], *TINY)
     status, out, errors = call("verify", "--id", "nobody", photos["a"], *TINY)

@@ -13,6 +13,8 @@ from hybridface.errors import RunError
 from hybridface.galleries.import_journal import ImportJournal
 from support.ranks import Done
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
 FILE = ["--model", "tiny-test"]
 

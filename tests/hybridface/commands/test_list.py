@@ -37,6 +37,7 @@ def tiny_list(call: Callable[..., Done], photos: dict[str, str], home: Path) -> 
     return home / "XDG_DATA_HOME" / "hybridface" / "gallery.db"
 
 
+@pytest.mark.slow
 def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
     assert call("enroll", "--kind", "list", "--id", "Person A", photos["a"], *TINY) == (
         0,
@@ -73,6 +74,7 @@ def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path
     assert "名前".encode() not in gallery.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_server_alone_learns(call: Callable[..., Done], photos: dict[str, str], tiny_list: Path) -> None:
     only = " (only the server learned it)\n"
     secret = ["--reveal", "server", *TINY]
@@ -84,6 +86,7 @@ def test_the_server_alone_learns(call: Callable[..., Done], photos: dict[str, st
     assert said["reveal"] == "server"
 
 
+@pytest.mark.slow
 def test_a_private_gallerys_server_may_learn(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
     assert call("enroll", "--id", "Ann", photos["a"], *TINY)[0] == 0
     only = " (only the server learned it)\n"
@@ -91,6 +94,7 @@ def test_a_private_gallerys_server_may_learn(call: Callable[..., Done], photos: 
     assert call("verify", "--id", "Ann", photos["different"], *secret)[:2] == (1, f"different people{only}")
 
 
+@pytest.mark.slow
 def test_ranks_that_no_command_listens_to(photos: dict[str, str], tiny_list: Path, tmp_path: Path) -> None:
     tasks = tmp_path / "tasks.jsonl"
     asked = [GalleryTask(Verb.VERIFY, "Ann", photos["different"]), GalleryTask(Verb.VERIFY, "nobody", photos["a"])]
@@ -124,6 +128,7 @@ def test_tasks_that_a_list_does_not_do(
     )
 
 
+@pytest.mark.slow
 def test_import_and_export(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
     folder = home / "people"
     (folder / "Ann").mkdir(parents=True)
@@ -159,6 +164,7 @@ def test_a_photo_of_several_that_cannot_be_used(call: Callable[..., Done], photo
     assert not (home / "XDG_DATA_HOME").exists(), "nobody was enrolled"
 
 
+@pytest.mark.slow
 def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny_list: Path) -> None:
     before = tiny_list.read_bytes()
     for arguments, message in (

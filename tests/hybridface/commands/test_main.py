@@ -41,6 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 # Help
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -152,6 +153,7 @@ def test_a_text_file_for_a_photo(call: Callable[..., Done], photos: dict[str, st
     assert_one_line(done, "client: text.png: expected a photograph, got an unreadable file")
 
 
+@pytest.mark.slow
 def test_several_faces(call: Callable[..., Done], photos: dict[str, str]) -> None:
     done = call("verify", photos["two"], photos["a"], "--model", "tiny-test", "--quiet")
     assert_one_line(done, "client: two.png: expected one face, found 2")
@@ -216,6 +218,7 @@ def test_json_of_the_same_person(call: Callable[..., Done], photos: dict[str, st
     assert names["online"] == [node.name for node in graph.nodes] + ["distance and threshold"]
 
 
+@pytest.mark.slow
 def test_text_of_different_people_that_the_server_learns(call: Callable[..., Done], photos: dict[str, str]) -> None:
     options = ["--enrolled", "--reveal", "server", "--layers", "--quiet"]
     status, out, errors = call("verify", photos["a"], photos["different"], *TINY, *options)
@@ -229,6 +232,7 @@ def test_text_of_different_people_that_the_server_learns(call: Callable[..., Don
     assert all(len(line) <= 110 for line in lines)
 
 
+@pytest.mark.slow
 def test_benchmark(call: Callable[..., Done], photos: dict[str, str]) -> None:
     status, out, errors = call("bench", "verify", photos["a"], photos["same"], *TINY, "--runs", "2", "--json")
     assert (status, errors) == (0, "")

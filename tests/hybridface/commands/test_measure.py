@@ -17,6 +17,8 @@ from protocols.linear.planner import CostModel, bytes_down, bytes_up
 from protocols.network.private import plan_network
 from support.ranks import Done
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 HEADERS = 4 * 16 + 8 * (1 + 5 + 3 + 3)
 """Of a layer's four messages."""
@@ -82,6 +84,7 @@ def bench(command: Command, chip: str, *options: str) -> Any:
     return command("bench", "verify", chip, chip, "--model", "tiny-test", "--aligned", *options)
 
 
+@pytest.mark.slow
 def test_benchmarks_of_a_batch_and_of_one_with_a_pool(command: Command, chip: str, tmp_path: Path) -> None:
     three = bench(command, chip, "--batch", "3", "--runs", "1", "--cache", str(tmp_path))
     assert (three["runs"], three["batch"], three["prepared"]) == (1, 3, 0)
@@ -122,6 +125,7 @@ def test_a_verification_with_workers(command: Command, chip: str) -> None:
     assert set(document["peak_bytes"]) == {"client", "server", "worker"}
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_identification(command: Command) -> None:
     document = command("bench", "identify", "--sizes", "64", "--runs", "4", "--kind", "list")
     assert list(document["kinds"]) == ["list"]

@@ -19,6 +19,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return save_chips(tmp_path_factory.mktemp("photos"), seed=3)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_verifications_take_what_was_prepared(
     call: Callable[..., Done], photos: dict[str, str], tmp_path: Path
@@ -39,6 +40,7 @@ def test_verifications_take_what_was_prepared(
     assert found == [True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_galleries_take_what_was_prepared(
     call: Callable[..., Done], photos: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -63,6 +65,7 @@ def test_nowhere_to_keep_runs(call: Callable[..., Done]) -> None:
     assert errors == "hybridface: expected a folder to keep prepared runs in, got none\n"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_benchmark(call: Callable[..., Done]) -> None:
     small = ["--transfers", "5000", "--comparisons", "64", "--runs", "1"]

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+import pytest
 import typer
 
 from hybridface.commands.main import app
 from support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 HEAVY = ("torch", "crypten", "tenseal", "numba", "mpi4py", "dlib", "_dlib_pybind11", "scipy", "matplotlib")
 ERRORS = [

@@ -24,6 +24,8 @@ from hybridface.photos import photo_path
 from hybridface.train import distil
 from support.students import GRID
 
+pytestmark = pytest.mark.slow
+
 PORTRAITS = {
     "Ann/Ann_0001.jpg": "person_a_1.jpg",
     "Ann/Ann_0002.jpg": "person_a_2.jpg",
@@ -66,6 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distil, "PATCHES", GRID)
     options = ["--images", data / "faces.tar", "--pairs", data / "pairs.txt", "--held-out-folds", "2"]
@@ -94,6 +97,7 @@ def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monk
     assert np.array_equal(again.maps[0][0], weights.maps[0][0]), "training is not reproducible"
 
 
+@pytest.mark.slow
 def test_a_run_without_labels(
     call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from hybridface.faces.images import MAX_BYTES, face_chip, read_chip
 from hybridface.models.dlib_resnet import DlibResNet, normalise
 from hybridface.photos import photo_path
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = ("person_a_1", "person_a_2", "person_b_1", "person_b_2", "impostor_1", "impostor_2")
 SAME = {("person_a_1", "person_a_2"), ("person_b_1", "person_b_2")}
 

@@ -121,6 +121,7 @@ def test_rows_are_made_once(tmp_path: Path) -> None:
     assert (tmp_path / "rows").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("work", "workers", "error"), [(refuse, 1, ImageError), (die, 2, RunError)])
 def test_what_was_done_before_an_error_stays(tmp_path: Path, work: Any, workers: int, error: type) -> None:
     with pytest.raises(error, match="no third photo|worker process has died"):

@@ -11,9 +11,12 @@ from hybridface.models.model import load_model
 from parties.gallery.errors import KeyFileError, QueryRefusedError, StoreError
 from support.tiny_network import save_chips
 
+pytestmark = pytest.mark.slow
+
 MODEL = load_model("tiny-test")
 
 
+@pytest.mark.slow
 def test_the_verbs(tmp_path: Path) -> None:
     save_chips(tmp_path, seed=3)
     a, same, different = (tmp_path / f"{name}.png" for name in ("a", "same", "different"))

@@ -22,6 +22,7 @@ def network() -> DlibResNet:
     return DlibResNet.from_dat()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PHOTOS)
 def test_features_equal_those_of_dlib(network: DlibResNet, name: str) -> None:
     chip = face_chip(photo_path(f"{name}.jpg"))

@@ -103,6 +103,7 @@ def test_the_shipped_ranges_leave_room() -> None:
     assert min(level.headroom_bits for level in check_budget(ranges)) > 8
 
 
+@pytest.mark.slow
 def test_shape_fits_one_ciphertext(model: Model) -> None:
     shape = read_shape()
     assert shape.inputs <= 1024
@@ -149,6 +150,7 @@ def test_patches_that_do_not_fit_are_refused(patches: tuple[tuple[int, int, int,
         PatchShape(patches, (4,), 2, 1.0)
 
 
+@pytest.mark.slow
 def test_broken_files(tmp_path: Path) -> None:
     path = tmp_path / "net.npz"
     with pytest.raises(ModelError, match="cannot read model file"):

@@ -17,6 +17,8 @@ from parties.transport.roles import Role
 from support.rank_programs import FAILED, PARTY
 from support.ranks import Done, Ranks, ranks_in_threads
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = [photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")]
 PURE_HE = ["--mode", "pure-he", "--timeout", "60"]
 

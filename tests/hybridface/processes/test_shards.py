@@ -12,6 +12,8 @@ from parties.gallery.kind import GalleryKind
 from support.rank_programs import FAILED, PARTY, TINY, said
 from support.ranks import Ranks, ranks_in_threads
 
+pytestmark = pytest.mark.slow
+
 
 def run(*programs: list[str]) -> tuple[int, str, list[str]]:
     """Return the exit status, standard output, and what our ranks wrote on standard error."""

@@ -20,6 +20,7 @@ from hybridface.train import export, loop, student
 from support.students import COMPONENTS, GRID, OUTPUTS, WIDTHS, embed, faces, trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contrast", [False, True])
 def test_export_is_the_student(examples: loop.Examples, contrast: bool) -> None:
     run = trainer()

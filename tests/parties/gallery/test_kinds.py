@@ -26,6 +26,8 @@ from protocols.errors import ParameterError
 from protocols.matching.reveal import Reveal
 from support.tiny_network import save_chips
 
+pytestmark = pytest.mark.slow
+
 MODEL = load_model("tiny-test")
 DIGEST = MODEL.graph.digest()
 

@@ -37,6 +37,7 @@ def expect_free(folder: Path, shards: int) -> None:
                 pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shards", "shard"), [(1, 0), (3, 0), (3, 1), (3, 2)])
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_who_changes_an_index_is_alone(tmp_path: Path, side: str, shards: int, shard: int) -> None:
@@ -52,6 +53,7 @@ def test_who_changes_an_index_is_alone(tmp_path: Path, side: str, shards: int, s
         assert found(client, 1) == "p1", "the session goes on"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shards", "shard"), [(1, 0), (3, 0), (3, 1), (3, 2)])
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_who_searches_holds_the_index_with_others(tmp_path: Path, side: str, shards: int, shard: int) -> None:
@@ -106,6 +108,7 @@ def test_locks_are_held_for_the_search(tmp_path: Path, monkeypatch: pytest.Monke
         expect_free(tmp_path, 2)
 
 
+@pytest.mark.slow
 def test_a_client_that_stalls_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with session(tmp_path) as slow, session(tmp_path) as other:
         fill(slow)
@@ -129,6 +132,7 @@ def test_a_client_that_stalls_holds_up_nobody(tmp_path: Path, monkeypatch: pytes
         assert answers == ["p2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2])
 def test_a_picture_of_the_wrong_size(tmp_path: Path, shards: int) -> None:
     with session(tmp_path, shards=shards) as client:

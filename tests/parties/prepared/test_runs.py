@@ -26,6 +26,7 @@ def pair(model: Model, chips: Chip) -> Any:
     return np.stack([model.normalise(chip) for chip in (chips[0], chips[0])])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlations", [Correlations.OT, Correlations.DEALER])
 def test_a_later_session_uses_what_was_kept(
     tmp_path: Path, model: Model, pair: Any, correlations: Correlations
@@ -43,6 +44,7 @@ def test_a_later_session_uses_what_was_kept(
     assert not runs(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlations", [Correlations.OT, Correlations.DEALER])
 def test_nothing_is_kept_twice_nor_kept_and_used(tmp_path: Path, model: Model, correlations: Correlations) -> None:
     """Of either side: the two sides' shares of a bit that is zero are the same."""
@@ -79,6 +81,7 @@ def test_the_server_is_ready_before_the_client(tmp_path: Path, model: Model) -> 
     assert published == ["server", "client"]
 
 
+@pytest.mark.slow
 def test_runs_of_other_kinds_stay(tmp_path: Path, model: Model, pair: Any) -> None:
     with session(tmp_path, model) as client:
         client.save_prepared(2, 1)
@@ -91,6 +94,7 @@ def test_runs_of_other_kinds_stay(tmp_path: Path, model: Model, pair: Any) -> No
         assert client.verify_pair(pair).was_prepared is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["client", "server"])
 def test_what_one_side_has_lost_the_other_forgets(tmp_path: Path, model: Model, pair: Any, lost: str) -> None:
     with session(tmp_path, model) as client:
@@ -103,6 +107,7 @@ def test_what_one_side_has_lost_the_other_forgets(tmp_path: Path, model: Model, 
     assert not runs(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["client", "server"])
 def test_a_damaged_run_is_dropped_by_both(tmp_path: Path, model: Model, pair: Any, damaged: str) -> None:
     with session(tmp_path, model) as client:
@@ -118,6 +123,7 @@ def test_a_damaged_run_is_dropped_by_both(tmp_path: Path, model: Model, pair: An
     assert not runs(tmp_path)
 
 
+@pytest.mark.slow
 def test_other_weights_do_not_use_it(tmp_path: Path, model: Model, pair: Any) -> None:
     with session(tmp_path, model) as client:
         client.save_prepared(2, 1)
@@ -126,6 +132,7 @@ def test_other_weights_do_not_use_it(tmp_path: Path, model: Model, pair: Any) ->
         assert client.verify_pair(pair).was_prepared is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["elsewhere", None])
 def test_another_server_has_not_got_it_and_it_stays(tmp_path: Path, model: Model, pair: Any, other: str | None) -> None:
     with session(tmp_path, model) as client:
@@ -174,6 +181,7 @@ def failing(method: str, side: str, error: Exception) -> Any:
     return mock.patch.object(PreparedStore, method, call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "error", "reason"),
     [
@@ -192,6 +200,7 @@ def test_a_server_that_does_not_keep_it(
     assert not runs(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["write", "publish"])
 def test_a_client_that_cannot_write_ends_the_session(tmp_path: Path, model: Model, pair: Any, method: str) -> None:
     """The server has taken the run out of memory by then or not: nobody may go on and compute with wrong masks."""
@@ -220,6 +229,7 @@ def test_a_run_of_other_shapes_ends_the_session(tmp_path: Path, model: Model, pa
             client.verify_pair(pair)
 
 
+@pytest.mark.slow
 def test_runs_are_taken_up_as_far_as_there_is_room(tmp_path: Path, model: Model, pair: Any) -> None:
     with session(tmp_path, model) as client:
         client.save_prepared(2, 1)
@@ -250,6 +260,7 @@ def test_commands_of_a_hostile_client(tmp_path: Path, model: Model, name: str) -
     assert not runs(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_up_too_much(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     with session(tmp_path, model) as client:
         client.save_prepared(1, 0)

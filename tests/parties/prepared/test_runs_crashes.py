@@ -18,6 +18,8 @@ from support.crashes.prepared import photo_twice, use
 from support.crashes.record import Call
 from support.prepared_runs import expected, runs
 
+pytestmark = pytest.mark.slow
+
 SIDES = ("client", "server")
 
 

@@ -53,6 +53,7 @@ def mixed(model: Model, distances: NDArray[np.float64]) -> list[tuple[int, int]]
     return [pair for both in zip(different, same, strict=False) for pair in both][:8]
 
 
+@pytest.mark.slow
 def test_three_photos_with_a_template_each(
     model: Model, chips: NDArray[np.uint8], distances: NDArray[np.float64], mixed: list[tuple[int, int]]
 ) -> None:
@@ -68,6 +69,7 @@ def test_three_photos_with_a_template_each(
             _ = result.match
 
 
+@pytest.mark.slow
 def test_a_batch_takes_the_rounds_of_one_photo(model: Model, chips: NDArray[np.uint8]) -> None:
     with hf.local_session(model) as session:
         template = session.enroll(chips[0])
@@ -96,6 +98,7 @@ def test_more_than_a_batch_sends_nothing(model: Model, chips: NDArray[np.uint8])
         assert session.verify(chips[0], template).match is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reveal", Reveal)
 def test_a_batch_is_revealed_only_to_whom_it_may(
     model: Model, chips: NDArray[np.uint8], mixed: list[tuple[int, int]], reveal: Reveal
@@ -109,6 +112,7 @@ def test_a_batch_is_revealed_only_to_whom_it_may(
     assert at_server == (nothing if reveal is Reveal.CLIENT else decisions)
 
 
+@pytest.mark.slow
 def test_a_prepared_batch_is_used_by_a_batch_of_its_size(model: Model, chips: NDArray[np.uint8]) -> None:
     with hf.local_session(model) as session:
         template = session.enroll(chips[0])

@@ -209,6 +209,7 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("tampered", ["client", "server"])
 def test_a_changed_message_ends_both_sides(

@@ -56,6 +56,7 @@ def masks(session: Any) -> list[int]:
     return [len(layer._pool.get(1, ())) for layer in layers]
 
 
+@pytest.mark.slow
 def test_verifications_use_what_the_background_prepared(model: Model, chips: NDArray[np.uint8]) -> None:
     steps: list[Progress] = []
     with hf.local_session(model, pool=2, on_progress=steps.append) as session:
@@ -72,6 +73,7 @@ def test_verifications_use_what_the_background_prepared(model: Model, chips: NDA
     assert {thread.error for thread in session._threads} == {None}
 
 
+@pytest.mark.slow
 def test_an_empty_pool_says_so(model: Model, chips: NDArray[np.uint8]) -> None:
     steps: list[Progress] = []
     with hf.local_session(model, pool=1, on_progress=steps.append) as session:
@@ -85,6 +87,7 @@ def test_an_empty_pool_says_so(model: Model, chips: NDArray[np.uint8]) -> None:
         assert [step.phase for step in steps if step.stage == EMPTY] == ["offline"]
 
 
+@pytest.mark.slow
 def test_without_a_pool_only_a_prepared_run_was_prepared(model: Model, chips: NDArray[np.uint8]) -> None:
     with hf.local_session(model) as session:
         template = session.enroll(chips[0])
@@ -122,6 +125,7 @@ def test_a_refused_request_uses_nothing_up(model: Model, chips: NDArray[np.uint8
         assert set(masks(session)) == {0}
 
 
+@pytest.mark.slow
 def test_a_request_that_fails_amid_a_run_ends_session_and_pool(model: Model, chips: NDArray[np.uint8]) -> None:
     armed = False
 
@@ -146,6 +150,7 @@ def test_a_request_that_fails_amid_a_run_ends_session_and_pool(model: Model, chi
     assert all(isinstance(error, PeerLostError) for error in errors)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_session_waits_for_the_part_under_way(model: Model) -> None:
     """Whenever the block ends, amid a part or not, both peers end in peace."""
     for pause in (0.0, 0.01, 0.02, 0.03):
@@ -261,6 +266,7 @@ def test_a_preparation_stays_of_one_kind(attacker: Attacker, images: int, decisi
     assert "expected part 1 of a run of 1 images and 1 decisions, got part 1 of " in attacker.refusal()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [[(16, 16)] * 2 + [(1, 1)], [(1, 1), (16, 0), (16, 16)]], ids=str)
 def test_prepared_images_are_bounded_whatever_their_kind(attacker: Attacker, kinds: list[tuple[int, int]]) -> None:
     for images, decisions in kinds[:-1]:
@@ -281,6 +287,7 @@ def test_a_run_makes_room_for_another_preparation(attacker: Attacker, model: Mod
     assert attacker.threads[0].error is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -314,6 +321,7 @@ def test_preparations_of_no_kind(attacker: Attacker, kind: tuple[Any, Any]) -> N
     assert attacker.refusal().startswith("expected ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("images", "templates"),
     [
@@ -399,6 +407,7 @@ def test_a_prepared_run_goes_on_amid_a_begun_preparation(model: Model, chips: ND
         assert (result.match, result.was_prepared) == (True, False)
 
 
+@pytest.mark.slow
 def test_the_client_knows_how_much_may_be_prepared(model: Model, chips: NDArray[np.uint8]) -> None:
     with hf.local_session(model) as session:
         template = session.enroll(chips[0])

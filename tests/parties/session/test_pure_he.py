@@ -24,6 +24,8 @@ from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.pure_he import EncodedNetwork, PatchNetShape, PatchNetWeights, PureHeParameters
 from support.ranks import ranks_in_threads
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = PureHeParameters(8192, levels=4, scale_bits=30, first_bits=42, special_bits=52)
 WEIGHTS = PatchNetWeights.random(PatchNetShape(4, 12, (8,), 8))
 TINY = load_model("tiny-test")
@@ -49,6 +51,7 @@ def squared_distance(first: Any, second: Any) -> float:
     return float(((WEIGHTS.embed(patches(first)) - WEIGHTS.embed(patches(second))) ** 2).sum())
 
 
+@pytest.mark.slow
 def test_a_session() -> None:
     distances = [squared_distance(CHIPS[0], chip) for chip in CHIPS]
     threshold = float(np.sqrt(np.mean(sorted(distances)[1:])))
@@ -78,6 +81,7 @@ def test_a_session() -> None:
     assert (results[0].cost.online.rounds, results[0].cost.online.dealer_bytes) == (2, 0)
 
 
+@pytest.mark.slow
 def test_a_client_runs_out_of_answers() -> None:
     with pytest.raises(PeerLostError, match="at most 1 verifications"), session(max_answers=1) as local:
         template = local.enroll(CHIPS[0])
@@ -85,6 +89,7 @@ def test_a_client_runs_out_of_answers() -> None:
         local.verify(CHIPS[1], template)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "expected"),
     [
@@ -179,6 +184,7 @@ def test_patchnet_is_the_same_network_in_both_forms() -> None:
     assert (public.patch_shape, public.patch_weights) == (patchnet.patch_weights.shape, None)
 
 
+@pytest.mark.slow
 def test_the_benchmark() -> None:
     with ranks_in_threads():
         document = bench_pure_he("random", (8,), runs=2)
@@ -191,6 +197,7 @@ def test_the_benchmark() -> None:
         bench_pure_he("random", (3,), runs=1)
 
 
+@pytest.mark.slow
 def test_what_is_measured(tmp_path: Path) -> None:
     assert load_subject("random", (64, 64)).weights.shape == PatchNetShape(16, 768, (64, 64), 128)
     shipped, patchnet = load_subject(""), load_model("patchnet")

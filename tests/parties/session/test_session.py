@@ -43,6 +43,7 @@ def different(distances: NDArray[np.float64]) -> tuple[int, int]:
 # What a session decides
 
 
+@pytest.mark.slow
 def test_decisions_are_the_plaintext_networks(
     model: Model, chips: Chip, distances: NDArray[np.float64], same: tuple[int, int], different: tuple[int, int]
 ) -> None:
@@ -60,6 +61,7 @@ def test_decisions_are_the_plaintext_networks(
             assert session.server.last_decisions == (None,)
 
 
+@pytest.mark.slow
 def test_enrolled_templates(model: Model, chips: Chip, same: tuple[int, int], different: tuple[int, int]) -> None:
     with hf.local_session(model) as session:
         first = session.enroll(chips[same[0]], "first")
@@ -81,6 +83,7 @@ def test_enrolled_templates(model: Model, chips: Chip, same: tuple[int, int], di
     assert repr(first) == "Template(name='first')", "a share must not end in a log"
 
 
+@pytest.mark.slow
 def test_paths_and_arrays(model: Model, chips: Chip, same: tuple[int, int], tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.png" for i in same]
     for path, i in zip(paths, same, strict=True):
@@ -94,6 +97,7 @@ def test_paths_and_arrays(model: Model, chips: Chip, same: tuple[int, int], tmp_
         assert session.verify(str(paths[0]), paths[1], aligned=True).match is True, "a refused photo ends no session"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reveal", Reveal)
 def test_the_decision_goes_only_to_whom_it_is_revealed(
     model: Model, chips: Chip, same: tuple[int, int], different: tuple[int, int], reveal: Reveal
@@ -185,6 +189,7 @@ def test_preparation_ahead_leaves_nothing_to_the_dealer_online(model: Model, chi
         assert dealers != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlations", ["ot", "ot-iknp"])
 def test_without_a_dealer_the_online_phase_is_the_same(model: Model, chips: Chip, correlations: str) -> None:
     costs = []
@@ -204,6 +209,7 @@ def test_ways_to_make_correlations_that_are_none(model: Model) -> None:
         hf.local_session(model, correlations="nobody")
 
 
+@pytest.mark.slow
 def test_cost_report(model: Model, chips: Chip) -> None:
     with hf.local_session(model) as session:
         cost = session.verify(chips[0], chips[1]).cost
@@ -232,6 +238,7 @@ def test_cost_report(model: Model, chips: Chip) -> None:
     assert "keys and weights" not in [s.stage for s in again.stages]
 
 
+@pytest.mark.slow
 def test_preparing_twice_ahead_counts_both(model: Model, chips: Chip) -> None:
     with hf.local_session(model) as session:
         once = session.verify(chips[0], chips[1]).cost

@@ -44,6 +44,7 @@ def test_plans_of_any_machine_and_network_are_accepted(factors: tuple[float, ...
     assert list(came) == list(SHAPES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", PROFILES, ids=lambda link: link.name)
 def test_plans_of_the_real_network_are_accepted(link: Any) -> None:
     graph = hf.load_model("dlib-resnet29", weights=False).graph

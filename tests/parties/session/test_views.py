@@ -50,6 +50,7 @@ def test_the_client_holds_no_weight_and_the_server_no_secret_key(model: Model, c
     assert [value for value in server if isinstance(value, NetworkServer)]
 
 
+@pytest.mark.slow
 def test_template_shares_are_uniform_and_add_up(model: Model, chips: Chip) -> None:
     times = 16
     clients, servers = [], []

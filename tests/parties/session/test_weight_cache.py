@@ -263,6 +263,7 @@ def test_a_file_that_another_process_damages_while_it_is_made_is_refused(
         load()
 
 
+@pytest.mark.slow
 def test_a_mapped_layer_stays_while_the_file_is_replaced(
     load: Load, ring_context: CkksContext, plans: dict[str, ConvPlan], weights: Weights
 ) -> None:
@@ -280,6 +281,7 @@ def test_a_mapped_layer_stays_while_the_file_is_replaced(
     assert np.array_equal(held, reference["block_conv1"]), "a layer outlives what it was mapped from"
 
 
+@pytest.mark.slow
 def test_a_forgotten_file_is_closed_and_layers_are_unmapped(load: Load) -> None:
     def maps(path: Path) -> int:
         return Path("/proc/self/maps").read_text().count(path.name)
@@ -385,6 +387,7 @@ def test_a_lock_is_waited_for(load: Load, plans: dict[str, ConvPlan], tmp_path: 
     assert opened[0].path.exists()
 
 
+@pytest.mark.slow
 def test_two_sessions_share_a_file(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip = np.random.default_rng(5).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     with hf.local_session(model, cache=tmp_path) as session:

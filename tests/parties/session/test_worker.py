@@ -110,6 +110,7 @@ def decrypted(keys: ClientKeys, plan: ConvPlan, masked: MaskedCiphertexts) -> ND
     return modulus.shift_right(total, 20).view(np.int64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 @pytest.mark.parametrize("shares", [False, True], ids=["workers alone", "server too"])
 def test_workers_return_what_the_server_alone_would(
@@ -204,6 +205,7 @@ def images(model: Model) -> NDArray[np.float64]:
     return np.stack([model.normalise(chip) for chip in chips])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_session_with_workers(
     model: Model, terms: Terms, start: Callable[..., Workers], images: NDArray[np.float64], count: int

@@ -19,6 +19,8 @@ from protocols.channel import Channel
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.link import LAN, LINKS, MOBILE, NONE, WAN, Link, link_named
 
+pytestmark = pytest.mark.slow
+
 SECOND = 10**9
 STAMP = 16
 SLOW = Link("slow", 8000, 0.5)

@@ -53,6 +53,7 @@ def by_python(operation: Any, a: Any, b: Any, pair: tuple[int, int]) -> Any:
     ]
 
 
+@pytest.mark.slow
 @pairs
 @pytest.mark.parametrize("name", ["add", "subtract", "multiply"])
 @given(data=st.data())
@@ -103,6 +104,7 @@ def accumulated(weights: Any, groups: Any, bounds: Any, inputs: Any, pair: tuple
     ]
 
 
+@pytest.mark.slow
 @pairs
 @given(data=st.data(), terms=st.integers(0, 6), block=st.sampled_from([1, 2, 4]))
 @fast
@@ -158,6 +160,7 @@ def test_products_with_a_key_are_added(pair: tuple[int, int], data: st.DataObjec
     assert a.tolist() == expected
 
 
+@pytest.mark.slow
 @pairs
 @given(data=st.data())
 @fast
@@ -224,6 +227,7 @@ def test_too_few_words_are_counted() -> None:
     assert kept([], 5, 7, out, 0) == 0
 
 
+@pytest.mark.slow
 @pairs
 @given(data=st.data(), scale=st.integers(0, 2**40 - 1), offset=st.integers(-(2**70), 2**70))
 @fast
@@ -235,6 +239,7 @@ def test_lift(pair: tuple[int, int], data: st.DataObject, scale: int, offset: in
     assert (out == residues(pair, [(v + offset) * scale for v in values])).all()
 
 
+@pytest.mark.slow
 @pairs
 @given(data=st.data(), scale=st.integers(0, 2**40 - 1))
 @fast
@@ -262,6 +267,7 @@ def inverse(pair: tuple[int, int]) -> np.uint64:
     return np.uint64(pow(pair[0], -1, pair[1]))
 
 
+@pytest.mark.slow
 @pairs
 @given(data=st.data(), bits=st.integers(1, 63))
 @fast
@@ -320,6 +326,7 @@ def read_short(pair: tuple[int, int], dropped: int, values: list[int]) -> tuple[
     return bool(kernels.from_short_wire(*split(values), primes(pair), *scales, *limits, out)), out
 
 
+@pytest.mark.slow
 @pairs
 @given(data=st.data(), dropped=st.integers(13, 20))
 @fast

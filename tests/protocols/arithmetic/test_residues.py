@@ -101,6 +101,7 @@ def test_shift_right(modulus: CrtModulus, data: st.DataObject, bits: int) -> Non
     assert composed.tolist() == [(v >> bits) % 2**64 for v in values]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modulus", MODULI)
 @given(data=st.data())
 @fast
@@ -172,6 +173,7 @@ Q = MODULI[0].p0 * MODULI[0].p1
 elements = st.integers(0, Q - 1) | st.sampled_from([0, 1, Q - 1, Q // 2, MODULI[0].p0])
 
 
+@pytest.mark.slow
 @given(st.lists(elements, min_size=3, max_size=3), elements)
 @fast
 def test_negate_multiply_and_broadcast(values: list[int], factor: int) -> None:

@@ -76,7 +76,10 @@ def take(
     return run_locally(side, side, correlations=correlations)
 
 
-@pytest.fixture(scope="module", params=Correlations)
+MAKERS = [pytest.param(maker, marks=() if maker.needs_dealer else pytest.mark.slow) for maker in Correlations]
+
+
+@pytest.fixture(scope="module", params=MAKERS)
 def taken(request: pytest.FixtureRequest) -> dict[Request, tuple[Any, Any]]:
     """Every type, made by a dealer, and by transfers of either kind."""
     ours, theirs = take(REQUESTS, prepare=True, correlations=request.param)

@@ -148,6 +148,7 @@ def run_in_turn(client: Any, server: Any, images: Any, ours: Any, theirs: Any) -
     return (output + server.run(to_client, theirs, len(images))).view(np.int64)
 
 
+@pytest.mark.slow
 @given(plan=plans((4096,)), seed=st.integers(0, 2**32), batch=st.integers(1, 2), private=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_no_plan_changes_the_result(

@@ -52,12 +52,14 @@ def assert_exact(plan: ConvPlan, seed: int, batch: int = 2) -> None:
     assert (came == expected.numpy()).all()
 
 
+@pytest.mark.slow
 @given(plans(), st.integers(0, 2**32))
 @many
 def test_every_plan_computes_the_convolution(plan: ConvPlan, seed: int) -> None:
     assert_exact(plan, seed)
 
 
+@pytest.mark.slow
 @given(shapes(), st.sampled_from([256, 512]), st.integers(0, 2**32))
 @many
 def test_the_planners_choice_computes_the_convolution(shape: ConvShape, degree: int, seed: int) -> None:

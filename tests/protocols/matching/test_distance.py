@@ -108,6 +108,7 @@ def data(frame: bytes) -> Any:
     return np.frombuffer(frame[16 + 8 * frame[8] :], dtype=np.uint64)
 
 
+@pytest.mark.slow
 def test_what_is_opened_on_the_way_does_not_tell_the_distance() -> None:
     """Over many runs on one pair, every opened word but the decision is uniform; the decision is the bit alone."""
     first = np.zeros((1, 4), dtype=np.int64)
@@ -137,6 +138,7 @@ def test_embeddings_far_out_of_range_do_not_match() -> None:
         assert match is False
 
 
+@pytest.mark.slow
 def test_a_partys_share_of_the_decision_is_a_fair_coin() -> None:
     def side(party: MpcParty, own: Any) -> Any:
         party.correlations.prepare(interval_requests(1) * 300)

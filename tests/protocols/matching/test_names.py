@@ -71,6 +71,7 @@ def test_several_lookups_at_once() -> None:
     assert open_name(sealed, 4, found[0]) == NAMES[4]
 
 
+@pytest.mark.slow
 def test_the_server_cannot_tell_lookups_apart() -> None:
     _, _, frames = keys_of([2] * 120 + [None] * 120)
     words = [

@@ -88,6 +88,7 @@ def test_rows_of_the_mask_do_not_depend_on_where_one_begins() -> None:
     assert_uniform_bytes(mask.rows(0, 4000))
 
 
+@pytest.mark.slow
 def test_what_is_opened_is_uniform() -> None:
     frames: list[Any] = []
 

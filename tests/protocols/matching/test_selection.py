@@ -41,6 +41,7 @@ def selected(values: Any, count: int) -> list[int]:
     return (first + second).view(np.int64).tolist()
 
 
+@pytest.mark.slow
 @given(st.data())
 @fast
 def test_the_smallest_keys_in_order(data: st.DataObject) -> None:
@@ -85,6 +86,7 @@ def outcomes(distances: Any, bound: int, count: int, reveal: Reveal) -> tuple[An
     return on_shares(side, ring(distances))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 2**36), min_size=1, max_size=20), st.integers(1, 2**36), st.sampled_from(Reveal))
 @fast
 def test_outcomes(distances: list[int], bound: int, reveal: Reveal) -> None:

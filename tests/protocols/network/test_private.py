@@ -285,6 +285,7 @@ def test_a_pool_moves_before_the_relu_that_only_it_reads() -> None:
     assert layers.pool_before_relu(shared) == shared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3, 16])
 @pytest.mark.parametrize("chosen", [None, range(0, 40, 3), [7], []], ids=["all", "some", "one", "none"])
 @given(tiles=st.lists(st.sampled_from([1, 2, 5, 20, 60, 200]), min_size=40, max_size=40))

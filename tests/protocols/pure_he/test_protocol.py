@@ -92,6 +92,7 @@ def inputs(shape: PatchNetShape, count: int, seed: int = 1) -> Any:
     return np.random.default_rng(seed).uniform(-1, 1, (count, shape.patches, shape.inputs))
 
 
+@pytest.mark.slow
 def test_the_encrypted_network_is_the_network(setting: Setting) -> None:
     first, second = inputs(setting.circuit.shape, 2)
     a, b = setting.embed(first), setting.embed(second)
@@ -105,6 +106,7 @@ def test_the_encrypted_network_is_the_network(setting: Setting) -> None:
     assert open_answer(setting.keys, answer) == pytest.approx(distance, rel=setting.tolerance)
 
 
+@pytest.mark.slow
 def test_levels_and_scales_are_as_planned(setting: Setting) -> None:
     circuit = setting.circuit
     assert circuit.embedding_primes == 2
@@ -118,6 +120,7 @@ def test_levels_and_scales_are_as_planned(setting: Setting) -> None:
         assert {tuple(d.parms_id()) for d in diagonals.values()} == {tuple(circuit.context.parms_id(stage.primes))}
 
 
+@pytest.mark.slow
 def test_the_blur_is_uniform_and_bounded(small: Setting) -> None:
     a, b = (small.embed(values) for values in inputs(small.circuit.shape, 2))
     squares = small.evaluator.squared_difference(a, b)
@@ -136,6 +139,7 @@ def test_an_answer_holds_one_coefficient_of_the_result(small: Setting) -> None:
     assert answer.shape == (small.circuit.context.degree + 1,)
 
 
+@pytest.mark.slow
 def test_the_server_never_reaches_the_secret_key_nor_the_client_a_weight(small: Setting) -> None:
     client, server = PureHeClient(small.keys), PureHeServer(small.evaluator.network, 1e-3)
     (distance, _), _ = converse(client, server, *inputs(small.circuit.shape, 2))
@@ -169,6 +173,7 @@ def converse(
     return (distance, sent), result
 
 
+@pytest.mark.slow
 def test_messages_have_the_sizes_that_were_announced(small: Setting) -> None:
     server = PureHeServer(small.evaluator.network, 1e-4)
     first, second = inputs(small.circuit.shape, 2)
@@ -180,6 +185,7 @@ def test_messages_have_the_sizes_that_were_announced(small: Setting) -> None:
     assert [len(frame) for frame in sent] == [size + 24 for size in sizes] + [len(sent[-1])] * 2
 
 
+@pytest.mark.slow
 def test_equal_inputs_differ_on_the_wire_and_have_distance_zero(small: Setting) -> None:
     (values,) = inputs(small.circuit.shape, 1)
     (distance, sent), _ = converse(
@@ -270,6 +276,7 @@ def test_parameters_that_are_not_secure_or_do_not_fit_are_refused() -> None:
             PureHeParameters(**wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("squares", [1, 2, 3, 4, 6, 9])
 def test_parameters_for_every_depth_are_secure(squares: int) -> None:
     assert PureHeContext(PureHeParameters.for_squares(squares)).fresh == 2 * squares + 3

@@ -49,6 +49,7 @@ def test_signs_at_the_edges_of_the_range(bits: int) -> None:
     assert signs(values, bits).tolist() == [v >= 0 for v in values]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", WIDTHS)
 @given(data=st.data())
 @fast

@@ -43,6 +43,7 @@ def compute(function: Callable[[Any, Any], Any]) -> torch.Tensor:
     return first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "tolerance"),
     [

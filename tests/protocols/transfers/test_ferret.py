@@ -77,6 +77,7 @@ def test_one_round_is_noise_of_one_error_in_every_tree_on_a_codeword(batch: int)
         assert noise.argmax(axis=0).tolist() == places
 
 
+@pytest.mark.slow
 def test_rounds_follow_each_other_with_fresh_blocks(batch: int) -> None:
     rounds = 20
     given = batches_of(SMALL.given_trees, batch)

@@ -41,6 +41,7 @@ def with_change(kind: TransferKind, change: Callable[[bytes], bytes]) -> tuple[A
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("change", BROKEN)
 def test_a_malformed_message_ends_both_sides_and_what_failed_is_not_used_again(

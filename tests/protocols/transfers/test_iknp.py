@@ -84,6 +84,7 @@ def test_two_extensions_are_what_the_definition_says(monkeypatch: pytest.MonkeyP
         start += count
 
 
+@pytest.mark.long
 def test_the_correlation_holds_and_all_is_uniform_on_a_million() -> None:
     wanted = [IKNP_BATCH] * 15 + [1_000_000 - 15 * IKNP_BATCH]
     (delta, sent), (received, frames) = extended(*wanted)
@@ -107,6 +108,7 @@ def test_choices_are_new_in_every_extension() -> None:
     assert_uniform_bytes(words)
 
 
+@pytest.mark.slow
 def test_deltas_are_random_but_for_their_low_bit() -> None:
     deltas = np.array([extended(64)[0][0] for _ in range(12)])
     assert (deltas[:, 0] & np.uint64(1) == 1).all()

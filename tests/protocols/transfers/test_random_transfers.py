@@ -13,6 +13,8 @@ from support.reach import reachable
 from support.statistics import assert_probability, assert_uniform_bytes
 from support.transfer_parties import SMALL, assert_uniform_but_low_bits, both
 
+pytestmark = pytest.mark.slow
+
 KINDS: tuple[TransferKind, ...] = ("silent", "iknp")
 MILLION = 1_000_000
 
@@ -39,6 +41,7 @@ def assert_transfers(pads: np.ndarray, choices: np.ndarray, chosen: np.ndarray) 
     assert (pads[rows, 1 - choices] != chosen).any(axis=1).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_million_transfers(kind: TransferKind) -> None:
     pads, (choices, chosen) = drawn(kind, lambda side: side.draw(MILLION), lambda side: side.draw(MILLION), B11)

@@ -37,6 +37,8 @@ from protocols.arithmetic.fixed_point import decode
 from protocols.errors import ParameterError
 from protocols.network.emulator import Emulator
 
+pytestmark = pytest.mark.slow
+
 PORTRAITS = {
     "Ann/Ann_0001.jpg": "person_a_1.jpg",
     "Ann/Ann_0002.jpg": "person_a_2.jpg",
@@ -286,6 +288,7 @@ def test_sessions_go_on_where_they_were(options: EvaluationOptions, tmp_path: Pa
     assert len(result.decisions) == 4
 
 
+@pytest.mark.slow
 def test_the_hybrid_itself(options: EvaluationOptions) -> None:
     result = evaluate(replace(options, mode=EvalMode.HYBRID, limit=2))
     document = result.document
@@ -297,6 +300,7 @@ def test_the_hybrid_itself(options: EvaluationOptions) -> None:
 # Files and the command
 
 
+@pytest.mark.slow
 def test_files(emulated: Evaluation, tmp_path: Path) -> None:
     write_results(tmp_path, emulated)
     assert json.loads((tmp_path / "result.json").read_text()) == emulated.document
@@ -342,6 +346,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
     return main
 
 
+@pytest.mark.slow
 def test_the_command(
     call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

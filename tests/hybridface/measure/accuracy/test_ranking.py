@@ -35,6 +35,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_ranking(faces: Path, tmp_path: Path) -> None:
     options = RankOptions(faces / "lfw", faces / "pairs.txt", tmp_path, "patchnet", 0, 2, workers=1, shown=False)

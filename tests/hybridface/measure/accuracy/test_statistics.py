@@ -89,6 +89,7 @@ def test_area_is_the_mann_whitney_statistic(sample: Sample) -> None:
     assert roc_curve(distances, same).auc == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(samples())
 def test_equal_error_rate_is_where_the_line_crosses(sample: Sample) -> None:
     roc = roc_curve(*sample)

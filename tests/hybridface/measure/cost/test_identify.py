@@ -12,6 +12,8 @@ from parties.gallery.kind import GalleryKind
 from protocols.arithmetic.fixed_point import FRACTION_BITS
 from support.shares import run_locally
 
+pytestmark = pytest.mark.slow
+
 FIGURES = ["online seconds", "online MB, both ways", "offline seconds", "offline MB, all links"]
 FIGURES += ["peak MiB, all processes"]
 

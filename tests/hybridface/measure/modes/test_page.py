@@ -17,6 +17,8 @@ from protocols.link import LINKS
 from support.browser import visit
 from support.modes_measurements import KNOWN, document
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = ["summary", "privacy", "time", "bytes", "memory", "keys", "accuracy", "published", "method"]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = "</style><script>alert(1)</script><img src=http://outside.example/x onerror=alert(1)>\"'&"

@@ -46,6 +46,8 @@ from support.modes_measurements import KNOWN, document, measurements, settings
 from support.paths import ROOT
 from support.ranks import ranks_in_threads
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
 HYBRID, MPC = Way(ReportMode.HYBRID, "tiny-test"), Way(ReportMode.PURE_MPC, "tiny-test", simulated=False)
 

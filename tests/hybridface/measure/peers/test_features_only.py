@@ -23,6 +23,8 @@ from protocols.errors import PeerLostError, ProtocolError
 from protocols.link import WAN
 from support.ranks import ranks_in_threads
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
 CKKS = 1e-5
 """What the encryption leaves of a squared distance of about 1."""

@@ -31,6 +31,8 @@ from hybridface.photos import photo_path
 from protocols.errors import ParameterError
 from support.ranks import Done
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
 FIXED_POINT = 1e-3
 """What 16 fractional bits leave of the tiny network's features, which are about 10."""

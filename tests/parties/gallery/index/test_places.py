@@ -56,6 +56,7 @@ def interrupted(folder: Path, shards: int = 1) -> None:
         client.update_index()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("crash", [{CLIENT}, {SERVER}, {CLIENT, SERVER}])
 def test_a_crash_after_the_opening(tmp_path: Path, watch: Watch, crash: set[int], shards: int) -> None:
@@ -91,6 +92,7 @@ def test_another_template_after_the_crash_gets_another_place(tmp_path: Path, wat
     assert np.abs(difference - (templates[0] - templates[1])).max() > 1, "the difference of two templates"
 
 
+@pytest.mark.slow
 def test_sides_that_agree_go_on_behind_the_places(tmp_path: Path, watch: Watch) -> None:
     with session(tmp_path) as client:
         fill(client, 2)
@@ -106,6 +108,7 @@ def test_sides_that_agree_go_on_behind_the_places(tmp_path: Path, watch: Watch) 
     assert [place for rank, _, place in watch.used if rank == CLIENT] == [0, 1, *range(2, 5), *range(5, 8)]
 
 
+@pytest.mark.slow
 def test_a_side_that_has_forgotten_means_a_new_build(tmp_path: Path, watch: Watch) -> None:
     """Only one side's head says that the places are used, as if the other's disk had lost it."""
     with session(tmp_path) as client:

@@ -35,6 +35,7 @@ def people(folder: Path) -> dict[str, int]:
         return store.identities()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2])
 def test_nothing_is_left_on_either_side(tmp_path: Path, shards: int) -> None:
     for count in (1, 2, 3):  # indexes of other numbers of shards go too
@@ -55,6 +56,7 @@ def test_nothing_is_left_on_either_side(tmp_path: Path, shards: int) -> None:
         assert index_files(tmp_path / "server") == before, "nobody was removed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2])
 def test_the_owner_removes_while_a_session_is_open(tmp_path: Path, by_owner: Callable[[str], int], shards: int) -> None:
     with session(tmp_path, shards=shards) as client:
@@ -72,6 +74,7 @@ def test_the_owner_removes_while_a_session_is_open(tmp_path: Path, by_owner: Cal
         assert found(client, 2) == "p2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2])
 def test_another_session_removes(tmp_path: Path, shards: int) -> None:
     with session(tmp_path, shards=shards) as one, session(tmp_path, shards=shards) as other:
@@ -85,6 +88,7 @@ def test_another_session_removes(tmp_path: Path, shards: int) -> None:
         assert found(other, 1) == "p1", "an identification of somebody who is new needs no advice"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("by", ["client", "owner", "other machine"])
 def test_a_removal_while_the_probe_is_embedded(
@@ -145,6 +149,7 @@ def test_another_try_needs_a_first_one(tmp_path: Path) -> None:
         client._ask({"operation": "gallery-identify", "top": 1, "again": True})
 
 
+@pytest.mark.slow
 def test_folders_that_have_gone(tmp_path: Path) -> None:
     with session(tmp_path, shards=2) as client:
         fill(client)
@@ -154,6 +159,7 @@ def test_folders_that_have_gone(tmp_path: Path) -> None:
             assert found(client, 0) == "p0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_a_removal_that_cannot_have_the_index_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_owner: Callable[[str], int], side: str
@@ -256,6 +262,7 @@ def test_a_reader_of_the_old_bytes(
     assert b"p2" not in (tmp_path / "gallery.db").read_bytes(), "the next removal rewrites the file"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_erasure", [False, True])
 def test_a_crash_leaves_everybody_enrolled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_owner: Callable[[str], int], after_erasure: bool
@@ -293,6 +300,7 @@ def test_a_crash_leaves_everybody_enrolled(
     assert index_files(tmp_path / "server") == []
 
 
+@pytest.mark.slow
 def test_shards_that_the_owner_cannot_reach(tmp_path: Path, by_owner: Callable[[str], int]) -> None:
     """Their ranks remove what is not under the current seed when they are next asked."""
     far = [tmp_path / f"server shard {number}" for number in (1, 2)]
@@ -345,6 +353,7 @@ def test_files_of_earlier_versions_go(tmp_path: Path, by_owner: Callable[[str], 
             assert left >= set(other)
 
 
+@pytest.mark.slow
 def test_a_server_keeps_few_builds(tmp_path: Path) -> None:
     for number in range(10):
         with session(tmp_path) as client:
@@ -370,6 +379,7 @@ def test_a_seed_that_was_cut(tmp_path: Path) -> None:
         assert not before & set(index_files(tmp_path / "server")), "another seed, another build"
 
 
+@pytest.mark.slow
 def test_who_is_enrolled_is_kept_and_repaired(tmp_path: Path) -> None:
     with session(tmp_path) as client:
         fill(client)

@@ -41,6 +41,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], 
     monkeypatch.setattr(GalleryServerSession, "_accept", lambda self, **fields: accept(self, **change(fields)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG_NUMBERS)
 @pytest.mark.parametrize("name", ["row", "photo", "generation"])
 def test_numbers_of_an_enrolment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, wrong: object) -> None:
@@ -49,6 +50,7 @@ def test_numbers_of_an_enrolment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         client.enroll_identity("p0", IMAGES[0][None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [[wrong, 1] for wrong in WRONG_NUMBERS] + [[1, wrong] for wrong in WRONG_NUMBERS])
 def test_numbers_of_a_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[object]) -> None:
     with pytest.raises(ProtocolError, match="expected a number"), session(tmp_path) as client:
@@ -57,6 +59,7 @@ def test_numbers_of_a_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         client.verify_identity("p0", IMAGES[0][None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [client_module, server_module])
 def test_an_outcome_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: Any) -> None:
     """A number above the identities' is no name: neither side takes one from its list for it."""

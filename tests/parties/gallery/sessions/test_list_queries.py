@@ -39,6 +39,7 @@ def opened(path: Path) -> GalleryStore:
     return GalleryStore(path, MODEL.graph.digest(), 8, GalleryKind.LIST)
 
 
+@pytest.mark.slow
 def test_verification_is_the_plaintext_decision(filled: Path) -> None:
     probes = IMAGES[len(OWNERS) :]
     distances = np.stack([distances_to(image) for image in probes])
@@ -64,6 +65,7 @@ def test_who_learns_a_decision(filled: Path, reveal: Reveal) -> None:
         assert (sides[0].last_decisions, sides[0].last_asked) == ((), None)
 
 
+@pytest.mark.slow
 def test_what_the_client_sees_of_a_template_is_uniform(filled: Path) -> None:
     """In a verification the server opens its template less its share of the probe, masked."""
     with session(filled) as (client, sides):
@@ -156,6 +158,7 @@ def test_ask_for_more_names_than_a_bucket_holds(own: Path) -> None:
         assert 3000 < (caught.value.retry_after_seconds or 0) <= 3600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

@@ -24,6 +24,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fill(tmp_path_factory.mktemp("list") / "list.db")
 
 
+@pytest.mark.slow
 def test_identification_is_the_plaintext_ranking(filled: Path) -> None:
     with session(filled) as (client, sides):
         client.update_index()
@@ -36,6 +37,7 @@ def test_identification_is_the_plaintext_ranking(filled: Path) -> None:
     assert sides[0]._sizes.tolist() == [2, 2, 2, 2, 1]
 
 
+@pytest.mark.slow
 def test_unknown_and_prepared(filled: Path) -> None:
     distances = np.stack([distances_to(image) for image in IMAGES[len(OWNERS) :]])
     threshold = float(np.sort(distances.min(axis=1))[[4, 5]].mean())

@@ -35,6 +35,7 @@ def images() -> Any:
     return np.stack([base, base + random.normal(0, 0.005, base.shape)], axis=1)
 
 
+@pytest.mark.slow
 def test_the_verbs(tmp_path: Path, images: Any) -> None:
     known, probes = embeddings(images[:, 0]), embeddings(images[:, 1])
     distances = np.linalg.norm(known[:5, None] - probes[None], axis=-1)
@@ -69,6 +70,7 @@ def test_the_verbs(tmp_path: Path, images: Any) -> None:
         assert client.verify_identity("Ann", images[0, 1][None]).match is True, "a refusal ends nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2, 5])
 def test_identification_is_the_plaintext_ranking(tmp_path: Path, shards: int) -> None:
     random = np.random.default_rng(8)
@@ -83,6 +85,7 @@ def test_identification_is_the_plaintext_ranking(tmp_path: Path, shards: int) ->
             assert client.identify(image[None], top=3).identities == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reveal", Reveal)
 def test_who_learns(tmp_path: Path, images: Any, reveal: Reveal) -> None:
     sides: list[PrivateServerSession] = []
@@ -96,6 +99,7 @@ def test_who_learns(tmp_path: Path, images: Any, reveal: Reveal) -> None:
         assert sides[0].last_decisions == (True if of_server else None,)
 
 
+@pytest.mark.slow
 def test_more_shards_than_people_and_another_number_of_them(tmp_path: Path, images: Any) -> None:
     for shards in (3, 1, 2):
         with session(tmp_path, shards=shards) as client:
@@ -116,6 +120,7 @@ def test_more_shards_than_people_and_another_number_of_them(tmp_path: Path, imag
         assert client.identify(images[0, 1][None]).identity != "Ann"
 
 
+@pytest.mark.slow
 def test_only_what_is_new_is_indexed(tmp_path: Path, images: Any) -> None:
     def opened(client: PrivateClientSession) -> int:
         """Bring the index up to date; return the bytes of opened templates."""
@@ -160,6 +165,7 @@ def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
         assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_a_new_key(tmp_path: Path, images: Any) -> None:
     new = GalleryKey(bytes(32)[::-1].replace(b"\0", b"\7"))
     with session(tmp_path) as client:
@@ -183,6 +189,7 @@ def test_a_new_key(tmp_path: Path, images: Any) -> None:
         assert client.identify(images[1, 0][None]).identity == "Bob", "a wrong key has harmed nothing"
 
 
+@pytest.mark.slow
 def test_two_machines_of_one_client(tmp_path: Path, images: Any) -> None:
     with session(tmp_path) as client:
         for i, name in enumerate(("Ann", "Bob")):
@@ -220,6 +227,7 @@ def test_who_guesses_names_is_refused_everything(tmp_path: Path, images: Any) ->
                 client.verify_identity(name, images[0, 1:])
 
 
+@pytest.mark.slow
 def test_limits(tmp_path: Path, images: Any) -> None:
     with session(tmp_path, limits=(Rate(2, 1), Rate(1, 1))) as client:
         client.enroll_identity("Ann", images[0, 0][None])
@@ -264,6 +272,7 @@ def test_everything_is_logged(tmp_path: Path, images: Any) -> None:
         assert [line.tag for line in lines] == [None, limits.tag("Bob"), limits.tag("Bob"), None, None, None]
 
 
+@pytest.mark.slow
 def test_the_stored_shares_are_uniform(tmp_path: Path, images: Any) -> None:
     with session(tmp_path) as client:
         for i in range(60):

@@ -29,6 +29,7 @@ def files(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.iterdir() if file.name.startswith("g"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_crash_leaves_the_state_before_or_after(name: str, tmp_path: Path) -> None:
     case, base, folder = CASES[name], tmp_path / "base", tmp_path / "left"

@@ -187,6 +187,7 @@ def _whole(path: Path) -> Any:
         return names, by_name, content(gallery), gallery.generation, gallery.scope, gallery.count
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_refused_or_read_right(begin: Open, path: Path, tmp_path: Path) -> None:
     gallery = begin()
     gallery.enroll_many((f"person {i}", random_share()) for i in range(150))

@@ -169,6 +169,7 @@ def test_a_clock_that_was_ahead_holds_all_up_until_the_operator_helps(
     assert allowed(limit, "c", "alice", 5) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     steps=st.lists(st.tuples(st.integers(-7200, 7200), st.integers(1, 6), st.integers(1, 8)), min_size=1, max_size=12),

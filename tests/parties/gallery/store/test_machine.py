@@ -17,6 +17,8 @@ from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray
 
+pytestmark = pytest.mark.slow
+
 MODEL, DIMENSION = "m", 3
 names = st.sampled_from(["a", "b", "b ", "ä", "a\0b", "*", "x" * 9000])
 seeds = st.integers(0, 2**32)

@@ -14,6 +14,8 @@ from parties.gallery.store.tables import Tables
 from protocols.errors import PeerLostError
 from support.gallery_sessions import IMAGES, KEY, NEW_KEY, fill, found, index_files, session
 
+pytestmark = pytest.mark.slow
+
 
 def opens(folder: Path, key: GalleryKey) -> bool:
     """Return whether a key opens the gallery, and finds whom it holds."""

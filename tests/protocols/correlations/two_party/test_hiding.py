@@ -41,6 +41,7 @@ def sent_with_unknown_choices(make: Callable[..., Any], random: np.random.Genera
     return run_makers(make, Transfers(random, "choices", CLIENT))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
@@ -110,6 +111,7 @@ def test_squares(random: np.random.Generator) -> None:
     assert_uniform_and_independent(np.hstack(sent[::6]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, 16, 61])
 def test_masks_of_truncations(bits: int, random: np.random.Generator) -> None:
     """Both words of a pad are used."""
@@ -125,6 +127,7 @@ def test_masks_of_truncations(bits: int, random: np.random.Generator) -> None:
     assert_uniform_and_independent(np.hstack([top, *(r[i] for i in chosen), *(shifted[i - bits] for i in chosen)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 40])
 def test_counts_of_wraps(first: int, random: np.random.Generator) -> None:
     """An adder's carries, and numbers from two bits: from the server, and the client's bits under its choices."""
@@ -153,6 +156,7 @@ def test_products_of_numbers_that_are_there_already(random: np.random.Generator)
     assert_uniform_and_independent(of_planes(sent_with_unknown_choices(make, random).sent(CLIENT, "choices")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_products_with_vectors(width: int, random: np.random.Generator) -> None:
     """The entries of a vector are masked independently."""

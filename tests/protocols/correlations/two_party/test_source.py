@@ -33,6 +33,8 @@ from protocols.shares.comparison import relu_requests
 from support.frames import Tampered, outcome, record
 from support.transfer_parties import BROKEN, both, outcomes
 
+pytestmark = pytest.mark.slow
+
 
 def made(requests: list[Request], one_by_one: bool = False, correlations: Correlations = Correlations.OT_IKNP) -> Any:
     """Return both parties' shares of every request."""
