@@ -80,7 +80,7 @@ class ServerEndpoint:
             raise ParameterError(f"expected a network that ends in an embedding, got {terms.graph.output_shape}")
         self.terms, self.channel = terms, client
         self.recorder = Recorder(client, dealer)
-        self.prepared: Counter[RunShape] = Counter()
+        self.held: Counter[RunShape] = Counter()
         """How many runs are prepared, the one that was begun last included."""
         self._begun: tuple[RunShape, int] | None = None
         context = CkksContext(terms.parameters)
@@ -189,7 +189,7 @@ class ServerEndpoint:
                     self._saved.compare(shape, pairing, numbers)
                 case {"operation": "adopt", "number": str(number), "usable": bool(usable)}:
                     self._check_room(shape)
-                    self.prepared[shape] += self._saved.restore(shape, pairing, number, usable)
+                    self.held[shape] += self._saved.restore(shape, pairing, number, usable)
                 case _:
                     raise ProtocolError(f"expected a command about prepared runs, got {printable(command)}")
         except ParameterError as error:
@@ -202,7 +202,7 @@ class ServerEndpoint:
             raise ProtocolError(f"expected part {expected[1]} of {expected[0]}, got part {part} of {shape}")
         if part == 0:
             self._check_room(shape)
-            self.prepared[shape] += 1
+            self.held[shape] += 1
         with self.recorder.recording(OFFLINE, "correlations"):
             self.source.prepare(requests_of_part(self._requests(shape), part))
         layers = layers_of_part(self._layer_names, part)
@@ -211,7 +211,7 @@ class ServerEndpoint:
         self._begun = (shape, part + 1) if part + 1 < PARTS else None
 
     def _check_room(self, shape: RunShape) -> None:
-        held = sum(entry.images * count for entry, count in self.prepared.items())
+        held = sum(entry.images * count for entry, count in self.held.items())
         if held + shape.images > MAX_PREPARED_IMAGES:
             raise ProtocolError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, got a request for more")
 
@@ -224,12 +224,12 @@ class ServerEndpoint:
         """Count a prepared run as used."""
         if not self._is_prepared(shape):
             raise ProtocolError(f"expected a preparation of {shape} before its run, got none")
-        self.prepared[shape] -= 1
+        self.held[shape] -= 1
 
     def _is_prepared(self, shape: RunShape) -> bool:
         """Return whether a run is prepared to its end."""
         unfinished = self._begun is not None and self._begun[0] == shape
-        return self.prepared[shape] > unfinished
+        return self.held[shape] > unfinished
 
 
 def shape_of(images: int, decisions: int) -> RunShape:

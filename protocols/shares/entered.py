@@ -14,13 +14,13 @@ import torch
 from protocols.errors import ParameterError
 from protocols.shares.crypten_import import Communicator, TupleProvider, crypten
 
-__all__ = ["Generators", "World", "enter", "leave"]
+__all__ = ["Entered", "Generators", "enter", "leave"]
 
 Generators = dict[str, dict[torch.device, torch.Generator]]
 
 
 @dataclass(frozen=True)
-class World:
+class Entered:
     """What CrypTen asks for while a party is entered."""
 
     communicator: Communicator
@@ -28,37 +28,37 @@ class World:
     generators: Generators
 
 
-def enter(world: World) -> None:
+def enter(party: Entered) -> None:
     """Make CrypTen in this thread run as a party.
 
     Raises:
         ParameterError: this thread has entered one.
     """
-    if _world() is not None:
+    if _current() is not None:
         raise ParameterError("expected one party per thread, got a second one")
     _pointers.hold()
-    _entered.world, _entered.settings = world, None
+    _entered.party, _entered.settings = party, None
 
 
 def leave() -> None:
     """Leave the party of this thread."""
-    _entered.world = _entered.settings = None
+    _entered.party = _entered.settings = None
     _pointers.release()
 
 
 _entered = threading.local()
 
 
-def _world() -> World | None:
-    return getattr(_entered, "world", None)
+def _current() -> Entered | None:
+    return getattr(_entered, "party", None)
 
 
 class _ThreadGenerators(dict[str, Any]):
     """CrypTen's dictionary of generators, replaced by the entered party's where there is one."""
 
     def __getitem__(self, key: str) -> Any:
-        world = _world()
-        return world.generators[key] if world else super().__getitem__(key)
+        party = _current()
+        return party.generators[key] if party else super().__getitem__(key)
 
 
 class _ThreadConfig(type(crypten.config.cfg)):  # type: ignore[misc]
@@ -71,7 +71,7 @@ class _ThreadConfig(type(crypten.config.cfg)):  # type: ignore[misc]
 
     @config.setter
     def config(self, value: Any) -> None:
-        if _world() is None:
+        if _current() is None:
             self.__dict__["config"] = value
         else:
             _entered.settings = value
@@ -105,15 +105,15 @@ class _Pointers:
         crypten.mpc.get_default_provider = provider
 
     def _own_get(self) -> Any:
-        world = _world()
-        return world.communicator if world else self._get()
+        party = _current()
+        return party.communicator if party else self._get()
 
     def _own_initialized(self) -> bool:
-        return _world() is not None or bool(self._initialized())
+        return _current() is not None or bool(self._initialized())
 
     def _own_provider(self) -> Any:
-        world = _world()
-        return world.provider if world else self._provider()
+        party = _current()
+        return party.provider if party else self._provider()
 
 
 _pointers = _Pointers()

@@ -29,7 +29,7 @@ from protocols.correlations import (
 )
 from protocols.errors import ParameterError
 from protocols.shares.crypten_import import ArithmeticSharedTensor, BinarySharedTensor, Communicator, TupleProvider
-from protocols.shares.entered import Generators, World, enter, leave
+from protocols.shares.entered import Entered, Generators, enter, leave
 
 __all__ = ["MpcParty", "arithmetic", "binary", "to_ring"]
 
@@ -170,7 +170,7 @@ class MpcParty:
 
     def __enter__(self) -> "MpcParty":
         communicator = ChannelCommunicator(self.channel, self.rank)
-        enter(World(communicator, CorrelationProvider(self.correlations), _generators()))
+        enter(Entered(communicator, CorrelationProvider(self.correlations), _generators()))
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -356,7 +356,7 @@ def test_an_unknown_template_is_refused_before_the_run(
     attacker.client.prepare(2, 2)
     attacker.send(operation="verify", images=2, templates=["a", "nobody"])
     assert "expected the name of an enrolled template, got 'nobody'" in attacker.refusal()
-    assert attacker.sessions[0].endpoint.prepared[RunShape(2, 2)] == 1
+    assert attacker.sessions[0].endpoint.held[RunShape(2, 2)] == 1
 
 
 def test_both_sides_part_the_layers_alike(model: Model) -> None:
