@@ -13,7 +13,7 @@ import pytest
 
 from hybridface.models.model import Model
 from parties.prepared.store import PreparedStore
-from support.crashes.disk import Cut, Disk, crashes
+from support.crashes.disk import Cut, Disk, crashes, record_calls
 from support.crashes.prepared import photo_twice, use
 from support.crashes.record import Call
 from support.prepared_runs import expected, runs
@@ -31,7 +31,7 @@ def recording(
     base = tmp_path_factory.mktemp("base")
     if request.param == "use":
         use(base, model, "keep", photo_twice(model), True)
-    before, calls = recording(base, "support.crashes.prepared", request.param)
+    before, calls = record_calls(base, "support.crashes.prepared", request.param)
     written = {"write", "sync"} if request.param == "keep" else set()
     assert {call.kind for call in calls} >= {"sync folder", "rename", "mark", *written}
     return base, before, calls

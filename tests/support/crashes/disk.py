@@ -12,7 +12,7 @@ from pathlib import Path
 
 from support.crashes.record import Call, recorded
 
-__all__ = ["Cut", "Disk", "crashes", "recording"]
+__all__ = ["Cut", "Disk", "crashes", "record_calls"]
 
 
 class Cut(StrEnum):
@@ -123,7 +123,7 @@ class Disk:
         return tuple((path, None if n is None else bytes(contents[n])) for path, n in sorted(names.items()))
 
 
-def recording(folder: Path, module: str, *arguments: str) -> tuple[Disk, list[Call]]:
+def record_calls(folder: Path, module: str, *arguments: str) -> tuple[Disk, list[Call]]:
     """Return what lies in a folder, and what `module.main(folder, *arguments)` then does to it.
 
     The record must be all that is done: what it makes of the disk is compared with the folder.

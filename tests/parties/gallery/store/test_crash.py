@@ -15,7 +15,7 @@ import pytest
 
 from parties.gallery.errors import StoreError
 from parties.gallery.store import database
-from support.crashes.disk import crashes, recording
+from support.crashes.disk import crashes, record_calls
 from support.crashes.gallery import CASES, gallery, state, value
 
 
@@ -35,7 +35,7 @@ def test_a_crash_leaves_the_state_before_or_after(name: str, tmp_path: Path) -> 
     case, base, folder = CASES[name], tmp_path / "base", tmp_path / "left"
     base.mkdir()
     case.prepare(base)
-    disk, calls = recording(base, "support.crashes.gallery", name)
+    disk, calls = record_calls(base, "support.crashes.gallery", name)
     states = 0
     for count, cut, left, marks in crashes(disk, calls):
         where = f"{cut} after {count} calls, the last one {calls[count - 1] if count else 'none'}"
