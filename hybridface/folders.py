@@ -5,7 +5,7 @@ from pathlib import Path
 
 from protocols.errors import ParameterError
 
-__all__ = ["cache_directory"]
+__all__ = ["cache_directory", "configuration_directory", "data_directory"]
 
 
 def cache_directory() -> Path:
@@ -14,7 +14,29 @@ def cache_directory() -> Path:
     Raises:
         ParameterError: the user has no home folder.
     """
+    return _directory("XDG_CACHE_HOME", ".cache", "caches; name one with --cache, or none")
+
+
+def data_directory() -> Path:
+    """Return where this user's data lie: $XDG_DATA_HOME/hybridface, or ~/.local/share/hybridface.
+
+    Raises:
+        ParameterError: the user has no home folder.
+    """
+    return _directory("XDG_DATA_HOME", ".local/share", "galleries and prepared runs; name a place with an option")
+
+
+def configuration_directory() -> Path:
+    """Return where this user's keys and settings lie: $XDG_CONFIG_HOME/hybridface, or ~/.config/hybridface.
+
+    Raises:
+        ParameterError: the user has no home folder.
+    """
+    return _directory("XDG_CONFIG_HOME", ".config", "keys; name one with --key")
+
+
+def _directory(variable: str, in_home: str, what: str) -> Path:
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridface"
+        return Path(os.environ.get(variable) or Path.home() / in_home) / "hybridface"
     except RuntimeError as error:
-        raise ParameterError("expected a home folder for caches; name one with --cache, or none") from error
+        raise ParameterError(f"expected a home folder for {what}") from error

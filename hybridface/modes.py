@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from hybridface.models import DEFAULT_MODEL
+
 __all__ = ["Mode"]
 
 
@@ -16,4 +18,4 @@ class Mode(StrEnum):
     @property
     def default_model(self) -> str:
         """The model that is used if none is named."""
-        return "patchnet" if self is Mode.PURE_HE else "dlib-resnet29"
+        return "patchnet" if self is Mode.PURE_HE else DEFAULT_MODEL

@@ -27,6 +27,7 @@ from hybridface.commands.options import (
     WorkersOption,
 )
 from hybridface.commands.places import cache_path, check_writable
+from hybridface.models import DEFAULT_MODEL
 from hybridface.modes import Mode
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.photos import photo_path
@@ -97,7 +98,7 @@ def bench_workers_command(
     most: Annotated[
         int, typer.Option("--ranks", min=1, max=64, help="Measure on 1, ... so many ranks of the server.")
     ] = 2,
-    model: ModelOption = "dlib-resnet29",
+    model: ModelOption = DEFAULT_MODEL,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Runs with each number of ranks.")] = 5,
     cache: CacheOption = "",
     as_json: JsonOption = False,
@@ -173,7 +174,7 @@ def _numbers(text: str, least: int, what: str) -> list[int]:
 def bench_peers(
     first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
     second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
-    model: ModelOption = "dlib-resnet29",
+    model: ModelOption = DEFAULT_MODEL,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each peer; SPU's is one.")] = 5,
     aligned: AlignedOption = False,
     spu: Annotated[

@@ -11,6 +11,7 @@ from hybridface.commands.options import CONTEXT, FacesCacheOption, JsonOption, M
 from hybridface.commands.places import faces_cache
 from hybridface.faces.choice import FaceChoice
 from hybridface.measure.accuracy.mode import EvalMode
+from hybridface.models import DEFAULT_MODEL
 from hybridface.output.terminal import show
 from protocols.errors import ParameterError
 
@@ -27,7 +28,7 @@ def eval_lfw(
         EvalMode,
         typer.Option("--mode", help="float64; fixed point bit by bit; or one of the protocols, on some pairs."),
     ] = EvalMode.PLAIN,
-    model: ModelOption = "dlib-resnet29",
+    model: ModelOption = DEFAULT_MODEL,
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=0, help="So many random pairs; 0 for all.", show_default="all, 20 of a protocol"),
@@ -81,7 +82,7 @@ def _make_output(folder: Path) -> None:
 def eval_rank(
     images: Annotated[Path, typer.Option("--images", help="LFW: a tar file or a folder, NAME/NAME_0001.jpg.")],
     pairs: Annotated[Path, typer.Option("--pairs", help="Pairs in LFW's format; their photos are used.")],
-    model: ModelOption = "dlib-resnet29",
+    model: ModelOption = DEFAULT_MODEL,
     probes: Annotated[
         int, typer.Option("--probes", min=0, help="People to look for; 0 for all with two photos.")
     ] = 500,
@@ -112,7 +113,7 @@ def eval_rank(
 @evaluation.command("ranges")
 def eval_ranges(
     images: Annotated[Path, typer.Option("--images", help="Photos of faces: a tar file or a folder.")],
-    model: ModelOption = "dlib-resnet29",
+    model: ModelOption = DEFAULT_MODEL,
     limit: Annotated[int, typer.Option("--limit", min=0, help="So many random photos; 0 for all.")] = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random photos.")] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align and compute.")] = 2,

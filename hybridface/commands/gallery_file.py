@@ -11,7 +11,6 @@ from hybridface.commands.gallery_options import FileSettings
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.output.answers import photos_text, say, shown
 from hybridface.output.terminal import show
-from protocols.errors import ParameterError
 
 if TYPE_CHECKING:
     from hybridface.galleries.file import GalleryFile
@@ -63,9 +62,8 @@ def export(settings: FileSettings, output: Annotated[Path, typer.Argument(help="
 
 def _file(settings: FileSettings) -> "GalleryFile":
     """Open a gallery that is there."""
-    if not settings.path.exists():
-        raise ParameterError(f"expected a gallery, found no {settings.path}: enrol somebody first")
+    path = settings.existing_path
     from hybridface.galleries.file import GalleryFile
     from hybridface.models.model import load_model
 
-    return GalleryFile(settings.path, load_model(settings.model, weights=False))
+    return GalleryFile(path, load_model(settings.model, weights=False))

@@ -97,11 +97,10 @@ def reset_limit(
 
 def _limits(settings: GallerySettings) -> "QueryLimits":
     """Open the limits of a gallery that is there."""
-    if not settings.path.exists():
-        raise ParameterError(f"expected a gallery, found no {settings.path}: enrol somebody first")
+    path = settings.existing_path
     from parties.gallery.store.limits import QueryLimits
 
-    return QueryLimits(settings.path)
+    return QueryLimits(path)
 
 
 def _line(line: "Query", tag: bytes | None) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What most commands about galleries are told: settings, a dataclass of which every field is an option."""
 
 import inspect
-import os
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, fields
@@ -23,6 +22,8 @@ from hybridface.commands.options import (
     QuietOption,
     TimeoutOption,
 )
+from hybridface.folders import configuration_directory, data_directory
+from hybridface.models import DEFAULT_MODEL
 from parties.gallery.kind import GalleryKind
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
@@ -36,8 +37,6 @@ __all__ = [
     "SessionSettings",
     "with_settings",
 ]
-
-_DEFAULT_MODEL = "dlib-resnet29"
 
 IdOption = Annotated[str, typer.Option("--id", help="Who it is: any text up to 10,000 characters.")]
 KindOption = Annotated[
@@ -61,15 +60,25 @@ class GallerySettings:
     @property
     def path(self) -> Path:
         """Of the gallery's file."""
-        base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
-        return self.gallery or base / "hybridface" / "gallery.db"
+        return self.gallery or data_directory() / "gallery.db"
+
+    @property
+    def existing_path(self) -> Path:
+        """Of the gallery's file, which must be there.
+
+        Raises:
+            ParameterError: it is not.
+        """
+        if not self.path.exists():
+            raise ParameterError(f"expected a gallery, found no {self.path}: enrol somebody first")
+        return self.path
 
 
 @dataclass(frozen=True)
 class FileSettings(GallerySettings):
     """Of a command about what is in a gallery's file."""
 
-    model: ModelOption = _DEFAULT_MODEL
+    model: ModelOption = DEFAULT_MODEL
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,7 @@ class SessionSettings(FileSettings):
     @property
     def key_path(self) -> Path:
         """Of the client's key, for a private gallery."""
-        base = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-        return self.key or base / "hybridface" / "gallery.key"
+        return self.key or configuration_directory() / "gallery.key"
 
     def kind(self, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
         """Return the gallery's kind, as `kind_for_use`; refuse a key for a list.

@@ -1,13 +1,12 @@
 """Folders and files that options name: caches, prepared runs, and what a measurement is written to."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from hybridface.errors import ImageError
-from hybridface.folders import cache_directory
+from hybridface.folders import cache_directory, data_directory
 from protocols.errors import ParameterError
 
 __all__ = [
@@ -31,8 +30,7 @@ def prepared_path(prepared: str) -> Path | None:
     """Return the folder of prepared runs that `--prepared` names; None for "none"."""
     if prepared == "none":
         return None
-    base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
-    return (Path(prepared) if prepared else base / "hybridface" / "prepared").expanduser()
+    return Path(prepared).expanduser() if prepared else data_directory() / "prepared"
 
 
 def existing_prepared_path(prepared: str) -> Path | None:

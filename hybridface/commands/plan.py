@@ -12,6 +12,7 @@ from rich.table import Table
 
 from hybridface.commands.options import CacheOption, JsonOption, LinkOption, ModelArgument, QuietOption
 from hybridface.commands.places import cache_path
+from hybridface.models import DEFAULT_MODEL
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.photos import photo_path
 from protocols.errors import ParameterError
@@ -50,7 +51,7 @@ def calibrate_machine(cache: CacheOption = "", as_json: JsonOption = False, quie
 
 
 def plan(
-    model: ModelArgument = "dlib-resnet29",
+    model: ModelArgument = DEFAULT_MODEL,
     link: LinkOption = "none",
     measure: Annotated[bool, typer.Option(help="Run one verification to fill the measured columns.")] = True,
     cache: CacheOption = "",

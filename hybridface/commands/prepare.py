@@ -17,6 +17,7 @@ from hybridface.commands.options import (
     TimeoutOption,
 )
 from hybridface.commands.places import cache_path, prepared_path
+from hybridface.models import DEFAULT_MODEL
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.processes.runs import PreparationRun, Purpose
 from hybridface.processes.start import start
@@ -38,7 +39,7 @@ def prepare(
             "whose second photo takes one for a photo.",
         ),
     ] = Purpose.PAIR,
-    model: ModelOption = "dlib-resnet29",
+    model: ModelOption = DEFAULT_MODEL,
     reveal: RevealOption = Reveal.CLIENT,
     correlations: CorrelationsOption = Correlations.OT,
     prepared: PreparedOption = "",

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from hybridface.commands.options import FacesCacheOption, JsonOption, QuietOption
 from hybridface.commands.places import faces_cache
+from hybridface.models import DEFAULT_MODEL
 from hybridface.output.terminal import show
 from protocols.errors import ParameterError
 
@@ -41,7 +42,7 @@ def train(
     views: Annotated[int, typer.Option("--views", min=0, help="Changed copies of every face.")] = 7,
     members: Annotated[int, typer.Option("--members", min=1, help="Students whose mean is the result.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, views and draws.")] = 0,
-    teacher: Annotated[str, typer.Option("--teacher", help="The network to learn from.")] = "dlib-resnet29",
+    teacher: Annotated[str, typer.Option("--teacher", help="The network to learn from.")] = DEFAULT_MODEL,
     device: Annotated[str, typer.Option("--device", help="cpu, or cuda for an NVIDIA GPU.")] = "cpu",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align faces.")] = 2,
     cache: FacesCacheOption = "",

@@ -30,7 +30,7 @@ from hybridface.commands.options import (
 )
 from hybridface.commands.places import cache_path, check_photos, existing_prepared_path
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
-from hybridface.models import check_name
+from hybridface.models import DEFAULT_MODEL, check_name
 from hybridface.modes import Mode
 from hybridface.output.terminal import ProgressBars, width
 from hybridface.photos import photo_path
@@ -148,7 +148,7 @@ def demo(quiet: QuietOption = False) -> None:
     from hybridface.processes.start import start
 
     photos = (photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg"))
-    model = load_model("dlib-resnet29", weights=False)
+    model = load_model(DEFAULT_MODEL, weights=False)
     console = Console()
     console.print(f"Client's photos: {photos[0].name}, {photos[1].name} (credits beside them). Server: {model.name}.")
     with ProgressBars(shown=not quiet) as bars:

@@ -6,10 +6,13 @@
 
 from hybridface.errors import ModelError
 
-__all__ = ["MODELS", "PATCH_NETWORKS", "check_name"]
+__all__ = ["DEFAULT_MODEL", "MODELS", "PATCH_NETWORKS", "check_name"]
 
 MODELS = ("dlib-resnet29", "patchnet", "tiny-test")
 """The names that `load_model` knows."""
+
+DEFAULT_MODEL = MODELS[0]
+"""The network that is meant if none is named."""
 
 PATCH_NETWORKS = ("patchnet",)
 """Those of them that can run under encryption from end to end."""

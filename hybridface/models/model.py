@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
-from hybridface.models import check_name
+from hybridface.models import DEFAULT_MODEL, check_name
 from hybridface.models.dlib_resnet import CHIP_SIZE, DlibResNet
 from hybridface.models.dlib_resnet import normalise as dlib_normalise
 from hybridface.models.importing.torch_module import graph_from_torch
@@ -67,7 +67,7 @@ class Model:
     widths: Widths = field(default_factory=dict)
 
 
-def load_model(name: str = "dlib-resnet29", weights: bool = True, path: str | Path | None = None) -> Model:
+def load_model(name: str = DEFAULT_MODEL, weights: bool = True, path: str | Path | None = None) -> Model:
     """Return a model by name.
 
     Args:

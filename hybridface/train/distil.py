@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
+from hybridface.models import DEFAULT_MODEL
 from hybridface.models.budget import LevelBudget, check_budget
 from hybridface.models.model import load_model
 from hybridface.models.patchnet import PatchShape, PatchWeights, mirrored, stored, write_patchnet, write_public
@@ -61,7 +62,7 @@ class DistilOptions:
 
     held_out: tuple[int, ...] = (7, 8)
     fraction: float = 0.1
-    teacher: str = "dlib-resnet29"
+    teacher: str = DEFAULT_MODEL
     widths: tuple[int, ...] = (64, 64, 64)
     components: int = 192
     views: int = 7

@@ -254,7 +254,7 @@ class NetworkClient(_Network):
         widths: of the comparisons, as the server's.
 
     Raises:
-        ParameterError: the graph's first layers are not a convolution of the input, the only layer that may read it.
+        ParameterError: a layer that is no convolution reads the network's input.
     """
 
     rank = CLIENT

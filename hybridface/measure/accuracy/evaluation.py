@@ -28,6 +28,7 @@ from hybridface.measure.accuracy.mode import EvalMode
 from hybridface.measure.accuracy.selection import Selection, select
 from hybridface.measure.accuracy.sessions import OpenSession, SessionPair, open_session, run_pairs
 from hybridface.measure.accuracy.statistics import Roc, fold_accuracy, roc_curve, thresholds_of_pairs
+from hybridface.models import DEFAULT_MODEL
 from hybridface.models.model import load_model
 from hybridface.models.terms import pure_he_terms
 from hybridface.modes import Mode
@@ -56,7 +57,7 @@ class EvaluationOptions:
     pairs: Path
     cache: Path
     mode: EvalMode = EvalMode.PLAIN
-    model: str = "dlib-resnet29"
+    model: str = DEFAULT_MODEL
     limit: int | None = None
     folds: tuple[int, ...] = ()
     seed: int = 0

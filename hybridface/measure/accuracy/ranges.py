@@ -15,6 +15,7 @@ from hybridface.faces.choice import FaceChoice
 from hybridface.faces.rows import RowField, Rows, Values, fill
 from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy.embeddings import Network
+from hybridface.models import DEFAULT_MODEL
 from hybridface.models.model import load_model
 from protocols.network.widths import MARGIN, choose_width, range_of
 from protocols.shares.comparison import COMPARISON_BITS
@@ -34,7 +35,7 @@ class RangeOptions:
 
     images: Path
     cache: Path
-    model: str = "dlib-resnet29"
+    model: str = DEFAULT_MODEL
     limit: int = 0
     seed: int = 0
     workers: int = 2

@@ -25,6 +25,7 @@ from hybridface.faces.pairs import photos_of, read_folds
 from hybridface.faces.sources import open_photos
 from hybridface.local.gallery import Gallery
 from hybridface.measure.accuracy.embeddings import Arithmetic, Network, embed
+from hybridface.models import DEFAULT_MODEL
 from hybridface.models.model import Model, load_model
 from parties.gallery.key import create_key
 from parties.gallery.kind import GalleryKind
@@ -47,7 +48,7 @@ class RankOptions:
     images: Path
     pairs: Path
     cache: Path
-    model: str = "dlib-resnet29"
+    model: str = DEFAULT_MODEL
     probes: int = 500
     protocol: int = 20
     seed: int = 0

@@ -21,6 +21,7 @@ from rich.text import Text
 from hybridface.errors import ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.measure.cost.ranks import run_ranks
+from hybridface.models import DEFAULT_MODEL
 from hybridface.models.model import Model, load_model
 from hybridface.photos import PHOTOS, photo_path
 from parties.gallery.kind import GalleryKind
@@ -51,7 +52,7 @@ def bench_identify(
     kinds: Sequence[str],
     runs: int,
     on_size: Callable[[str, int, int], None] | None = None,
-    model_name: str = "dlib-resnet29",
+    model_name: str = DEFAULT_MODEL,
     shards: Sequence[int] = (1,),
     correlations: Correlations = Correlations.OT,
 ) -> dict[str, Any]:

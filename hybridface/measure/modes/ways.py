@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hybridface.models import DEFAULT_MODEL
+
 __all__ = ["PRIVACY", "WAYS", "Privacy", "ReportMode", "Way"]
 
-DLIB, PATCHNET = "dlib-resnet29", "patchnet"
+DLIB, PATCHNET = DEFAULT_MODEL, "patchnet"
 
 
 class ReportMode(StrEnum):
