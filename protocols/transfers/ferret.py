@@ -7,7 +7,8 @@ k + t d transfers into t 2^d:
 1. t d of them grow t trees of depth d (`ggm`). Leaves: v for the sender, v ^ e Delta for the receiver, where e has a
    single one in every tree, at a place that the transfers' choice bits decide.
 2. k of them, r and r ^ u Delta, are spread over all leaves by a public code A (`lpn`): q = A r ^ v, and w = A (r ^ u
-   Delta) ^ v ^ e Delta = q ^ c Delta, with c = A u ^ e.
+   Delta) ^ v ^ e Delta = q ^ c Delta, with c = A u ^ e. Every round has new rows of A: what somebody finds out about
+   the code of one round is of no use for another.
 
 The outputs of the last trees are kept back, as the next round's k + t d. The first round's come from `iknp`, with the
 same Delta. Trees grow a batch at a time, and the code is applied at once, while the batch lies in cache. The sender
@@ -24,7 +25,8 @@ one after v1.0.0-alpha.1, July 2026). By its authors' estimate they give about 1
 attacks on LPN with regular noise, which they list as Gauss, SD-ISD, BJMM, hybrid, esser and agb2; the hybrid attack
 binds, and t is the largest that admits N = t 2^d samples at that level. Nothing here re-derives these estimates. What
 is easily checked: guessing k samples without error succeeds with (1 - k / N)^t, and costs the solution of k equations
-each time, k^2.8 steps: 2^142 in all for d = 11, 2^145 for 12, 2^147 for 13. Attacks on regular noise are a young
+each time, k^2.8 steps: 2^142 for a round with d = 11, 2^145 for 12, 2^147 for 13. To break any one of n rounds costs n
+times less, since each has a secret and a code of its own. Attacks on regular noise are a young
 subject; whoever prefers to rest on AES alone takes `iknp`. Semi-honest parties only: there is no check that
 corrections are right.
 """
@@ -103,6 +105,7 @@ class _Rounds(ABC):
         self._grower = TreeGrower(parameters.depth, parameters.batch, derived_seed(session, "trees"))
         self._code = LocalCode(derived_seed(session, "code"), parameters.log_secret)
         self._base: Blocks
+        self._row = 0
         self._tree = 0
         self._batches = 0
 
@@ -133,7 +136,8 @@ class _Rounds(ABC):
         chosen = self._base[secret + first * depth : secret + (first + trees) * depth].reshape(depth, trees, 2)
         self._batches += 1
         leaves = self._leaves(f"{self._label} {self._batches}", chosen)
-        self._code.add_to(leaves, self._base[:secret], first << depth)
+        self._code.add_to(leaves, self._base[:secret], self._row)
+        self._row += len(leaves)
         self._tree += trees
         return leaves
 

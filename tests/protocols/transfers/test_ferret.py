@@ -1,6 +1,8 @@
 """Silent extension: a round by its definition, what it sends, and rounds that follow each other."""
 
+import itertools
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +77,23 @@ def test_one_round_is_noise_of_one_error_in_every_tree_on_a_codeword(batch: int)
         assert (noise.sum(axis=0) == 1).all()
         places = [sum(int(1 - side) << i for i, side in enumerate(column)) for column in chosen.T]
         assert noise.argmax(axis=0).tolist() == places
+
+
+def test_no_row_of_the_code_is_used_twice(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in later rounds: the parameters' estimate is for one use of a row."""
+    add, used = LocalCode.add_to, dict[str, list[tuple[int, int]]]()
+
+    def watched(code: LocalCode, out: Any, vector: Any, first: int) -> None:
+        used.setdefault(threading.current_thread().name, []).append((first, len(out)))
+        add(code, out, vector, first)
+
+    monkeypatch.setattr(LocalCode, "add_to", watched)
+    count = 3 * len(batches_of(SMALL.given_trees, batch))
+    both_sides(lambda side: extended(side, count), lambda side: extended(side, count))
+    (sender, receiver) = used.values()
+    assert sender == receiver
+    assert [first for first, _ in sender] == [0, *itertools.accumulate(size for _, size in sender[:-1])]
+    assert sum(size for _, size in sender) > 2 * SMALL.trees << SMALL.depth
 
 
 @pytest.mark.slow
