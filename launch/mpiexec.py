@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["find_mpiexec", "mpiexec_command"]
+__all__ = ["ONE_THREAD", "find_mpiexec", "mpiexec_command", "python_module"]
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Numerical libraries use one thread in each rank: three ranks share the machine's cores."""
@@ -25,6 +25,11 @@ def find_mpiexec() -> str:
     if found is None:
         raise FileNotFoundError("expected mpiexec (pip install mpich), found none")
     return found
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    """Return the command line that runs a module in this Python, and nothing that lies in the current folder."""
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def mpiexec_command(

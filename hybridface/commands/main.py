@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; the process's own if left out.
     """
+    os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started runs what lies in the current folder
     try:
         app(arguments)
     except Exception as error:  # never exit status 1, which means different people

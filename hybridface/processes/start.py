@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ from hybridface.errors import RunError
 from hybridface.output.terminal import Event
 from hybridface.processes.programs import Program, programs_of
 from hybridface.processes.runs import Run
-from launch.mpiexec import find_mpiexec, mpiexec_command
+from launch.mpiexec import find_mpiexec, mpiexec_command, python_module
 
 __all__ = ["Outcome", "start"]
 
@@ -69,9 +68,9 @@ def start(run: Run, on_event: Callable[[Event], None] | None = None) -> Outcome:
 
 def _mpiexec(programs: Sequence[Program]) -> list[str]:
     """Return the command line that starts a rank of `hybridface party` for each list of arguments."""
-    base = [sys.executable, "-m", "hybridface", "party"]
+    ranks = [python_module("hybridface", "party", *program) for program in programs]
     try:
-        return mpiexec_command([[*base, *program] for program in programs], find_mpiexec())
+        return mpiexec_command(ranks, find_mpiexec())
     except FileNotFoundError as error:
         raise RunError(str(error)) from error
 

@@ -1,10 +1,10 @@
 """What ranks are told, and what they say: command lines of `hybridface party`, and our own lines of what comes out."""
 
-import sys
 from pathlib import Path
 
 from PIL import Image
 
+from launch.mpiexec import python_module
 from support.tiny_network import save_chips
 
 __all__ = ["DEALER", "DEALT", "FAILED", "PARTY", "TINY", "WORKER", "answers", "client", "odd_photos", "said", "server"]
@@ -12,7 +12,7 @@ __all__ = ["DEALER", "DEALT", "FAILED", "PARTY", "TINY", "WORKER", "answers", "c
 FAILED = (2, 9)
 """mpiexec's exit status when ranks abort: theirs, or 9 where it killed one of them before that one could end."""
 
-PARTY = [sys.executable, "-m", "hybridface", "party"]
+PARTY = python_module("hybridface", "party")
 TINY = ["--model", "tiny-test"]
 DEALT = ["--correlations", "dealer"]
 DEALER = [*PARTY, "dealer", *DEALT]

@@ -221,13 +221,13 @@ class Rank:
 
 
 def _call(program: Sequence[str]) -> int:
-    """Run `python -m module arguments`, or `python script`, here, and return its exit status."""
+    """Run `python -P -m module arguments`, or `python script`, here, and return its exit status."""
     assert program[0] == sys.executable, program
     try:
         match program[1:]:
-            case ["-m", "hybridface", *arguments]:
+            case ["-P", "-m", "hybridface", *arguments]:
                 command_line.main(arguments)
-            case ["-m", module, *arguments]:
+            case ["-P", "-m", module, *arguments]:
                 return int(import_module(module).main(*arguments))
             case [script]:
                 runpy.run_path(script, run_name="__main__")

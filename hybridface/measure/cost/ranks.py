@@ -2,12 +2,11 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from hybridface.errors import RunError
-from launch.mpiexec import find_mpiexec, mpiexec_command
+from launch.mpiexec import find_mpiexec, mpiexec_command, python_module
 from protocols.errors import UNTOLD
 
 __all__ = ["run_ranks"]
@@ -24,7 +23,7 @@ def run_ranks(module: str, programs: Sequence[Sequence[str]], timeout: float) ->
     Raises:
         RunError: a rank failed, or they did not end in time.
     """
-    ranks = [[sys.executable, "-m", module, *arguments] for arguments in programs]
+    ranks = [python_module(module, *arguments) for arguments in programs]
     try:
         done = subprocess.run(
             mpiexec_command(ranks, find_mpiexec()),

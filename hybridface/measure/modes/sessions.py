@@ -3,7 +3,6 @@
 Photos are found, aligned and normalised before the clock starts, in every way alike.
 """
 
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from hybridface.measure.peers.crypten_party import MATCHING
 from hybridface.measure.peers.features_only import features_only_session
 from hybridface.processes.runs import HybridRun, PureHeRun
 from hybridface.processes.start import start
+from launch.mpiexec import python_module
 from parties.session.cost import ONLINE
 from protocols.link import Link
 
@@ -66,7 +66,7 @@ def _plain(task: PeerTask, verifications: int, link: Link, timeout: float) -> Se
         np.save(Path(name) / "image.npy", task.image)
         np.save(Path(name) / "template.npy", task.template)
         module = "hybridface.measure.modes.plain_process"
-        command = [sys.executable, "-m", module, task.model.name, name, str(verifications)]
+        command = python_module(module, task.model.name, name, str(verifications))
         said, _ = run_pair("plain", [command], timeout)
     chip = Traffic(3 * task.model.chip_size**2, 1, rounds=2)  # the aligned photo goes up, one byte comes down
     kinds = {"network": WorkKind.CLEAR, "matching": WorkKind.MATCHING}

@@ -4,7 +4,6 @@ Insecure as CrypTen comes: rank 0 deals the triples and can open everything. The
 homomorphic encryption costs at best, with a dealer's work in the time.
 """
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from hybridface.errors import RunError
 from hybridface.measure.peers.children import run_pair
 from hybridface.measure.peers.measure import Peer, PeerTask, Run
+from launch.mpiexec import python_module
 
 __all__ = ["crypten_peer", "crypten_runs"]
 
@@ -60,9 +60,8 @@ def crypten_runs(task: PeerTask, runs: int, timeout: float = 300.0) -> tuple[lis
         folder = Path(name)
         np.save(folder / "image.npy", task.image)
         np.save(folder / "template.npy", task.template)
-        command = [sys.executable, "-m", "hybridface.measure.peers.crypten_party"]
-        rest = [task.model.name, name, str(timeout), str(runs)]
-        said, _ = run_pair(_NAME, [[*command, str(rank), *rest] for rank in (0, 1)], timeout)
+        module, rest = "hybridface.measure.peers.crypten_party", [task.model.name, name, str(timeout), str(runs)]
+        said, _ = run_pair(_NAME, [python_module(module, str(rank), *rest) for rank in (0, 1)], timeout)
     if len(said.get("runs", ())) != runs or len(said.get("peak_bytes", ())) != 2:
         raise RunError(f"{_NAME}: expected {runs} runs and the memory of two processes, got {sorted(said)}")
     return said["runs"], said["peak_bytes"]

@@ -1,7 +1,6 @@
 """A server's list on the command line: who learns what, the log, and what is refused."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +22,7 @@ from parties.gallery.store.limits import OPERATOR
 from parties.gallery.store.store import header_of
 from parties.transport.roles import Role
 from protocols.matching.reveal import Reveal
+from support.rank_programs import PARTY
 from support.ranks import Done, Ranks, ranks_in_threads
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
@@ -100,7 +100,7 @@ def test_ranks_that_no_command_listens_to(photos: dict[str, str], tiny_list: Pat
     asked = [GalleryTask(Verb.VERIFY, "Ann", photos["different"]), GalleryTask(Verb.VERIFY, "nobody", photos["a"])]
     write_tasks(tasks, [*asked, GalleryTask(Verb.IDENTIFY, None, photos["same"], 2)])
     shared = ["--model", "tiny-test", "--reveal", "both"]
-    base = [sys.executable, "-m", "hybridface", "party"]
+    base = PARTY
     programs = [
         [*base, "client", *shared, "--aligned", "--tasks", str(tasks)],
         [*base, "server", *shared, "--gallery", str(tiny_list)],

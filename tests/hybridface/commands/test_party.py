@@ -26,6 +26,7 @@ from parties.session.correlations import Correlations
 from parties.transport.roles import Role
 from protocols.link import MOBILE, WAN
 from protocols.matching.reveal import Reveal
+from support.rank_programs import PARTY
 from support.ranks import Done
 from support.tiny_network import save_chips
 
@@ -57,8 +58,8 @@ def read(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable
         rank.run_rank = run_rank  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "hybridface.processes.rank", rank)
         for line in lines:
-            assert line[:3] == [sys.executable, "-m", "hybridface"]
-            status, _, errors = call(*line[3:])
+            assert line[:4] == [sys.executable, "-P", "-m", "hybridface"]
+            status, _, errors = call(*line[4:])
             assert (status, errors) == (0, ""), line
         return runs
 
@@ -220,7 +221,7 @@ def test_the_name_of_a_gallerys_client_reaches_the_server(read: Callable[..., di
     gallery = tmp_path / "gallery.db"
     run = GalleryRun(model="tiny-test", gallery=gallery, client_name="Bank of A", limits=False)
     (program,) = (program for program in programs_of(run) if program[0] == "server")
-    assert read([sys.executable, "-m", "hybridface", "party", *program]) == {"server": run}
+    assert read([*PARTY, *program]) == {"server": run}
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_only_the_servers_ranks_ask_for_weights(
     load = ranks_module.load_model
 
     def watched(name: str, weights: bool, path: Path | None) -> Model:
-        asked[threading.current_thread().rank.program[4]] = weights  # type: ignore[attr-defined]
+        asked[threading.current_thread().rank.program[len(PARTY)]] = weights  # type: ignore[attr-defined]
         return load(name, weights, path)
 
     monkeypatch.setattr(ranks_module, "load_model", watched)
