@@ -82,6 +82,10 @@ GUESSES = Rate(20, 4)
 """Of a client about names that are not enrolled, by default."""
 
 
+_END_OF_TIME = 253_402_214_400.0
+"""The last day of the year 9999, in seconds since 1970: the calendar has no later one."""
+
+
 @dataclass(frozen=True)
 class Query:
     """One line of the log.
@@ -181,15 +185,25 @@ class QueryLimits:
             self._log(client, operation, self.tag(identity), allowed)
 
     def queries(self, identity: str | None = None, last: int = 100) -> list[Query]:
-        """Return the log's last lines, oldest first; with an identity, only those about it."""
+        """Return the log's last lines, oldest first; with an identity, only those about it.
+
+        Raises:
+            StoreError: a line is damaged.
+        """
         tag = self.tag(identity)
         condition, values = ("WHERE tag = ?", (tag,)) if tag else ("", ())
         found = self._database.rows(
             f"SELECT time, client, operation, tag, allowed FROM query {condition} ORDER BY number DESC LIMIT ?",  # noqa: S608
             (*values, last),
         )
-        rows = cast(list[tuple[float, str, str, bytes | None, int]], found)
-        return [Query(*row[:4], bool(row[4])) for row in reversed(rows)]
+        return [self._query(row) for row in reversed(found)]
+
+    def _query(self, row: tuple[object, ...]) -> Query:
+        match row:
+            case (float(time), str(client), str(operation), None | bytes() as tag, 0 | 1 as allowed):
+                if 0 <= time < _END_OF_TIME:
+                    return Query(time, client, operation, tag, bool(allowed))
+        raise StoreError(f"{self._database.path.name}: expected lines of a query log, got others: the store is damaged")
 
     def prune(self, before: float) -> int:
         """Remove the log's lines before a time, seconds since 1970, and log that; return how many."""

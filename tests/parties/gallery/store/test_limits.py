@@ -235,6 +235,21 @@ def test_the_log(begin: Callable[..., QueryLimits], clock: Clock) -> None:
     assert [q.operation for q in limit.queries()] == ["verify", "identify", "verify", "prune log"]
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("time", 1e300), ("time", -1.0), ("time", "today"), ("client", b"x"), ("tag", "x"), ("allowed", 7)],
+)
+def test_a_damaged_line_of_the_log_is_told(
+    begin: Callable[..., QueryLimits], path: Path, column: str, value: object
+) -> None:
+    limit = begin()
+    limit.admit("bank", "verify", "Ann")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE query SET {column} = ?", (value,))  # noqa: S608
+    with pytest.raises(StoreError, match="^g: expected lines of a query log, got others: the store is damaged$"):
+        limit.queries()
+
+
 def test_the_log_keeps_its_size(begin: Callable[..., QueryLimits], path: Path) -> None:
     limit = begin(kept=5)
     for number in range(12):
