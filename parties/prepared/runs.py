@@ -114,7 +114,7 @@ class PreparedRunsClient:
             arrays = self._prepared.unload(shape)
             self._store.write(server, number, self._prepared.binding(shape), arrays)
             answer = self._channel.receive_document("kept")
-            if answer.get("kept") is True:
+            if _decision(answer, "kept"):
                 self._store.publish(server, number)
                 return None
             self._store.discard(server, number)
@@ -133,11 +133,12 @@ class PreparedRunsClient:
         number = self._known[shape].pop(0)
         arrays = self._store.take(self._server, number, self._prepared.binding(shape))
         with self._asking(self._command("adopt", shape, number=number, usable=arrays is not None)):
-            answer = self._channel.receive_document("adopted")
-            if arrays is None or answer.get("adopted") is not True:
-                return False
-            self._prepared.load(shape, arrays)
-        return True
+            adopted = _decision(self._channel.receive_document("adopted"), "adopted")
+            if adopted and arrays is None:
+                raise ProtocolError("expected the server not to take up a run that the client has not got, it did")
+            if adopted and arrays is not None:
+                self._prepared.load(shape, arrays)
+        return adopted
 
     def _compare(self, shape: RunShape) -> list[str]:
         own = self._store.ready(self._server, self._prepared.binding(shape))
@@ -163,6 +164,14 @@ class PreparedRunsClient:
         pairing = self._store.pairing(self._server)
         pair = {"images": shape.images, "decisions": shape.decisions, "pairing": pairing}
         return {"operation": operation, **pair, **fields}
+
+
+def _decision(answer: dict[str, Any], field: str) -> bool:
+    """Return what the server says it has done: a side that took anything else for no would go on alone."""
+    decision = answer.get(field)
+    if not isinstance(decision, bool):
+        raise ProtocolError(f"expected the server to say whether a run is {field}, got {printable(answer)}")
+    return decision
 
 
 class PreparedRunsServer:

@@ -12,6 +12,7 @@ from parties.prepared import store as prepared
 from parties.prepared.shape import RunShape
 from parties.prepared.store import PreparedStore
 from parties.session.correlations import Correlations
+from protocols.channel import Channel
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.network.graph import LinearWeights
 from support.prepared_runs import expected, runs, session
@@ -42,6 +43,28 @@ def test_a_later_session_uses_what_was_kept(
             layers = [stage.stage for stage in result.cost.stages if stage.phase == "offline"]
             assert ("correlations" in layers) is not was_prepared
     assert not runs(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["kept", "adopted"])
+@pytest.mark.parametrize("decision", [None, 0, 1, 2, "true", [], {}])
+def test_a_server_that_says_neither_yes_nor_no(
+    tmp_path: Path, model: Model, pair: Any, what: str, decision: object
+) -> None:
+    """The two would go on with different runs, and answer wrongly."""
+    with session(tmp_path, model, Correlations.DEALER) as client:
+        client.save_prepared(2, 1)
+    send = Channel.send_document
+
+    def changed(channel: Channel, label: str, document: dict[str, Any]) -> None:
+        send(channel, label, {what: decision} if label == what else document)
+
+    with (
+        mock.patch.object(Channel, "send_document", changed),
+        pytest.raises(ProtocolError, match=f"expected the server to say whether a run is {what}"),
+        session(tmp_path, model, Correlations.DEALER) as client,
+    ):
+        client.save_prepared(2, 1) if what == "kept" else client.verify_pair(pair)
 
 
 @pytest.mark.slow
