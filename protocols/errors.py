@@ -1,6 +1,21 @@
-"""Every error this project raises. Each message is one line: what was expected, and what came."""
+"""Every error this project raises. Each message is one line: what was expected, and what came.
 
-__all__ = ["UNTOLD", "HybridFaceError", "ParameterError", "PeerLostError", "ProtocolError", "reason_for_peers"]
+A type says whether peers may hear its texts (`for_peers`): those that say what a peer has sent, or that it has ended.
+Others may name a photo, a path or a value, and what depends on values that only one side knows or has opened is a
+`HiddenError`: of these a peer hears that there was one.
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "UNTOLD",
+    "HiddenError",
+    "HybridFaceError",
+    "ParameterError",
+    "PeerLostError",
+    "ProtocolError",
+    "reason_for_peers",
+]
 
 UNTOLD = "it could not go on; its own output says why"
 """What a peer is told of an error whose text is not for it."""
@@ -8,6 +23,8 @@ UNTOLD = "it could not go on; its own output says why"
 
 class HybridFaceError(Exception):
     """Base of all errors of this project."""
+
+    for_peers: ClassVar[bool] = False
 
 
 class ParameterError(HybridFaceError, ValueError):
@@ -17,16 +34,21 @@ class ParameterError(HybridFaceError, ValueError):
 class ProtocolError(HybridFaceError):
     """A peer's message is not the one that the protocol expects next (type, shape, range, tag, version)."""
 
+    for_peers = True
+
+
+class HiddenError(ProtocolError):
+    """A peer's message does not fit what this side alone knows, or has opened."""
+
+    for_peers = False
+
 
 class PeerLostError(HybridFaceError):
     """A peer ended, refused, or did not answer in time."""
 
+    for_peers = True
+
 
 def reason_for_peers(error: BaseException) -> str:
-    """Return what a peer may be told of an error: the text of the protocol's own errors, else only that there was one.
-
-    Other texts may name a photo, a path, or a value.
-    """
-    if isinstance(error, ParameterError | PeerLostError | ProtocolError):
-        return str(error)
-    return UNTOLD
+    """Return what a peer may be told of an error."""
+    return str(error) if isinstance(error, HybridFaceError) and error.for_peers else UNTOLD

@@ -8,6 +8,7 @@ __all__ = [
     "KeyFileWarning",
     "QueryLimitError",
     "QueryRefusedError",
+    "RefusalError",
     "StoreError",
     "TracesLeftError",
 ]
@@ -17,7 +18,13 @@ class StoreError(HybridFaceError):
     """A store's file is missing, damaged, another store's, in use, or does not hold what was asked for."""
 
 
-class IndexChangedError(StoreError):
+class RefusalError(StoreError):
+    """A store does not hold what was asked for, or is in use; whoever asked may hear why: no file is named."""
+
+    for_peers = True
+
+
+class IndexChangedError(RefusalError):
     """The gallery or an index of it was changed since it was indexed, or opened: bring the index up to date."""
 
 
@@ -39,6 +46,8 @@ class QueryLimitError(HybridFaceError):
     Args:
         retry_after_seconds: until the next query would be allowed.
     """
+
+    for_peers = True
 
     def __init__(self, retry_after_seconds: float) -> None:
         super().__init__(

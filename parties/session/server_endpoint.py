@@ -15,7 +15,7 @@ import numpy as np
 from parties.prepared.pool import MAX_PREPARED_IMAGES, PARTS, layers_of_part, requests_of_part
 from parties.prepared.runs import PreparedRunsServer, RunsInMemory
 from parties.prepared.shape import RunShape
-from parties.prepared.store import PreparedStore
+from parties.prepared.store import PreparedStore, is_number
 from parties.session.cost import OFFLINE, ONLINE, Recorder, server_report
 from parties.session.progress import OnProgress, Progress
 from parties.session.source import open_source
@@ -179,21 +179,20 @@ class ServerEndpoint:
 
     def _obey_about_saved(self, command: Command, shape: RunShape, pairing: str) -> None:
         """Do what a command about prepared runs says."""
-        try:
-            match command:
-                case {"operation": "keep", "number": str(number)}:
-                    self._use_prepared(shape)
-                    self._saved.save(shape, pairing, number)
-                    self.report()
-                case {"operation": "kept runs", "numbers": [*numbers]}:
-                    self._saved.compare(shape, pairing, numbers)
-                case {"operation": "adopt", "number": str(number), "usable": bool(usable)}:
-                    self._check_room(shape)
-                    self.held[shape] += self._saved.restore(shape, pairing, number, usable)
-                case _:
-                    raise ProtocolError(f"expected a command about prepared runs, got {printable(command)}")
-        except ParameterError as error:
-            raise ProtocolError(str(error)) from error
+        match command:
+            case {"operation": "keep", "number": str(number)} if is_number(pairing) and is_number(number):
+                self._use_prepared(shape)
+                self._saved.save(shape, pairing, number)
+                self.report()
+            case {"operation": "kept runs", "numbers": [*numbers]} if is_number(pairing):
+                self._saved.compare(shape, pairing, numbers)
+            case {"operation": "adopt", "number": str(number), "usable": bool(usable)} if is_number(
+                pairing
+            ) and is_number(number):
+                self._check_room(shape)
+                self.held[shape] += self._saved.restore(shape, pairing, number, usable)
+            case _:
+                raise ProtocolError(f"expected a command about prepared runs, got {printable(command)}")
 
     def _prepare(self, shape: RunShape, part: int) -> None:
         """Do one part of a preparation, the next of those that were begun."""

@@ -26,7 +26,7 @@ from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import random_words
 from protocols.channel import CLIENT, Channel
 from protocols.correlations import ArithmeticTriple, Request
-from protocols.errors import ParameterError, ProtocolError
+from protocols.errors import HiddenError, ParameterError
 from protocols.shares.party import MpcParty, arithmetic, to_ring
 
 __all__ = ["SEALED_BYTES", "SealedNames", "look_up", "lookup_requests", "open_name", "seal_names"]
@@ -74,7 +74,7 @@ def open_name(sealed: SealedNames, index: int, key: RingArray) -> str:
     """Return a name, on the client.
 
     Raises:
-        ProtocolError: the key does not fit, or what it opens is no name.
+        HiddenError: the key does not fit, or what it opens is no name.
     """
     number, text = index, bytearray()
     try:
@@ -88,8 +88,8 @@ def open_name(sealed: SealedNames, index: int, key: RingArray) -> str:
             key = np.frombuffer(content, np.uint64, _WORDS, _NUMBER_BYTES)
             text += content[-_PART_BYTES:]
     except (InvalidTag, UnicodeDecodeError, IndexError) as error:
-        raise ProtocolError(f"expected the sealed name of index {index}, got something else") from error
-    raise ProtocolError(f"expected the sealed name of index {index}, below {_MAX_BYTES} bytes, got something else")
+        raise HiddenError("expected the sealed name of whom was found, got something else") from error
+    raise HiddenError("expected the sealed name of whom was found, got something else")
 
 
 def lookup_requests(count: int, lookups: int = 1) -> list[Request]:

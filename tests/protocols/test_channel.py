@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from parties.transport.queues import local_channels
 from protocols.channel import Channel, _frame, tag_of
-from protocols.errors import PeerLostError, ProtocolError
+from protocols.errors import (
+    UNTOLD,
+    HiddenError,
+    HybridFaceError,
+    ParameterError,
+    PeerLostError,
+    ProtocolError,
+    reason_for_peers,
+)
 from support.frames import outcome
 
 LABEL = "test/step"
@@ -312,3 +320,16 @@ def test_an_error_report_does_not_wait_for_a_peer() -> None:
 def test_tags_tell_labels_apart() -> None:
     assert tag_of("a") == int.from_bytes(bytes.fromhex("ca978112"), "little")  # SHA-256("a")
     assert len({tag_of(f"layer{i}/upload") for i in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("error", [ProtocolError("what came"), PeerLostError("who has ended")])
+def test_peers_hear_what_a_peer_did(error: Exception) -> None:
+    assert reason_for_peers(error) == str(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [HybridFaceError("x"), ParameterError("a path"), HiddenError("an index"), OSError("a path"), KeyboardInterrupt()],
+)
+def test_peers_hear_nothing_else(error: BaseException) -> None:
+    assert reason_for_peers(error) == UNTOLD

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from parties.gallery.errors import StoreError
+from parties.gallery.errors import RefusalError, StoreError
 from parties.machine import locks
 from parties.machine.durable import PART, sync_folder, write_durably
 from protocols.arithmetic.randomness import KEY_BYTES
@@ -70,7 +70,7 @@ class IndexFolder:
                 lock = self.file(f"{shard}{_LOCK}")
                 stack.enter_context(locks.locked(lock, "the gallery's index", shared, self._seconds))
             except TimeoutError as error:
-                raise StoreError(f"{error}: another session uses it") from error
+                raise RefusalError(f"{error}: another session uses it") from error
             except OSError as error:
                 raise StoreError(f"{self.path.name}: cannot use the index's folder: {error.strerror}") from error
             yield
@@ -140,8 +140,8 @@ class IndexFolder:
                 sync_folder(self.path)
         except OSError as error:
             raise StoreError(f"{self.path.name}: cannot remove the index: {error.strerror}") from error
-        if left := next((path for path in chosen if path.exists()), None):
-            raise StoreError(f"{self.path.name}: expected the index to be gone, but {left.name} is still there")
+        if any(path.exists() for path in chosen):
+            raise RefusalError("expected the index to be gone, but a file of it is still there")
 
 
 def _is_left(path: Path) -> bool:

@@ -26,7 +26,7 @@ from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint
 from parties.session.cost import OFFLINE, CostReport
 from protocols.channel import printable
-from protocols.errors import ProtocolError
+from protocols.errors import HiddenError, ProtocolError
 from protocols.matching.names import SEALED_BYTES, SealedNames, look_up, open_name
 from protocols.matching.reveal import Reveal
 from protocols.matching.server_list import ServerListClient
@@ -160,7 +160,7 @@ class ListClientSession(GalleryClientSession):
     def _names_of(self, indices: tuple[int | None, ...]) -> tuple[str | None, ...]:
         """Open names of the list, by a lookup for each index, also for those that are None."""
         if any(i is not None and i >= self._sizes.size for i in indices):
-            raise ProtocolError("expected an index of the list, got a larger one")
+            raise HiddenError("expected an index of the list, got a larger one")
         if self.terms.reveal is Reveal.SERVER:
             return indices  # type: ignore[return-value]  # Nones
         with self._recorded_party("names") as party:

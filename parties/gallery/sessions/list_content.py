@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.gallery.errors import StoreError
+from parties.gallery.errors import RefusalError
 from parties.gallery.index.directory import Layout, layout_of
 from parties.gallery.store.records import Entry
 from parties.gallery.store.store import GalleryStore
@@ -43,18 +43,15 @@ def list_share(embedding: NDArray[np.int64]) -> RingArray:
     return embedding.astype(np.int64).view(np.uint64)
 
 
-def list_templates(shares: RingArray, name: str) -> ListTemplates:
+def list_templates(shares: RingArray) -> ListTemplates:
     """Return what a list's store holds, uint64 (n, d), as embeddings.
 
-    Args:
-        name: of the store's file, for the error.
-
     Raises:
-        StoreError: a number is larger than an embedding's.
+        RefusalError: a number is larger than an embedding's.
     """
     values = shares.view(np.int64)
     if values.size and _is_large(values):
-        raise StoreError(f"{name}: expected a list's embeddings of numbers below 16, got a larger number")
+        raise RefusalError("expected a list's embeddings of numbers below 16, got a larger number")
     return values.astype(np.int32)
 
 
@@ -68,7 +65,7 @@ def read_list(store: GalleryStore) -> ListContent:
     blocks = [np.empty((0, store.dimension), dtype=np.int32)]
     for listed, shares in store.blocks():
         entries += listed
-        blocks.append(list_templates(shares, store.path.name))
+        blocks.append(list_templates(shares))
     layout = layout_of(entries)
     templates = np.concatenate(blocks)
     blocks.clear()

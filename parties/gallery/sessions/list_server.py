@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from parties.gallery.errors import StoreError
+from parties.gallery.errors import RefusalError
 from parties.gallery.index.search import (
     PROBE,
     TOP_MAX,
@@ -40,7 +40,7 @@ from parties.session.cost import OFFLINE
 from parties.session.server_endpoint import Command, ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import printable
-from protocols.errors import ProtocolError
+from protocols.errors import HiddenError, ProtocolError
 from protocols.matching.names import look_up, seal_names
 from protocols.matching.reveal import Reveal
 from protocols.matching.server_list import ServerListServer
@@ -93,7 +93,7 @@ class ListServerSession(GalleryServerSession):
         with self.endpoint.recorder.recording(OFFLINE, "list"):
             listed = read_list(self._store)
             if not listed.identities:
-                raise StoreError("expected enrolled identities, found none")
+                raise RefusalError("expected enrolled identities, found none")
             self._log("read")
             names, keys = seal_names(listed.identities)
             self._accept(sizes=_counts(listed), records=len(names))
@@ -108,26 +108,26 @@ class ListServerSession(GalleryServerSession):
         self._admit("verify", identity, enrolled=self._store.has(identity))
         found = self._store.get(identity)
         if not found:
-            raise StoreError("expected an enrolled identity, found none of that name")
+            raise RefusalError("expected an enrolled identity, found none of that name")
         templates = np.stack([share for _, share in found])
-        list_templates(templates, self._store.path.name)  # are they embeddings?
+        list_templates(templates)  # are they embeddings?
         self._accept(photos=len(found))
         self._decide(templates)
 
     def _layer_for(self, top: int) -> ServerListServer:
         """Return the layer, if so many identities can be asked for."""
         if self._layer is None:
-            raise StoreError("expected the list to be read first")
+            raise RefusalError("expected the list to be read first")
         if self._store.last_change != self._change:
-            raise StoreError("expected the list as it was read, but it has changed: read it again")
+            raise RefusalError("expected the list as it was read, but it has changed: read it again")
         if top > len(self._sizes):
-            raise StoreError(f"expected to ask for at most {len(self._sizes)} identities, got {top}")
+            raise RefusalError(f"expected to ask for at most {len(self._sizes)} identities, got {top}")
         return self._layer
 
     def _prepare_query(self, top: int) -> None:
         layer = self._layer_for(top)
         if self._prepared.total() >= MAX_PREPARED_QUERIES:
-            raise StoreError(f"expected at most {MAX_PREPARED_QUERIES} prepared identifications, got one more")
+            raise RefusalError(f"expected at most {MAX_PREPARED_QUERIES} prepared identifications, got one more")
         self._prepared[top] += 1
         self._accept()
         with self.endpoint.recorder.recording(OFFLINE, "list"):
@@ -150,7 +150,7 @@ class ListServerSession(GalleryServerSession):
         with self.endpoint.recorded_party("nearest and threshold") as party:
             indices = nearest_in_list(party, found, self.terms.threshold, top, reveal)
         if any(i is not None and i >= len(sizes) for i in indices):
-            raise ProtocolError("expected an index of the list, got a larger one")
+            raise HiddenError("expected an index of the list, got a larger one")
         self.last_identities = tuple(None if i is None else self._identities[i] for i in indices)
         if reveal is not Reveal.SERVER:
             with self.endpoint.recorded_party("names") as party:

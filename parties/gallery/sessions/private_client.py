@@ -25,7 +25,7 @@ from parties.session.client_endpoint import ClientEndpoint
 from parties.session.cost import OFFLINE, CostReport
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, Channel, printable
-from protocols.errors import PeerLostError, ProtocolError
+from protocols.errors import HiddenError, PeerLostError, ProtocolError
 from protocols.matching.outcome import index_bits
 
 __all__ = ["Identification", "PrivateClientSession"]
@@ -193,7 +193,7 @@ class PrivateClientSession(GalleryClientSession):
         with self._recorded_party("nearest and threshold") as party:
             indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
         if any(i is not None and i >= len(people.identities) for i in indices):
-            raise ProtocolError("expected an index of the gallery, got a larger one")
+            raise HiddenError("expected an index of the gallery, got a larger one")
         names = tuple(None if i is None else people.identities[i] for i in indices)
         return Identification(names, self.endpoint.finish())
 

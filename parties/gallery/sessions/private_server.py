@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from parties.gallery.errors import IndexChangedError, StoreError, TracesLeftError
+from parties.gallery.errors import IndexChangedError, RefusalError, StoreError, TracesLeftError
 from parties.gallery.index.directory import Directory
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
@@ -40,7 +40,7 @@ from parties.session.server_endpoint import Command, ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import SERVER, Channel, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
-from protocols.errors import ProtocolError
+from protocols.errors import HiddenError, ProtocolError
 from protocols.matching.outcome import index_bits
 
 __all__ = ["PrivateServerSession"]
@@ -144,7 +144,7 @@ class PrivateServerSession(GalleryServerSession):
         self._admit("verify", identity, enrolled=self._store.has(identity))
         found = self._store.get(identity)
         if not found:
-            raise StoreError("expected an enrolled identity, found none of that name")
+            raise RefusalError("expected an enrolled identity, found none of that name")
         self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])
         self._decide(np.stack([share for _, share in found]))
 
@@ -157,7 +157,7 @@ class PrivateServerSession(GalleryServerSession):
     def _extend(self, known: int, states: Sequence[_State]) -> None:
         """Bring the index up to date; begin again, shard by shard, if the client's is another."""
         if not self._store.count:
-            raise StoreError("expected enrolled identities, found none")
+            raise RefusalError("expected enrolled identities, found none")
         shards = self._group
         with shards.writing():
             rows = self._rows_of_shards()
@@ -186,7 +186,7 @@ class PrivateServerSession(GalleryServerSession):
         self._people = refreshed(self._store, self._people)
         rows = [len(part.rows) for part in self._people.parts(self._group.count)]
         if max(rows) > _MOST_ROWS:
-            raise StoreError(
+            raise RefusalError(
                 f"expected at most {_MOST_ROWS} photos in each of {len(rows)} parts of the gallery,"
                 f" got {max(rows)}: use more shards"
             )
@@ -222,7 +222,7 @@ class PrivateServerSession(GalleryServerSession):
         with self.endpoint.recorded_party("nearest and threshold") as party:
             indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
         if any(i is not None and i >= identities for i in indices):
-            raise ProtocolError("expected an index of the gallery, got a larger one")
+            raise HiddenError("expected an index of the gallery, got a larger one")
         self.last_identities = tuple(None if i is None else people.identities[i] for i in indices)
 
     def _send_list(self) -> None:

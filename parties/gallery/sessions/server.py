@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from parties.gallery.errors import IndexChangedError, QueryLimitError, StoreError
+from parties.gallery.errors import IndexChangedError, QueryLimitError, RefusalError
 from parties.gallery.index.search import PROBE, decide, decide_requests
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.limits import EVERYONE, QueryLimits
@@ -86,12 +86,12 @@ class GalleryServerSession(ABC):
         """
 
     def _answer(self, work: Callable[[], None]) -> None:
-        """Do it, or refuse it if it must not be done. What fails after it was accepted ends the session."""
+        """Do it, or refuse it if it must not be done. What else fails ends the session; the client hears only that."""
         self._accepted = False
         self._forget()
         try:
             work()
-        except (QueryLimitError, StoreError, ParameterError) as error:
+        except (QueryLimitError, RefusalError) as error:
             if self._accepted:
                 raise
             self._forget()

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from parties.gallery.errors import IndexChangedError, StoreError
 from parties.gallery.shards.group import ShardGroup
 from protocols.channel import CLIENT, Channel, printable
-from protocols.errors import ProtocolError
+from protocols.errors import ProtocolError, reason_for_peers
 
 __all__ = ["held_by_both"]
 
@@ -33,7 +33,9 @@ def held_by_both(rank: int, channel: Channel, shards: ShardGroup) -> Iterator[No
             stack.enter_context(shards.reading())
         except StoreError as reason:
             own = reason
-        channel.send_document("held", {"refused": own and str(own), "changed": isinstance(own, IndexChangedError)})
+        channel.send_document(
+            "held", {"refused": own and reason_for_peers(own), "changed": isinstance(own, IndexChangedError)}
+        )
         if rank == CLIENT:
             theirs = _receive(channel)
         if error := own or theirs:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from parties.gallery.errors import IndexChangedError, StoreError
+from parties.gallery.errors import IndexChangedError, RefusalError
 from parties.gallery.index.directory import Part
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
@@ -116,7 +116,7 @@ class ShardRank:
             self._held.enter_context(how())
         except IndexChangedError as error:
             self._done(changed=str(error))
-        except StoreError as error:
+        except RefusalError as error:
             self._done(refused=str(error))
         else:
             self._done()
@@ -172,7 +172,7 @@ class ShardRank:
     def _erase(self, job: Job) -> None:
         try:
             self.shard.erase()
-        except StoreError as error:
+        except RefusalError as error:
             self._done(refused=str(error))
         else:
             self._done()

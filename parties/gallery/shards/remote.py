@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parties.gallery.errors import IndexChangedError, StoreError
+from parties.gallery.errors import IndexChangedError, RefusalError
 from parties.gallery.index.directory import Numbers, Part
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.shards.shard import Wanted
@@ -132,7 +132,7 @@ class RemoteShard:
         if (changed := answer.get("changed")) is not None:
             raise IndexChangedError(printable(changed, 200))
         if (reason := answer.get("refused")) is not None:
-            raise StoreError(printable(reason, 200))
+            raise RefusalError(printable(reason, 200))
         self._traffic.add(answer.get("traffic"))
         return answer
 

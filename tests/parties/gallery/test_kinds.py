@@ -17,6 +17,7 @@ from hybridface.galleries.kind import kind_for_import, kind_for_use
 from hybridface.local.gallery import Gallery
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
+from parties.gallery import errors
 from parties.gallery.errors import QueryRefusedError, StoreError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.exchange import exported_kind
@@ -56,6 +57,12 @@ def test_a_file_says_its_kind(tmp_path: Path, kind: GalleryKind) -> None:
     assert kind_for_use(new, kind, new=True) is kind
     assert kind_for_use(new, new=True) is GalleryKind.PRIVATE
     assert not new.exists()
+
+
+def test_which_errors_peers_may_hear() -> None:
+    """Whoever asks hears why it is refused; what may name a file is for the server's own output."""
+    told = {error for error in vars(errors).values() if isinstance(error, type) and getattr(error, "for_peers", False)}
+    assert told == {errors.RefusalError, errors.IndexChangedError, errors.QueryLimitError}
 
 
 def test_files_without_a_kind(tmp_path: Path) -> None:

@@ -266,8 +266,8 @@ def test_runs_are_taken_up_as_far_as_there_is_room(tmp_path: Path, model: Model,
 
 COMMANDS: dict[str, tuple[dict[str, Any], str]] = {
     "keep": ({"operation": "keep", "number": NUMBER}, "expected a preparation of .* before its run, got none"),
-    "number": ({"operation": "adopt", "number": "../x", "usable": True}, "expected 32 hexadecimal digits"),
-    "pairing": ({"operation": "kept runs", "numbers": [], "pairing": "../x"}, "expected 32 hexadecimal digits"),
+    "number": ({"operation": "adopt", "number": "../x", "usable": True}, "expected a command about prepared runs"),
+    "pairing": ({"operation": "kept runs", "numbers": [], "pairing": "../x"}, "expected a command about prepared runs"),
     "kind": ({"operation": "kept runs", "numbers": [], "images": 99}, "expected 1 to 16 images"),
     "nothing": ({"operation": "keep"}, "expected a command about prepared runs"),
     "usable": ({"operation": "adopt", "number": NUMBER, "usable": 1}, "expected a command about prepared runs"),

@@ -150,7 +150,11 @@ SMALL = Graph((1, 2, 2), (CONV, layers.ReLU("relu", ("conv",))))
 @pytest.mark.parametrize("failing", ["client", "server"])
 @pytest.mark.parametrize(
     ("failure", "told"),
-    [(ParameterError("expected order"), "expected order"), (ZeroDivisionError("a secret"), "it could not go on")],
+    [
+        (ProtocolError("expected order"), "expected order"),
+        (ParameterError("/home/jane/photo.jpg"), "it could not go on"),
+        (ZeroDivisionError("a secret"), "it could not go on"),
+    ],
 )
 def test_a_side_that_fails_ends_the_other(
     keys: ClientKeys, public_key: PublicKey, failing: str, failure: Exception, told: str

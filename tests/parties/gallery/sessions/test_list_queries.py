@@ -16,7 +16,7 @@ from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.store.limits import GUESSES, OPERATOR, QueryLimits, Rate
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import encode
-from protocols.errors import ParameterError, PeerLostError, ProtocolError
+from protocols.errors import UNTOLD, HiddenError, ParameterError, PeerLostError, ProtocolError
 from protocols.matching.reveal import Reveal
 from support.frames import record
 from support.list_sessions import IMAGES, MODEL, NAMES, OWNERS, distances_to, embeddings, fill, prepare_query, session
@@ -258,9 +258,13 @@ def test_a_name_that_was_changed_on_the_way_ends_the_session(filled: Path, monke
         return sealed ^ 1, keys
 
     monkeypatch.setattr(list_server, "seal_names", changed)
-    with pytest.raises(ProtocolError, match="expected the sealed name of index"):
+    frames: list[bytes] = []
+    with pytest.raises(HiddenError, match="expected the sealed name of whom was found"):
         with session(filled) as (client, _):
+            frames = record(client.endpoint.channel)
             client.identify(IMAGES[0][None])
+    assert frames[-1].endswith(UNTOLD.encode()), "the server hears that there was an error"
+    assert not [frame for frame in frames if b"sealed" in frame]
 
 
 def test_a_private_gallery_is_no_list(tmp_path: Path) -> None:
@@ -287,5 +291,5 @@ def test_what_a_list_holds(own: Path) -> None:
         with pytest.raises(ParameterError, match="numbers below 16"):
             list_share(np.array([0, value]))
         with pytest.raises(StoreError, match="numbers below 16"):
-            list_templates(np.array([[0, value]]).view(np.uint64), "g")
+            list_templates(np.array([[0, value]]).view(np.uint64))
     assert list_share(np.array([-5, (16 << 16) - 1])).view(np.int64).tolist() == [-5, (16 << 16) - 1]
