@@ -183,17 +183,17 @@ def test_any_error_gives_up_the_locks(
 def test_a_wait_is_shorter_than_the_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A party waits for a lock while the other waits for its message: it gives up first, and says why."""
     monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 60.0)
-    with session(tmp_path, timeout=3.0) as client:
+    with session(tmp_path, timeout=5.0) as client:
         fill(client)
         client.update_index()
         with (
             held(tmp_path / "server", shared=True),
-            pytest.raises(QueryRefusedError, match="expected the lock of the gallery's index within 1.5 s"),
+            pytest.raises(QueryRefusedError, match="expected the lock of the gallery's index within 2.5 s"),
         ):
             client.update_index()
-        with held(tmp_path / "server"), pytest.raises(StoreError, match="within 1.5 s: another session uses it"):
+        with held(tmp_path / "server"), pytest.raises(StoreError, match="within 2.5 s: another session uses it"):
             client.identify(IMAGES[1][None])
-        with held(tmp_path / "client"), pytest.raises(StoreError, match="within 1.5 s: another session uses it"):
+        with held(tmp_path / "client"), pytest.raises(StoreError, match="within 2.5 s: another session uses it"):
             client.identify(IMAGES[1][None])
         assert found(client, 1) == "p1"
 
