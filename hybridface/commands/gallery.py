@@ -158,6 +158,8 @@ def rotate_key(
         answers = run_queries([task], settings, GalleryKind.PRIVATE).answers
     except RunError as error:
         raise RunError(f"{error}; keep both key files, {settings.key_path} and {new_key}") from error
+    if any("refused" in answer for answer in answers):
+        new_key.unlink()  # nothing was changed, so nothing is under it
     _refuse(answers, settings)
     text = f"the gallery is under {new_key} now (generation {answers[-1].get('generation')})"
     say(_document(answers), text, settings.as_json)

@@ -128,9 +128,9 @@ class PrivateServerSession(GalleryServerSession):
 
     def _enroll_in_gallery(self, identity: str) -> None:
         entry = self._store.reserve(identity)
-        self._log("enroll", identity)
-        self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
         try:
+            self._log("enroll", identity)
+            self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
             share = self.endpoint.extract(PROBE)
             correction = self.endpoint.channel.receive("gallery/share", np.uint64, share.shape)
             self._store.commit(entry, (share + correction)[0])

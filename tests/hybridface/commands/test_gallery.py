@@ -83,6 +83,20 @@ def test_what_is_refused(
     assert message in errors
 
 
+def test_a_change_of_key_that_is_refused_leaves_no_file(
+    call: Callable[..., Done], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = create_key(home / "old.key"), home / "new.key"
+    GalleryFile(home / "gallery.db", load_model("tiny-test", weights=False), GalleryKind.PRIVATE).close()
+    refused = Outcome(answers=[{"verb": "rotate-key", "identity": None, "refused": "the server refuses: busy"}])
+    monkeypatch.setattr(gallery_runs, "start", lambda *_: refused)
+    gallery = ["--gallery", str(home / "gallery.db"), "--key", str(home / "old.key"), "--model", "tiny-test"]
+    for _ in range(2):
+        assert call("rotate-key", str(new), *gallery, "--quiet") == (2, "", "hybridface: the server refuses: busy\n")
+        assert not new.exists()
+    assert read_key(home / "old.key") == old
+
+
 def test_a_new_key_is_for_its_owner_alone(
     call: Callable[..., Done], photos: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,14 @@
 """A private gallery from end to end in this process: the verbs, limits, refusals, a stolen file, a new key."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from parties.gallery.errors import QueryRefusedError
+from parties.gallery.errors import QueryRefusedError, RefusalError
 from parties.gallery.key import GalleryKey
 from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.private_client import PrivateClientSession
@@ -136,6 +138,21 @@ def test_only_what_is_new_is_indexed(tmp_path: Path, images: Any) -> None:
         assert 8 * 8 < opened(client) < 2 * 8 * 8 + 100
         assert opened(client) == 0
         assert client.identify(images[5, 1][None]).identity == "p5"
+
+
+def test_an_enrolment_that_cannot_be_logged_reserves_nothing(
+    tmp_path: Path, images: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with session(tmp_path) as client, monkeypatch.context() as patch:
+
+        def busy(*_: Any) -> None:
+            raise RefusalError("the store is busy")
+
+        patch.setattr(PrivateServerSession, "_log", busy)
+        with pytest.raises(QueryRefusedError, match="the store is busy"):
+            client.enroll_identity("Ann", images[0, :1])
+        with contextlib.closing(sqlite3.connect(tmp_path / "gallery.db")) as file:
+            assert file.execute("SELECT count(*) FROM reservation").fetchone() == (0,)
 
 
 def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
