@@ -1,7 +1,7 @@
 """Every error this project raises. Each message is one line: what was expected, and what came.
 
 A type says whether peers may hear its texts (`for_peers`): those that say what a peer has sent, or that it has ended.
-Others may name a photo, a path or a value, and what depends on values that only one side knows or has opened is a
+Others may name a file, a path or a value, and what depends on values that only one side knows or has opened is a
 `HiddenError`: of these a peer hears that there was one.
 """
 

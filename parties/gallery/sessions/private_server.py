@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from parties.gallery.errors import IndexChangedError, RefusalError, StoreError, TracesLeftError
+from parties.gallery.errors import IndexChangedError, RefusalError, TracesLeftError
 from parties.gallery.index.directory import Directory
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
@@ -215,7 +215,7 @@ class PrivateServerSession(GalleryServerSession):
                 self.endpoint.recorded_party("distances and shards' nearest") as party,
             ):
                 keys = shards.find(party, probe.share, top, bits)
-        except StoreError as error:  # the client knows
+        except RefusalError as error:  # the client knows
             self._probe = probe if isinstance(error, IndexChangedError) else None
             self._indexed = False
             return

@@ -7,7 +7,7 @@ the two tell each other is that an index has changed, or is held by another sess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from parties.gallery.errors import IndexChangedError, StoreError
+from parties.gallery.errors import IndexChangedError, RefusalError, StoreError
 from parties.gallery.shards.group import ShardGroup
 from protocols.channel import CLIENT, Channel, printable
 from protocols.errors import ProtocolError, reason_for_peers
@@ -23,8 +23,8 @@ def held_by_both(rank: int, channel: Channel, shards: ShardGroup) -> Iterator[No
         rank: of this party. channel: to the other.
 
     Raises:
-        IndexChangedError: on both sides, if one's index has changed. StoreError: on both sides, if one's is held by
-            another session for too long.
+        IndexChangedError: on both sides, if one's index has changed. RefusalError: on both sides, if one's is held by
+            another session for too long. StoreError: this side's cannot be used; a RefusalError on the other side.
     """
     with ExitStack() as stack:
         theirs = None if rank == CLIENT else _receive(channel)
@@ -43,11 +43,11 @@ def held_by_both(rank: int, channel: Channel, shards: ShardGroup) -> Iterator[No
         yield
 
 
-def _receive(channel: Channel) -> StoreError | None:
+def _receive(channel: Channel) -> RefusalError | None:
     match channel.receive_document("held"):
         case {"refused": None, "changed": False}:
             return None
         case {"refused": str(reason), "changed": bool(changed)}:
-            return (IndexChangedError if changed else StoreError)(printable(reason, 200))
+            return (IndexChangedError if changed else RefusalError)(printable(reason, 200))
         case document:
             raise ProtocolError(f"expected whether an index is held, got {printable(document)}")

@@ -1,21 +1,22 @@
 """A peer of a gallery's session that says what it must not: numbers out of range, outcomes of nobody, other lists."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from parties.gallery.errors import QueryRefusedError
+from parties.gallery.errors import QueryRefusedError, StoreError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions import private_client as client_module
 from parties.gallery.sessions import private_server as server_module
 from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import GalleryServerSession
 from parties.gallery.store.store import GalleryStore
-from protocols.errors import PeerLostError, ProtocolError
+from protocols.errors import UNTOLD, PeerLostError, ProtocolError
 from support.gallery_sessions import IMAGES, fill, found, session
 from support.list_sessions import MODEL as LIST_MODEL
 from support.list_sessions import NAMES
@@ -75,6 +76,32 @@ def test_an_outcome_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
 
         monkeypatch.setattr(side, "winners", larger)
         client.identify(IMAGES[0][None])
+
+
+def test_an_index_that_cannot_be_used_is_told_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client hears that it ended, and no name of a file; the server's own output says why."""
+    sides, at_home = list[PrivateServerSession](), list[str]()
+    serve = PrivateServerSession.serve
+
+    def watched(self: PrivateServerSession) -> None:
+        try:
+            serve(self)
+        except StoreError as error:
+            at_home.append(str(error))
+            raise
+
+    @contextmanager
+    def damaged() -> Iterator[None]:
+        raise StoreError("/srv/index: damaged")
+        yield
+
+    monkeypatch.setattr(PrivateServerSession, "serve", watched)
+    with pytest.raises(PeerLostError, match=f"^server ended: {UNTOLD}$"), session(tmp_path, sides=sides) as client:
+        fill(client)
+        client.update_index()
+        monkeypatch.setattr(sides[0]._group, "reading", damaged)
+        client.identify(IMAGES[0][None])
+    assert at_home == ["/srv/index: damaged"]
 
 
 def test_more_people_than_an_index_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
