@@ -135,11 +135,11 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
 
-    def main(*arguments: str) -> Done:
+    def main(*arguments: object) -> Done:
         status: Any = 0
         with ranks_in_threads():
             try:
-                cli.main(arguments)
+                cli.main([str(argument) for argument in arguments])
             except SystemExit as end:
                 status = end.code
         out, errors = capfd.readouterr()

@@ -7,7 +7,20 @@ from PIL import Image
 from launch.mpiexec import python_module
 from support.tiny_network import save_chips
 
-__all__ = ["DEALER", "DEALT", "FAILED", "PARTY", "TINY", "WORKER", "answers", "client", "odd_photos", "said", "server"]
+__all__ = [
+    "DEALER",
+    "DEALT",
+    "FAILED",
+    "PARTY",
+    "TINY",
+    "WORKER",
+    "answers",
+    "client",
+    "expect_no_face",
+    "odd_photos",
+    "said",
+    "server",
+]
 
 FAILED = (2, 9)
 """mpiexec's exit status when ranks abort: theirs, or 9 where it killed one of them before that one could end."""
@@ -31,6 +44,17 @@ def said(errors: str) -> list[str]:
     """Return the lines that our ranks wrote on standard error, without mpiexec's own."""
     assert "Traceback" not in errors, errors
     return [line for line in errors.splitlines() if line.startswith("hybridface")]
+
+
+def expect_no_face(status: int, out: str, errors: str) -> None:
+    """Expect what ranks say of the client's grey.png, which shows no face: its name stays with the client."""
+    assert status in FAILED
+    assert not answers(out)
+    lines = said(errors)
+    assert "hybridface client: grey.png: expected one face, found 0" in lines
+    for role in ("server", "dealer"):
+        assert f"hybridface {role}: client ended: it could not go on; its own output says why" in lines
+    assert sum("grey.png" in line for line in lines) == 1
 
 
 def answers(out: str) -> list[str]:

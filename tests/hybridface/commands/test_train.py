@@ -2,17 +2,14 @@
 
 import json
 import shutil
-import sys
-import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from hybridface.commands import main as cli
 from hybridface.faces import alignment
 from hybridface.models import budget
 from hybridface.models.model import load_model
@@ -20,56 +17,26 @@ from hybridface.models.patchnet import (
     read_patchnet,
     read_ranges,
 )
-from hybridface.photos import photo_path
 from hybridface.train import distil
+from support.portraits import save_portraits
+from support.ranks import Done
 from support.students import GRID
 
 pytestmark = pytest.mark.slow
 
-PORTRAITS = {
-    "Ann/Ann_0001.jpg": "person_a_1.jpg",
-    "Ann/Ann_0002.jpg": "person_a_2.jpg",
-    "Bea/Bea_0001.jpg": "person_b_1.jpg",
-    "Bea/Bea_0002.jpg": "person_b_2.jpg",
-    "Cay/Cay_0001.jpg": "impostor_1.jpg",
-    "Dov/Dov_0001.jpg": "impostor_2.jpg",
-}
-
-
-PAIRS = "2\t1\nAnn\t1\t2\nAnn\t1\tCay\t1\nBea\t1\t2\nBea\t1\tDov\t1\n"
-
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line in this process: exit status, standard output, standard error."""
-
-    def main(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hybridface", "train", *map(str, arguments)])
-        status: Any = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code
-        return int(status or 0), *capfd.readouterr()
-
-    return main
+def call(call: Callable[..., Done]) -> Callable[..., Done]:
+    """Run `hybridface train` in this process."""
+    return partial(call, "train")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pairs.txt and faces.tar."""
-    root = tmp_path_factory.mktemp("train")
-    for name, portrait in PORTRAITS.items():
-        (root / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(photo_path(portrait), root / "faces" / name)
-    with tarfile.open(root / "faces.tar", "w") as archive:
-        archive.add(root / "faces", "faces")
-    (root / "pairs.txt").write_text(PAIRS)
-    return root
+    return save_portraits(tmp_path_factory.mktemp("train"))
 
 
-@pytest.mark.slow
-def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_run(call: Callable[..., Done], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distil, "PATCHES", GRID)
     options = ["--images", data / "faces.tar", "--pairs", data / "pairs.txt", "--held-out-folds", "2"]
     options += ["--teacher", "tiny-test", "--epochs", 300, "--views", 2, "--cache", data / "cache", "--workers", 1]
@@ -99,7 +66,7 @@ def test_a_whole_run(call: Callable[..., tuple[int, str, str]], data: Path, monk
 
 @pytest.mark.slow
 def test_a_run_without_labels(
-    call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Callable[..., Done], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distil, "PATCHES", GRID)
     folder = tmp_path / "faces"
@@ -130,7 +97,7 @@ def test_a_run_without_labels(
 
 
 def test_no_cache_keeps_no_faces(
-    call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Callable[..., Done], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distil, "PATCHES", GRID)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
@@ -144,7 +111,7 @@ def test_no_cache_keeps_no_faces(
     assert not list(tmp_path.glob("hybridface-*"))
 
 
-def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path) -> None:
+def test_errors(call: Callable[..., Done], data: Path, tmp_path: Path) -> None:
     given = {"--images": data / "faces.tar", "--pairs": data / "pairs.txt", "--output": tmp_path / "net.npz"}
     given |= {"--held-out-folds": "2", "--cache": tmp_path / "cache"}
 

@@ -7,8 +7,7 @@ import pytest
 
 from hybridface.errors import ImageError
 from hybridface.train import accuracy
-
-PAIRS = "2\t1\nAnn\t1\t2\nAnn\t1\tCay\t1\nBea\t1\t2\nBea\t1\tDov\t1\n"
+from support.portraits import PAIRS
 
 
 def test_threshold_lies_between_what_it_tells_apart() -> None:

@@ -3,10 +3,9 @@
 import csv
 import json
 import shutil
-import sys
-import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from hybridface.commands import main as cli
 from hybridface.errors import ImageError
 from hybridface.faces.alignment import align
 from hybridface.faces.choice import FaceChoice
@@ -32,37 +30,18 @@ from hybridface.measure.accuracy.statistics import best_threshold
 from hybridface.models import MODELS
 from hybridface.models.model import Model, load_model
 from hybridface.modes import Mode
-from hybridface.photos import photo_path
 from protocols.arithmetic.fixed_point import decode
 from protocols.errors import ParameterError
 from protocols.network.emulator import Emulator
+from support.portraits import PAIRS, PORTRAITS, save_portraits
+from support.ranks import Done
 
 pytestmark = pytest.mark.slow
-
-PORTRAITS = {
-    "Ann/Ann_0001.jpg": "person_a_1.jpg",
-    "Ann/Ann_0002.jpg": "person_a_2.jpg",
-    "Bea/Bea_0001.jpg": "person_b_1.jpg",
-    "Bea/Bea_0002.jpg": "person_b_2.jpg",
-    "Cay/Cay_0001.jpg": "impostor_1.jpg",
-    "Dov/Dov_0001.jpg": "impostor_2.jpg",
-}
-PAIRS = "2\t1\nAnn\t1\t2\nAnn\t1\tCay\t1\nBea\t1\t2\nBea\t1\tDov\t1\n"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pairs.txt, faces and faces.tar."""
-    root = tmp_path_factory.mktemp("lfw")
-    for name, portrait in PORTRAITS.items():
-        (root / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
-        photo = Image.open(photo_path(portrait)).convert("RGB")
-        photo.thumbnail((360, 360))  # which is found sooner
-        photo.save(root / "faces" / name)
-    with tarfile.open(root / "faces.tar", "w") as archive:
-        archive.add(root / "faces", "faces")
-    (root / "pairs.txt").write_text(PAIRS)
-    return root
+    return save_portraits(tmp_path_factory.mktemp("lfw"))
 
 
 @pytest.fixture(scope="module")
@@ -331,25 +310,13 @@ def test_measured_figures_of_the_shipped_models() -> None:
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line in this process: exit status, standard output, standard error."""
-
-    def main(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hybridface", "eval", "lfw", *map(str, arguments)])
-        status: Any = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code
-        return int(status or 0), *capfd.readouterr()
-
-    return main
+def call(call: Callable[..., Done]) -> Callable[..., Done]:
+    """Run `hybridface eval lfw` in this process."""
+    return partial(call, "eval", "lfw")
 
 
 @pytest.mark.slow
-def test_the_command(
-    call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command(call: Callable[..., Done], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     given = ["--images", data / "faces", "--pairs", data / "pairs.txt", "--model", "tiny-test", "--workers", 1]
     given += ["--cache", tmp_path / "cache"]
@@ -365,8 +332,20 @@ def test_the_command(
     assert json.loads((tmp_path / "out/result.json").read_text())["face"] == FaceChoice.LARGEST
 
 
+def test_worker_processes_run_nothing_of_the_current_folder(
+    call: Callable[..., Done], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pickle.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\nraise SystemExit(1)\n")
+    given = ["--images", data / "faces", "--pairs", data / "pairs.txt", "--model", "tiny-test", "--workers", 2]
+    status, _, errors = call(*given, "--cache", "none", "--output", tmp_path / "out", "--quiet")
+    assert (status, errors) == (0, "")
+    assert not (tmp_path / "was run").exists()
+
+
 def test_no_cache_keeps_nothing(
-    call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Callable[..., Done], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
@@ -378,7 +357,7 @@ def test_no_cache_keeps_nothing(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_errors(call: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path) -> None:
+def test_errors(call: Callable[..., Done], data: Path, tmp_path: Path) -> None:
     given = {"--images": data / "faces", "--pairs": data / "pairs.txt", "--model": "tiny-test", "--workers": 1}
     given |= {"--output": tmp_path / "out", "--cache": tmp_path / "cache"}
 

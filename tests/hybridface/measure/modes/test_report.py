@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridface.commands import main as cli
 from hybridface.errors import RunError
 from hybridface.measure import modes as modes_report
 from hybridface.measure.accuracy import measured_accuracy
@@ -44,7 +42,7 @@ from protocols.errors import ParameterError
 from protocols.link import LAN, MOBILE, NONE, WAN
 from support.modes_measurements import KNOWN, document, measurements, settings
 from support.paths import ROOT
-from support.ranks import ranks_in_threads
+from support.ranks import Done, ranks_in_threads
 
 pytestmark = pytest.mark.slow
 
@@ -324,17 +322,6 @@ def test_places_that_cannot_be_written(tmp_path: Path, output: str) -> None:
         report_paths(tmp_path / output)
 
 
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["hybridface", "bench", "modes", *arguments])
-    status: Any = 0
-    try:
-        cli.main()
-    except SystemExit as end:
-        status = end.code
-    return int(status or 0), *capfd.readouterr()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -350,10 +337,10 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *ar
     ],
 )
 def test_wrong_inputs_end_at_once(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+    call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.setattr(modes_report, "measure_modes", lambda *_: pytest.fail("measured"))
-    status, out, errors = call(monkeypatch, capfd, *arguments)
+    status, out, errors = call("bench", "modes", *arguments)
     assert (status, out) == (2, "")
     assert message in errors
     assert not (ROOT / "modes-report").exists()
@@ -366,7 +353,7 @@ def failing(chosen: Settings, on_step: Any) -> list[Measurement]:
 
 
 def test_the_command_writes_the_report_and_tells_a_failure(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(modes_report, "measure_modes", failing)
     (tmp_path / "result.json").write_text(json.dumps(result()))
@@ -380,7 +367,7 @@ def test_the_command_writes_the_report_and_tells_a_failure(
         str(tmp_path),
         "--json",
     ]
-    status, out, errors = call(monkeypatch, capfd, str(PHOTOS[1]), *options)
+    status, out, errors = call("bench", "modes", PHOTOS[1], *options)
     made = json.loads(out)
     assert status == 2
     assert errors == "hybridface: 1 of 16 measurements failed, the first: server: it broke\n"
