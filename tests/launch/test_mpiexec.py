@@ -106,6 +106,7 @@ def parties(correlations: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "before", "expected"),
     [
@@ -127,6 +128,7 @@ def test_scripts_start_the_parties_and_pass_the_status_on(
     assert status == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "few"), [("one_machine.sh", ["a.jpg"]), ("several_machines.sh", ["h", "a.jpg"])])
 def test_scripts_without_photos_say_how_they_are_used(script: str, few: list[str], tmp_path: Path) -> None:
     status, arguments, errors = run_script(script, few, tmp_path)

@@ -258,6 +258,7 @@ def test_packages_hand_on_what_they_say() -> None:
             assert checked == {f"{module}.{one}" for one, module in lazily.items()}, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["protocols.channel", "protocols.errors", "hybridface.errors", "hybridface", "parties", "protocols"]
 )

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from hybridface.processes.memory import peak_bytes
 from support.paths import ROOT
 
@@ -23,6 +25,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.slow
 def test_memory_counts_from_when_it_is_touched() -> None:
     held = bytearray(b"1") * SIZE
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -31,6 +31,7 @@ def outcome_of(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> Outcome:
 RESULT = {"event": "result", "match": None, "cost": {}}
 
 
+@pytest.mark.slow
 def test_events_become_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = {"event": "memory", "role": "server", "peak_bytes": 5}
     decision = {"event": "decision", "role": "server", "match": False}
@@ -40,6 +41,7 @@ def test_events_become_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (outcome.match, outcome.memory) == (False, {"server": 5})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "message"),
     [
@@ -74,18 +76,21 @@ def test_failures_become_one_line(monkeypatch: pytest.MonkeyPatch, program: list
         outcome_of(monkeypatch, program)
 
 
+@pytest.mark.slow
 def test_an_mpiexec_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_END_SECONDS", 0.2)
     with pytest.raises(RunError):
         outcome_of(monkeypatch, say(RESULT, then="sys.stdout.flush(); os.close(1); time.sleep(60)"))
 
 
+@pytest.mark.slow
 def test_a_benchmarks_ranks_that_do_not_end_name_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ranks, "mpiexec_command", lambda *_: ["sleep", "60"])
     with pytest.raises(RunError, match=r"^expected the ranks to end within 0\.1 s, they did not$"):
         ranks.run_ranks("hybridface.nothing", [[str(tmp_path)]], 0.1)
 
 
+@pytest.mark.slow
 def test_the_ranks_leave_standard_input_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.write(write, b"the caller's next line")

@@ -21,6 +21,7 @@ print(slack.read_text().strip() if slack.exists() else "none")
 """
 
 
+@pytest.mark.slow
 def test_the_timer_slack_of_a_tuned_process() -> None:
     """In a process of its own, so that this one stays as it is."""
     done = subprocess.run([sys.executable, "-c", TUNE], cwd=ROOT, capture_output=True, text=True, timeout=60)

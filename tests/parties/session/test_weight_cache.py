@@ -349,6 +349,7 @@ def held_by_another_process(directory: Path) -> Iterator["subprocess.Popen[str]"
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_lock_that_is_never_free_is_given_up(
     load: Load,
     tmp_path: Path,
@@ -370,6 +371,7 @@ def test_a_lock_that_is_never_free_is_given_up(
     assert encoded == list(plans), "a lock goes with its process"
 
 
+@pytest.mark.slow
 def test_a_lock_is_waited_for(load: Load, plans: dict[str, ConvPlan], tmp_path: Path) -> None:
     encoded: list[str] = []
     opened: list[EncodedWeights] = []

@@ -78,6 +78,7 @@ def in_child(work: Callable[[], None]) -> int:
     return child
 
 
+@pytest.mark.slow
 def test_two_processes_read_while_one_writes(tmp_path: Path) -> None:
     """What readers see is always whole, and never goes back: shares tell the rows that they were enrolled under."""
     gallery(tmp_path).close()
@@ -105,6 +106,7 @@ def test_two_processes_read_while_one_writes(tmp_path: Path) -> None:
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in readers] == [0, 0]
 
 
+@pytest.mark.slow
 def test_two_processes_write(tmp_path: Path) -> None:
     """Two that create the store together, and write to it, lose nothing and share no number."""
 

@@ -191,6 +191,7 @@ def test_never_more_than_the_rate(
             assert total <= rate.capacity + (latest - first) / 3600 * rate.per_hour + 1e-3
 
 
+@pytest.mark.slow
 def test_processes_share_one_bucket(path: Path) -> None:
     """Four processes take what they can of forty: together they get forty."""
     gate, released = os.pipe()
