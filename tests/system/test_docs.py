@@ -1,4 +1,4 @@
-"""The documentation's Python examples run as they stand: every fenced block, alone, in a namespace of its own."""
+"""The documentation: its Python examples run as they stand, each in a namespace of its own; its links lead somewhere."""
 
 import re
 from dataclasses import dataclass
@@ -87,3 +87,23 @@ def test_python_fences_are_known(path: Path) -> None:
 def test_example_runs(example: Block) -> None:
     padded = "\n" * (example.line - 1) + example.source  # so that a traceback shows the document's line
     exec(compile(padded, str(example.path), "exec"), {"__name__": "example"})  # noqa: S102
+
+
+def anchors_of(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a document."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_lead_somewhere() -> None:
+    gone = []
+    for document in documents():
+        for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+            name, _, anchor = target.partition("#")
+            if re.match(r"[a-z]+:", target):
+                continue
+            place = (document.parent / name) if name else document
+            if not place.exists() or (anchor and anchor not in anchors_of(place)):
+                gone.append(f"{document.name}: {target}")
+    assert not gone
