@@ -1,4 +1,4 @@
-"""The documentation: its Python examples run as they stand, each in a namespace of its own; its links lead somewhere."""
+"""The documents: Python examples run as they stand, each in a namespace of its own, and links lead somewhere."""
 
 import re
 from dataclasses import dataclass
