@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from parties.machine.arrays import read_arrays
 from parties.machine.durable import PART, created, new_file, sync_folder
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
@@ -203,9 +204,8 @@ def _read(path: Path, binding: str) -> dict[str, list[RingArray]] | None:
     if hashlib.sha256(rest).digest() != digest or bytes(rest[:_BINDING_BYTES]) != binding.encode():
         return None
     arrays: dict[str, list[RingArray]] = {}
-    with np.load(io.BytesIO(rest[_BINDING_BYTES:]), allow_pickle=False) as file:
-        for name in file.files:
-            arrays.setdefault(name.rpartition("/")[0], []).append(file[name])
+    for name, array in read_arrays(rest[_BINDING_BYTES:]).items():
+        arrays.setdefault(name.rpartition("/")[0], []).append(array)
     return arrays
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.gallery.store.records import Entry
+from parties.machine.arrays import read_arrays
 from parties.machine.durable import write_durably
 
 __all__ = ["Directory", "Layout", "Part", "layout_of"]
@@ -151,10 +152,10 @@ class Directory:
 
     @classmethod
     def _parsed(cls, content: bytes) -> "Directory":
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            change, generation = arrays["state"].tolist()
-            rows, photos, owners = (np.asarray(arrays[name], dtype=np.int64) for name in _COLUMNS)
-            identities = json.loads(arrays["text"].tobytes())
+        arrays = read_arrays(content)
+        change, generation = arrays["state"].tolist()
+        rows, photos, owners = (np.asarray(arrays[name], dtype=np.int64) for name in _COLUMNS)
+        identities = json.loads(arrays["text"].tobytes())
         whole = isinstance(identities, list) and all(isinstance(name, str) for name in identities)
         whole = whole and rows.ndim == 1 and rows.shape == photos.shape == owners.shape
         if not whole or np.any((owners < 0) | (owners >= len(identities))):
