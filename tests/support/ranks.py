@@ -6,6 +6,7 @@ threads, a message counts as taken when its receiver has it, and `Abort` ends al
 ranks (see `tests/system/test_mpi.py`): those that are about processes.
 """
 
+import ast
 import io
 import queue
 import runpy
@@ -373,11 +374,21 @@ def ranks_in_threads() -> Iterator[None]:
         patch.setenv("PYDANTIC_DISABLE_PLUGINS", "1")  # typer removes it while another thread may read arguments
         patch.setattr("hybridface.processes.joined.tune_process", lambda: None)
         patch.setattr("hybridface.processes.rank.load_model", _load_model)
+        patch.setattr("ast.parse", _parse_alone)
         patch.setattr(threading.Thread, "start", _start)
         patch.setattr(threading, "excepthook", _except)
         for name in ("stdout", "stderr"):
             patch.setattr(sys, name, _Stream(name))
         yield
+
+
+_parse, _parsing = ast.parse, threading.Lock()
+
+
+def _parse_alone(*arguments: Any, **options: Any) -> ast.AST:
+    """Parse; Python 3.11 fails when two threads do at once, which ranks that are processes cannot meet."""
+    with _parsing:
+        return _parse(*arguments, **options)
 
 
 _loading = threading.Lock()

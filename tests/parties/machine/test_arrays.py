@@ -39,6 +39,7 @@ def test_arrays_come_back_by_name() -> None:
     assert found["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_threads_change_often")
 def test_several_threads_read() -> None:
     content = archive(**{f"layer{i}": np.arange(6, dtype=np.uint64).reshape(2, 3) for i in range(8)})
