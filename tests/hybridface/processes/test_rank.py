@@ -30,6 +30,8 @@ from support.rank_programs import (
 )
 from support.ranks import Ranks, ranks_in_threads
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Ranks]
 
 
@@ -50,7 +52,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return odd_photos(tmp_path_factory.mktemp("chips with a space"))
 
 
-@pytest.mark.slow
 def test_a_pair_revealed_to_both(start: Start, photos: dict[str, str]) -> None:
     options = ["--reveal", "both"]
     ranks = start(server(*options), client(photos["a"], photos["different"], "--aligned", *options))
@@ -95,7 +96,6 @@ def test_a_simulated_network_gives_the_same_answer_and_takes_its_time(start: Sta
     assert online["elapsed_seconds"] > online["rounds"] / 2 * 0.04, "at least every second flight is waited for"
 
 
-@pytest.mark.slow
 def test_a_worker_without_its_weights_ends_all(start: Start, photos: dict[str, str]) -> None:
     worker = [*PARTY, "worker", "--weights", "/none/x.dat", "--model", "dlib-resnet29"]
     options = [photos["large"], photos["large"], "--aligned"]
@@ -130,7 +130,6 @@ def test_a_damaged_calibration_is_told_at_home(start: Start, photos: dict[str, s
     assert not any(str(tmp_path) in line or "secret" in line for line in lines)
 
 
-@pytest.mark.slow
 def test_a_session_that_ends_amid_a_refill_ends_in_peace(start: Start, photos: dict[str, str]) -> None:
     ranks = start(client(photos["a"], photos["same"], "--aligned", "--enrolled", "--pool", "9"), server())
     status, out, errors = ranks.end()
