@@ -13,6 +13,7 @@ from protocols.lazy import hand_on
 if TYPE_CHECKING:
     from hybridface.errors import ImageError, ModelError
     from hybridface.faces.images import face_chip, read_chip
+    from hybridface.faces.options import PhotoOptions, PhotoWarning
     from hybridface.local.gallery import Gallery
     from hybridface.local.pure_he import LocalPureHeSession
     from hybridface.local.session import LocalSession, local_session
@@ -37,6 +38,8 @@ __all__ = [
     "ModelError",
     "ParameterError",
     "PeerLostError",
+    "PhotoOptions",
+    "PhotoWarning",
     "Progress",
     "ProtocolError",
     "PureHeResult",
@@ -53,6 +56,7 @@ __getattr__ = hand_on(
     {
         "hybridface.errors": ["ImageError", "ModelError"],
         "hybridface.faces.images": ["face_chip", "read_chip"],
+        "hybridface.faces.options": ["PhotoOptions", "PhotoWarning"],
         "hybridface.local.gallery": ["Gallery"],
         "hybridface.local.pure_he": ["LocalPureHeSession"],
         "hybridface.local.session": ["LocalSession", "local_session"],

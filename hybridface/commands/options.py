@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from hybridface.faces.choice import FaceChoice
 from hybridface.models import MODELS, check_name
 from hybridface.modes import Mode
 from parties.session.correlations import Correlations
@@ -13,10 +14,12 @@ from protocols.matching.reveal import Reveal
 
 __all__ = [
     "CONTEXT",
+    "AcceptDamagedOption",
     "AlignedOption",
     "CacheOption",
     "CorrelationsOption",
     "EnrolledOption",
+    "FaceOption",
     "FacesCacheOption",
     "GalleryOption",
     "IdentityOption",
@@ -89,6 +92,16 @@ RevealOption = Annotated[
 ]
 AlignedOption = Annotated[
     bool, typer.Option("--aligned", help="The photos are aligned crops of the network's input size.")
+]
+FaceOption = Annotated[
+    FaceChoice,
+    typer.Option(
+        "--face", help="Which face counts where a photo shows several: only (refuse the photo), largest, or centre."
+    ),
+]
+AcceptDamagedOption = Annotated[
+    bool,
+    typer.Option("--accept-damaged", help="Use a photo that breaks off, if the face is in the part that is there."),
 ]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a peer's message.")]
 LinkOption = Annotated[

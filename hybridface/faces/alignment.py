@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
 from hybridface.faces.choice import FaceChoice
-from hybridface.faces.images import central_crop, face_chips
+from hybridface.faces.images import PADDING, central_crop, face_chips
+from hybridface.faces.options import PhotoOptions
 from hybridface.faces.rows import RowField, Rows, Values, fill
 from hybridface.faces.sources import PhotoSource
 
 __all__ = ["PADDING", "Aligned", "Cut", "align"]
-
-PADDING = 0.25
-"""The margin of a chip as the networks see it, as a fraction of the face's size."""
 
 _SCALE_OF_CROP = 0.4
 _FORMAT = 1
@@ -62,7 +60,7 @@ class _Cutter:
 
     def __call__(self, path: Path) -> Values:
         try:
-            chips, detected = face_chips(path, self.cuts, self.choose), True
+            chips, detected = face_chips(path, self.cuts, PhotoOptions(self.choose)), True
         except ImageError:
             crops = [(size, _SCALE_OF_CROP * (1 + 2 * padding)) for size, padding in self.cuts]
             chips, detected = [central_crop(path, *crop) for crop in crops], False

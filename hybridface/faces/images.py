@@ -16,9 +16,16 @@ from PIL import Image, ImageOps
 
 from hybridface.errors import ImageError
 from hybridface.faces.choice import FaceChoice
+from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.models.dlib_dat import packaged_path
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "central_crop", "face_chip", "face_chips", "read_chip"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "PADDING", "Photo", "central_crop", "face_chip", "face_chips", "read_chip"]
+
+Photo = str | Path | NDArray[np.uint8]
+"""A path, or an aligned chip: uint8 RGB (size, size, 3)."""
+
+PADDING = 0.25
+"""The margin of a chip as the networks see it, as a fraction of the face's size."""
 
 MAX_BYTES = 25_000_000
 MAX_PIXELS = 40_000_000
@@ -29,48 +36,50 @@ _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 
 
 def face_chip(
-    path: str | Path, size: int = 150, padding: float = 0.25, largest_face: bool = False
+    photo: Photo,
+    size: int = 150,
+    padding: float = PADDING,
+    options: PhotoOptions = AS_GIVEN,
 ) -> NDArray[np.uint8]:
     """Return the aligned face of a photograph, (size, size, 3) uint8 RGB.
 
     Args:
-        path: a BMP, JPEG, PNG, TIFF or WebP file; its EXIF orientation is applied.
+        photo: a path; its orientation is applied.
         size: height and width of the chip, in pixels.
         padding: margin around the face, as a fraction of the face's size.
-        largest_face: take the largest of several faces, instead of refusing them.
+        options: which of several faces counts, and whether damage is accepted.
 
     Raises:
-        ImageError: the file cannot be read, is larger than 25 MB or 40 megapixels, or does not show exactly one face.
+        ImageError: the photo cannot be read, is too large, or does not show the face that is meant.
         ModelError: the package face_recognition_models is not installed.
     """
-    choice = FaceChoice.LARGEST if largest_face else FaceChoice.ONLY
-    return face_chips(path, ((size, padding),), choice)[0]
+    return face_chips(photo, ((size, padding),), options)[0]
 
 
 def face_chips(
-    path: str | Path, cuts: Sequence[tuple[int, float]], choose: FaceChoice = FaceChoice.ONLY
+    photo: Photo, cuts: Sequence[tuple[int, float]], options: PhotoOptions = AS_GIVEN
 ) -> list[NDArray[np.uint8]]:
     """Return the aligned face of a photograph at several sizes, each (size, size, 3) uint8 RGB; one detection for all.
 
     Args:
-        path: as for `face_chip`.
+        photo: as for `face_chip`.
         cuts: size in pixels and padding of every chip.
-        choose: the face that is meant, of several.
 
     Raises:
         ImageError, ModelError: as for `face_chip`.
     """
-    image = _decode(Path(path))
+    path = Path(str(photo))
+    image = _decode(path)
     image.thumbnail((DETECTION_SIDE, DETECTION_SIDE))
     pixels = np.array(image)
     faces = list(_detector()(pixels, 0)) or list(_detector()(pixels, 1))  # 1: enlarged twice, for small faces
-    if not faces or (len(faces) > 1 and choose is FaceChoice.ONLY):
-        raise ImageError(f"{Path(path).name}: expected one face, found {len(faces)}")
-    landmarks = _predictor()(pixels, _chosen(faces, choose, image.size))
+    if not faces or (len(faces) > 1 and options.face == FaceChoice.ONLY):
+        raise ImageError(f"{path.name}: expected one face, found {len(faces)}")
+    landmarks = _predictor()(pixels, _chosen(faces, options.face, image.size))
     return [np.asarray(dlib.get_face_chip(pixels, landmarks, *cut), dtype=np.uint8) for cut in cuts]
 
 
-def central_crop(path: str | Path, size: int, share: float = 0.6) -> NDArray[np.uint8]:
+def central_crop(photo: Photo, size: int, share: float = 0.6) -> NDArray[np.uint8]:
     """Return the middle of a photograph, (size, size, 3) uint8 RGB, a share of its shorter side.
 
     What a measurement uses where no face is found, so that every photograph counts.
@@ -78,28 +87,28 @@ def central_crop(path: str | Path, size: int, share: float = 0.6) -> NDArray[np.
     Raises:
         ImageError: the file cannot be read.
     """
-    image = _decode(Path(path))
+    image = _decode(Path(str(photo)))
     side = round(min(image.size) * share)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     crop = image.crop((left, top, left + side, top + side)).resize((size, size))
     return np.array(crop, dtype=np.uint8)
 
 
-def read_chip(path: str | Path, size: int) -> NDArray[np.uint8]:
+def read_chip(photo: Photo, size: int) -> NDArray[np.uint8]:
     """Return a face that is already aligned, (size, size, 3) uint8 RGB.
 
     Raises:
         ImageError: the file cannot be read, or is not exactly size x size pixels.
     """
-    image = _decode(Path(path))
+    image = _decode(Path(str(photo)))
     if image.size != (size, size):
-        raise ImageError(f"{Path(path).name}: expected {size}x{size} pixels, got {image.width}x{image.height}")
+        raise ImageError(f"{Path(str(photo)).name}: expected {size}x{size} pixels, got {image.width}x{image.height}")
     return np.array(image, dtype=np.uint8)
 
 
-def _chosen(faces: Sequence[Any], choose: FaceChoice, size: tuple[int, int]) -> Any:
+def _chosen(faces: Sequence[Any], choose: FaceChoice | str, size: tuple[int, int]) -> Any:
     """Return the rectangle of the face that is meant, in a photograph of this width and height."""
-    if choose is not FaceChoice.CENTRE:
+    if choose != FaceChoice.CENTRE:
         return max(faces, key=lambda face: face.area())
 
     def distance(face: Any) -> float:

@@ -1,33 +1,53 @@
 """Photos, or chips that are cut already, as a network's inputs: on the client."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridface.faces.images import face_chip, read_chip
+from hybridface.faces.images import PADDING, Photo, face_chips, read_chip
+from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.models.model import Model
 
-__all__ = ["Photo", "load_images"]
-
-Photo = str | Path | NDArray[np.uint8]
-"""A path, or an aligned chip: uint8 RGB (size, size, 3)."""
+__all__ = ["Photo", "load_chips", "load_images"]
 
 
-def load_images(model: Model, photos: list[Photo], aligned: bool = False) -> NDArray[np.float64]:
+def load_chips(
+    photos: Sequence[Photo], size: int, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
+) -> list[NDArray[np.uint8]]:
+    """Return the aligned face of every photo, each (size, size, 3) uint8 RGB.
+
+    Args:
+        size: a network's `chip_size`, in pixels.
+        aligned: True: the photos are chips already, and nothing is detected. False: a face is looked for in every
+            photo. None: an array uint8 (size, size, 3) is a chip, everything else a photo.
+        options: which face counts, and whether damage is accepted.
+
+    Raises:
+        ImageError: a photo is unreadable, or does not show the face that is meant; or a chip has another size.
+    """
+    return [_chip(photo, size, aligned, options) for photo in photos]
+
+
+def load_images(
+    model: Model, photos: Sequence[Photo], aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
+) -> NDArray[np.float64]:
     """Detect, align and normalise photos, on the client: float64 (B, C, H, W).
 
     Args:
-        aligned: the photos are chips already; nothing is detected.
+        aligned, options: as for `load_chips`.
 
     Raises:
-        ImageError: a photo is unreadable, or does not show exactly one face.
+        ImageError: as for `load_chips`.
     """
-    size = model.chip_size
-    chips = []
-    for photo in photos:
-        if isinstance(photo, np.ndarray):
-            chips.append(photo)
-        else:
-            chips.append(read_chip(photo, size) if aligned else face_chip(photo, size))
-    return np.stack([model.normalise(chip) for chip in chips])
+    return np.stack([model.normalise(chip) for chip in load_chips(photos, model.chip_size, aligned, options)])
+
+
+def _chip(photo: Any, size: int, aligned: bool | None, options: PhotoOptions) -> NDArray[np.uint8]:
+    looks_aligned = isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.shape == (size, size, 3)
+    if looks_aligned and aligned is not False:
+        return photo
+    if aligned:
+        return read_chip(photo, size)
+    return face_chips(photo, ((size, PADDING),), options)[0]

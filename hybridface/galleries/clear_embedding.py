@@ -11,6 +11,7 @@ import numpy as np
 
 from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
+from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.models.model import Model
 from parties.gallery.sessions.list_content import list_share
 from protocols.arithmetic.fixed_point import RingArray
@@ -35,16 +36,16 @@ class ClearEmbedding:
             raise ModelError(f"expected a model with weights, got {model.name} without")
         self._model, self._emulator = model, Emulator(model.graph, model.weights)
 
-    def __call__(self, photo: Photo, aligned: bool = False) -> RingArray:
+    def __call__(self, photo: Photo, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN) -> RingArray:
         """Return a photo's embedding, uint64 (d,), at 16 fractional bits.
 
         Args:
-            aligned: the photo is a chip already; nothing is detected.
+            aligned, options: as for `load_images`.
 
         Raises:
             ImageError: it is unreadable, or does not show exactly one face, or the network makes nothing useful of it.
         """
-        embedding = self._emulator.run(load_images(self._model, [photo], aligned))[0]
+        embedding = self._emulator.run(load_images(self._model, [photo], aligned, options))[0]
         try:
             return list_share(embedding)
         except ParameterError as error:

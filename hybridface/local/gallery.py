@@ -12,6 +12,7 @@ from types import TracebackType
 
 from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
+from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, index_folder
 from hybridface.galleries.kind import kind_for_use
@@ -150,44 +151,59 @@ class Gallery(LocalParties[GalleryClientSession]):
             raise ModelError("expected an open gallery: use `with Gallery(...) as gallery`")
         return self._server
 
-    def enroll(self, identity: str, photo: Photo, aligned: bool = False) -> CostReport:
+    def enroll(
+        self, identity: str, photo: Photo, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
+    ) -> CostReport:
         """Add a photo of an identity: by the protocol to a private gallery, in the clear to the server's own list.
+
+        Args:
+            aligned, options: as for `load_images`.
 
         Returns:
             What the protocol cost: nothing for a list.
         """
         if self._embedding:
-            self._opened().enroll(identity, self._embedding(photo, aligned))
+            self._opened().enroll(identity, self._embedding(photo, aligned, options))
             return CostReport(())
-        return self._private().enroll_identity(identity, load_images(self.model, [photo], aligned))
+        return self._private().enroll_identity(identity, load_images(self.model, [photo], aligned, options))
 
     def enroll_many(
-        self, people: Iterable[tuple[str, Photo]], aligned: bool = False
+        self, people: Iterable[tuple[str, Photo]], aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
     ) -> Iterator[tuple[str, Photo, ImageError | None]]:
         """Add many photos; yield each with None, or with why it shows no usable face."""
         for identity, photo in people:
             error = None
             try:
-                self.enroll(identity, photo, aligned)
+                self.enroll(identity, photo, aligned, options)
             except ImageError as reason:
                 error = reason
             yield identity, photo, error
 
-    def verify(self, identity: str, photo: Photo, aligned: bool = False) -> MatchResult:
+    def verify(
+        self, identity: str, photo: Photo, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
+    ) -> MatchResult:
         """Compare a photo with an identity: with the nearest of its photos.
+
+        Args:
+            aligned, options: as for `load_images`.
 
         Raises:
             QueryRefusedError: it is not enrolled, or was asked about too often.
         """
-        return self.client.verify_identity(identity, load_images(self.model, [photo], aligned))
+        return self.client.verify_identity(identity, load_images(self.model, [photo], aligned, options))
 
-    def identify(self, photo: Photo, top: int = 1, aligned: bool = False) -> Identification:
+    def identify(
+        self, photo: Photo, top: int = 1, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
+    ) -> Identification:
         """Return who is nearest to a photo and near enough; never a distance.
+
+        Args:
+            aligned, options: as for `load_images`.
 
         Raises:
             QueryRefusedError: nobody is enrolled, or too much was asked.
         """
-        image = load_images(self.model, [photo], aligned)
+        image = load_images(self.model, [photo], aligned, options)
         self.client.update_index()
         return self.client.identify(image, top)
 

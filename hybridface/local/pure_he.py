@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.faces.inputs import Photo, load_images
+from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.local.parties import LocalParties
 from hybridface.models.model import Model
 from hybridface.models.terms import pure_he_inputs, pure_he_terms, pure_he_weights
@@ -69,19 +70,34 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
         self._client = PureHeClientSession(to_server, self.terms, self._on_progress)
         return self
 
-    def enroll(self, photo: Photo, name: str | None = None, aligned: bool = False) -> EncryptedTemplate:
+    def enroll(
+        self, photo: Photo, name: str | None = None, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
+    ) -> EncryptedTemplate:
         """Leave a photo's encrypted embedding with the server.
 
         Args:
             name: a new one; a random one if left out.
+            aligned, options: as for `load_images`.
         """
-        return self.client.enroll(name or secrets.token_hex(8), self._inputs([photo], aligned)[0])
+        return self.client.enroll(name or secrets.token_hex(8), self._inputs([photo], aligned, options)[0])
 
-    def verify(self, first: Photo, second: Photo | EncryptedTemplate, aligned: bool = False) -> PureHeResult:
-        """Compare a photo with an enrolled template, or with a photo, which is then enrolled first."""
+    def verify(
+        self,
+        first: Photo,
+        second: Photo | EncryptedTemplate,
+        aligned: bool | None = None,
+        options: PhotoOptions = AS_GIVEN,
+    ) -> PureHeResult:
+        """Compare a photo with an enrolled template, or with a photo, which is then enrolled first.
+
+        Args:
+            aligned, options: as for `load_images`.
+        """
         if not isinstance(second, EncryptedTemplate):
-            second = self.enroll(second, aligned=aligned)
-        return self.client.verify(self._inputs([first], aligned)[0], second)
+            second = self.enroll(second, aligned=aligned, options=options)
+        return self.client.verify(self._inputs([first], aligned, options)[0], second)
 
-    def _inputs(self, photos: Sequence[Photo], aligned: bool) -> list[NDArray[np.float64]]:
-        return [pure_he_inputs(self.model, image) for image in load_images(self.model, list(photos), aligned)]
+    def _inputs(
+        self, photos: Sequence[Photo], aligned: bool | None, options: PhotoOptions
+    ) -> list[NDArray[np.float64]]:
+        return [pure_he_inputs(self.model, image) for image in load_images(self.model, photos, aligned, options)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from hybridface.errors import ModelError
 from hybridface.faces.inputs import Photo, load_images
+from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
 from hybridface.local.pure_he import LocalPureHeSession
 from hybridface.models.model import Model
@@ -101,25 +102,42 @@ class LocalSession(LocalParties[ClientSession]):
         """
         self.client.prepare(images, decisions)
 
-    def verify(self, first: Photo, second: Photo | Template, aligned: bool = False) -> MatchResult:
-        """Compare two photos, or a photo with an enrolled template."""
+    def verify(
+        self, first: Photo, second: Photo | Template, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
+    ) -> MatchResult:
+        """Compare two photos, or a photo with an enrolled template.
+
+        Args:
+            aligned, options: as for `load_images`.
+        """
         if isinstance(second, Template):
-            return self.client.verify(load_images(self.model, [first], aligned), second)
-        return self.client.verify_pair(load_images(self.model, [first, second], aligned))
+            return self.client.verify(load_images(self.model, [first], aligned, options), second)
+        return self.client.verify_pair(load_images(self.model, [first, second], aligned, options))
 
     def verify_batch(
-        self, photos: Sequence[Photo], template: Template | Sequence[Template], aligned: bool = False
+        self,
+        photos: Sequence[Photo],
+        template: Template | Sequence[Template],
+        aligned: bool | None = None,
+        options: PhotoOptions = AS_GIVEN,
     ) -> MatchResult:
-        """Compare up to 16 photos with a template, or with one each, in one batch: the rounds of a single photo."""
-        return self.client.verify(load_images(self.model, list(photos), aligned), template)
+        """Compare up to 16 photos with a template, or with one each, in one batch: the rounds of a single photo.
 
-    def enroll(self, photo: Photo, name: str | None = None, aligned: bool = False) -> Template:
+        Args:
+            aligned, options: as for `load_images`.
+        """
+        return self.client.verify(load_images(self.model, photos, aligned, options), template)
+
+    def enroll(
+        self, photo: Photo, name: str | None = None, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
+    ) -> Template:
         """Leave a photo's embedding as shares: the template returned is the client's, the server keeps the other.
 
         Args:
             name: a new one; a random one if left out.
+            aligned, options: as for `load_images`.
         """
-        return self.client.enroll(name or secrets.token_hex(8), load_images(self.model, [photo], aligned))
+        return self.client.enroll(name or secrets.token_hex(8), load_images(self.model, [photo], aligned, options))
 
 
 def local_session(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from hybridface.errors import ImageError
 from hybridface.faces.images import MAX_BYTES, face_chip, read_chip
+from hybridface.faces.options import PhotoOptions
 from hybridface.models.dlib_resnet import DlibResNet, normalise
 from hybridface.photos import photo_path
 
@@ -37,7 +38,7 @@ def test_no_face(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"^grey\.png: expected one face, found 0$"):
         face_chip(path)
     with pytest.raises(ImageError, match=r"^grey\.png: expected one face, found 0$"):
-        face_chip(path, largest_face=True)
+        face_chip(path, options=PhotoOptions("largest"))
 
 
 def test_two_faces(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_two_faces(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"^both\.png: expected one face, found 2$"):
         face_chip(path)
     alone = face_chip(photo_path("impostor_2.jpg")).astype(float)  # the larger of the two faces
-    assert np.abs(face_chip(path, largest_face=True) - alone).mean() < 10
+    assert np.abs(face_chip(path, options=PhotoOptions("largest")) - alone).mean() < 10
 
 
 def test_orientation_is_applied(tmp_path: Path) -> None:

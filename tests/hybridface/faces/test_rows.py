@@ -21,6 +21,7 @@ from hybridface.faces import alignment
 from hybridface.faces.alignment import align
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.images import central_crop, face_chips
+from hybridface.faces.options import PhotoOptions
 from hybridface.faces.rows import RowField, Rows, fill
 from hybridface.faces.sources import open_photos
 from hybridface.photos import photo_path
@@ -180,6 +181,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from hybridface.faces import rows
+from hybridface.faces.options import PhotoOptions
 from hybridface.faces.rows import RowField, Rows, fill
 rows._SAVE_SECONDS = 0.0
 sys.path.insert(0, "tests/hybridface/faces")
@@ -288,10 +290,10 @@ def test_which_of_several_faces_counts(lfw: Path) -> None:
     path = lfw / PHOTOS[1]
     alone = [face_chips(photo_path(f"impostor_{i}.jpg"), CUTS[:1])[0].astype(float) for i in (1, 2)]
     for choose, expected in ((FaceChoice.CENTRE, 0), (FaceChoice.LARGEST, 1)):
-        chip = face_chips(path, CUTS[:1], choose)[0].astype(float)
+        chip = face_chips(path, CUTS[:1], PhotoOptions(choose))[0].astype(float)
         assert int(np.argmin([np.abs(chip - face).mean() for face in alone])) == expected
     with pytest.raises(ImageError, match="expected one face, found 2"):
-        face_chips(path, CUTS[:1], FaceChoice.ONLY)
+        face_chips(path, CUTS[:1])
 
 
 def test_a_photo_that_cannot_be_read(tmp_path: Path) -> None:
