@@ -1,6 +1,17 @@
-"""`python -m hybridface`."""
+"""`python -m hybridface`, and the command `hybridface`: from its first moment signals end it."""
 
-from hybridface.commands.main import main
+from hybridface.signals import end_on_signals
+
+__all__ = ["run"]
+
+
+def run() -> None:
+    """Run the command line."""
+    end_on_signals()
+    from hybridface.commands.main import main
+
+    main()
+
 
 if __name__ == "__main__":
-    main()
+    run()

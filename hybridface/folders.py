@@ -1,11 +1,15 @@
-"""Where the user's files lie, if no option says so (the XDG base directory specification)."""
+"""Where the user's files lie, if no option says so (the XDG base directory specification); temporary folders."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from hybridface.signals import cleaning_up
 from protocols.errors import ParameterError
 
-__all__ = ["cache_directory", "configuration_directory", "data_directory"]
+__all__ = ["cache_directory", "configuration_directory", "data_directory", "temporary_folder"]
 
 
 def cache_directory() -> Path:
@@ -33,6 +37,22 @@ def configuration_directory() -> Path:
         ParameterError: the user has no home folder.
     """
     return _directory("XDG_CONFIG_HOME", ".config", "keys; name one with --key")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder that only this user can enter, and that is removed at the end, also when a signal ends the command.
+
+    Raises:
+        ParameterError: it cannot be made.
+    """
+    with cleaning_up():
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="hybridface-")
+        except OSError as error:
+            raise ParameterError(f"expected a folder for temporary files, set TMPDIR: {error.strerror}") from error
+        with folder as name:
+            yield Path(name)
 
 
 def _directory(variable: str, in_home: str, what: str) -> Path:

@@ -1,12 +1,12 @@
 """Folders and files that options name: caches, prepared runs, and what a measurement is written to."""
 
-import tempfile
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from hybridface.errors import ImageError
-from hybridface.folders import cache_directory, data_directory
+from hybridface.folders import cache_directory, data_directory, temporary_folder
 from protocols.errors import ParameterError
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "existing_prepared_path",
     "faces_cache",
     "prepared_path",
+    "say_warning",
 ]
 
 
@@ -46,8 +47,8 @@ def faces_cache(cache: str, name: str) -> Iterator[Path]:
     if folder is not None:
         yield folder / name
         return
-    with tempfile.TemporaryDirectory(prefix="hybridface-") as temporary:
-        yield Path(temporary)
+    with temporary_folder() as temporary:
+        yield temporary
 
 
 def check_photos(photos: Sequence[Path]) -> None:
@@ -55,6 +56,11 @@ def check_photos(photos: Sequence[Path]) -> None:
     for photo in photos:
         if not photo.is_file():
             raise ImageError(f"{photo}: expected a photo, found no such file")
+
+
+def say_warning(text: str) -> None:
+    """Tell the user, on one line, that something is odd."""
+    sys.stderr.write(f"hybridface: {text}\n")
 
 
 def check_writable(path: Path) -> None:

@@ -7,7 +7,6 @@ the emulated embeddings less the client's key streams, which only a process that
 """
 
 import random
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from hybridface.faces.alignment import PADDING, align
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.pairs import photos_of, read_folds
 from hybridface.faces.sources import open_photos
+from hybridface.folders import temporary_folder
 from hybridface.local.gallery import Gallery
 from hybridface.measure.accuracy.embeddings import Arithmetic, Network, embed
 from hybridface.models import DEFAULT_MODEL
@@ -133,13 +133,13 @@ def _nearest(gallery: NDArray[Any], probes: NDArray[Any]) -> tuple[NDArray[np.in
 def _protocol(
     model: Model, people: Sequence[str], templates: NDArray[np.uint64], chips: Sequence[Any], shown: bool
 ) -> list[str | None]:
-    with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
-        path, key = Path(name) / "gallery.db", create_key(Path(name) / "key")
+    with temporary_folder() as folder:
+        path, key = folder / "gallery.db", create_key(folder / "key")
         digest, dimension = model.graph.digest(), templates.shape[1]
         with GalleryStore(path, digest, dimension, GalleryKind.PRIVATE) as store:
             entries = store.reserve_many(people)
             shares = templates - key.shares_of(store.scope, entries, dimension)
             store.commit_many(zip(entries, shares, strict=True))
-        with Gallery(model, path, Path(name) / "key", limits=False) as gallery:
+        with Gallery(model, path, folder / "key", limits=False) as gallery:
             bar = track(chips, "identifications", console=Console(stderr=True), disable=not shown)
             return [gallery.identify(chip, aligned=True).identity for chip in bar]

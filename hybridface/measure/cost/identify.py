@@ -5,9 +5,7 @@ after the probe's embedding, which costs as much as in a verification.
 """
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,6 +18,7 @@ from rich.text import Text
 
 from hybridface.errors import ModelError
 from hybridface.faces.inputs import load_images
+from hybridface.folders import temporary_folder
 from hybridface.measure.cost.ranks import run_ranks
 from hybridface.models import DEFAULT_MODEL
 from hybridface.models.model import Model, load_model
@@ -95,9 +94,9 @@ def _real_embeddings(model: Model) -> NDArray[np.float64]:
 def _measure(
     kind: GalleryKind, size: int, runs: int, threshold: float, real: Any, shards: int, correlations: Correlations
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="hybridface-") as folder:
-        np.save(Path(folder) / "real.npy", real)
-        arguments = [kind.value, str(size), str(runs), str(threshold), folder, correlations.value]
+    with temporary_folder() as folder:
+        np.save(folder / "real.npy", real)
+        arguments = [kind.value, str(size), str(runs), str(threshold), str(folder), correlations.value]
         said: dict[str, Any] = {}
         roles = [role for role in (*_ROLES, *[*SHARD_ROLES] * (shards - 1)) if _takes_part(role, correlations)]
         for line in run_ranks(

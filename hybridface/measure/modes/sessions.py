@@ -3,15 +3,13 @@
 Photos are found, aligned and normalised before the clock starts, in every way alike.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hybridface.errors import RunError
-from hybridface.folders import cache_directory
+from hybridface.folders import cache_directory, temporary_folder
 from hybridface.measure.modes.samples import (
     Sample,
     Session,
@@ -62,11 +60,11 @@ def start_session(way: Way, task: PeerTask, verifications: int, link: Link, time
 
 
 def _plain(task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
-    with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
-        np.save(Path(name) / "image.npy", task.image)
-        np.save(Path(name) / "template.npy", task.template)
+    with temporary_folder() as folder:
+        np.save(folder / "image.npy", task.image)
+        np.save(folder / "template.npy", task.template)
         module = "hybridface.measure.modes.plain_process"
-        command = python_module(module, task.model.name, name, str(verifications))
+        command = python_module(module, task.model.name, str(folder), str(verifications))
         said, _ = run_pair("plain", [command], timeout)
     chip = Traffic(3 * task.model.chip_size**2, 1, rounds=2)  # the aligned photo goes up, one byte comes down
     kinds = {"network": WorkKind.CLEAR, "matching": WorkKind.MATCHING}

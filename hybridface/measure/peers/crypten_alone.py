@@ -4,13 +4,12 @@ Insecure as CrypTen comes: rank 0 deals the triples and can open everything. The
 homomorphic encryption costs at best, with a dealer's work in the time.
 """
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hybridface.errors import RunError
+from hybridface.folders import temporary_folder
 from hybridface.measure.peers.children import run_pair
 from hybridface.measure.peers.measure import Peer, PeerTask, Run
 from launch.mpiexec import python_module
@@ -56,11 +55,10 @@ def crypten_runs(task: PeerTask, runs: int, timeout: float = 300.0) -> tuple[lis
     Raises:
         RunError: a process failed, or did not say what was expected.
     """
-    with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         np.save(folder / "image.npy", task.image)
         np.save(folder / "template.npy", task.template)
-        module, rest = "hybridface.measure.peers.crypten_party", [task.model.name, name, str(timeout), str(runs)]
+        module, rest = "hybridface.measure.peers.crypten_party", [task.model.name, str(folder), str(timeout), str(runs)]
         said, _ = run_pair(_NAME, [python_module(module, str(rank), *rest) for rank in (0, 1)], timeout)
     if len(said.get("runs", ())) != runs or len(said.get("peak_bytes", ())) != 2:
         raise RunError(f"{_NAME}: expected {runs} runs and the memory of two processes, got {sorted(said)}")

@@ -7,13 +7,13 @@ with its own input, linked by TCP over 127.0.0.1. One run takes minutes, and one
 import json
 import re
 import socket
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hybridface.errors import RunError
+from hybridface.folders import temporary_folder
 from hybridface.measure.peers.children import run_pair
 from hybridface.measure.peers.measure import Peer, PeerTask, Run
 from hybridface.measure.peers.spu_program import arrays_of, program_of
@@ -40,9 +40,9 @@ def spu_peer(task: PeerTask, interpreter: Path = DEFAULT_INTERPRETER, timeout: f
     def run() -> Run:
         if not interpreter.is_file():
             raise RunError(f"no SPU environment, expected {interpreter} (make bench-peers builds it)")
-        with tempfile.TemporaryDirectory(prefix="hybridface-") as name:
-            _write(task, Path(name))
-            rest = [*_free_ports(), name, str(timeout)]
+        with temporary_folder() as folder:
+            _write(task, folder)
+            rest = [*_free_ports(), str(folder), str(timeout)]
             commands = [[str(interpreter), str(_SCRIPT), str(rank), *rest] for rank in (0, 1)]
             result, said = run_pair(_NAME, commands, timeout)
         return _run(task, result, said)
