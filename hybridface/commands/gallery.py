@@ -122,7 +122,7 @@ def identify(
     kind = settings.kind()
     from hybridface.commands.gallery_runs import run_queries
 
-    task = GalleryTask(Verb.IDENTIFY, None, str(photo), top)
+    task = GalleryTask(Verb.IDENTIFY, photo=str(photo), top=top)
     outcome = run_queries([task], settings, kind, reveal=reveal, limits=limits, shards=shards)
     answer = outcome.answers[-1]
     _refuse([answer], settings)

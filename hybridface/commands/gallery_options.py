@@ -11,9 +11,11 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from hybridface.commands.options import (
+    AcceptDamagedOption,
     AlignedOption,
     CacheOption,
     CorrelationsOption,
+    FaceOption,
     GalleryOption,
     JsonOption,
     KeyOption,
@@ -22,6 +24,9 @@ from hybridface.commands.options import (
     QuietOption,
     TimeoutOption,
 )
+from hybridface.commands.places import say_warning
+from hybridface.faces.choice import FaceChoice
+from hybridface.faces.options import PhotoOptions
 from hybridface.folders import configuration_directory, data_directory
 from hybridface.models import DEFAULT_MODEL
 from parties.gallery.kind import GalleryKind
@@ -116,6 +121,13 @@ class PhotoSettings(SessionSettings):
     """Of a command that reads photos."""
 
     aligned: AlignedOption = False
+    face: FaceOption = FaceChoice.ONLY
+    accept_damaged: AcceptDamagedOption = False
+
+    @property
+    def reading(self) -> PhotoOptions:
+        """How photos are read."""
+        return PhotoOptions(self.face, self.accept_damaged, say_warning)
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,9 +1,9 @@
 """How commands about galleries get their work done: by ranks, or in this process, if only the server takes part."""
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hybridface.commands.gallery_options import PhotoSettings, SessionSettings
-from hybridface.commands.places import cache_path, existing_prepared_path
+from hybridface.commands.places import cache_path, existing_prepared_path, say_warning
 from hybridface.errors import ImageError
+from hybridface.faces.inputs import load_chips
+from hybridface.folders import temporary_folder
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile
 from hybridface.galleries.kind import expect_model
 from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
 from hybridface.models.model import load_model
 from hybridface.output.answers import shown
+from hybridface.processes.portraits import write_chip
 from hybridface.processes.runs import GalleryRun
 from hybridface.processes.start import Outcome, start
 from parties.gallery.key import create_key, read_key
@@ -65,13 +68,15 @@ def run_queries(
     if key:
         read_key(key)
     with (
-        tempfile.TemporaryDirectory(prefix="hybridface-") as folder,
+        temporary_folder() as folder,
         _counting(len(tasks), settings) as advance,
     ):
-        path = Path(folder) / "tasks.jsonl"
-        write_tasks(path, tasks)
+        path = folder / "tasks.jsonl"
+        write_tasks(path, [_with_chip(task, folder / f"{number}.png", settings) for number, task in enumerate(tasks)])
 
         def on_event(event: Answer) -> None:
+            if event["event"] == "warning":
+                say_warning(event["message"])
             if event["event"] == "answer":
                 advance(str(event["identity"] or event["verb"]))
                 if on_answer:
@@ -89,10 +94,28 @@ def run_queries(
             key=key,
             gallery=settings.path,
             limits=limits,
-            aligned=isinstance(settings, PhotoSettings) and settings.aligned,
             shards=shards,
+            **_of_photos(settings),
         )
         return start(run, on_event)
+
+
+def _with_chip(task: GalleryTask, path: Path, settings: SessionSettings) -> GalleryTask:
+    """Return the task with its aligned face, which is written to a file: before any rank starts.
+
+    Photos that may turn out unusable are left to the client's rank, which reads each when its turn comes.
+    """
+    if task.photo is None or task.optional or not isinstance(settings, PhotoSettings):
+        return task
+    size = load_model(settings.model, weights=False).chip_size
+    (chip,) = load_chips([Path(task.photo)], size, settings.aligned, settings.reading)
+    return replace(task, chip=str(write_chip(path, chip)))
+
+
+def _of_photos(settings: SessionSettings) -> dict[str, Any]:
+    if isinstance(settings, PhotoSettings):
+        return {"aligned": settings.aligned, "reading": settings.reading}
+    return {}
 
 
 def _no_key(settings: SessionSettings) -> ParameterError:

@@ -19,9 +19,13 @@ from hybridface.commands.prepare import prepare
 from hybridface.commands.train import train
 from hybridface.commands.verify import demo, verify
 from hybridface.errors import EXIT_ERROR, told
-from parties.transport.started import has_started_mpi, was_started_by_mpiexec
+from hybridface.signals import Interrupted, end_now
+from parties.transport.started import was_started_by_mpiexec
 
 __all__ = ["app", "main"]
+
+_ABORT_SECONDS = 5.0
+"""How long a rank that cannot begin waits for the others to start MPI, to end them."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:  # never exit status 1, which means different people
         sys.stderr.write(f"hybridface: {told(error)}\n")
         _exit_with_error()
+    except Interrupted as interrupted:
+        end_now(interrupted.number)
     except SystemExit as end:
         nobody_reads = isinstance(end.__context__, OSError)  # typer ends a command with 1 whose output is closed
         if end.code == EXIT_ERROR or nobody_reads or isinstance(end.__context__, typer.Abort):
@@ -63,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _exit_with_error() -> None:
     """Exit with status 2. A rank of mpiexec that has not joined MPI yet ends the others, who wait for it."""
-    if was_started_by_mpiexec(os.environ) and not has_started_mpi():
-        from parties.transport.mpi import abort_world
+    if was_started_by_mpiexec(os.environ):
+        from parties.transport.mpi_library import abort_world
 
-        abort_world(EXIT_ERROR)
+        abort_world(EXIT_ERROR, _ABORT_SECONDS)
     sys.exit(EXIT_ERROR)

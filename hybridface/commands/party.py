@@ -6,10 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from hybridface.commands.options import (
+    AcceptDamagedOption,
     AlignedOption,
     CacheOption,
     CorrelationsOption,
     EnrolledOption,
+    FaceOption,
     GalleryOption,
     KeyOption,
     LimitsOption,
@@ -21,6 +23,8 @@ from hybridface.commands.options import (
     TimeoutOption,
 )
 from hybridface.commands.places import cache_path
+from hybridface.faces.choice import FaceChoice
+from hybridface.faces.options import PhotoOptions
 from hybridface.modes import Mode
 from hybridface.processes.runs import GalleryRun, HybridRun, PreparationRun, PureHeRun, Purpose, Run
 from parties.session.correlations import Correlations
@@ -68,6 +72,8 @@ def party(
     prepared: Annotated[
         Path | None, typer.Option("--prepared", help="This party's folder of prepared runs.", show_default="none")
     ] = None,
+    face: FaceOption = FaceChoice.ONLY,
+    accept_damaged: AcceptDamagedOption = False,
     keep: Annotated[int, typer.Option("--keep", min=0, help="Prepare and keep so many runs instead of verifying.")] = 0,
     keep_for: Annotated[Purpose, typer.Option("--keep-for", help="What for, as for `prepare`.")] = Purpose.PAIR,
 ) -> None:
@@ -89,7 +95,11 @@ def party(
         "cache": cache_path(cache),
         "prepared": prepared,
     }
-    verifying: dict[str, Any] = {"photos": tuple(photos or ()), "aligned": aligned, "repeat": repeat, "pause": pause}
+    from hybridface.processes.events import Events
+
+    told_by = Events(role, events)
+    reading: dict[str, Any] = {"aligned": aligned, "reading": PhotoOptions(face, accept_damaged, told_by.warn)}
+    verifying: dict[str, Any] = {"photos": tuple(photos or ()), **reading, "repeat": repeat, "pause": pause}
     run: Run
     if mode is Mode.PURE_HE:
         _check_pure_he(reveal, pool, batch, repeat, max_answers)
@@ -102,15 +112,14 @@ def party(
             "client_name": client_name,
             "limits": limits,
         }
-        run = GalleryRun(**told, **shared, **about, aligned=aligned)
+        run = GalleryRun(**told, **shared, **about, **reading)
     elif keep and role is Role.CLIENT:
         run = PreparationRun(**told, **shared, count=keep, purpose=keep_for)
     else:
         run = HybridRun(**told, **shared, **verifying, enrolled=enrolled, batch=batch, pool=pool)
-    from hybridface.processes.events import Events
-    from hybridface.processes.rank import run_rank  # starts MPI, so only here
+    from hybridface.processes.rank import run_rank
 
-    raise typer.Exit(run_rank(role, run, Events(role, events)))
+    raise typer.Exit(run_rank(role, run, told_by))
 
 
 def _check_pure_he(reveal: Reveal, pool: int, batch: int, repeat: int, max_answers: int) -> None:

@@ -10,10 +10,12 @@ from rich.console import Console
 
 from hybridface.commands.gallery_options import PhotoSettings
 from hybridface.commands.options import (
+    AcceptDamagedOption,
     AlignedOption,
     CacheOption,
     CorrelationsOption,
     EnrolledOption,
+    FaceOption,
     GalleryOption,
     IdentityOption,
     JsonOption,
@@ -28,8 +30,10 @@ from hybridface.commands.options import (
     TimeoutOption,
     WorkersOption,
 )
-from hybridface.commands.places import cache_path, check_photos, existing_prepared_path
+from hybridface.commands.places import cache_path, check_photos, existing_prepared_path, say_warning
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.faces.choice import FaceChoice
+from hybridface.faces.options import PhotoOptions
 from hybridface.models import DEFAULT_MODEL, check_name
 from hybridface.modes import Mode
 from hybridface.output.terminal import ProgressBars, width
@@ -66,6 +70,8 @@ def verify(
     cache: CacheOption = "",
     correlations: CorrelationsOption = Correlations.OT,
     prepared: PreparedOption = "",
+    face: FaceOption = FaceChoice.ONLY,
+    accept_damaged: AcceptDamagedOption = False,
 ) -> None:
     """Compare two photos: starts client and server as MPI processes on this machine.
 
@@ -93,32 +99,38 @@ def verify(
             correlations=correlations,
             prepared=prepared,
             aligned=aligned,
+            face=face,
+            accept_damaged=accept_damaged,
         )
         verify_identity(first, identity or "", settings, reveal, simulated)
         return
     from hybridface.models.model import load_model
+    from hybridface.processes.portraits import aligned_photos
     from hybridface.processes.runs import HybridRun, PureHeRun, Run
     from hybridface.processes.start import start
 
-    loaded, photos = load_model(name, weights=False), (first, second)
-    run: Run
-    if mode is Mode.PURE_HE:
-        run = PureHeRun(model=name, timeout=timeout, link=simulated, photos=photos, aligned=aligned)
-    else:
-        run = HybridRun(
-            model=name,
-            timeout=timeout,
-            link=simulated,
-            reveal=reveal,
-            correlations=correlations,
-            cache=cache_path(cache),
-            prepared=existing_prepared_path(prepared),
-            photos=photos,
-            aligned=aligned,
-            enrolled=enrolled,
-            workers=workers,
-        )
-    with ProgressBars(shown=not quiet and not as_json) as bars:
+    loaded, reading = load_model(name, weights=False), PhotoOptions(face, accept_damaged, say_warning)
+    with (
+        aligned_photos((first, second), loaded.chip_size, aligned, reading) as chips,
+        ProgressBars(shown=not quiet and not as_json) as bars,
+    ):
+        run: Run
+        if mode is Mode.PURE_HE:
+            run = PureHeRun(model=name, timeout=timeout, link=simulated, photos=chips, aligned=True)
+        else:
+            run = HybridRun(
+                model=name,
+                timeout=timeout,
+                link=simulated,
+                reveal=reveal,
+                correlations=correlations,
+                cache=cache_path(cache),
+                prepared=existing_prepared_path(prepared),
+                photos=chips,
+                aligned=True,
+                enrolled=enrolled,
+                workers=workers,
+            )
         outcome = start(run, bars)
     _print_outcome(outcome, loaded, as_json, layers)
     raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)

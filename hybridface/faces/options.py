@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hybridface.faces.choice import FaceChoice
 from protocols.errors import ParameterError
@@ -34,7 +34,7 @@ class PhotoOptions:
 
     face: FaceChoice | str = FaceChoice.ONLY
     accept_damaged: bool = False
-    on_warning: Callable[[str], None] = warn
+    on_warning: Callable[[str], None] = field(default=warn, compare=False)
 
     def __post_init__(self) -> None:
         if self.face not in list(FaceChoice):

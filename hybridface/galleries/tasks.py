@@ -32,10 +32,11 @@ class GalleryTask:
     Args:
         verb: what to do.
         identity: whom to enrol, verify or remove.
-        photo: to enrol, verify or identify.
+        photo: to enrol, verify or identify; a path.
         top: identities that an identification asks for.
         key: file of the key to change to.
         optional: a photo that cannot be used is told, and ends nothing: for whole folders.
+        chip: the photo as an aligned face, a path: then the photo is not read.
     """
 
     verb: Verb
@@ -44,6 +45,7 @@ class GalleryTask:
     top: int = 1
     key: str | None = None
     optional: bool = False
+    chip: str | None = None
 
 
 def write_tasks(path: Path, tasks: Iterable[GalleryTask]) -> None:

@@ -33,6 +33,13 @@ class Events:
             sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
             sys.stdout.flush()
 
+    def warn(self, text: str) -> None:
+        """Tell the user, on one line, that something is odd."""
+        if self.shown:
+            self.say("warning", role=self.role.value, message=text)
+        else:
+            sys.stderr.write(f"hybridface {self.role.value}: {text}\n")
+
     @property
     def on_progress(self) -> OnProgress:
         """What a session calls as its steps begin."""

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError, ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.galleries.file import GalleryFile, index_folder
-from hybridface.galleries.tasks import GalleryTask, Verb, read_tasks
+from hybridface.galleries.tasks import GalleryTask, Verb
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from hybridface.output.answers import answer_text, names_text, shown
 from hybridface.output.cost import decision_text
 from hybridface.processes.events import Events
+from hybridface.processes.inputs import ClientInputs
 from hybridface.processes.runs import GalleryRun
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.index.search import PROBE
@@ -49,17 +50,15 @@ Answer = dict[str, Any]
 
 
 def run_client(
-    channels: dict[Role, Channel], shards: list[Channel], run: GalleryRun, model: Model, events: Events
+    channels: dict[Role, Channel], shards: list[Channel], run: GalleryRun, own: ClientInputs, events: Events
 ) -> int:
     """Do the tasks in order, and say what came of each; return the exit status of the last."""
-    if run.tasks is None:
-        raise ParameterError("expected tasks for a gallery")
     if run.key is None:
         _expect_no_shards(shards)
     status = EXIT_SAME
-    with _client_session(channels, shards, run, model, events) as session:
-        for task in read_tasks(run.tasks):
-            done = _do(session, task, model, run.aligned)
+    with _client_session(channels, shards, run, own.model, events) as session:
+        for task in own.tasks:
+            done = _do(session, task, own.model, run)
             answer = {"verb": task.verb.value, "identity": task.identity, "photo": task.photo, **done}
             events.say("answer", **answer)
             if not events.shown:
@@ -178,10 +177,16 @@ class _Outcomes:
             sys.stdout.flush()
 
 
-def _do(session: GalleryClientSession, task: GalleryTask, model: Model, aligned: bool) -> Answer:
+def _do(session: GalleryClientSession, task: GalleryTask, model: Model, run: GalleryRun) -> Answer:
     """Do one task; return what came of it."""
+
+    def image() -> NDArray[np.float64]:
+        if task.chip is not None:
+            return load_images(model, [Path(task.chip)], aligned=True)
+        return load_images(model, [Path(task.photo or "")], run.aligned, run.reading)
+
     try:
-        return _VERBS[task.verb](session, task, lambda: load_images(model, [Path(task.photo or "")], aligned))
+        return _VERBS[task.verb](session, task, image)
     except QueryRefusedError as error:
         return {"refused": str(error), "retry_after": error.retry_after_seconds}
     except ImageError as error:

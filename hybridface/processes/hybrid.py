@@ -2,21 +2,18 @@
 
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
-from hybridface.faces.inputs import load_images
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from hybridface.output.cost import cost_table, decision_text, result_document
 from hybridface.output.terminal import width
 from hybridface.processes.events import Events
+from hybridface.processes.inputs import ClientInputs
 from hybridface.processes.memory import resident_bytes
 from hybridface.processes.runs import HybridRun, PreparationRun, SharedRun
 from parties.machine.calibration import calibration_path, load_calibration
@@ -31,17 +28,13 @@ from protocols.errors import ParameterError
 from protocols.matching.reveal import Reveal
 from protocols.network.graph import Weights
 
-__all__ = ["photos_of", "prepare", "run_client", "run_server", "run_worker"]
+__all__ = ["prepare", "run_client", "run_server", "run_worker"]
 
 
-def run_client(channels: dict[Role, Channel], run: HybridRun, model: Model, events: Events) -> int:
+def run_client(channels: dict[Role, Channel], run: HybridRun, own: ClientInputs, events: Events) -> int:
     """Verify, and return the exit status."""
-    images = photos_of(run.photos, run.aligned, model)
+    model, images = own.model, own.images
     terms = hybrid_terms(model, run.reveal, run.correlations)
-    if run.batch > 1 and not run.enrolled:
-        raise ParameterError("expected an enrolled template to verify a batch of photos against")
-    if run.pool and (run.batch > 1 or not run.enrolled):
-        raise ParameterError("a pool holds verifications of one photo against an enrolled template, expected such ones")
     matches: tuple[bool | None, ...] = ()
     peers = channels[Role.SERVER], channels.get(Role.DEALER)
     shown = events.on_progress
@@ -111,13 +104,6 @@ def run_worker(server: Channel, run: SharedRun, model: Model) -> int:
     """Multiply for the server until it ends."""
     Worker(server, hybrid_terms(model, run.reveal, run.correlations), _weights(model), run.cache).serve()
     return EXIT_SAME
-
-
-def photos_of(photos: Sequence[Path], aligned: bool, model: Model) -> NDArray[np.float64]:
-    """Return the client's two photos as the network's inputs."""
-    if len(photos) != 2:
-        raise ParameterError(f"expected two photos, got {len(photos)}")
-    return load_images(model, list(photos), aligned)
 
 
 def _weights(model: Model) -> Weights:

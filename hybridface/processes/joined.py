@@ -8,12 +8,16 @@ from collections.abc import Callable, Sequence
 
 from hybridface.errors import EXIT_ERROR
 from parties.machine.tuning import tune_process
-from parties.transport.mpi import World, abort_world, is_first_rank, join
+from parties.transport.mpi import World, is_first_rank, join, leave
+from parties.transport.mpi_library import abort_world
 from parties.transport.roles import Role
 from protocols.errors import ParameterError, reason_for_peers
 from protocols.link import NONE, Link
 
 __all__ = ["run_joined"]
+
+_LEAVING_SECONDS = 10.0
+"""How long ranks that were refused wait for each other."""
 
 
 def run_joined(
@@ -38,13 +42,9 @@ def run_joined(
     except ParameterError as error:
         if is_first_rank():  # who speaks for all, since all are refused alike
             say_error(error)
-        return EXIT_ERROR
+        return _left(_LEAVING_SECONDS, say_error, EXIT_ERROR)
     except Exception as error:  # of this rank alone, as when another does not answer
-        try:
-            say_error(error)
-        finally:
-            abort_world(EXIT_ERROR)
-        return EXIT_ERROR
+        return _ended(error, say_error)
     try:
         status = work(world)
         world.close()
@@ -54,4 +54,22 @@ def run_joined(
         finally:  # also if nobody reads what it says
             world.fail(reason_for_peers(error), EXIT_ERROR)
         return EXIT_ERROR
+    return _left(timeout, say_error, status)
+
+
+def _left(timeout: float, say_error: Callable[[Exception], None], status: int) -> int:
+    """Leave with the others, and return the exit status; end all if one does not leave."""
+    try:
+        leave(timeout)
+    except Exception as error:
+        return _ended(error, say_error)
     return status
+
+
+def _ended(error: Exception, say_error: Callable[[Exception], None]) -> int:
+    """End all ranks, and return the exit status of an error."""
+    try:
+        say_error(error)
+    finally:
+        abort_world(EXIT_ERROR)
+    return EXIT_ERROR

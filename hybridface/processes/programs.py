@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from hybridface.faces.options import PhotoOptions
 from hybridface.processes.runs import GalleryRun, HybridRun, PreparationRun, PureHeRun, Run, SharedRun
 from parties.transport.roles import Role
 
@@ -67,7 +68,7 @@ def _with_dealer(run: SharedRun, client: Program, server: Program, others: list[
 
 def _hybrid_client(run: HybridRun) -> Program:
     counts = ["--repeat", str(run.repeat), "--batch", str(run.batch), "--pool", str(run.pool)]
-    flags = [*_flag("--aligned", run.aligned), *_flag("--enrolled", run.enrolled)]
+    flags = [*_photographs(run.aligned, run.reading), *_flag("--enrolled", run.enrolled)]
     return [*_client(run), *counts, "--pause", str(run.pause), *flags, *_photos(run.photos)]
 
 
@@ -79,7 +80,7 @@ def _gallery(run: GalleryRun) -> list[Program]:
         [Role.SERVER_SHARD.value, *_everybody(run), *gallery],
         *([[Role.DEALER_SHARD.value, *_everybody(run)]] if run.correlations.needs_dealer else []),
     ]
-    client = [*_client(run), *_flag("--aligned", run.aligned), *tasks, *key]
+    client = [*_client(run), *_photographs(run.aligned, run.reading), *tasks, *key]
     return _with_dealer(run, client, [*_server(run), *gallery, *limits], shard * (run.shards - 1))
 
 
@@ -87,9 +88,15 @@ def _pure_he(run: PureHeRun) -> list[Program]:
     told = [*_both(run), "--max-answers", str(run.max_answers)]
     repeat = ["--repeat", str(run.repeat), "--pause", str(run.pause)]
     return [
-        ["client", *told, *repeat, *_flag("--aligned", run.aligned), *_photos(run.photos)],
+        ["client", *told, *repeat, *_photographs(run.aligned, run.reading), *_photos(run.photos)],
         ["server", *told],
     ]
+
+
+def _photographs(aligned: bool, reading: PhotoOptions) -> list[str]:
+    """How the client's photos are read."""
+    damaged = _flag("--accept-damaged", reading.accept_damaged)
+    return ["--aligned"] if aligned else ["--face", str(reading.face), *damaged]
 
 
 def _photos(photos: tuple[Path, ...]) -> list[str]:

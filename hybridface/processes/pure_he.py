@@ -11,7 +11,7 @@ from hybridface.models.terms import pure_he_inputs, pure_he_terms, pure_he_weigh
 from hybridface.output.cost import cost_table, decision_text, pure_he_document, score_text
 from hybridface.output.terminal import width
 from hybridface.processes.events import Events
-from hybridface.processes.hybrid import photos_of
+from hybridface.processes.inputs import ClientInputs
 from hybridface.processes.memory import resident_bytes
 from hybridface.processes.runs import PureHeRun
 from parties.session.pure_he import PureHeClientSession, PureHeResult, PureHeServerSession
@@ -23,10 +23,11 @@ __all__ = ["run_client", "run_server", "say_result"]
 _TEMPLATE = "enrolled"
 
 
-def run_client(server: Channel, run: PureHeRun, model: Model, events: Events) -> int:
+def run_client(server: Channel, run: PureHeRun, own: ClientInputs, events: Events) -> int:
     """Enrol the second photo, verify the first against it, and return the exit status."""
+    model = own.model
     terms = pure_he_terms(model, run.max_answers)
-    first, second = (pure_he_inputs(model, image) for image in photos_of(run.photos, run.aligned, model))
+    first, second = (pure_he_inputs(model, image) for image in own.images)
     match = None
     with PureHeClientSession(server, terms, events.on_progress) as session:
         events.say("setup", **asdict(session.setup))

@@ -1,4 +1,8 @@
-"""One rank of a run: join MPI as client, server, dealer, worker or a shard's rank, do its part, end cleanly."""
+"""One rank of a run: join MPI as client, server, dealer, worker or a shard's rank, do its part, end cleanly.
+
+What a rank needs of its own, photos, weights, tasks, is read before it joins: if that fails, no other rank is left
+waiting for MPI.
+"""
 
 import os
 import sys
@@ -6,20 +10,25 @@ from collections.abc import Sequence
 
 import torch
 
-from hybridface.errors import EXIT_SAME, told
-from hybridface.models.model import Model, load_model
+from hybridface.errors import EXIT_ERROR, EXIT_SAME, told
+from hybridface.models.model import Model
 from hybridface.processes import gallery, hybrid, pure_he
 from hybridface.processes.events import Events
+from hybridface.processes.inputs import ClientInputs, read_inputs
 from hybridface.processes.joined import run_joined
 from hybridface.processes.memory import peak_bytes
 from hybridface.processes.runs import GalleryRun, HybridRun, PreparationRun, PureHeRun, Run, SharedRun
 from parties.transport.mpi import World
+from parties.transport.mpi_library import abort_world
 from parties.transport.roles import SHARD_ROLES, Role
 from protocols.channel import Channel
 from protocols.correlations import Dealer
 from protocols.errors import ParameterError, PeerLostError
 
 __all__ = ["roles_of", "run_rank"]
+
+_ABORT_SECONDS = 5.0
+"""How long a rank that cannot begin waits for the others, to end them."""
 
 
 def roles_of(run: Run) -> tuple[Role, ...]:
@@ -32,9 +41,17 @@ def run_rank(role: Role, run: Run, events: Events) -> int:
     """Run one rank to its end, and return its exit status."""
     torch.set_num_threads(1)
     events.say("started", role=role.value, pid=os.getpid())
+    try:
+        own = read_inputs(role, run)
+    except Exception as error:
+        try:
+            _say_error(events, error)
+        finally:
+            abort_world(EXIT_ERROR, _ABORT_SECONDS)
+        return EXIT_ERROR
 
     def work(world: World) -> int:
-        status = _work(role, run, world, events)
+        status = _work(role, run, own, world, events)
         events.say("memory", role=role.value, peak_bytes=peak_bytes())
         return status
 
@@ -48,35 +65,35 @@ def run_rank(role: Role, run: Run, events: Events) -> int:
     )
 
 
-def _work(role: Role, run: Run, world: World, events: Events) -> int:
+def _work(role: Role, run: Run, own: ClientInputs | Model | None, world: World, events: Events) -> int:
     channels, shards = _channels(world, role, roles_of(run)), world.shards_of(role)
     workers = world.workers() if role is Role.SERVER else []
     if shards:
         _expect_private_gallery(role, run)
-    match role, run:
-        case ((Role.CLIENT_SHARD | Role.SERVER_SHARD | Role.DEALER_SHARD), GalleryRun()):
+    match role, run, own:
+        case ((Role.CLIENT_SHARD | Role.SERVER_SHARD | Role.DEALER_SHARD), GalleryRun(), None):
             return gallery.run_shard(role, channels, run)
-        case Role.DEALER, SharedRun():
+        case Role.DEALER, SharedRun(), None:
             Dealer(channels[Role.CLIENT], channels[Role.SERVER]).serve()
             return EXIT_SAME
-        case Role.WORKER, SharedRun():
-            return hybrid.run_worker(channels[Role.SERVER], run, _model(run, role))
-        case Role.CLIENT, GalleryRun():
-            return gallery.run_client(channels, shards, run, _model(run, role), events)
-        case Role.SERVER, GalleryRun():
+        case Role.WORKER, SharedRun(), Model():
+            return hybrid.run_worker(channels[Role.SERVER], run, own)
+        case Role.CLIENT, GalleryRun(), ClientInputs():
+            return gallery.run_client(channels, shards, run, own, events)
+        case Role.SERVER, GalleryRun(), Model():
             _expect_no_workers("a gallery", workers)
-            return gallery.run_server(channels, shards, run, _model(run, role), events)
-        case Role.CLIENT, PreparationRun():
-            return hybrid.prepare(channels, run, _model(run, role), events)
-        case Role.CLIENT, HybridRun():
-            return hybrid.run_client(channels, run, _model(run, role), events)
-        case Role.SERVER, SharedRun():
-            return hybrid.run_server(channels, workers, run, _model(run, role), events)
-        case Role.CLIENT, PureHeRun():
-            return pure_he.run_client(channels[Role.SERVER], run, _model(run, role), events)
-        case Role.SERVER, PureHeRun():
+            return gallery.run_server(channels, shards, run, own, events)
+        case Role.CLIENT, PreparationRun(), ClientInputs():
+            return hybrid.prepare(channels, run, own.model, events)
+        case Role.CLIENT, HybridRun(), ClientInputs():
+            return hybrid.run_client(channels, run, own, events)
+        case Role.SERVER, SharedRun(), Model():
+            return hybrid.run_server(channels, workers, run, own, events)
+        case Role.CLIENT, PureHeRun(), ClientInputs():
+            return pure_he.run_client(channels[Role.SERVER], run, own, events)
+        case Role.SERVER, PureHeRun(), Model():
             _expect_no_workers("pure-HE mode", workers)
-            return pure_he.run_server(channels[Role.CLIENT], run, _model(run, role), events)
+            return pure_he.run_server(channels[Role.CLIENT], run, own, events)
     raise ParameterError(f"expected a client and a server in {run.mode.value} mode, got a {role.value}")
 
 
@@ -84,10 +101,6 @@ def _expect_no_workers(what: str, workers: Sequence[Channel]) -> None:
     """Raise `ParameterError` for ranks that nobody has work for."""
     if workers:
         raise ParameterError(f"{what} has no --workers, expected none, got {len(workers)}")
-
-
-def _model(run: Run, role: Role) -> Model:
-    return load_model(run.model, weights=role in (Role.SERVER, Role.WORKER), path=run.weights)
 
 
 def _channels(world: World, role: Role, roles: Sequence[Role]) -> dict[Role, Channel]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
+from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.modes import Mode
 from parties.prepared.shape import RunShape
 from parties.session.correlations import Correlations
@@ -81,6 +82,7 @@ class HybridRun(SharedRun):
     Args:
         photos: the client's two; none in other ranks.
         aligned: they are aligned chips.
+        reading: how photos that are not are read.
         enrolled: enrol the second photo first, and verify the first against that template.
         repeat: verify so many times.
         batch: verify so many copies of the photo at once against the template (only with `enrolled`).
@@ -91,6 +93,7 @@ class HybridRun(SharedRun):
 
     photos: tuple[Path, ...] = ()
     aligned: bool = False
+    reading: PhotoOptions = AS_GIVEN
     enrolled: bool = False
     repeat: int = 1
     batch: int = 1
@@ -123,6 +126,7 @@ class GalleryRun(SharedRun):
         client_name: whom the server's limits count.
         limits: whether the server limits queries.
         aligned: the tasks' photos are aligned chips.
+        reading: how photos that are not are read.
         shards: parts that a private gallery is searched in.
     """
 
@@ -132,6 +136,7 @@ class GalleryRun(SharedRun):
     client_name: str = "client"
     limits: bool = True
     aligned: bool = False
+    reading: PhotoOptions = AS_GIVEN
     shards: int = 1
 
 
@@ -142,6 +147,7 @@ class PureHeRun(Run):
     Args:
         photos: the client's two; none in other ranks.
         aligned: they are aligned chips.
+        reading: how photos that are not are read.
         repeat: verify so many times.
         pause: seconds between verifications.
         max_answers: scores that a session gives; the same on both sides.
@@ -151,6 +157,7 @@ class PureHeRun(Run):
 
     photos: tuple[Path, ...] = ()
     aligned: bool = False
+    reading: PhotoOptions = AS_GIVEN
     repeat: int = 1
     pause: float = 0.0
     max_answers: int = 50

@@ -1,57 +1,19 @@
 """Start the parties as MPI processes on this machine, follow their events, and collect the outcome."""
 
 import json
-import re
-import subprocess
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from hybridface.errors import RunError
 from hybridface.output.terminal import Event
-from hybridface.processes.programs import Program, programs_of
+from hybridface.processes.outcome import Outcome
+from hybridface.processes.programs import programs_of
 from hybridface.processes.runs import Run
-from launch.mpiexec import find_mpiexec, mpiexec_command, python_module
+from hybridface.processes.supervised import RankProcesses
+from launch.mpiexec import python_module
 
 __all__ = ["Outcome", "start"]
 
-_KEPT_LINES = 20
-_START_SECONDS, _END_SECONDS = 60.0, 10.0
-_ENDED_PROCESS = re.compile(r"PID (\d+) RUNNING")
-
-
-@dataclass
-class Outcome:
-    """What the ranks said.
-
-    Args:
-        results: the client's, in order, as JSON objects.
-        decision: what was revealed to the server, if anything: of a gallery, whether it found anybody, or the claimed
-            identity.
-        memory: peak bytes of each role (of workers, the largest).
-        resident: bytes of client and server after every operation.
-        answers: of a gallery's client, one a task.
-        setup: what the session's keys cost, as a stage's cost; in hybrid mode only of a session that enrols.
-        found: whom an identification has found, if that was revealed to the server; Nones for those above the
-            threshold.
-        kept: what preparing each run cost that was kept.
-    """
-
-    results: list[Event] = field(default_factory=list)
-    decision: bool | None = None
-    memory: dict[str, int] = field(default_factory=dict)
-    resident: dict[str, list[int]] = field(default_factory=dict)
-    answers: list[Event] = field(default_factory=list)
-    setup: Event | None = None
-    found: tuple[str | None, ...] | None = None
-    kept: list[Event] = field(default_factory=list)
-
-    @property
-    def match(self) -> bool | None:
-        """The decision, by whoever learned it."""
-        match = self.results[-1]["match"] if self.results else None
-        return self.decision if match is None else bool(match)
+_START_SECONDS = 60.0
 
 
 def start(run: Run, on_event: Callable[[Event], None] | None = None) -> Outcome:
@@ -63,83 +25,38 @@ def start(run: Run, on_event: Callable[[Event], None] | None = None) -> Outcome:
     Raises:
         RunError: a rank failed; says why, on one line.
     """
-    return _follow(_mpiexec(programs_of(run)), run.timeout + _START_SECONDS, on_event)
-
-
-def _mpiexec(programs: Sequence[Program]) -> list[str]:
-    """Return the command line that starts a rank of `hybridface party` for each list of arguments."""
-    ranks = [python_module("hybridface", "party", *program) for program in programs]
-    try:
-        return mpiexec_command(ranks, find_mpiexec())
-    except FileNotFoundError as error:
-        raise RunError(str(error)) from error
-
-
-def _follow(command: list[str], silence: float, on_event: Callable[[Event], None] | None) -> Outcome:
-    """Run the ranks, listen to them, and return what they said."""
+    programs = programs_of(run)
+    commands = [python_module("hybridface", "party", *program) for program in programs]
+    names = [program[0] for program in programs]
     outcome = Outcome()
     errors: list[Event] = []
-    roles: dict[int, str] = {}
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        noise = _drain(process)
-        try:
-            for event in _events(process, silence):
-                if event["event"] == "started":
-                    roles[event["pid"]] = event["role"]
-                _collect(event, outcome, errors)
-                if on_event:
-                    on_event(event)
-            status = process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise RunError(f"expected mpiexec to end within {_END_SECONDS:g} s of its ranks, it did not") from None
-        finally:
-            process.kill()
-    if errors:
-        raise RunError(_first_cause(errors))
-    if status not in (0, 1) or not (outcome.results or outcome.answers or outcome.kept):
-        raise RunError(_unexpected_end(status, noise, roles))
+    with RankProcesses(commands, names, run.timeout + _START_SECONDS) as ranks:
+        for line in ranks.lines():
+            event = _event(line)
+            if event is None:
+                continue
+            _collect(event, outcome, errors)
+            if errors:
+                ranks.failing()
+            if on_event:
+                on_event(event)
+        if errors:
+            raise RunError(_first_cause(errors) + ranks.stopped())
+        failure = ranks.unexpected_end()
+        if failure is None and not (outcome.results or outcome.answers or outcome.kept):
+            failure = f"a party ended unexpectedly (it said nothing){ranks.last_line()}"
+    if failure:
+        raise RunError(failure)
     return outcome
 
 
-def _unexpected_end(status: int, noise: Sequence[str], roles: dict[int, str]) -> str:
-    """Say which rank ended without a word, if mpiexec names its process; and the last line that was written."""
-    named = [int(found[1]) for line in noise if (found := _ENDED_PROCESS.search(line))]
-    who = next((roles[pid] for pid in named if pid in roles), "a party")
-    said = [line for line in noise if not line.startswith("=") and line.strip("= ")]
-    last = f": {said[-1]}" if said else ""
-    return f"{who} ended unexpectedly (mpiexec's exit status {status}){last}"
-
-
-def _events(process: "subprocess.Popen[str]", silence: float) -> Iterator[Event]:
-    """Yield the ranks' events; end the ranks after `silence` seconds without one (one that never joined MPI, say)."""
-    watch = threading.Timer(silence, process.kill)
-    watch.start()
+def _event(line: str) -> Event | None:
+    """Return the event that a line is; None for what a library has written."""
     try:
-        for line in process.stdout or ():
-            watch.cancel()
-            watch = threading.Timer(silence, process.kill)
-            watch.start()
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                yield event
-    finally:
-        watch.cancel()
-
-
-def _drain(process: "subprocess.Popen[str]") -> deque[str]:
-    """Keep the last lines of standard error, read by a thread of their own."""
-    lines: deque[str] = deque(maxlen=_KEPT_LINES)
-
-    def read() -> None:
-        lines.extend(line.strip() for line in process.stderr or () if line.strip())
-
-    threading.Thread(target=read, daemon=True).start()
-    return lines
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
 
 
 def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:

@@ -10,22 +10,21 @@ a network other than "none" is simulated on one machine only.
 """
 
 import struct
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
+from parties.transport.mpi_library import MPI, abort_world, end_mpi, forget_shared_memory, start_mpi
 from parties.transport.roles import SHARD_ROLES, Role
 from parties.transport.shaping import machine_id, shaped
 from protocols.channel import Channel, Transport, printable
 from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.link import MAX_NAME_BYTES, NONE, Link
 
-__all__ = ["DEFAULT_TIMEOUT", "World", "abort_world", "is_first_rank", "join"]
+__all__ = ["DEFAULT_TIMEOUT", "World", "is_first_rank", "join", "leave"]
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
@@ -193,13 +192,7 @@ class World:
         deadline = time.monotonic() + _FAILURE_SECONDS
         for channel in self._opened:
             channel.await_failure(deadline - time.monotonic())
-        self.communicator.Abort(status)
-
-
-def abort_world(status: int) -> None:
-    """End all ranks, for a rank that will not join them."""
-    sys.stderr.flush()
-    MPI.COMM_WORLD.Abort(status)
+        abort_world(status)
 
 
 def is_first_rank() -> bool:
@@ -225,13 +218,16 @@ def join(
             they count on different ones, were told different networks, or simulate one from several machines.
         PeerLostError: a rank did not answer in time.
     """
-    communicator = MPI.COMM_WORLD.Dup()
-    communicator.Set_errhandler(MPI.ERRORS_RETURN)
+    start_mpi(timeout)
+    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)
+    communicator, request = MPI.COMM_WORLD.Idup()
+    _wait(request.Test, timeout, "every rank to join")
     machine = machine_id() if link.shapes else b""
     own = _ENTRY.pack(role.value.encode(), ", ".join(required).encode(), link.name.encode(), machine)
     everybody = bytearray(_ENTRY.size * communicator.Get_size())
     request = communicator.Iallgather([own, MPI.BYTE], [everybody, MPI.BYTE])
     _wait(request.Test, timeout, "every rank's role")
+    forget_shared_memory()
     entries = list(_ENTRY.iter_unpack(everybody))
     names, counted_on, links = ([_text(entry[i]) for entry in entries] for i in range(3))
     _check_same("--mode and --correlations", names, counted_on)
@@ -242,6 +238,16 @@ def join(
             f"expected all ranks on one machine to simulate {link.name}, got several; between machines use none"
         )
     return World(communicator, tuple(Role(name) for name in names), timeout, link)
+
+
+def leave(timeout: float) -> None:
+    """Leave MPI's world together with the others.
+
+    Raises:
+        PeerLostError: a rank does not leave in time.
+    """
+    _wait(MPI.COMM_WORLD.Ibarrier().Test, timeout, "every rank to end")
+    end_mpi(timeout)
 
 
 def _check_same(option: str, names: Sequence[str], told: Sequence[str]) -> None:

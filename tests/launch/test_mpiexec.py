@@ -10,28 +10,26 @@ from pathlib import Path
 import pytest
 
 from launch import mpiexec
-from launch.mpiexec import ONE_THREAD, find_mpiexec, mpiexec_command
+from launch.mpiexec import ONE_MACHINE, ONE_THREAD, find_mpiexec, mpiexec_command
 
 LAUNCH = Path(mpiexec.__file__).parent
 RANKS = [["face", "client", "a.jpg"], ["face", "server"], ["face", "dealer"]]
-THREADS = ["-genv", "OMP_NUM_THREADS", "1", "-genv", "OPENBLAS_NUM_THREADS", "1", "-genv", "MKL_NUM_THREADS", "1"]
+SETTINGS = ["OMP_NUM_THREADS", "1", "OPENBLAS_NUM_THREADS", "1", "MKL_NUM_THREADS", "1", "UCX_TLS", "self,sm"]
 PROGRAMS = ["-n", "1", "face", "client", "a.jpg", ":", "-n", "1", "face", "server", ":", "-n", "1", "face", "dealer"]
 
 
 def test_one_machine() -> None:
-    assert mpiexec_command(RANKS) == ["mpiexec", "-launcher", "fork", *THREADS, *PROGRAMS]
-
-
-def test_a_host_file_replaces_the_local_launcher() -> None:
-    command = mpiexec_command(RANKS, "/opt/mpiexec", Path("/etc/my hosts"))
-    assert command == ["/opt/mpiexec", "-f", "/etc/my hosts", *THREADS, *PROGRAMS]
+    """Without a port: mpiexec.gforker has none, and ranks talk through shared memory."""
+    environment = [word for i in range(0, len(SETTINGS), 2) for word in ("-genv", *SETTINGS[i : i + 2])]
+    assert mpiexec_command(RANKS) == ["mpiexec.gforker", "-exitinfo", *environment, *PROGRAMS]
+    assert mpiexec_command(RANKS, "/opt/mpiexec")[0] == "/opt/mpiexec"
 
 
 def test_the_environment_is_added_and_may_override_the_threads() -> None:
     command = mpiexec_command(RANKS, environment={"UCX_TLS": "tcp,self", "OMP_NUM_THREADS": "4"})
     pairs = {command[i + 1]: command[i + 2] for i, word in enumerate(command) if word == "-genv"}
     assert pairs == {**ONE_THREAD, "OMP_NUM_THREADS": "4", "UCX_TLS": "tcp,self"}
-    assert ONE_THREAD["OMP_NUM_THREADS"] == "1", "the default was changed in place"
+    assert (ONE_THREAD["OMP_NUM_THREADS"], ONE_MACHINE["UCX_TLS"]) == ("1", "self,sm"), "a default was changed in place"
 
 
 def test_arguments_stay_whole_words() -> None:
@@ -47,7 +45,7 @@ def test_one_rank_needs_no_colon() -> None:
 
 
 def test_mpiexec_beside_the_interpreter_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    beside, on_path = tmp_path / "env/bin/mpiexec", tmp_path / "usr/mpiexec"
+    beside, on_path = tmp_path / "env/bin/mpiexec.gforker", tmp_path / "usr/mpiexec.gforker"
     for file in (beside, on_path):
         file.parent.mkdir(parents=True)
         file.touch(mode=0o755)
@@ -57,7 +55,7 @@ def test_mpiexec_beside_the_interpreter_comes_first(monkeypatch: pytest.MonkeyPa
     beside.unlink()
     assert find_mpiexec() == str(on_path)
     on_path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"^expected mpiexec \(pip install mpich\), found none$"):
+    with pytest.raises(FileNotFoundError, match=r"^expected mpiexec\.gforker \(pip install mpich\), found none$"):
         find_mpiexec()
 
 

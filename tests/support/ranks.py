@@ -1,6 +1,6 @@
 """Ranks as threads of this process: what `mpiexec` and MPI do for a run, without the seconds that processes take.
 
-`Ranks` stands in for `subprocess` in the modules that start `mpiexec`: it takes the same command line, and runs each
+`Ranks` stands in for `subprocess` in the module that starts `mpiexec`: it takes the same command line, and runs each
 program in a thread. MPI is replaced below `parties.transport.mpi`, which runs as it is: messages are copied between the
 threads, a message counts as taken when its receiver has it, and `Abort` ends all ranks. Only a dozen tests start real
 ranks (see `tests/system/test_mpi.py`): those that are about processes.
@@ -8,7 +8,8 @@ ranks (see `tests/system/test_mpi.py`): those that are about processes.
 
 import ast
 import io
-import queue
+import os
+import re
 import runpy
 import subprocess
 import sys
@@ -18,11 +19,12 @@ import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+import psutil
 import pytest
 
 from hybridface.commands import main as command_line
@@ -81,6 +83,7 @@ class World:
     def __init__(self, size: int) -> None:
         self.size = size
         self.joined: dict[int, bytes] = {}
+        self.left: set[int] = set()
         self.aborted: int | None = None
         self.lock = threading.Lock()
         self.boxes: dict[tuple[int, int], deque[Message]] = {}
@@ -101,8 +104,12 @@ class Communicator:
     world: World
     rank: int
 
-    def Dup(self) -> "Communicator":  # noqa: N802
-        return self
+    def Idup(self) -> tuple["Communicator", Request]:  # noqa: N802
+        return self, Request(lambda: True)
+
+    def Ibarrier(self) -> Request:  # noqa: N802
+        self.world.left.add(self.rank)
+        return Request(lambda: len(self.world.left) == self.world.size)
 
     def Set_errhandler(self, _: Any) -> None:  # noqa: N802
         return
@@ -147,27 +154,35 @@ class Communicator:
 
 
 class Output:
-    """What one rank's thread writes, for whoever reads it as a pipe."""
+    """What one rank's thread writes: kept, or passed on to a pipe.
 
-    def __init__(self) -> None:
-        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._rest, self._lock = "", threading.Lock()
+    Args:
+        file: the pipe's number; None to keep it.
+    """
+
+    def __init__(self, file: int | None) -> None:
+        self._pipe = None if file is None else os.fdopen(os.dup(file), "w")
+        self._kept: list[str] = []
+        self._lock = threading.Lock()
 
     def write(self, text: str) -> int:
         with self._lock:
-            *whole, self._rest = (self._rest + text).split("\n")
-            for line in whole:
-                self.lines.put(f"{line}\n")
+            self._kept.append(text)
+            if self._pipe and not self._pipe.closed:
+                with suppress(BrokenPipeError):
+                    self._pipe.write(text)
+                    self._pipe.flush()
         return len(text)
 
-    def __iter__(self) -> Iterator[str]:
-        while (line := self.lines.get()) is not None:
-            yield line
+    def text(self) -> str:
+        with self._lock:
+            return "".join(self._kept)
 
     def end(self) -> None:
-        if self._rest:
-            self.write("\n")
-        self.lines.put(None)
+        with self._lock:
+            if self._pipe:
+                with suppress(BrokenPipeError):
+                    self._pipe.close()
 
 
 class _Stream(io.TextIOBase):
@@ -250,11 +265,15 @@ def _this_rank() -> Rank:
 class Ranks:
     """A run of ranks, with the attributes and methods of `subprocess.Popen` that are used of one."""
 
+    stdout = None
+
     def __init__(self, command: Sequence[str], **_: Any) -> None:
         programs = _programs(command)
         self.world = World(len(programs))
-        self.stdout, self.stderr = Output(), Output()
-        self.ranks = [Rank(self.world, i, self.stdout, self.stderr, one) for i, one in enumerate(programs)]
+        self.ranks = [
+            Rank(self.world, number, Output(output), Output(error), program)
+            for number, (program, output, error) in enumerate(programs)
+        ]
         self.returncode: int | None = None
         for rank in self.ranks:
             rank.start()
@@ -266,17 +285,22 @@ class Ranks:
         return cls(mpiexec_command(programs))
 
     def end(self, seconds: float = 60.0) -> Done:
-        """Wait for the end."""
-        out, errors = self.communicate(seconds)
-        return self.wait(), out, errors
+        """Wait for the end; return exit status, and what all wrote to standard output and to standard error."""
+        try:
+            status = self.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        return status, *("".join(getattr(rank, name).text() for rank in self.ranks) for name in ("stdout", "stderr"))
 
     def _end(self) -> None:
         while self.world.aborted is None and any(rank.thread.is_alive() for rank in self.ranks):
             time.sleep(0.002)
         aborted = self.world.aborted
         self.returncode = max(rank.status for rank in self.ranks) if aborted is None else aborted
-        for output in (self.stdout, self.stderr):
-            output.end()
+        for rank in self.ranks:
+            rank.stdout.end()
+            rank.stderr.end()
 
     def wait(self, timeout: float | None = None) -> int:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -293,14 +317,6 @@ class Ranks:
         if self.returncode is None:
             self.world.abort(_KILLED)
 
-    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        try:
-            self.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
-        return "".join(self.stdout), "".join(self.stderr)
-
     def __enter__(self) -> "Ranks":
         return self
 
@@ -311,29 +327,46 @@ class Ranks:
             rank.thread.join(10)
 
 
-def _programs(command: Sequence[str]) -> list[list[str]]:
-    """Return the program and the arguments of every rank of an `mpiexec` command line."""
-    programs: list[list[str]] = []
+def _programs(command: Sequence[str]) -> list[tuple[list[str], int | None, int | None]]:
+    """Return the program of every rank of an `mpiexec` command line, and the pipes that it writes to, if any."""
+    programs: list[tuple[list[str], int | None, int | None]] = []
     words = list(command)
     while words:
         end = words.index(":") if ":" in words else len(words)
         program, words = words[:end], words[end + 1 :]
         start = program.index("-n")
         assert program[start + 1] == "1"
-        programs.append(program[start + 2 :])
+        match program[start + 2 :]:
+            case ["/bin/sh", "-c", redirected, "sh", *rest]:
+                output, error = re.findall(r"/dev/fd/(\d+)", redirected)
+                programs.append((rest, int(output), int(error)))
+            case rest:
+                programs.append((rest, None, None))
     return programs
 
 
-def _run(command: Sequence[str], timeout: float | None = None, **_: Any) -> "subprocess.CompletedProcess[str]":
-    with Ranks(command) as ranks:
-        out, errors = ranks.communicate(timeout)
-    return subprocess.CompletedProcess(command, ranks.wait(), out, errors)
+def _all_ranks(ranks: Ranks) -> dict[int, psutil.Process]:
+    """Return this process for every rank: all are there."""
+    return dict.fromkeys(range(len(ranks.ranks)), psutil.Process())
+
+
+def _end_ranks(ranks: Ranks, _: Any) -> None:
+    """End the threads as processes are ended."""
+    ranks.__exit__()
 
 
 class _Mpi(types.ModuleType):
     """MPI, as far as `parties.transport.mpi` uses it."""
 
     Comm, Request, Status, BYTE, ERRORS_RETURN = Communicator, Request, Status, None, None
+
+    @staticmethod
+    def Is_initialized() -> bool:  # noqa: N802
+        return True
+
+    @staticmethod
+    def Is_finalized() -> bool:  # noqa: N802
+        return _this_rank().number in _this_rank().world.left
 
     @property
     def COMM_WORLD(self) -> Communicator:  # noqa: N802
@@ -345,6 +378,7 @@ def _load_transport() -> types.ModuleType:
     """Import `parties.transport.mpi` over this MPI: the real one starts when it is imported."""
     package = types.ModuleType("mpi4py")
     package.MPI = _Mpi("mpi4py.MPI")  # type: ignore[attr-defined]
+    package.rc = types.SimpleNamespace()  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "mpi4py", package)
         return import_module("parties.transport.mpi")
@@ -363,17 +397,18 @@ def ranks_in_threads() -> Iterator[None]:
     assert isinstance(_transport.MPI, _Mpi), "real MPI runs in this process"
     instead = types.SimpleNamespace(
         Popen=Ranks,
-        run=_run,
         PIPE=subprocess.PIPE,
+        STDOUT=subprocess.STDOUT,
         DEVNULL=subprocess.DEVNULL,
         TimeoutExpired=subprocess.TimeoutExpired,
     )
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("hybridface.processes.start", "hybridface.measure.cost.ranks"):
-            patch.setattr(f"{module}.subprocess", instead)
+        patch.setattr("hybridface.processes.supervised.subprocess", instead)
+        patch.setattr("hybridface.processes.supervised._ranks_of", _all_ranks)
+        patch.setattr("hybridface.processes.supervised._end_group", _end_ranks)
         patch.setenv("PYDANTIC_DISABLE_PLUGINS", "1")  # typer removes it while another thread may read arguments
         patch.setattr("hybridface.processes.joined.tune_process", lambda: None)
-        patch.setattr("hybridface.processes.rank.load_model", _load_model)
+        patch.setattr("hybridface.processes.inputs.load_model", _load_model)
         patch.setattr("ast.parse", _parse_alone)
         patch.setattr(threading.Thread, "start", _start)
         patch.setattr(threading, "excepthook", _except)

@@ -1,7 +1,8 @@
 """The few tests that start client, server and others as real MPI processes; all else starts ranks as threads.
 
-They are about processes: that `mpiexec` starts them, that results and errors come out of them, and that all end soon,
-whatever happens to one. What ranks say to each other is tested in `tests/hybridface/processes`.
+They are about processes: that `mpiexec` starts them, that results and errors come out of them, that all end soon,
+whatever happens to one, and that nobody can reach them. What ranks say to each other is tested in
+`tests/hybridface/processes`.
 """
 
 import json
@@ -15,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
-from launch.mpiexec import find_mpiexec, mpiexec_command
+from launch.mpiexec import find_mpiexec, python_module
 from support.paths import ROOT
 from support.rank_programs import (
     DEALER,
@@ -28,6 +30,7 @@ from support.rank_programs import (
     client,
     expect_no_face,
     odd_photos,
+    said,
     server,
 )
 
@@ -67,6 +70,13 @@ class Ranks:
         (pid,) = [p for p, line in self.look().items() if f"hybridface party {role}" in line and "mpiexec" not in line]
         return pid
 
+    def wait_for(self, program: str) -> None:
+        """Wait until a rank has been started."""
+        deadline = time.monotonic() + GUARD_SECONDS
+        while not any(program in line and "mpiexec" not in line for line in self.look().values()):
+            assert time.monotonic() < deadline, f"no {program}"
+            time.sleep(0.05)
+
     def end(self, seconds: float = GUARD_SECONDS) -> tuple[int, str, str]:
         """Wait for the end; return exit status, standard output and standard error."""
         out, errors = self.process.communicate(timeout=seconds)
@@ -92,6 +102,7 @@ class Ranks:
 
 
 Start = Callable[..., Ranks]
+Commands = Callable[..., Ranks]
 
 
 @pytest.fixture
@@ -100,24 +111,56 @@ def start() -> Iterator[Start]:
     started: list[Ranks] = []
 
     def begin(*programs: Sequence[str]) -> Ranks:
-        mark = uuid.uuid4().hex
-        process = subprocess.Popen(
-            mpiexec_command(programs, find_mpiexec()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark},
-        )
-        started.append(Ranks(process, mark))
+        mpiexec = Path(find_mpiexec()).with_name("mpiexec")  # which users start, also between machines
+        command = [str(mpiexec), "-launcher", "fork", "-genv", "OMP_NUM_THREADS", "1"]
+        for number, program in enumerate(programs):
+            command += [":"] * (number > 0) + ["-n", "1", *program]
+        started.append(begun(command))
         return started[-1]
 
     yield begin
+    end(started)
+
+
+@pytest.fixture
+def commands() -> Iterator[Commands]:
+    """Start commands; whatever is left of them at the end is killed."""
+    started: list[Ranks] = []
+
+    def begin(*arguments: str) -> Ranks:
+        started.append(begun(python_module("hybridface", *arguments, "--quiet")))
+        return started[-1]
+
+    yield begin
+    end(started)
+
+
+def begun(command: Sequence[str]) -> Ranks:
+    """Start a command, marked."""
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", MARK: mark},
+    )
+    return Ranks(process, mark)
+
+
+def end(started: Sequence[Ranks]) -> None:
     for ranks in started:
         for pid in ranks.look():
             os.kill(pid, signal.SIGKILL)
         ranks.process.communicate(timeout=END_SECONDS)
+
+
+def shared_memory(pid: int) -> list[str]:
+    """Return the names of the memory that a rank shares with others by MPI."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return [line[line.index("/") :] for line in lines if "/mpich_shm_" in line]
 
 
 @pytest.fixture(scope="module")
@@ -160,21 +203,71 @@ def test_a_photo_without_a_face(start: Start, photos: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("role", ["client", "worker"])
-def test_a_killed_party_ends_all(start: Start, photos: dict[str, str], role: str) -> None:
-    others = [WORKER] if role == "worker" else []
-    options = ["--aligned", "--events", "--repeat", "2000"]
-    ranks = start(client(photos["a"], photos["same"], *options), server(), *others)
-    for line in ranks.process.stdout:
-        if line.startswith('{"event": "result"'):
-            break
-    assert ranks.process.poll() is None
-    assert len(ranks.look()) >= 3 + len(others), "mpiexec and the parties"
+def test_a_killed_party_is_named_and_ends_all(commands: Commands, role: str) -> None:
+    ranks = commands("bench", "verify", *TINY, "--runs", "2000", "--workers", "1")
+    ranks.wait_for("party worker")
+    time.sleep(2)
     os.kill(ranks.pid_of(role), signal.SIGKILL)
-    status, out, errors = ranks.end(END_SECONDS)
-    assert status not in (0, 1), "neither of the answers"
+    status, out, errors = ranks.end()
+    assert (status, out) == (2, "")
+    assert errors.splitlines() == [f"hybridface: {role} ended unexpectedly (Killed)"]
     assert ranks.left_after(END_SECONDS) == {}
-    assert "Traceback" not in errors
-    assert "decision" not in out
+
+
+def test_a_stopped_party_is_named_and_ends_all(commands: Commands, photos: dict[str, str], tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    people.mkdir()
+    for person in range(300):
+        (people / f"{person}.png").write_bytes(Path(photos["a"]).read_bytes())
+    gallery = ["--gallery", str(tmp_path / "gallery"), "--key", str(tmp_path / "key"), "--timeout", "15"]
+    ranks = commands("import", str(people), "--aligned", *TINY, *gallery)
+    ranks.wait_for("party server")
+    time.sleep(2)
+    pid = ranks.pid_of("server")
+    os.kill(pid, signal.SIGSTOP)
+    status, _, errors = ranks.end()
+    assert status == 2
+    line = errors.splitlines()[-1]
+    assert line.startswith("hybridface: client: expected ")
+    assert line.endswith(f" within 15 s, got none (the server's process {pid} is stopped)")
+    assert ranks.left_after(END_SECONDS) == {}
+
+
+def test_nobody_can_connect_and_no_shared_memory_stays(commands: Commands) -> None:
+    """Ranks of one machine listen on no port, and their shared memory has no name any more once they have joined."""
+    ranks = commands("bench", "verify", *TINY, "--runs", "2000")
+    ranks.wait_for("party server")
+    deadline = time.monotonic() + GUARD_SECONDS
+    while not (shared := shared_memory(ranks.pid_of("server"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    while not all(name.endswith("(deleted)") for name in shared) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        shared = shared_memory(ranks.pid_of("server"))
+    assert shared
+    assert all(name.endswith("(deleted)") for name in shared)
+    for pid in ranks.look():
+        assert not [one for one in psutil.Process(pid).net_connections() if one.status == psutil.CONN_LISTEN]
+
+
+@pytest.mark.parametrize(
+    "attack", ["never starts MPI", "never joins", "exits without a word", "stops in the session", "does not leave"]
+)
+def test_a_rank_that_does_not_play_along(start: Start, photos: dict[str, str], attack: str) -> None:
+    """The honest client ends by itself, and gives no decision that it has not computed."""
+    hostile = [sys.executable, "-m", "support.hostile_rank", attack]
+    ranks = start(client(photos["a"], photos["same"], "--aligned", "--timeout", "15"), hostile)
+    status, out, errors = ranks.end()
+    if attack == "exits without a word":  # then mpiexec ends the client at once, with the others' exit status
+        assert (answers(out), said(errors)) == ([], [])
+    elif attack == "does not leave":
+        assert (status, answers(out)) == (2, ["same person"])
+        assert said(errors) == ["hybridface client: expected every rank to end within 15 s, got none"]
+    else:
+        (line,) = said(errors)
+        assert status != 1
+        assert (status != 0, answers(out)) == (True, [])
+        assert line.startswith("hybridface client: expected ")
+        assert line.endswith(" within 15 s, got none")
 
 
 def test_the_command_line_starts_them_and_says_what_each_took(photos: dict[str, str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hybridface.commands import main
 from hybridface.commands.verify import _print_outcome
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
-from hybridface.processes import start as run
+from hybridface.processes import supervised
 from hybridface.processes.start import Outcome
 from parties.session.cost import CostReport, StageCost
 from support.ranks import Done
@@ -143,27 +143,27 @@ def test_no_mpiexec(
     def none() -> str:
         raise FileNotFoundError("expected mpiexec (pip install mpich), found none")
 
-    monkeypatch.setattr(run, "find_mpiexec", none)
+    monkeypatch.setattr(supervised, "find_mpiexec", none)
     done = call("verify", photos["a"], photos["same"], *TINY, *options)
     assert_one_line(done, "expected mpiexec (pip install mpich), found none")
 
 
 def test_a_text_file_for_a_photo(call: Callable[..., Done], photos: dict[str, str]) -> None:
     done = call("verify", photos["a"], photos["text"], *TINY, "--json")
-    assert_one_line(done, "client: text.png: expected a photograph, got an unreadable file")
+    assert_one_line(done, "text.png: expected a photograph, got an unreadable file")
 
 
 @pytest.mark.slow
 def test_several_faces(call: Callable[..., Done], photos: dict[str, str]) -> None:
     done = call("verify", photos["two"], photos["a"], "--model", "tiny-test", "--quiet")
-    assert_one_line(done, "client: two.png: expected one face, found 2")
+    assert_one_line(done, "two.png: expected one face, found 2")
 
 
 @pytest.mark.parametrize("arguments", [("verify", "a", "a"), ("bench", "verify"), ("party", "dealer")], ids=" ".join)
 def test_an_unknown_network(
     call: Callable[..., Done], photos: dict[str, str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(run, "find_mpiexec", lambda: pytest.fail("a rank was started"))
+    monkeypatch.setattr(supervised, "find_mpiexec", lambda: pytest.fail("a rank was started"))
     words = [photos["a"] if word == "a" else word for word in arguments]
     message = "expected a network named none, lan, wan or mobile, got 'lte'"
     assert_one_line(call(*words, "--link", "lte"), message)

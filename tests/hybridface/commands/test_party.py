@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 
 from hybridface.commands import gallery_runs
+from hybridface.errors import RunError
+from hybridface.faces.choice import FaceChoice
+from hybridface.faces.options import PhotoOptions
 from hybridface.folders import cache_directory
 from hybridface.galleries.file import GalleryFile
 from hybridface.galleries.tasks import GalleryTask, Verb
 from hybridface.models.model import load_model
 from hybridface.modes import Mode
 from hybridface.photos import photo_path
-from hybridface.processes import start
+from hybridface.processes import supervised
 from hybridface.processes.events import Events
 from hybridface.processes.programs import programs_of
-from hybridface.processes.runs import GalleryRun, HybridRun, PreparationRun, Purpose, Run
+from hybridface.processes.runs import GalleryRun, HybridRun, PreparationRun, PureHeRun, Purpose, Run
 from parties.gallery.key import create_key
 from parties.gallery.kind import GalleryKind
 from parties.session.correlations import Correlations
@@ -76,10 +79,10 @@ def ranks(
         lines: list[list[str]] = []
 
         def mpiexec_command(programs: list[list[str]], mpiexec: str) -> list[str]:
-            lines.extend(programs)
-            raise FileNotFoundError(STOPPED)
+            lines.extend(program[4:] for program in programs)
+            raise RunError(STOPPED)
 
-        monkeypatch.setattr(start, "mpiexec_command", mpiexec_command)
+        monkeypatch.setattr(supervised, "mpiexec_command", mpiexec_command)
         status, _, errors = call(*arguments)
         assert status == 2
         assert errors.startswith(f"hybridface: {STOPPED}")
@@ -102,6 +105,9 @@ def asked(
     def told(*arguments: str) -> tuple[GalleryTask, dict[str, Any]]:
         runs = ranks(*arguments, "--model", "tiny-test", "--quiet", "--gallery", str(gallery), "--key", str(key))
         (task,) = written[runs["client"].tasks]
+        if task.photo is not None:
+            assert task.chip == str(runs["client"].tasks.with_name("0.png")), "a file with the aligned face"
+            task = dataclasses.replace(task, chip=None)
         return task, runs | {"client": dataclasses.replace(runs["client"], tasks=None)}
 
     return told
@@ -120,7 +126,10 @@ def test_options_reach_the_ranks(ranks: Callable[..., dict[str, Any]], photos: d
         cache=cache_directory(),
         prepared=tmp_path / "server",
     )
-    own = {"photos": (a, b), "aligned": True, "enrolled": True, "prepared": tmp_path / "client"}
+    chips = told["client"].photos
+    assert [chip.name for chip in chips] == ["0.png", "1.png"], "files with the aligned faces"
+    assert not any(chip.exists() for chip in chips)
+    own = {"photos": chips, "aligned": True, "enrolled": True, "prepared": tmp_path / "client"}
     assert told["client"] == dataclasses.replace(server, **own)
     assert told["server"] == server
     assert told["worker"] == dataclasses.replace(server, prepared=None)
@@ -144,8 +153,9 @@ def test_a_preparation_reaches_the_client(ranks: Callable[..., dict[str, Any]], 
     assert (told["client"].prepared, told["server"].prepared) == (tmp_path / "client", tmp_path / "server")
 
 
-def test_a_mode_reaches_its_ranks(ranks: Callable[..., dict[str, Any]], photos: dict[str, str]) -> None:
-    told = ranks("verify", photos["a"], photos["same"], "--aligned", "--quiet", "--mode", "pure-he")
+def test_a_mode_reaches_its_ranks(ranks: Callable[..., dict[str, Any]]) -> None:
+    portraits = [str(photo_path(f"person_b_{i}.jpg")) for i in (1, 2)]
+    told = ranks("verify", *portraits, "--quiet", "--mode", "pure-he")
     assert [(role, run.mode, run.model) for role, run in told.items()] == [
         ("client", Mode.PURE_HE, "patchnet"),
         ("server", Mode.PURE_HE, "patchnet"),
@@ -175,10 +185,10 @@ def test_a_comparison_with_somebody_in_a_gallery_reaches_the_ranks(
         "server": dataclasses.replace(run, gallery=tmp_path / "gallery.db"),
     }
 
-    _, told = asked(*words, "--correlations", "dealer", "--reveal", "both", "--prepared", str(tmp_path))
+    _, told = asked(*words, "--aligned", "--correlations", "dealer", "--reveal", "both", "--prepared", str(tmp_path))
     assert list(told) == ["client", "server", "dealer"]
     run = dataclasses.replace(GALLERY, correlations=DEALER, reveal=Reveal.BOTH, cache=cache_directory())
-    assert told["client"] == dataclasses.replace(run, key=tmp_path / "key", prepared=tmp_path / "client")
+    assert told["client"] == dataclasses.replace(run, key=tmp_path / "key", prepared=tmp_path / "client", aligned=True)
     assert told["server"] == dataclasses.replace(run, gallery=tmp_path / "gallery.db", prepared=tmp_path / "server")
     assert told["dealer"].correlations is DEALER
 
@@ -186,7 +196,18 @@ def test_a_comparison_with_somebody_in_a_gallery_reaches_the_ranks(
 def test_a_search_in_shards_reaches_the_ranks(
     asked: Callable[..., tuple[GalleryTask, dict[str, Any]]], photos: dict[str, str], tmp_path: Path
 ) -> None:
-    words = ["--top", "3", "--no-limits", "--shards", "3", "--correlations", "dealer", "--reveal", "server"]
+    words = [
+        "--aligned",
+        "--top",
+        "3",
+        "--no-limits",
+        "--shards",
+        "3",
+        "--correlations",
+        "dealer",
+        "--reveal",
+        "server",
+    ]
     task, told = asked("identify", photos["a"], *words)
     assert task == GalleryTask(Verb.IDENTIFY, None, photos["a"], 3)
     run = dataclasses.replace(GALLERY, correlations=DEALER, cache=cache_directory())
@@ -194,7 +215,7 @@ def test_a_search_in_shards_reaches_the_ranks(
     key, gallery = {"key": tmp_path / "key"}, {"gallery": tmp_path / "gallery.db"}
     told.pop("dealer")
     assert told == {
-        "client": dataclasses.replace(run, **key, reveal=Reveal.SERVER),
+        "client": dataclasses.replace(run, **key, reveal=Reveal.SERVER, aligned=True),
         "server": dataclasses.replace(run, **gallery, reveal=Reveal.SERVER, limits=False),
         "client-shard": dataclasses.replace(shard, **key),
         "server-shard": dataclasses.replace(shard, **gallery),
@@ -249,6 +270,7 @@ def test_what_pure_he_does_not_have(
 )
 def test_names_of_photos_are_only_names(
     ranks: Callable[..., dict[str, Any]],
+    read: Callable[..., dict[str, Any]],
     photos: dict[str, str],
     name: str,
     tmp_path: Path,
@@ -256,5 +278,17 @@ def test_names_of_photos_are_only_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # after `call` has gone elsewhere
     Path(name).write_bytes(Path(photos["a"]).read_bytes())
-    client = ranks("verify", *TINY, "--quiet", "--", name, photos["same"])["client"]
-    assert client.photos == (Path(name), Path(photos["same"]))
+    assert list(ranks("verify", *TINY, "--quiet", "--", name, photos["same"])) == ["client", "server"]
+    run = HybridRun(model="tiny-test", photos=(Path(name), Path(photos["same"])), aligned=True)
+    assert read([*PARTY, *programs_of(run)[0]])["client"].photos == run.photos
+
+
+def test_how_photos_are_read_reaches_the_client(read: Callable[..., dict[str, Any]]) -> None:
+    reading = PhotoOptions(FaceChoice.LARGEST, accept_damaged=True)
+    for run in (
+        HybridRun(model="tiny-test", photos=(Path("a"), Path("b")), reading=reading),
+        PureHeRun(model="patchnet", photos=(Path("a"), Path("b")), reading=reading),
+        GalleryRun(model="tiny-test", tasks=Path("tasks"), reading=reading),
+    ):
+        told = read([*PARTY, *programs_of(run)[0]])["client"]
+        assert (type(told), told.reading, told.aligned) == (type(run), reading, False)

@@ -29,6 +29,7 @@ def aborted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     statuses: list[int] = []
     monkeypatch.setattr(joined, "abort_world", statuses.append)
     monkeypatch.setattr(joined, "is_first_rank", lambda: False)
+    monkeypatch.setattr(joined, "leave", lambda timeout: None)
     monkeypatch.setattr(joined, "tune_process", lambda: None)
     return statuses
 
@@ -63,6 +64,20 @@ def test_a_rank_that_cannot_join_ends_all(
     joining(monkeypatch, error)
     assert run(lambda world: 0, said) == EXIT_ERROR
     assert (said, aborted) == ([str(error)], [EXIT_ERROR])
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_rank_whose_peers_do_not_leave_ends_all(
+    monkeypatch: pytest.MonkeyPatch, aborted: list[int], refused: bool
+) -> None:
+    def leave(_: float) -> None:
+        raise PeerLostError("the others stay")
+
+    said: list[str] = []
+    joining(monkeypatch, ParameterError("other ranks") if refused else World())
+    monkeypatch.setattr(joined, "leave", leave)
+    assert run(lambda world: 0, said) == EXIT_ERROR
+    assert (said, aborted) == (["the others stay"], [EXIT_ERROR])
 
 
 @pytest.mark.usefixtures("aborted")

@@ -78,7 +78,7 @@ def test_what_the_mode_refuses(client: list[str], server: list[str], message: st
 
 
 def test_a_dealer_too_many() -> None:
-    ranks = [[*PARTY, role, *PURE_HE] for role in ("client", "server", "dealer")]
-    status, _, errors = run(*ranks)
+    ranks = [[*PARTY, role, *PURE_HE] for role in ("server", "dealer")]
+    status, _, errors = run([*PARTY, "client", *PURE_HE, *map(str, PHOTOS)], *ranks)
     assert status in FAILED
     assert "expected client, server and perhaps workers, got 3 ranks (client, server, dealer)" in errors

@@ -2,33 +2,46 @@
 
 import json
 import os
+import signal
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hybridface.errors import RunError
 from hybridface.measure.cost import ranks
 from hybridface.output.terminal import ProgressBars
 from hybridface.processes import start as run
+from hybridface.processes import supervised
 from hybridface.processes.runs import HybridRun
 from hybridface.processes.start import Outcome, start
 
+Program = list[str]
 
-def say(*events: dict[str, Any] | str, status: int = 0, then: str = "") -> list[str]:
-    """Return a command that prints events, as mpiexec would pass them on."""
+
+def say(*events: dict[str, Any] | str, status: int = 0, then: str = "") -> Program:
+    """Return a program that prints events, does something, and ends; a rank that does not use MPI."""
     lines = [event if isinstance(event, str) else json.dumps(event) for event in events]
-    program = f"import sys, time, os\nprint({chr(10).join(lines)!r}, flush=True)\n{then}\nsys.exit({status})"
+    text = "".join(f"{line}\n" for line in lines)
+    program = (
+        f"import sys, time, os, signal\nsys.stdout.write({text!r}); sys.stdout.flush()\n{then}\nsys.exit({status})"
+    )
     return [sys.executable, "-c", program]
 
 
-def outcome_of(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> Outcome:
-    monkeypatch.setattr(run, "mpiexec_command", lambda ranks, mpiexec: command)
-    return start(HybridRun(model="tiny-test", photos=(Path("a"), Path("b"))))
+def outcome_of(monkeypatch: pytest.MonkeyPatch, client: Program, server: Program, timeout: float = 60.0) -> Outcome:
+    """Run programs in the places of client and server."""
+    programs: dict[str, Program] = {"client": client, "server": server}
+    monkeypatch.setattr(run, "python_module", lambda module, party, role, *_: programs[role])
+    return start(HybridRun(model="tiny-test", photos=(Path("a"), Path("b")), timeout=timeout))
 
 
 RESULT = {"event": "result", "match": None, "cost": {}}
+STAY = "time.sleep(60)"
 
 
 @pytest.mark.slow
@@ -36,57 +49,92 @@ def test_events_become_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = {"event": "memory", "role": "server", "peak_bytes": 5}
     decision = {"event": "decision", "role": "server", "match": False}
     noise = ["a warning of a library", "{", "[1]", '{"no": "event"}']
-    outcome = outcome_of(monkeypatch, say(*noise, RESULT, RESULT, decision, memory, status=1))
+    outcome = outcome_of(monkeypatch, say(*noise, RESULT, RESULT, status=1), say(decision, memory))
     assert outcome.results == [{"match": None, "cost": {}}] * 2
     assert (outcome.match, outcome.memory) == (False, {"server": 5})
 
 
 @pytest.mark.slow
+def test_long_lines_of_two_ranks_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result is longer than what a pipe takes at once."""
+    event = "{'event': 'result', 'match': None, 'cost': {'text': 'x' * 100_000}}"
+    many = f"import json\nfor _ in range(20): print(json.dumps({event}), flush=True)"
+    outcome = outcome_of(monkeypatch, say(then=many), say(then=many))
+    assert [len(result["cost"]["text"]) for result in outcome.results] == [100_000] * 40
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("program", "message"),
+    ("client", "server", "message"),
     [
-        (say(RESULT, status=3), r"^a party ended unexpectedly \(mpiexec's exit status 3\)$"),
-        (say(status=0), r"^a party ended unexpectedly \(mpiexec's exit status 0\)$"),
+        (say(RESULT, status=3), say(), r"^a party ended unexpectedly \(exit status 3\)$"),
+        (say(), say(), r"^a party ended unexpectedly \(it said nothing\)$"),
         (
-            say(status=9, then="print('one\\nout of memory\\n', file=sys.stderr)"),
-            r"^a party ended unexpectedly \(mpiexec's exit status 9\): out of memory$",
+            say(),
+            say(status=9, then="print('one\\nout of memory', file=sys.stderr)"),
+            r"^server ended unexpectedly \(exit status 9\): out of memory$",
         ),
         (
-            say(
-                {"event": "started", "role": "client", "pid": 41},
-                {"event": "started", "role": "server-shard", "pid": 42},
-                status=9,
-                then="print('====\\n=   PID 42 RUNNING AT here\\n=   KILLED', file=sys.stderr)",
-            ),
-            r"^server-shard ended unexpectedly \(mpiexec's exit status 9\)$",
+            say(RESULT),
+            say(then="os.kill(os.getpid(), signal.SIGKILL)"),
+            r"^server ended unexpectedly \(Killed\)$",
         ),
         (
-            say(
-                {"event": "error", "role": "client", "message": "server ended: no disk", "from_peer": True},
-                {"event": "error", "role": "server", "message": "no disk"},
-                RESULT,
-            ),
+            say({"event": "error", "role": "client", "message": "server ended: no disk", "from_peer": True}),
+            say({"event": "error", "role": "server", "message": "no disk"}, RESULT),
             r"^server: no disk$",
         ),
     ],
     ids=["status", "silence", "last line", "a killed rank", "first cause"],
 )
-def test_failures_become_one_line(monkeypatch: pytest.MonkeyPatch, program: list[str], message: str) -> None:
+def test_failures_become_one_line(
+    monkeypatch: pytest.MonkeyPatch, client: Program, server: Program, message: str
+) -> None:
     with pytest.raises(RunError, match=message):
-        outcome_of(monkeypatch, program)
+        outcome_of(monkeypatch, client, server)
 
 
 @pytest.mark.slow
-def test_an_mpiexec_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_END_SECONDS", 0.2)
+def test_a_rank_that_outlives_the_others_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "_END_SECONDS", 0.5)
+    with pytest.raises(RunError, match=r"^server ended, and the others did not within 0\.5 s$"):
+        outcome_of(monkeypatch, say(then=STAY), say())
+    assert not left()
+
+
+@pytest.mark.slow
+def test_nothing_is_waited_for_once_a_rank_has_said_why_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "_FAILING_SECONDS", 0.5)
+    error = {"event": "error", "role": "client", "message": "no photo"}
+    with pytest.raises(RunError, match=r"^client: no photo$"):
+        outcome_of(monkeypatch, say(error, then=STAY), say(then=STAY))
+    assert not left()
+
+
+@pytest.mark.slow
+def test_a_stopped_rank_is_named_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_START_SECONDS", 1.0)
+    stopped = say(then="os.kill(os.getpid(), signal.SIGSTOP)")
+    expected = r"^expected a sign of the ranks within 2 s, got none \(the server's process \d+ is stopped\)$"
+    with pytest.raises(RunError, match=expected):
+        outcome_of(monkeypatch, say(then=STAY), stopped, timeout=1.0)
+    assert not left()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_mpiexec_has_started_ends_without_it(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(supervised, "_END_SECONDS", 0.5)
+    monkeypatch.setattr(run, "_START_SECONDS", 1.0)
     with pytest.raises(RunError):
-        outcome_of(monkeypatch, say(RESULT, then="sys.stdout.flush(); os.close(1); time.sleep(60)"))
+        outcome_of(monkeypatch, say(then=f"os.kill(os.getppid(), {int(number)}); {STAY}"), say(then=STAY), timeout=1.0)
+    assert not left()
 
 
 @pytest.mark.slow
 def test_a_benchmarks_ranks_that_do_not_end_name_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ranks, "mpiexec_command", lambda *_: ["sleep", "60"])
-    with pytest.raises(RunError, match=r"^expected the ranks to end within 0\.1 s, they did not$"):
+    monkeypatch.setattr(ranks, "python_module", lambda *_: ["sleep", "60"])
+    with pytest.raises(RunError, match=r"^expected a sign of the ranks within 0\.1 s, got none$"):
         ranks.run_ranks("hybridface.nothing", [[str(tmp_path)]], 0.1)
 
 
@@ -99,12 +147,20 @@ def test_the_ranks_leave_standard_input_alone(monkeypatch: pytest.MonkeyPatch) -
     os.dup2(read, 0)
     answer = "print(json.dumps({'event': 'memory', 'role': 'client', 'peak_bytes': len(sys.stdin.read())}))"
     try:
-        outcome = outcome_of(monkeypatch, say(RESULT, then=f"import json; {answer}"))
+        outcome = outcome_of(monkeypatch, say(RESULT, then=f"import json; {answer}"), say())
     finally:
         os.dup2(saved, 0)
         os.close(saved)
         os.close(read)
     assert outcome.memory == {"client": 0}
+
+
+def left() -> Sequence[psutil.Process]:
+    """Return the processes that this one has started and that have not ended within a second."""
+    deadline = time.monotonic() + 1
+    while (found := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
 
 
 def test_progress_bars() -> None:

@@ -1,0 +1,99 @@
+"""MPI's library, its start and its end: both wait for all other ranks, so here they get a deadline.
+
+`MPI_Init` and `MPI_Finalize` cannot be told how long to wait, and mpi4py keeps Python's lock meanwhile, so that not
+even a signal is heard. Here a thread calls them without that lock, and this one waits for it.
+"""
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import mpi4py
+
+mpi4py.rc.initialize = mpi4py.rc.finalize = False  # on import, and at the end
+from mpi4py import MPI  # noqa: E402
+
+from protocols.errors import PeerLostError  # noqa: E402
+
+__all__ = ["MPI", "abort_world", "end_mpi", "forget_shared_memory", "start_mpi"]
+
+_SEGMENTS = "/dev/shm/mpich_shm_"  # noqa: S108
+
+
+def start_mpi(timeout: float) -> None:
+    """Start MPI in this process.
+
+    Raises:
+        PeerLostError: not all ranks have done so in time.
+    """
+    if MPI.Is_initialized():
+        return
+    library = ctypes.CDLL(MPI.__file__)
+    provided = ctypes.c_int()
+    _bounded(
+        lambda: library.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided)),
+        timeout,
+        "every rank to join",
+    )
+
+
+def end_mpi(timeout: float) -> None:
+    """End MPI in this process; then the process must end by itself, not by `os._exit`.
+
+    Raises:
+        PeerLostError: not all ranks have done so in time.
+    """
+    if MPI.Is_finalized():
+        return
+    library = ctypes.CDLL(MPI.__file__)
+    _bounded(library.MPI_Finalize, timeout, "every rank to end")
+
+
+def abort_world(status: int, timeout: float = 0.0) -> None:
+    """End this process and all ranks with an exit status; nothing happens once MPI has ended here.
+
+    Args:
+        timeout: seconds to wait for ranks that have not started MPI yet, if this one has not; they cannot be ended
+            before, but `mpiexec` ends them when this one has.
+    """
+    if MPI.Is_finalized():
+        return
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if timeout and not MPI.Is_initialized():
+        with suppress(PeerLostError):
+            start_mpi(timeout)
+    if MPI.Is_initialized():
+        MPI.COMM_WORLD.Abort(status)
+    os._exit(status)
+
+
+def forget_shared_memory() -> None:
+    """Remove the names of shared memory that all ranks of this machine have by now.
+
+    Then it goes when they end, also when they are killed.
+    """
+    with suppress(OSError):  # not Linux
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            name = line.split(maxsplit=5)[-1]
+            if name.startswith(_SEGMENTS):
+                Path(name).unlink(missing_ok=True)
+
+
+def _bounded(call: Callable[[], Any], timeout: float, what: str) -> None:
+    """Call in another thread, and raise `PeerLostError` at the deadline."""
+    done = threading.Event()
+
+    def run() -> None:
+        call()
+        done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    if not done.wait(timeout):
+        raise PeerLostError(f"expected {what} within {timeout:g} s, got none")

@@ -1,0 +1,121 @@
+"""What ends a command: signals, at any moment, with one line and nothing left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hybridface.signals import Interrupted, cleaning_up
+from launch.mpiexec import python_module
+from support.paths import ROOT
+from support.tiny_network import save_chips
+
+pytestmark = pytest.mark.slow
+
+END_SECONDS = 20.0
+"""How long an end may take on a busy machine; a command itself ends within a second."""
+
+SAID = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "told to end",
+    signal.SIGHUP: "the terminal was closed",
+    signal.SIGQUIT: "told to quit",
+}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Of a command that keeps its temporary files in a folder of the test's own."""
+    (tmp_path / "tmp").mkdir()
+    return {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
+
+
+@pytest.fixture
+def started() -> "Iterator[list[subprocess.Popen[str]]]":
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def hears_signals(process: "subprocess.Popen[str]") -> bool:
+    """Return whether a process has said what SIGTERM does; Python itself does not."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [
+        *((signal.SIGINT, after) for after in (0.0, 0.3, 1.0, 2.0, 4.0)),
+        *((signal.SIGTERM, after) for after in (0.5, 2.5, 4.5)),
+        (signal.SIGHUP, 3.0),
+        (signal.SIGQUIT, 3.0),
+    ],
+)
+def test_a_signal_ends_a_command_and_all_that_it_has_started(
+    environment: dict[str, str],
+    started: "list[subprocess.Popen[str]]",
+    tmp_path: Path,
+    number: signal.Signals,
+    after: float,
+) -> None:
+    photos = save_chips(tmp_path, seed=1)
+    command = python_module("hybridface", "bench", "verify", "--model", "tiny-test", "--runs", "2000", "--quiet")
+    if number is signal.SIGTERM:  # with tasks and faces in a temporary folder
+        people = tmp_path / "people"
+        people.mkdir()
+        for person in range(300):
+            (people / f"{person}.png").write_bytes(Path(photos["a"]).read_bytes())
+        gallery = ["--gallery", str(tmp_path / "g"), "--key", str(tmp_path / "k"), "--model", "tiny-test"]
+        command = python_module("hybridface", "import", str(people), "--aligned", *gallery)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    started.append(process)
+    while not hears_signals(process):
+        time.sleep(0.005)
+    time.sleep(after)
+    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=END_SECONDS)
+    lines = [line for line in errors.splitlines() if "new key" not in line and "stopped after" not in line]
+    assert (process.returncode, lines) == (128 + number, [f"hybridface: {SAID[number]}"])
+    assert psutil.wait_procs(children, timeout=END_SECONDS)[1] == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_a_command_has_not_asked_for_stays() -> None:
+    """In a program that uses the library, signals do what the program wants."""
+    before = signal.getsignal(signal.SIGINT)
+    with cleaning_up():
+        assert signal.getsignal(signal.SIGINT) == before
+
+
+SWALLOWS = """
+import os, signal, time
+from hybridface.signals import cleaning_up, end_on_signals
+end_on_signals()
+try:
+    with cleaning_up():
+        os.kill(os.getpid(), signal.SIGINT)
+except BaseException as error:
+    print(type(error).__name__, flush=True)
+time.sleep(60)
+"""
+
+
+def test_an_end_that_is_swallowed_comes_all_the_same(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWS], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, f"{Interrupted.__name__}\n")
+    assert done.stderr == "hybridface: interrupted\n"
