@@ -1,7 +1,6 @@
 """Photos, or chips that are cut already, as a network's inputs: on the client."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +43,8 @@ def load_images(
     return np.stack([model.normalise(chip) for chip in load_chips(photos, model.chip_size, aligned, options)])
 
 
-def _chip(photo: Any, size: int, aligned: bool | None, options: PhotoOptions) -> NDArray[np.uint8]:
+def _chip(photo: Photo, size: int, aligned: bool | None, options: PhotoOptions) -> NDArray[np.uint8]:
     looks_aligned = isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.shape == (size, size, 3)
-    if looks_aligned and aligned is not False:
-        return photo
-    if aligned:
+    if aligned or (aligned is None and looks_aligned):
         return read_chip(photo, size)
     return face_chips(photo, ((size, PADDING),), options)[0]

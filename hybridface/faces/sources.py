@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from hybridface.errors import ImageError
+from hybridface.faces.formats import SUFFIXES
 
 __all__ = ["PhotoSource", "open_photos"]
-
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def open_photos(path: Path) -> PhotoSource:
         else:
             with tarfile.open(path) as archive:
                 found = {_name(member.name): member.size for member in archive if member.isfile()}
-    sizes = {name: size for name, size in sorted(found.items()) if PurePosixPath(name).suffix.lower() in _SUFFIXES}
+    sizes = {name: size for name, size in sorted(found.items()) if PurePosixPath(name).suffix.lower() in SUFFIXES}
     if not sizes:
         raise ImageError(f"{path}: expected photos, found none")
     around = _around(list(sizes))

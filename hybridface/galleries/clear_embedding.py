@@ -5,12 +5,9 @@ holds what a private enrolment of the same photo would have shared, but for the 
 moves a number by a few last bits.
 """
 
-from pathlib import Path
-
-import numpy as np
-
 from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
+from hybridface.faces.opening import photo_name
 from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.models.model import Model
 from parties.gallery.sessions.list_content import list_share
@@ -49,5 +46,4 @@ class ClearEmbedding:
         try:
             return list_share(embedding)
         except ParameterError as error:
-            name = "the photo" if isinstance(photo, np.ndarray) else Path(photo).name
-            raise ImageError(f"{name}: {error}") from error
+            raise ImageError(f"{photo_name(photo)}: {error}") from error

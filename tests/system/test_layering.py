@@ -56,8 +56,17 @@ CONFINED = {
     "nacl": {"protocols/transfers/base.py"},
     "numba": {"protocols/arithmetic/kernels.py"},
     "crypten": {"protocols/shares/crypten_import.py"},
-    "PIL": {"hybridface/faces/images.py", "hybridface/processes/portraits.py"},
-    "_dlib_pybind11": {"hybridface/faces/images.py"},
+    "PIL": {
+        "hybridface/faces/colours.py",
+        "hybridface/faces/damage.py",
+        "hybridface/faces/decoding.py",
+        "hybridface/faces/detection.py",
+        "hybridface/faces/formats.py",
+        "hybridface/faces/images.py",
+        "hybridface/processes/portraits.py",
+    },
+    "pillow_heif": {"hybridface/faces/decoding.py"},
+    "_dlib_pybind11": {"hybridface/faces/detection.py"},
 }
 """Libraries that only some modules touch."""
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from hybridface.commands import main
 from hybridface.commands.verify import _print_outcome
+from hybridface.faces.formats import TAKEN
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from hybridface.processes import supervised
@@ -150,7 +151,7 @@ def test_no_mpiexec(
 
 def test_a_text_file_for_a_photo(call: Callable[..., Done], photos: dict[str, str]) -> None:
     done = call("verify", photos["a"], photos["text"], *TINY, "--json")
-    assert_one_line(done, "text.png: expected a photograph, got an unreadable file")
+    assert_one_line(done, f"text.png: expected a photo, got a text file; the formats that are read are {TAKEN}")
 
 
 @pytest.mark.slow

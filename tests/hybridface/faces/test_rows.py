@@ -299,5 +299,5 @@ def test_which_of_several_faces_counts(lfw: Path) -> None:
 def test_a_photo_that_cannot_be_read(tmp_path: Path) -> None:
     write_photos(tmp_path / "in", "Ann/Ann_0001.jpg", "Bob/Bob_0001.jpg")
     source = open_photos(tmp_path / "in")
-    with pytest.raises(ImageError, match=r"^Ann_0001\.jpg: expected a photograph"):
+    with pytest.raises(ImageError, match=r"^Ann_0001\.jpg: expected a photo, got a text file"):
         align(source, list(source.sizes), tmp_path / "cache", CUTS, workers=1, shown=False)

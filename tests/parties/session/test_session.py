@@ -92,8 +92,8 @@ def test_paths_and_arrays(model: Model, chips: Chip, same: tuple[int, int], tmp_
         assert session.verify(paths[0], chips[same[1]], aligned=True).match is True
         with pytest.raises(hf.ImageError, match=r"expected one face, found 0"):
             session.verify(*paths)
-        with pytest.raises(hf.ModelError, match=r"expected a chip \(16, 16, 3\)"):
-            session.verify(chips[0], chips[1][:3])
+        with pytest.raises(hf.ImageError, match=r"expected 16x16 pixels, got 16x3"):
+            session.verify(chips[0], chips[1][:3], aligned=True)
         assert session.verify(str(paths[0]), paths[1], aligned=True).match is True, "a refused photo ends no session"
 
 

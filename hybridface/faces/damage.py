@@ -1,0 +1,86 @@
+"""What is left of a photo whose file breaks off: the rows that were decoded before that.
+
+Pillow decodes into an empty picture, row after row, and gives up where the data ends; the rows after that place stay 0
+in every channel. Rows that are black in the photo itself count as missing here, if they are at the
+same edge: so a part is never taken for whole that is not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFile
+
+__all__ = ["Part", "breaks_off", "decoded_part", "end_of_jpeg"]
+
+_END_OF_JPEG = b"\xff\xd9"
+_START_OF_SCAN = b"\xff\xda"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What could be decoded of a photo that is not whole.
+
+    Args:
+        image: of the photo's size.
+        missing: the same size, mode "L": 255 in the rows that are missing. None if all are there, but less exact.
+    """
+
+    image: Image.Image
+    missing: Image.Image | None = None
+
+    def damage(self) -> str:
+        """Say what is wrong with a photo that is upright by now."""
+        return "all of the picture is there, but coarser than it was" if self.missing is None else _gap(self.missing)
+
+
+def breaks_off(error: OSError) -> bool:
+    """Return whether a decoder ran out of data; after any other error, nothing of what it decoded can be relied on."""
+    return str(error).startswith("image file is truncated")
+
+
+def decoded_part(image: ImageFile.ImageFile, extents: Sequence[tuple[int, int, int, int] | None]) -> Part | None:
+    """Return what a decoder that failed has decoded until then; None if that cannot be told.
+
+    Args:
+        image: whose `load` failed.
+        extents: of its `tile` before that: where each of its pieces lies.
+    """
+    whole_rows = all(extent and extent[0] == 0 and extent[2] == image.width for extent in extents)
+    if not whole_rows or image._im is None:
+        return None
+    image.tile = []  # or else Pillow would try once more
+    present: NDArray[np.bool_] = np.any(np.asarray(image).reshape(image.height, -1), axis=1)
+    rows = np.flatnonzero(present)
+    if not rows.size or not present[rows[0] : rows[-1] + 1].all():  # the latter if rows are interlaced
+        return None
+    missing = Image.new("L", image.size, 255)
+    missing.paste(0, (0, int(rows[0]), image.width, int(rows[-1]) + 1))
+    return Part(image, missing)
+
+
+def end_of_jpeg(data: bytes) -> BytesIO | None:
+    """Return a progressive JPEG file that breaks off, with an end; None if not even one pass over the picture is whole.
+
+    Its passes make the picture finer, so the next one's begin tells that all rows are there.
+    """
+    place = 2
+    while data[place : place + 2] != _START_OF_SCAN:  # step over the segments before it: they may hold a small picture
+        if data[place : place + 1] != b"\xff" or place + 4 > len(data):
+            return None
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    if data.find(_START_OF_SCAN, place + 2) < 0:
+        return None
+    return BytesIO(data + _END_OF_JPEG)
+
+
+def _gap(missing: Image.Image) -> str:
+    """Say which part is missing."""
+    width, height = missing.size
+    box = ImageChops.invert(missing).getbbox() or (0, 0, 0, 0)  # of what is there
+    gaps = {"upper": box[1] / height, "lower": 1 - box[3] / height}
+    gaps |= {"left": box[0] / width, "right": 1 - box[2] / width}
+    side = max(gaps, key=lambda name: gaps[name])
+    return f"the {side} {max(1, round(100 * gaps[side]))} % of the picture is missing"

@@ -1,0 +1,218 @@
+"""A photo's bytes to an upright RGB picture, with bounds on what an untrusted file can make this do.
+
+Size and format are known before anything is decoded. Of a JPEG file with more pixels than faces need, only every
+second, fourth or eighth is decoded (libjpeg does so at a fraction of the memory and time), so that photos of 200
+megapixels can be read.
+"""
+
+import math
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+
+from hybridface.errors import ImageError
+from hybridface.faces.colours import array_to_image, rgb
+from hybridface.faces.damage import Part, breaks_off, decoded_part, end_of_jpeg
+from hybridface.faces.formats import format_of
+from hybridface.faces.opening import PhotoFile, read_file
+from hybridface.faces.options import PhotoOptions
+from hybridface.faces.quiet import quietly
+
+__all__ = ["MAX_JPEG_PIXELS", "MAX_PIXELS", "Picture", "decode"]
+
+MAX_PIXELS = 80_000_000
+"""Phones' formats end at 64 megapixels, but for JPEG. So many take 320 MB, and once more while they are converted."""
+
+MAX_JPEG_PIXELS = 260_000_000
+"""Of a JPEG file that need not be decoded at its full size, and that is not progressive (such are held in memory)."""
+
+_COARSE = 110
+"""The mean step of the first quantisation table from which a JPEG file counts as strongly compressed (quality 25)."""
+
+_SMALL = 100
+"""Pixels on the short side of a photo that is too small for most faces."""
+
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_ADVICE = "get the whole file, or pass --accept-damaged (accept_damaged=True) if the face is in the part that is there"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded photo.
+
+    Args:
+        name: what messages call it.
+        image: upright RGB.
+        size: width and height of the upright photo, which `image` may be reduced from.
+        missing: of the image's size, 255 where the file has no pixels; None if all are there.
+        poor: what is bad about how it was stored, in words, where that may hide a face.
+    """
+
+    name: str
+    image: Image.Image = field(repr=False)
+    size: tuple[int, int]
+    missing: Image.Image | None = None
+    poor: tuple[str, ...] = ()
+
+
+def decode(photo: Any, options: PhotoOptions, side: int | None = None) -> Picture:
+    """Decode a photo.
+
+    Args:
+        photo: a path, "-", bytes, an open file, an array, or a Pillow image.
+        side: a JPEG file may be decoded at a smaller size, with at least so many pixels on the long side.
+
+    Raises:
+        ImageError: it is missing, too large, no photo, or damaged.
+    """
+    if isinstance(photo, Image.Image):
+        return _from_memory("the photo", photo)
+    if isinstance(photo, np.ndarray):
+        _check_pixels("the photo", (photo.shape[1], photo.shape[0]) if photo.ndim > 1 else (0, 0), MAX_PIXELS)
+        return _from_memory("the photo", array_to_image(photo))
+    file = read_file(photo)
+    kind = format_of(file.name, file.data)
+    try:
+        with quietly(c_library=kind == "TIFF"):
+            picture, warning = _decoded(file, kind, options, side)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{file.name}: expected at most {MAX_PIXELS // 10**6} megapixels, got far more") from error
+    except Exception as error:  # Pillow's decoders raise many types on broken files
+        raise ImageError(_unreadable(file, kind, error)) from error
+    if warning:
+        options.on_warning(f"{file.name}: {warning}")
+    return picture
+
+
+def _from_memory(name: str, image: Image.Image) -> Picture:
+    _check_pixels(name, image.size, MAX_PIXELS)
+    try:
+        with quietly():
+            upright = _turned(rgb(name, image.copy()), _orientation(image))
+    except ImageError:
+        raise
+    except Exception as error:  # of an image that was opened, but not loaded yet
+        raise ImageError(f"{name}: cannot decode the image: {error}") from error
+    return Picture(name, upright, upright.size, poor=_poor(image))
+
+
+def _decoded(file: PhotoFile, kind: str, options: PhotoOptions, side: int | None) -> tuple[Picture, str]:
+    """Return the picture, and a warning or ""; whatever runs a decoder is in here."""
+    image = _open(file.data, kind)
+    full, poor = image.size, _poor(image)
+    warning = "the file holds several pictures; this is the first of them" if _has_several(image) else ""
+    _check_pixels(file.name, full, MAX_JPEG_PIXELS if _is_reducible(image, side) else MAX_PIXELS)
+    _reduce(image, side)
+    _check_pixels(file.name, image.size, MAX_PIXELS)
+    part = _load(file.data, image, side)
+    orientation = _orientation(image)
+    missing = None
+    if part:
+        missing = part.missing and _turned(part.missing, orientation)
+        warning = "the file breaks off: " + Part(part.image, missing).damage()
+        poor += (warning,)
+        if not options.accept_damaged:
+            raise ImageError(f"{file.name}: expected a whole photo, but {warning}; {_ADVICE}")
+    upright = _turned(rgb(file.name, part.image if part else image), orientation)
+    reduced = isinstance(image, JpegImageFile)
+    size = (full[::-1] if orientation in _ON_ITS_SIDE else full) if reduced else upright.size
+    return Picture(file.name, upright, size, missing, poor), warning
+
+
+def _open(data: bytes, kind: str) -> ImageFile.ImageFile:
+    """Read a file's header."""
+    if kind == "JPEG":
+        return JpegImageFile(BytesIO(data))  # else one with a second picture, as phones write, is of another kind
+    if kind == "HEIF":
+        return _heif_reader()(BytesIO(data))
+    return Image.open(BytesIO(data), formats=(kind,))
+
+
+def _heif_reader() -> type[ImageFile.ImageFile]:
+    """Load the package only for photos that need it: it is large."""
+    try:
+        from pillow_heif.as_plugin import HeifImageFile
+    except ImportError as error:
+        raise ImageError("cannot read HEIC photos: the package pillow-heif is not installed; install it") from error
+    return HeifImageFile
+
+
+def _is_reducible(image: ImageFile.ImageFile, side: int | None) -> bool:
+    return side is not None and isinstance(image, JpegImageFile) and not image.info.get("progressive")
+
+
+def _reduce(image: ImageFile.ImageFile, side: int | None) -> None:
+    """Have a JPEG file decoded at an eighth, a fourth or half of its size, if its long side is long enough then."""
+    if side is not None and isinstance(image, JpegImageFile):
+        share = side / max(image.size)
+        image.draft(None, (max(1, math.ceil(image.width * share)), max(1, math.ceil(image.height * share))))
+
+
+def _load(data: bytes, image: ImageFile.ImageFile, side: int | None) -> Part | None:
+    """Decode a picture; return what there is of it if it is damaged, None if it is whole."""
+    extents = [tile[1] for tile in image.tile]
+    try:
+        image.load()
+        return None
+    except OSError as error:
+        if not breaks_off(error):
+            raise
+        part = decoded_part(image, extents)
+        if part:
+            return part
+        completed = end_of_jpeg(data) if image.info.get("progressive") else None
+        if completed is None:
+            raise
+    coarse = JpegImageFile(completed)
+    _reduce(coarse, side)
+    coarse.load()
+    return Part(coarse)
+
+
+def _has_several(image: ImageFile.ImageFile) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # the second picture is damaged, which is not used
+        return True
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return how a picture is stored, by its EXIF data: 1 upright (or not readable), 2 to 8 turned or mirrored."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Return a picture upright."""
+    image.info.clear()  # of which the rest may be damaged
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(image)
+
+
+def _poor(image: Image.Image) -> tuple[str, ...]:
+    tables = getattr(image, "quantization", None) or {}
+    found = {
+        "it has one bit per pixel": image.mode == "1",
+        "it is strongly compressed": bool(tables) and float(np.mean(tables[min(tables)])) > _COARSE,
+        f"it has only {image.width}x{image.height} pixels": min(image.size) < _SMALL,
+    }
+    return tuple(words for words, is_so in found.items() if is_so)
+
+
+def _check_pixels(name: str, size: tuple[int, int], limit: int) -> None:
+    if not 0 < size[0] * size[1] <= limit:
+        raise ImageError(f"{name}: expected 1 pixel to {limit // 10**6} megapixels, got {size[0]}x{size[1]}")
+
+
+def _unreadable(file: PhotoFile, kind: str, error: Exception) -> str:
+    unclear = isinstance(error, UnidentifiedImageError | SyntaxError) or not str(error)
+    why = "its beginning is damaged, or it is of a rare kind" if unclear else " ".join(str(error).split())
+    return f"{file.name}: cannot decode this {kind} file: {why}; get the whole file, or save the photo anew as JPEG"

@@ -1,0 +1,173 @@
+"""What kind of file a photo is, by its first bytes: one of those that are read, or which other.
+
+Names do not count: photos are often named after another format. Formats whose readers run interpreters or other
+programs (PostScript, PDF, Windows metafiles) are not read, nor those that no camera, phone or browser writes: every
+reader is code that an untrusted file can attack.
+"""
+
+import codecs
+
+from PIL import Image
+
+from hybridface.errors import ImageError
+
+__all__ = ["SUFFIXES", "TAKEN", "format_of"]
+
+TAKEN = "AVIF, BMP, GIF, HEIC, ICO, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF and WebP"
+"""The formats that are read, in words."""
+
+SUFFIXES = frozenset(
+    {
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".ico",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+    }
+    | {".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
+"""How names of photos end, in lower case: which files of a folder are taken for photos."""
+
+_STARTS = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"\0\0\x01\0", "ICO"),
+    (b"(\0\0\0", "DIB"),
+)
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+_TGA_END = b"TRUEVISION-XFILE.\0"
+_TGA_SUFFIXES = (".tga", ".icb", ".vda", ".vst")
+
+_OTHERS = (
+    (b"%PDF", "a PDF document"),
+    (b"%!", "a PostScript (EPS) document"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript (EPS) document"),
+    (b"\xd7\xcd\xc6\x9a", "a Windows metafile (WMF)"),
+    (b"8BPS", "a Photoshop document (PSD)"),
+    (b"gimp xcf", "a GIMP document (XCF)"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+    (b"II\xbc\x01", "a JPEG XR picture"),
+    (b"BPG\xfb", "a BPG picture"),
+    (b"qoif", "a QOI picture"),
+    (b"v/1\x01", "an OpenEXR picture"),
+    (b"#?RADIANCE", "a Radiance (HDR) picture"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw file"),
+    (b"IIU\0", "a camera's raw file"),
+    (b"IIRO", "a camera's raw file"),
+    (b"IIRS", "a camera's raw file"),
+    (b"\x1aE\xdf\xa3", "a video (Matroska, WebM)"),
+    (b"\0\0\x01\xba", "a video (MPEG)"),
+    (b"\0\0\x01\xb3", "a video (MPEG)"),
+    (b"FLV", "a video (Flash)"),
+    (b"0&\xb2u\x8ef\xcf\x11", "a video (Windows Media)"),
+    (b"PK\x03\x04", "a ZIP archive or an office document"),
+    (b"\x1f\x8b", "a compressed file (gzip)"),
+    (b"BZh", "a compressed file (bzip2)"),
+    (b"\xfd7zXZ", "a compressed file (xz)"),
+    (b"(\xb5/\xfd", "a compressed file (Zstandard)"),
+    (b"7z\xbc\xaf", "an archive (7-Zip)"),
+    (b"Rar!", "an archive (RAR)"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"SQLite format 3", "a database (SQLite)"),
+    (b"\x93NUMPY", "an array (NumPy)"),
+    (b"version https://git-lfs", "a Git LFS pointer instead of the file that it stands for"),
+)
+
+
+def format_of(name: str, data: bytes) -> str:
+    """Return Pillow's name of a photo's format.
+
+    Args:
+        name: of the file; a Targa file without a footer is known by it alone.
+
+    Raises:
+        ImageError: it is of no format that is read; the message says what it is.
+    """
+    head = data[:4096]
+    found = next((kind for start, kind in _STARTS if head.startswith(start)), None) or _by_structure(head)
+    if found is None and (data.endswith(_TGA_END) or name.lower().endswith(_TGA_SUFFIXES)):
+        found = "TGA"
+    if found is None:
+        raise ImageError(f"{name}: expected a photo, got {_other(head, data)}; the formats that are read are {TAKEN}")
+    return found
+
+
+def _by_structure(head: bytes) -> str | None:
+    """Return the format of a container, or of one whose first bytes vary."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[:1] == b"P" and head[1:2] in b"1234567fF" and head[2:3].isspace():
+        return "PPM"
+    if head[4:8] != b"ftyp":
+        return None
+    brands = _brands(head)
+    if brands & _AVIF_BRANDS:
+        return "AVIF"
+    return "HEIF" if brands & _HEIF_BRANDS else None
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """Return what a file in ISO's container format says it is."""
+    end = min(int.from_bytes(head[:4]), 256)
+    return {head[8:12], *(head[place : place + 4] for place in range(16, end, 4))}
+
+
+def _other(head: bytes, data: bytes) -> str:
+    """Say what a file is that is not read."""
+    found = next((words for start, words in _OTHERS if head.startswith(start)), None)
+    if found:
+        return found
+    if head[4:8] == b"ftyp":
+        return "a camera's raw file" if b"crx " in _brands(head) else "a video (MP4, QuickTime)"
+    if head[4:8] in (b"moov", b"mdat", b"wide") or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
+        return "a video"
+    if head[257:262] == b"ustar":
+        return "an archive (tar)"
+    if not any(data):
+        return "a file of zeros"
+    return _text(head) or _known_to_pillow(head) or "a file of no known kind"
+
+
+def _text(head: bytes) -> str | None:
+    """Say what kind of text it is, if it is one."""
+    encoding = "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head)  # which minds no letter that is cut off at the end
+    except UnicodeDecodeError:
+        return None
+    start = text.lstrip().lower()
+    if "\0" in text:
+        return None
+    if start.startswith("<") and "<svg" in start:
+        return "an SVG drawing"
+    return "an HTML page" if start.startswith(("<!doctype html", "<html")) else "a text file"
+
+
+def _known_to_pillow(head: bytes) -> str | None:
+    """Return the name of a format that Pillow could read, without opening the file as such."""
+    Image.init()
+    for kind, (_, accept) in Image.OPEN.items():
+        if accept and kind not in ("TGA", "MPEG") and accept(head[:16]):
+            return f"a picture in the format {kind}"
+    return None
