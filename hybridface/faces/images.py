@@ -61,7 +61,7 @@ def face_chips(
         ImageError, ModelError: as for `face_chip`.
     """
     picture = decode(photo, options, _DECODED_SIDE)
-    return cut_face(picture.image, find_face(picture, options), cuts)
+    return cut_face(picture, find_face(picture, options), cuts)
 
 
 def central_crop(photo: Photo, size: int, share: float = 0.6) -> NDArray[np.uint8]:

@@ -17,8 +17,8 @@ from hybridface.errors import ImageError
 
 __all__ = ["MAX_BYTES", "PIPE_SECONDS", "STANDARD_INPUT", "PhotoFile", "photo_name", "read_file"]
 
-MAX_BYTES = 150_000_000
-"""A raw 8-bit RGB picture of 48 megapixels has as many; phones' JPEG and HEIC files have 3 to 60 million."""
+MAX_BYTES = 200_000_000
+"""An uncompressed RGB picture of 64 megapixels has 192 million."""
 
 PIPE_SECONDS = 120.0
 """How long a pipe, or standard input, may take to give a whole photo."""
@@ -72,17 +72,18 @@ def photo_name(photo: Any) -> str:
 
 
 def _joined(name: str, chunks: Iterator[Any]) -> PhotoFile:
-    data = bytearray()
+    parts, size = [], 0
     try:
-        for chunk in chunks:
-            data += chunk
-            if len(data) > MAX_BYTES:
+        for part in chunks:
+            parts.append(part)
+            size += len(part)
+            if size > MAX_BYTES:
                 raise ImageError(f"{name}: expected at most {MAX_BYTES} bytes, got more")
     except OSError as error:
         raise ImageError(f"{name}: {_reason(error)}") from error
-    if not data:
+    if not size:
         raise ImageError(f"{name}: expected a photo, got an empty file")
-    return PhotoFile(name, bytes(data))
+    return PhotoFile(name, bytes(parts[0]) if len(parts) == 1 else b"".join(parts))  # of bytes, `bytes` makes no copy
 
 
 def _reason(error: OSError) -> str:
@@ -122,7 +123,7 @@ def _descriptor(name: str, descriptor: int) -> Iterator[bytes]:
     if stat.S_ISREG(found.st_mode):
         if found.st_size > MAX_BYTES:
             raise ImageError(f"{name}: expected at most {MAX_BYTES} bytes, got {found.st_size}")
-        while chunk := os.read(descriptor, _CHUNK):
+        while chunk := os.read(descriptor, max(_CHUNK, found.st_size)):
             yield chunk
     elif stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode):
         yield from _pipe(name, descriptor)
