@@ -15,7 +15,7 @@ from hybridface.errors import ImageError
 
 __all__ = ["array_to_image", "rgb"]
 
-_WHITES = (255, 4095, 65535, 2**31 - 1, 2**32 - 1, 2**64 - 1)
+_WHITES = (255, 4095, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**64 - 1)
 _ROWS_AT_ONCE = 512
 _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 262, 258, 339
 """Tags of TIFF files: whether 0 is white, bits per value, and whether values have a sign."""
@@ -78,6 +78,8 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1 and tags.get(_BITS, (0,))[0] == 32:
         values = values.view(np.uint32)  # which Pillow's mode has no place for
+    if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 2 and tags.get(_BITS, (0,))[0] == 16:
+        values = values.astype(np.int16)
     grey = _to_bytes(values)
     return Image.fromarray(255 - grey if tags.get(_PHOTOMETRIC) == 0 else grey)
 
@@ -94,6 +96,8 @@ def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _white(values: NDArray[Any]) -> float:
     """Return the value of white; floats may overshoot it, as they do after a picture was scaled."""
+    if values.dtype == np.int16:
+        return next(white for white in (255, 4095, 2**15 - 1) if white >= values.max())
     if values.dtype.kind != "f":
         return next(white for white in _WHITES if white >= values.max())
     finite = values[np.isfinite(values)]

@@ -36,6 +36,11 @@ _COARSE = 110
 _SMALL = 100
 """Pixels on the short side of a photo that is too small for most faces."""
 
+_SLOW_PIXELS = 4_000_000
+_SLOW_BYTES = 50_000_000
+"""Of kinds of files that Pillow decodes in Python, at some seconds a megapixel: PPM files of text, or of 16 bits and
+colour, and BMP files with run lengths."""
+
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _ADVICE = "get the whole file, or pass --accept-damaged (accept_damaged=True) if the face is in the part that is there"
 
@@ -110,6 +115,10 @@ def _decoded(file: PhotoFile, kind: str, options: PhotoOptions, side: int | None
     _check_pixels(file.name, full, MAX_JPEG_PIXELS if _is_reducible(image, side) else MAX_PIXELS)
     _reduce(image, side)
     _check_pixels(file.name, image.size, MAX_PIXELS)
+    if any(tile[0] in Image.DECODERS for tile in image.tile):  # those in Python
+        _check_pixels(file.name, image.size, _SLOW_PIXELS)
+        if len(file.data) > _SLOW_BYTES:
+            raise ImageError(f"{file.name}: expected at most {_SLOW_BYTES} bytes of this kind of {kind} file, got more")
     part = _load(file.data, image, side)
     orientation = _orientation(image)
     missing = None

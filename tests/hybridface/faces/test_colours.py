@@ -60,6 +60,11 @@ def test_unsigned_32_bit_tiff() -> None:
     assert difference(read(bytes(data)), grey(GREY)) < 1.1
 
 
+def test_signed_16_bit_tiff() -> None:
+    values = Image.fromarray((GREY.astype(float) / 255 * 32767).astype(np.uint16))
+    assert difference(read(encoded(values, "TIFF", tiffinfo={339: 2})), grey(GREY)) < 1.1
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_a_tiff_in_which_0_is_white(dtype: type) -> None:
     values = (GREY.astype(float) * {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[dtype]).astype(dtype)

@@ -272,3 +272,18 @@ def test_arrays_and_images_have_the_same_limit(monkeypatch: pytest.MonkeyPatch) 
     for photo in (np.zeros((11, 10)), Image.new("RGB", (10, 11)), np.zeros((0, 3))):
         with pytest.raises(ImageError, match="^the photo: expected 1 pixel to "):
             decode(photo, AS_GIVEN)
+
+
+@pytest.mark.parametrize("limit", ["_SLOW_PIXELS", "_SLOW_BYTES"])
+def test_what_python_decodes_has_a_lower_limit(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    plain = b"P2 20 10 255 " + b"77 " * 200
+    deep = b"P6 20 10 65535 " + bytes(1200)
+    for data in (plain, deep):
+        assert decode(data, AS_GIVEN).size == (20, 10)
+    monkeypatch.setattr(decoding, limit, 199)
+    for data in (plain, deep):
+        with pytest.raises(
+            ImageError, match="^the photo: expected (1 pixel to 0 megapixels, got 20x10|at most 199 bytes)"
+        ):
+            decode(data, AS_GIVEN)
+    assert decode(b"P5 20 10 255 " + bytes(200), AS_GIVEN).size == (20, 10)

@@ -79,8 +79,8 @@ def test_no_face_says_what_was_tried_and_what_helps() -> None:
             face_chip(image, options=options)
         assert str(caught.value) == (
             "the photo: expected one face, found 0 in 400x200 pixels, also when enlarged twice (faces of 40 pixels or "
-            "more); it helps if the face is sharp, seen from the front, tilted by less than 30 degrees, and without mask "
-            "or sunglasses"
+            "more); it helps if the face is sharp, seen from the front, tilted by less than 30 degrees, and without "
+            "mask or sunglasses"
         )
     with pytest.raises(ImageError, match=r"found 0 in 4000x2000 pixels, .* \(faces of 100 pixels or more\)"):
         face_chip(image.resize((4000, 2000)))
