@@ -7,16 +7,12 @@ same edge: so a part is never taken for whole that is not.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile
 
-__all__ = ["Part", "breaks_off", "decoded_part", "end_of_jpeg"]
-
-_END_OF_JPEG = b"\xff\xd9"
-_START_OF_SCAN = b"\xff\xda"
+__all__ = ["Part", "breaks_off", "decoded_part"]
 
 
 @dataclass(frozen=True)
@@ -59,21 +55,6 @@ def decoded_part(image: ImageFile.ImageFile, extents: Sequence[tuple[int, int, i
     missing = Image.new("L", image.size, 255)
     missing.paste(0, (0, int(rows[0]), image.width, int(rows[-1]) + 1))
     return Part(image, missing)
-
-
-def end_of_jpeg(data: bytes) -> BytesIO | None:
-    """Return a progressive JPEG file that breaks off, with an end; None if not even one pass over the picture is whole.
-
-    Its passes make the picture finer, so the next one's begin tells that all rows are there.
-    """
-    place = 2
-    while data[place : place + 2] != _START_OF_SCAN:  # step over the segments before it: they may hold a small picture
-        if data[place : place + 1] != b"\xff" or place + 4 > len(data):
-            return None
-        place += 2 + int.from_bytes(data[place + 2 : place + 4])
-    if data.find(_START_OF_SCAN, place + 2) < 0:
-        return None
-    return BytesIO(data + _END_OF_JPEG)
 
 
 def _gap(missing: Image.Image) -> str:

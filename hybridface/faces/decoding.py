@@ -16,8 +16,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from hybridface.errors import ImageError
 from hybridface.faces.colours import array_to_image, rgb
-from hybridface.faces.damage import Part, breaks_off, decoded_part, end_of_jpeg
+from hybridface.faces.damage import Part, breaks_off, decoded_part
 from hybridface.faces.formats import format_of
+from hybridface.faces.jpeg import completed, has_several_passes, passes
 from hybridface.faces.opening import PhotoFile, read_file
 from hybridface.faces.options import PhotoOptions
 from hybridface.faces.quiet import quietly
@@ -28,7 +29,7 @@ MAX_PIXELS = 80_000_000
 """Phones' formats end at 64 megapixels, but for JPEG. So many take 320 MB, and once more while they are converted."""
 
 MAX_JPEG_PIXELS = 260_000_000
-"""Of a JPEG file that need not be decoded at its full size, and that is not progressive (such are held in memory)."""
+"""Of a JPEG file that need not be decoded at its full size, and that is decoded in one pass (see `jpeg`)."""
 
 _COARSE = 110
 """The mean step of the first quantisation table from which a JPEG file counts as strongly compressed (quality 25)."""
@@ -40,6 +41,9 @@ _SLOW_PIXELS = 4_000_000
 _SLOW_BYTES = 50_000_000
 """Of kinds of files that Pillow decodes in Python, at some seconds a megapixel: PPM files of text, or of 16 bits and
 colour, and BMP files with run lengths."""
+
+_PASSED_PIXELS = 10_000_000_000
+"""Pixels, each counted once for every pass over them, of a JPEG file: half a minute; usual files have ten passes."""
 
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _ADVICE = "get the whole file, or pass --accept-damaged (accept_damaged=True) if the face is in the part that is there"
@@ -112,13 +116,10 @@ def _decoded(file: PhotoFile, kind: str, options: PhotoOptions, side: int | None
     image = _open(file.data, kind)
     full, poor = image.size, _poor(image)
     warning = "the file holds several pictures; this is the first of them" if _has_several(image) else ""
-    _check_pixels(file.name, full, MAX_JPEG_PIXELS if _is_reducible(image, side) else MAX_PIXELS)
+    _check_pixels(file.name, full, MAX_JPEG_PIXELS if _is_reducible(file.data, image, side) else MAX_PIXELS)
+    _check_work(file, image)
     _reduce(image, side)
     _check_pixels(file.name, image.size, MAX_PIXELS)
-    if any(tile[0] in Image.DECODERS for tile in image.tile):  # those in Python
-        _check_pixels(file.name, image.size, _SLOW_PIXELS)
-        if len(file.data) > _SLOW_BYTES:
-            raise ImageError(f"{file.name}: expected at most {_SLOW_BYTES} bytes of this kind of {kind} file, got more")
     part = _load(file.data, image, side)
     orientation = _orientation(image)
     missing = None
@@ -152,8 +153,10 @@ def _heif_reader() -> type[ImageFile.ImageFile]:
     return HeifImageFile
 
 
-def _is_reducible(image: ImageFile.ImageFile, side: int | None) -> bool:
-    return side is not None and isinstance(image, JpegImageFile) and not image.info.get("progressive")
+def _is_reducible(data: bytes, image: ImageFile.ImageFile, side: int | None) -> bool:
+    if side is None or not isinstance(image, JpegImageFile):
+        return False
+    return not has_several_passes(data, image.layers)
 
 
 def _reduce(image: ImageFile.ImageFile, side: int | None) -> None:
@@ -175,10 +178,10 @@ def _load(data: bytes, image: ImageFile.ImageFile, side: int | None) -> Part | N
         part = decoded_part(image, extents)
         if part:
             return part
-        completed = end_of_jpeg(data) if image.info.get("progressive") else None
-        if completed is None:
+        whole = completed(data) if image.info.get("progressive") else None
+        if whole is None:
             raise
-    coarse = JpegImageFile(completed)
+    coarse = JpegImageFile(BytesIO(whole))
     _reduce(coarse, side)
     coarse.load()
     return Part(coarse)
@@ -219,6 +222,18 @@ def _poor(image: Image.Image) -> tuple[str, ...]:
 def _check_pixels(name: str, size: tuple[int, int], limit: int) -> None:
     if not 0 < size[0] * size[1] <= limit:
         raise ImageError(f"{name}: expected 1 pixel to {limit // 10**6} megapixels, got {size[0]}x{size[1]}")
+
+
+def _check_work(file: PhotoFile, image: ImageFile.ImageFile) -> None:
+    """Raise `ImageError` for what would take minutes."""
+    if any(tile[0] in Image.DECODERS for tile in image.tile):  # those in Python
+        _check_pixels(file.name, image.size, _SLOW_PIXELS)
+        if len(file.data) > _SLOW_BYTES:
+            raise ImageError(f"{file.name}: expected at most {_SLOW_BYTES} bytes of this kind of file, got more")
+    if isinstance(image, JpegImageFile) and has_several_passes(file.data, image.layers):
+        count = passes(file.data)
+        if image.width * image.height * count > _PASSED_PIXELS:
+            raise ImageError(f"{file.name}: expected a JPEG file of a few passes, got {count} of them; save it anew")
 
 
 def _unreadable(file: PhotoFile, kind: str, error: Exception) -> str:
