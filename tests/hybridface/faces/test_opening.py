@@ -81,6 +81,7 @@ def test_a_pipe_by_descriptor() -> None:
         os.close(reader)
 
 
+@pytest.mark.timeout(20)
 def test_nothing_waits_for_ever(fifo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "PIPE_SECONDS", 0.2)
     with pytest.raises(ImageError, match=r"^pipe: expected a whole photo within 0\.2 seconds"):
