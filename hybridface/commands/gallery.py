@@ -66,10 +66,10 @@ def enroll(
     To a list (--kind list) the server adds its own photos, embedded in the clear: no key, no other process.
     """
     from hybridface.output.answers import photos_text, say
-    from parties.gallery.store.records import identity_bytes
+    from parties.gallery.store.identities import person_name
 
     check_photos(photos)
-    identity_bytes(identity)
+    identity = person_name(identity)
     kind = settings.kind(kind, new=True)
     from hybridface.commands.gallery_runs import enroll_photos
 
@@ -83,9 +83,9 @@ def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal:
     from hybridface.galleries.tasks import GalleryTask, Verb
     from hybridface.output.answers import say
     from hybridface.output.cost import decision_text
-    from parties.gallery.store.records import identity_bytes
+    from parties.gallery.store.identities import asked_name
 
-    identity_bytes(identity)
+    identity = asked_name(identity)
     kind = settings.kind()
     from hybridface.commands.gallery_runs import run_queries
 

@@ -41,10 +41,12 @@ def remove(
 
     Exit status: 0 all were there, 1 some were not, 2 error.
     """
+    from parties.gallery.store.identities import asked_name
+
     with _file(settings) as file:
         known = file.identities()
         count = file.remove(identities)
-    missing = [name for name in identities if name not in known]
+    missing = [name for name in identities if asked_name(name, known) not in known]
     text = f"removed {photos_text(count)}" + "".join(f"\nnot enrolled: {name!r}" for name in missing)
     say({"removed": count, "not enrolled": missing}, text, settings.as_json)
     raise typer.Exit(EXIT_DIFFERENT if missing else EXIT_SAME)

@@ -38,6 +38,7 @@ def queries(
         raise ParameterError("expected --id, whom --only is about")
     from parties.gallery.store.limits import EVERYONE
 
+    identity = _asked(identity)
     with _limits(settings) as limits:
         lines = limits.queries(identity if only else EVERYONE, last)
         tag = limits.tag(identity)
@@ -89,10 +90,18 @@ def reset_limit(
 
     What the client was told before stays told: the limits are what makes rebuilding a template slow.
     """
+    identity = _asked(identity)
     with _limits(settings) as limits:
         limits.reset(client, identity)
     about = "everyone" if identity is None else shown(identity[:_SHOWN])
     say({"client": client, "about": identity}, f"{shown(client)} may ask about {about} again", settings.as_json)
+
+
+def _asked(identity: str | None) -> str | None:
+    """Return the name that is meant; None for nobody."""
+    from parties.gallery.store.identities import asked_name
+
+    return None if identity is None else asked_name(identity)
 
 
 def _limits(settings: GallerySettings) -> "QueryLimits":

@@ -11,8 +11,8 @@ from hybridface.models.model import Model
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.removal import remove_people
 from parties.gallery.kind import GalleryKind
+from parties.gallery.store.identities import asked_name, person_name
 from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, OPERATOR, VERIFY, QueryLimits
-from parties.gallery.store.records import identity_bytes
 from parties.gallery.store.store import GalleryStore
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
@@ -58,21 +58,27 @@ class GalleryFile:
         """Add a photo of an identity to a list, as `ClearEmbedding` returns it.
 
         Raises:
-            ParameterError: the gallery is private, where the embedding must not be known here; or it is no identity.
+            ParameterError: the gallery is private, where the embedding must not be known here; or it is no name of the
+                form that new ones have.
         """
         if self.kind is not GalleryKind.LIST:
             raise ParameterError(f"expected a list, got a {self.kind} gallery: its templates are shared")
-        identity_bytes(identity)
+        identity = person_name(identity)
         self._log("enroll", identity)
         self.store.enroll(identity, share)
 
     def remove(self, identities: Sequence[str]) -> int:
         """Remove identities with all their photos, and every trace of them; return how many photos.
 
+        Args:
+            identities: each as it is in the gallery, or a text whose normal form is.
+
         Raises:
             TracesLeftError: they are removed, but old bytes are left: see `GalleryStore.remove_many`. StoreError:
                 nobody is removed, since a private gallery's index is in use, or cannot be removed.
         """
+        known = self.identities()
+        identities = [asked_name(identity, known) for identity in identities]
         self._log("remove")
         if self.kind is GalleryKind.LIST:
             return self.store.remove_many(identities)

@@ -21,7 +21,7 @@ from parties.gallery.index.search import (
 )
 from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
-from parties.gallery.store.records import identity_bytes
+from parties.gallery.store.identities import asked_name
 from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint
 from parties.session.cost import OFFLINE, CostReport
@@ -98,7 +98,7 @@ class ListClientSession(GalleryClientSession):
         Raises:
             QueryRefusedError: it is not on the list, or was asked about too often.
         """
-        identity_bytes(identity)
+        identity = asked_name(identity)
         with self.endpoint.request():
             value = self.endpoint.encode(image)
             ready = self.endpoint.is_prepared(PROBE)

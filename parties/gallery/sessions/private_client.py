@@ -19,7 +19,8 @@ from parties.gallery.sessions.messages import builds_of, entries_of, follow_chan
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic
-from parties.gallery.store.records import Entry, identity_bytes
+from parties.gallery.store.identities import asked_name, person_name
+from parties.gallery.store.records import Entry
 from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint
 from parties.session.cost import OFFLINE, CostReport
@@ -78,7 +79,7 @@ class PrivateClientSession(GalleryClientSession):
         Raises:
             QueryRefusedError: the server does not take it.
         """
-        identity_bytes(identity)
+        identity = person_name(identity)
         with self.endpoint.request():
             value = self.endpoint.encode(image)
             self._prepare_probe()
@@ -99,7 +100,7 @@ class PrivateClientSession(GalleryClientSession):
         Raises:
             QueryRefusedError: it is not enrolled, or was asked about too often.
         """
-        identity_bytes(identity)
+        identity = asked_name(identity)
         with self.endpoint.request():
             value = self.endpoint.encode(image)
             ready = self.endpoint.is_prepared(PROBE)

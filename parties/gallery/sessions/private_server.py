@@ -33,6 +33,7 @@ from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic
 from parties.gallery.shards.shard import Wanted, build_of
+from parties.gallery.store.identities import asked_name, new_name
 from parties.gallery.store.limits import EVERYONE
 from parties.gallery.store.records import Entry
 from parties.session.cost import OFFLINE
@@ -40,7 +41,7 @@ from parties.session.server_endpoint import Command, ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import SERVER, Channel, printable
 from protocols.correlations.fixed_mask import MAX_ROWS
-from protocols.errors import HiddenError, ProtocolError
+from protocols.errors import HiddenError, ParameterError, ProtocolError
 from protocols.matching.outcome import index_bits
 
 __all__ = ["PrivateServerSession"]
@@ -127,6 +128,10 @@ class PrivateServerSession(GalleryServerSession):
                 raise ProtocolError(f"expected a command about a private gallery, got {printable(command)}")
 
     def _enroll_in_gallery(self, identity: str) -> None:
+        try:
+            new_name(identity)
+        except ParameterError as error:
+            raise RefusalError(str(error)) from error
         entry = self._store.reserve(identity)
         try:
             self._log("enroll", identity)
@@ -232,7 +237,8 @@ class PrivateServerSession(GalleryServerSession):
 
     def _remove(self, identities: Sequence[Any]) -> None:
         """Remove identities: first what was opened of them, in all indexes, then they themselves."""
-        names = [str(identity) for identity in identities]
+        known = self._store.identities()
+        names = [asked_name(str(identity), known) for identity in identities]
         self._log("remove")
         with self._group.writing():
             try:

@@ -1,9 +1,9 @@
 """What a store holds: entries, their shares as bytes, and the rules for identities.
 
 An identity is any Unicode string of 1 to 10,000 characters, compared character by character: nothing is folded,
-trimmed or normalised, since the client's key stream depends on the exact string, so "e" with a combining accent and the
-accented letter are two identities. Bring strings that people type to one form (NFC) before. It is held as UTF-8
-bytes, not as SQLite's text, whose comparisons are undefined after a NUL character.
+trimmed or normalised here, since the client's key stream depends on the exact string. Whoever enrols brings names to
+one form before (see `identities`). It is held as UTF-8 bytes, not as SQLite's text, whose comparisons are undefined
+after a NUL character.
 """
 
 import zlib

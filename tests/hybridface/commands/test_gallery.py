@@ -70,6 +70,7 @@ def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path
         (("verify", "a", "--id", "Ann", "--enrolled"), "expected no --enrolled with --id"),
         (("verify", "a", "--id", "Ann", "--layers"), "expected no --layers with --id"),
         (("verify", "a", "--id", "Ann", "--workers", "1"), "expected no --workers with --id"),
+        (("enroll", "--id", " Ann", "a", *TINY), "expected a name of visible characters, got ' Ann'"),
         (("import", "nothing"), "expected a folder of photos, or an exported file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

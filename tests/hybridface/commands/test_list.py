@@ -38,6 +38,22 @@ def tiny_list(call: Callable[..., Done], photos: dict[str, str], home: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_name_is_one_however_it_is_typed(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
+    typed, formed = "Zoe\u0308", "Zoë"
+    assert call("enroll", "--kind", "list", "--id", typed, photos["a"], *TINY)[1] == f"enrolled 1 photo of {formed!r}\n"
+    assert call("enroll", "--id", formed, photos["same"], *TINY)[0] == 0
+    assert json.loads(call("list", *FILE, "--json")[1]) == {"enrolled": {formed: 2}}
+    assert call("verify", "--id", typed, photos["a"], *TINY)[:2] == (0, "same person\n")
+    for identity, said in ((" alice", "white space"), (" ", "white space alone"), ("a\u200bb", "U+200B")):
+        status, out, errors = call("enroll", "--id", identity, photos["a"], *TINY)
+        assert (status, out, errors.count("\n")) == (2, "", 1)
+        assert said in errors
+    status, out, _ = call("queries", "--id", typed, "--only", "--json")
+    assert [line["operation"] for line in json.loads(out)["queries"]] == ["enroll", "enroll", "verify"]
+    assert call("remove", typed, *FILE)[:2] == (0, "removed 2 photos\n")
+
+
+@pytest.mark.slow
 def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
     assert call("enroll", "--kind", "list", "--id", "Person A", photos["a"], *TINY) == (
         0,

@@ -11,6 +11,7 @@ import pytest
 from parties.gallery.errors import QueryRefusedError, RefusalError
 from parties.gallery.key import GalleryKey
 from parties.gallery.kind import GalleryKind
+from parties.gallery.sessions import private_client
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import GalleryQueries
@@ -42,7 +43,7 @@ def test_the_verbs(tmp_path: Path, images: Any) -> None:
     known, probes = embeddings(images[:, 0]), embeddings(images[:, 1])
     distances = np.linalg.norm(known[:5, None] - probes[None], axis=-1)
     threshold = float(np.sqrt(np.diag(distances).max() * np.sort(distances.ravel())[5]))
-    names = ["Ann", "two words", "名前", "x" * 300, "Ann "]
+    names = ["Ann", "two words", "名前", "x" * 300, "ann"]
     with session(tmp_path, threshold=threshold) as client:
         for name, image in zip(names, images[:5, 0], strict=True):
             client.enroll_identity(name, image[None])
@@ -153,6 +154,21 @@ def test_an_enrolment_that_cannot_be_logged_reserves_nothing(
             client.enroll_identity("Ann", images[0, :1])
         with contextlib.closing(sqlite3.connect(tmp_path / "gallery.db")) as file:
             assert file.execute("SELECT count(*) FROM reservation").fetchone() == (0,)
+
+
+def test_names_have_one_form_whoever_sends_them(tmp_path: Path, images: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with session(tmp_path) as client:
+        client.enroll_identity("Zoe\u0308", images[0, :1])
+        assert client.list_identities() == {"Zoë": 1}
+        assert client.verify_identity("Zoe\u0308", images[0, 1][None]).match is True
+        with pytest.raises(ParameterError, match="begins or ends with white space"):
+            client.enroll_identity(" Zoë", images[0, :1])
+        monkeypatch.setattr(private_client, "person_name", str)  # a client that deviates
+        for name, said in (("Zoe\u0308", "in the normal form NFC"), ("Zo\u200bë", "ZERO WIDTH SPACE"), (" ", "alone")):
+            with pytest.raises(QueryRefusedError, match=said):
+                client.enroll_identity(name, images[0, :1])
+        assert client.list_identities() == {"Zoë": 1}
+        assert client.remove_identities(["Zoe\u0308"]) == 1
 
 
 def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
