@@ -1,5 +1,6 @@
 """How commands about galleries get their work done: by ranks, or in this process, if only the server takes part."""
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -133,7 +134,8 @@ def enroll_photos(
     """Enrol photos in a gallery of this kind, which is made if need be; return an answer for each.
 
     Args:
-        whole: a photo that cannot be used is an error; else its answer says why, under "unusable".
+        whole: the photos are of one person, who is enrolled with all of them or none, and a photo that cannot be used
+            is an error; else its answer says why, under "unusable".
         on_answer: called with each answer as it comes.
     """
     if kind is GalleryKind.LIST:
@@ -152,17 +154,25 @@ def _enroll_in_list(
     with ExitStack() as opened, _counting(len(people), settings) as advance:
         if settings.path.exists():  # what cannot be used is refused before anything is computed
             file = opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
-        checked = list(embedded) if whole else embedded
+        checked = [list(embedded)] if whole else ([one] for one in embedded)
         if not settings.path.exists():
             file = opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
-        for answer, share in checked:
-            if share is not None:
-                file.enroll(answer["identity"], share)
+        for answer in itertools.chain.from_iterable(_stored(file, photos) for photos in checked):
             answers.append(answer)
             advance(answer["identity"])
             if on_answer:
                 on_answer(answer)
     return answers
+
+
+def _stored(file: GalleryFile, photos: Sequence[tuple[Answer, RingArray | None]]) -> list[Answer]:
+    """Enrol the photos of one person that can be used, all or none; return an answer for each photo."""
+    answers = [answer for answer, _ in photos]
+    shares = [share for _, share in photos if share is not None]
+    if not shares:
+        return answers
+    rows = iter(file.enroll_together(answers[0]["identity"], shares))
+    return [answer if share is None else {**answer, "row": next(rows)} for answer, share in photos]
 
 
 def _embedded(

@@ -61,11 +61,15 @@ class GalleryFile:
             ParameterError: the gallery is private, where the embedding must not be known here; or it is no name of the
                 form that new ones have.
         """
+        self.enroll_together(identity, [share])
+
+    def enroll_together(self, identity: str, shares: Sequence[RingArray]) -> list[int]:
+        """Add photos of an identity to a list, all or none, as `enroll`; return their rows."""
         if self.kind is not GalleryKind.LIST:
             raise ParameterError(f"expected a list, got a {self.kind} gallery: its templates are shared")
         identity = person_name(identity)
         self._log("enroll", identity)
-        self.store.enroll(identity, share)
+        return [entry.row for entry in self.store.enroll_together(identity, shares)]
 
     def remove(self, identities: Sequence[str]) -> int:
         """Remove identities with all their photos, and every trace of them; return how many photos.

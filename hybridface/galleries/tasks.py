@@ -3,6 +3,7 @@
 A file rather than a command line, since other users of a machine see command lines, and identities may be long.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from protocols.errors import ParameterError
 
-__all__ = ["GalleryTask", "Verb", "read_tasks", "write_tasks"]
+__all__ = ["GalleryTask", "Verb", "read_tasks", "together", "write_tasks"]
 
 
 class Verb(StrEnum):
@@ -35,7 +36,8 @@ class GalleryTask:
         photo: to enrol, verify or identify; a path.
         top: identities that an identification asks for.
         key: file of the key to change to.
-        optional: a photo that cannot be used is told, and ends nothing: for whole folders.
+        optional: a photo that cannot be used is told, and ends nothing: for whole folders. Other photos of one person
+            that follow each other are enrolled together: all, or none.
         chip: the photo as an aligned face, a path: then the photo is not read.
     """
 
@@ -68,3 +70,15 @@ def read_tasks(path: Path) -> Iterator[GalleryTask]:
                 yield GalleryTask(**{**fields, "verb": Verb(fields["verb"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ParameterError(f"expected tasks for a gallery in {path.name}, got {type(error).__name__}") from error
+
+
+def together(tasks: Iterable[GalleryTask]) -> Iterator[list[GalleryTask]]:
+    """Yield the tasks in order, those that are done in whole or not at all in one list."""
+
+    def what(numbered: tuple[int, GalleryTask]) -> tuple[object, ...]:
+        number, task = numbered
+        enrols = task.verb is Verb.ENROLL and not task.optional
+        return (task.identity,) if enrols else (task.identity, number)
+
+    for _, group in itertools.groupby(enumerate(tasks), what):
+        yield [task for _, task in group]

@@ -165,7 +165,7 @@ class Gallery(LocalParties[GalleryClientSession]):
         if self._embedding:
             self._opened().enroll(identity, self._embedding(photo, aligned, options))
             return CostReport(())
-        return self._private().enroll_identity(identity, load_images(self.model, [photo], aligned, options))
+        return self._private().enroll_identity(identity, load_images(self.model, [photo], aligned, options)).cost
 
     def enroll_many(
         self, people: Iterable[tuple[str, Photo]], aligned: bool | None = None, options: PhotoOptions = AS_GIVEN

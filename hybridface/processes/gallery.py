@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError, ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.galleries.file import GalleryFile, index_folder
-from hybridface.galleries.tasks import GalleryTask, Verb
+from hybridface.galleries.tasks import GalleryTask, Verb, together
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
 from hybridface.output.answers import answer_text, names_text, shown
@@ -57,13 +57,13 @@ def run_client(
         _expect_no_shards(shards)
     status = EXIT_SAME
     with _client_session(channels, shards, run, own.model, events) as session:
-        for task in own.tasks:
-            done = _do(session, task, own.model, run)
-            answer = {"verb": task.verb.value, "identity": task.identity, "photo": task.photo, **done}
-            events.say("answer", **answer)
-            if not events.shown:
-                sys.stdout.write(f"{answer_text(answer)}\n")
-            status = EXIT_DIFFERENT if answer.get("match") is False or "refused" in answer else EXIT_SAME
+        for tasks in together(own.tasks):
+            for task, done in zip(tasks, _do(session, tasks, own.model, run), strict=True):
+                answer = {"verb": task.verb.value, "identity": task.identity, "photo": task.photo, **done}
+                events.say("answer", **answer)
+                if not events.shown:
+                    sys.stdout.write(f"{answer_text(answer)}\n")
+                status = EXIT_DIFFERENT if answer.get("match") is False or "refused" in answer else EXIT_SAME
     return status
 
 
@@ -177,22 +177,26 @@ class _Outcomes:
             sys.stdout.flush()
 
 
-def _do(session: GalleryClientSession, task: GalleryTask, model: Model, run: GalleryRun) -> Answer:
-    """Do one task; return what came of it."""
-
-    def image() -> NDArray[np.float64]:
-        if task.chip is not None:
-            return load_images(model, [Path(task.chip)], aligned=True)
-        return load_images(model, [Path(task.photo or "")], run.aligned, run.reading)
-
+def _do(session: GalleryClientSession, tasks: list[GalleryTask], model: Model, run: GalleryRun) -> list[Answer]:
+    """Do tasks that belong together, all or none; return what came of each."""
+    task = tasks[0]
     try:
-        return _VERBS[task.verb](session, task, image)
+        answer = _VERBS[task.verb](session, task, lambda: np.concatenate([_image(one, model, run) for one in tasks]))
     except QueryRefusedError as error:
-        return {"refused": str(error), "retry_after": error.retry_after_seconds}
+        answer = {"refused": str(error), "retry_after": error.retry_after_seconds}
     except ImageError as error:
         if not task.optional:
             raise
-        return {"unusable": str(error)}
+        answer = {"unusable": str(error)}
+    rows = answer.pop("rows", None)
+    return [{**answer, "row": row} for row in rows] if rows else [answer] * len(tasks)
+
+
+def _image(task: GalleryTask, model: Model, run: GalleryRun) -> NDArray[np.float64]:
+    """Return a task's photo, float64 (1, C, H, W)."""
+    if task.chip is not None:
+        return load_images(model, [Path(task.chip)], aligned=True)
+    return load_images(model, [Path(task.photo or "")], run.aligned, run.reading)
 
 
 Image = Callable[[], NDArray[np.float64]]
@@ -215,6 +219,11 @@ def _identify(session: GalleryClientSession, task: GalleryTask, image: Image) ->
     }
 
 
+def _enroll(session: PrivateClientSession, task: GalleryTask, images: Image) -> Answer:
+    done = session.enroll_identity(task.identity or "", images())
+    return {"rows": done.rows, "cost": done.cost.document()}
+
+
 def _private(work: Callable[[PrivateClientSession, GalleryTask, Image], Answer]) -> Callable[..., Answer]:
     """Return a verb that only a private gallery has."""
 
@@ -227,7 +236,7 @@ def _private(work: Callable[[PrivateClientSession, GalleryTask, Image], Answer])
 
 
 _VERBS: dict[Verb, Callable[..., Answer]] = {
-    Verb.ENROLL: _private(lambda s, task, image: {"cost": s.enroll_identity(task.identity or "", image()).document()}),
+    Verb.ENROLL: _private(_enroll),
     Verb.VERIFY: _verify,
     Verb.IDENTIFY: _identify,
     Verb.LIST: _private(lambda session, task, image: {"enrolled": session.list_identities()}),

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,23 @@ from protocols.channel import CLIENT, Channel, printable
 from protocols.errors import HiddenError, PeerLostError, ProtocolError
 from protocols.matching.outcome import index_bits
 
-__all__ = ["Identification", "PrivateClientSession"]
+__all__ = ["Enrolment", "Identification", "PrivateClientSession"]
 
 _TRIES = 3
 """Of an identification, while others change the gallery."""
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What came of an enrolment.
+
+    Args:
+        rows: numbers of the photos in the gallery, in the order in which they were given.
+        cost: of all of them.
+    """
+
+    rows: tuple[int, ...]
+    cost: CostReport = field(repr=False)
 
 
 class PrivateClientSession(GalleryClientSession):
@@ -73,26 +87,28 @@ class PrivateClientSession(GalleryClientSession):
         self._generation = number(document.get("generation"))
         self.endpoint.channel.send_document("key", {"check": key.check(self._scope, self._generation)})
 
-    def enroll_identity(self, identity: str, image: NDArray[np.float64]) -> CostReport:
-        """Add a photo (1, C, H, W) of an identity to the gallery.
+    def enroll_identity(self, identity: str, images: NDArray[np.float64]) -> Enrolment:
+        """Add photos (n, C, H, W) of an identity to the gallery: all of them, or none.
 
         Raises:
-            QueryRefusedError: the server does not take it.
+            QueryRefusedError: the server does not take them. PeerLostError, ProtocolError: before the server has stored
+                any, or when it has stored all and could not say so.
         """
         identity = person_name(identity)
         with self.endpoint.request():
-            value = self.endpoint.encode(image)
+            values = self.endpoint.encode(images)
             self._prepare_probe()
-            answer = self._ask({"operation": "gallery-enroll", "identity": identity})
-            numbers = [number(answer.get(name), 1) for name in ("row", "photo", "generation")]
-            entry = Entry(numbers[0], identity, *numbers[1:])
-            self._expect_generation(entry.generation)
-            share = self._embed(value)
-            own = self._key.shares_of(self._scope, [entry], self._dimension)
-            self.endpoint.channel.send("gallery/share", share - own)
+            answer = self._ask({"operation": "gallery-enroll", "identity": identity, "photos": len(values)})
+            row, photo, generation = (number(answer.get(name), 1) for name in ("row", "photo", "generation"))
+            self._expect_generation(generation)
+            entries = [Entry(row + i, identity, photo + i, generation) for i in range(len(values))]
+            own = self._key.shares_of(self._scope, entries, self._dimension)
+            for value, mask in zip(values, own, strict=True):
+                self.endpoint.prepare_within(PROBE)
+                self.endpoint.channel.send("gallery/share", self._embed(value[None]) - mask)
             self.endpoint.channel.receive_document("stored")
             self._indexed = False
-            return self.endpoint.finish()
+            return Enrolment(tuple(entry.row for entry in entries), self.endpoint.finish())
 
     def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
         """Compare a photo (1, C, H, W) with an identity: with the nearest of its photos.

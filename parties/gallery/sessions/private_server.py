@@ -7,13 +7,14 @@ client recomputes its share from the key, the server reads its own. Identificati
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parties.gallery.errors import IndexChangedError, RefusalError, TracesLeftError
+from parties.gallery.errors import IndexChangedError, RefusalError, StoreError, TracesLeftError
 from parties.gallery.index.directory import Directory
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
@@ -110,8 +111,10 @@ class PrivateServerSession(GalleryServerSession):
 
     def _work_of(self, command: Command) -> Callable[[], None]:
         match command:
-            case {"operation": "gallery-enroll", "identity": str(identity)}:
-                return lambda: self._enroll_in_gallery(identity)
+            case {"operation": "gallery-enroll", "identity": str(identity), "photos": int(photos)} if (
+                0 < photos <= CHUNK_ROWS
+            ):
+                return lambda: self._enroll_in_gallery(identity, photos)
             case {"operation": "gallery-verify", "identity": str(identity)}:
                 return lambda: self._verify_identity(identity)
             case {"operation": "gallery-identify", "top": int(top), "again": bool(again)} if 0 < top <= TOP_MAX:
@@ -127,23 +130,30 @@ class PrivateServerSession(GalleryServerSession):
             case _:
                 raise ProtocolError(f"expected a command about a private gallery, got {printable(command)}")
 
-    def _enroll_in_gallery(self, identity: str) -> None:
+    def _enroll_in_gallery(self, identity: str, photos: int) -> None:
+        """Enrol photos of one person: all, in one transaction, when all shares are there; else none."""
         try:
             new_name(identity)
         except ParameterError as error:
             raise RefusalError(str(error)) from error
-        entry = self._store.reserve(identity)
+        entries = self._store.reserve_many([identity] * photos)
         try:
             self._log("enroll", identity)
-            self._accept(row=entry.row, photo=entry.photo, generation=entry.generation)
-            share = self.endpoint.extract(PROBE)
-            correction = self.endpoint.channel.receive("gallery/share", np.uint64, share.shape)
-            self._store.commit(entry, (share + correction)[0])
+            first = entries[0]  # the others' numbers follow
+            self._accept(row=first.row, photo=first.photo, generation=first.generation)
+            self._store.commit_many(list(zip(entries, (self._receive_share() for _ in entries), strict=True)))
         except BaseException:
-            self._store.cancel(entry)
+            with suppress(StoreError):  # what is reserved stands for nobody, and goes when the store is next opened
+                self._store.cancel_many(entries)
             raise
         self._checks.keep()
         self.endpoint.channel.send_document("stored", {})
+
+    def _receive_share(self) -> RingArray:
+        """Return the share of a photo to be stored, uint64 (d,)."""
+        self.endpoint.await_prepared(PROBE)
+        share = self.endpoint.extract(PROBE)
+        return (share + self.endpoint.channel.receive("gallery/share", np.uint64, share.shape))[0]
 
     def _verify_identity(self, identity: str) -> None:
         self._admit("verify", identity, enrolled=self._store.has(identity))

@@ -137,9 +137,13 @@ class GalleryStore:
 
     def enroll(self, identity: str, share: RingArray) -> Entry:
         """Add a photo whose share, uint64 (d,), does not depend on its numbers: all of it, or nothing."""
-        raw, value = identity_bytes(identity), share_bytes(share, self.dimension)
+        return self.enroll_together(identity, [share])[0]
+
+    def enroll_together(self, identity: str, shares: Sequence[RingArray]) -> list[Entry]:
+        """Add photos of one identity, as `enroll`: all of them, or none."""
+        raw, values = identity_bytes(identity), [share_bytes(share, self.dimension) for share in shares]
         with self._database.writing():
-            return self._tables.add(identity, raw, value)
+            return [self._tables.add(identity, raw, value) for value in values]
 
     def enroll_many(
         self, pairs: Iterable[tuple[str, RingArray]], on_entries: Callable[[list[Entry]], None] | None = None
@@ -190,8 +194,13 @@ class GalleryStore:
 
     def cancel(self, entry: Entry) -> None:
         """Give up a reservation; its numbers are not used again. No error if there is none."""
+        self.cancel_many([entry])
+
+    def cancel_many(self, entries: Iterable[Entry]) -> None:
+        """Give up several reservations at once."""
         with self._database.writing():
-            self._tables.forget_reservation(entry.row, identity_bytes(entry.identity))
+            for entry in entries:
+                self._tables.forget_reservation(entry.row, identity_bytes(entry.identity))
 
     def has(self, identity: str) -> bool:
         """Return whether an identity is enrolled."""

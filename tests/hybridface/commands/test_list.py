@@ -11,15 +11,17 @@ import pytest
 from PIL import Image
 
 from hybridface.commands import gallery_runs
-from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
+from hybridface.galleries.tasks import GalleryTask, Verb, together, write_tasks
 from hybridface.output.answers import answer_text
 from hybridface.processes.events import Events
 from hybridface.processes.gallery import _Outcomes
 from hybridface.processes.start import Outcome
+from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.database import Database
 from parties.gallery.store.limits import OPERATOR
 from parties.gallery.store.store import header_of
+from parties.gallery.store.tables import Tables
 from parties.transport.roles import Role
 from protocols.matching.reveal import Reveal
 from support.rank_programs import PARTY
@@ -35,6 +37,41 @@ def tiny_list(call: Callable[..., Done], photos: dict[str, str], home: Path) -> 
     for name, photo in (("Ann", "a"), ("Bob", "different")):
         assert call("enroll", "--kind", "list", "--id", name, photos[photo], *TINY)[0] == 0
     return home / "XDG_DATA_HOME" / "hybridface" / "gallery.db"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(GalleryKind))
+def test_photos_of_one_person_are_all_enrolled_or_none(
+    call: Callable[..., Done], photos: dict[str, str], home: Path, kind: GalleryKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["enroll", "--kind", kind, "--id", "Ann", photos["a"], photos["same"], *TINY]
+    assert call(*command[:-5], *TINY)[:2] == (0, "enrolled 1 photo of 'Ann'\n")
+    put, calls = Tables.put_share, iter(range(9))
+
+    def full(self: Any, *arguments: Any) -> None:
+        if next(calls) == 1:
+            raise StoreError("database or disk is full")
+        put(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tables, "put_share", full)
+        status, out, errors = call(*command)
+    assert (status, out) == (2, "")
+    assert "disk is full" in errors
+    (home / "nothing.png").write_bytes(b"")
+    assert call(*command, str(home / "nothing.png"))[0] == 2
+    assert json.loads(call("list", *FILE, "--json")[1]) == {"enrolled": {"Ann": 1}}
+    assert call(*command)[:2] == (0, "enrolled 2 photos of 'Ann'\n")
+    assert json.loads(call("list", *FILE, "--json")[1]) == {"enrolled": {"Ann": 3}}
+
+
+def test_photos_of_one_person_are_one_task() -> None:
+    names = [("Ann", False), ("Ann", False), ("Bob", False), ("Ann", False), ("Ann", True), ("Ann", True)]
+    tasks = [GalleryTask(Verb.ENROLL, name, str(i), optional=optional) for i, (name, optional) in enumerate(names)]
+    tasks += [GalleryTask(Verb.VERIFY, "Ann", "6"), GalleryTask(Verb.VERIFY, "Ann", "7")]
+    assert [[task.photo for task in group] for group in together(tasks)] == [
+        ["0", "1"], ["2"], ["3"], ["4"], ["5"], ["6"], ["7"]
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parties.gallery.errors import QueryRefusedError, RefusalError
+from parties.gallery.errors import QueryRefusedError, RefusalError, StoreError
 from parties.gallery.key import GalleryKey
 from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions import private_client
@@ -154,6 +154,68 @@ def test_an_enrolment_that_cannot_be_logged_reserves_nothing(
             client.enroll_identity("Ann", images[0, :1])
         with contextlib.closing(sqlite3.connect(tmp_path / "gallery.db")) as file:
             assert file.execute("SELECT count(*) FROM reservation").fetchone() == (0,)
+
+
+def reservations(folder: Path) -> int:
+    with contextlib.closing(sqlite3.connect(folder / "gallery.db")) as file:
+        return int(file.execute("SELECT count(*) FROM reservation").fetchone()[0])
+
+
+@pytest.mark.slow
+def test_several_photos_at_once(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path) as client:
+        client.enroll_identity("Bob", images[4, :1])
+        done = client.enroll_identity("Ann", images[:3, 0])
+        assert done.rows == (2, 3, 4)
+        assert client.list_identities() == {"Bob": 1, "Ann": 3}
+        for photo in range(3):
+            assert client.verify_identity("Ann", images[photo, 1][None]).match is True
+            assert client.identify(images[photo, 1][None]).identity == "Ann"
+        assert client.identify(images[4, 1][None]).identity == "Bob"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", ["extract", "_receive_share", "commit_many"])
+def test_several_photos_are_all_enrolled_or_none(
+    tmp_path: Path, images: Any, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    owner = {"extract": ServerEndpoint, "_receive_share": PrivateServerSession, "commit_many": GalleryStore}[fails]
+    real, calls = getattr(owner, fails), iter(range(9))
+
+    def full(*arguments: Any) -> Any:
+        if next(calls) == (0 if fails == "commit_many" else 1):
+            raise StoreError("database or disk is full")
+        return real(*arguments)
+
+    with session(tmp_path) as client:
+        client.enroll_identity("Ann", images[5, :1])
+    with monkeypatch.context() as patch, pytest.raises((PeerLostError, ProtocolError)), session(tmp_path) as client:
+        patch.setattr(owner, fails, full)
+        client.enroll_identity("Ann", images[:3, 0])
+    assert reservations(tmp_path) == 0
+    with session(tmp_path) as client:
+        assert client.list_identities() == {"Ann": 1}
+        assert client.enroll_identity("Ann", images[:3, 0]).rows == (5, 6, 7), "no number is used twice"
+        assert client.list_identities() == {"Ann": 4}
+
+
+@pytest.mark.slow
+def test_a_client_that_fails_in_the_middle_enrols_nobody(
+    tmp_path: Path, images: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, real = iter(range(9)), PrivateClientSession._embed
+
+    def killed(self: Any, value: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return real(self, value)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), session(tmp_path) as client:
+        patch.setattr(PrivateClientSession, "_embed", killed)
+        client.enroll_identity("Ann", images[:3, 0])
+    with session(tmp_path) as client:
+        assert client.list_identities() == {}
+    assert reservations(tmp_path) == 0
 
 
 def test_names_have_one_form_whoever_sends_them(tmp_path: Path, images: Any, monkeypatch: pytest.MonkeyPatch) -> None:
