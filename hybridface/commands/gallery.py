@@ -145,10 +145,12 @@ def rotate_key(
     if kind_for_use(settings.path) is GalleryKind.LIST:
         raise ParameterError(f"{settings.path.name}: expected a private gallery, found a list, which has no key")
     from hybridface.commands.gallery_runs import run_queries
+    from hybridface.galleries.import_journal import take_along
     from hybridface.galleries.tasks import GalleryTask, Verb
     from hybridface.models.model import load_model
     from hybridface.output.answers import say
     from parties.gallery.key import create_key, read_key
+    from parties.gallery.store.store import header_of
 
     expect_model(settings.path, load_model(settings.model, weights=False))
     read_key(settings.key_path)  # both before a file is made that would lie in the way of the next try
@@ -161,6 +163,10 @@ def rotate_key(
     if any("refused" in answer for answer in answers):
         new_key.unlink()  # nothing was changed, so nothing is under it
     _refuse(answers, settings)
+    try:
+        take_along(header_of(settings.path).scope, settings.key_path.parent, new_key.parent)
+    except OSError as error:
+        sys.stderr.write(f"hybridface: the record of imports stays beside {settings.key_path}: {error.strerror}\n")
     text = f"the gallery is under {new_key} now (generation {answers[-1].get('generation')})"
     say(_document(answers), text, settings.as_json)
 

@@ -7,6 +7,8 @@ import typer
 
 from hybridface.commands.gallery_options import KindOption, PhotoSettings
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError
+from hybridface.galleries.import_plan import IdentityRule
+from protocols.errors import ParameterError
 
 __all__ = ["import_people"]
 
@@ -15,19 +17,38 @@ def import_people(
     settings: PhotoSettings,
     source: Annotated[Path, typer.Argument(help="A folder, NAME/PHOTO.jpg or NAME.jpg; or a file of `export`.")],
     kind: KindOption = None,
+    identity_from: Annotated[
+        IdentityRule,
+        typer.Option(
+            "--identity-from",
+            help="Whose a photo is: whom its own folder is named after, whom the file is, or whom a list names.",
+        ),
+    ] = IdentityRule.FOLDER,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            "--names", help="The list: CSV in UTF-8, with the columns photo (a path in the folder) and identity."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say who would be enrolled, and what would not be used; do nothing.")
+    ] = False,
 ) -> None:
     """Enrol a whole folder, or read an exported file into a new gallery.
 
-    Photos that cannot be used are listed, each with the reason. The same command again enrols what is missing yet,
-    after an interruption, or when such photos were replaced.
+    Every file that is not used is told, with the reason. The same command again enrols what is missing yet: after an
+    interruption, or when photos were added or replaced; none is enrolled twice.
 
-    Exit status: 0 all are enrolled, 1 some are not, 2 error.
+    Exit status: 0 all photos are enrolled, 1 some are not, 2 error.
     """
     if not (source.is_file() or source.is_dir()):
         raise ImageError(f"{source}: expected a folder of photos, or an exported file")
-    from hybridface.commands.import_runs import import_file, import_folder
+    from hybridface.commands.import_runs import FolderSource, import_file, import_folder
 
     if source.is_file():
+        if names or dry_run or identity_from is not IdentityRule.FOLDER:
+            raise ParameterError(f"{source.name}: expected a folder for --identity-from, --names and --dry-run")
         import_file(settings, source, kind)
         return
-    raise typer.Exit(EXIT_SAME if import_folder(settings, source, kind) else EXIT_DIFFERENT)
+    folder = FolderSource(source, identity_from, names, dry_run)
+    raise typer.Exit(EXIT_SAME if import_folder(settings, folder, kind) else EXIT_DIFFERENT)

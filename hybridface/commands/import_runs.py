@@ -1,6 +1,8 @@
 """How `hybridface import` gets its work done: a whole folder of photos, or an exported file, into a gallery."""
 
 import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +10,36 @@ from hybridface.commands.gallery_options import PhotoSettings
 from hybridface.commands.gallery_runs import enroll_photos
 from hybridface.errors import ImageError
 from hybridface.galleries.file import GalleryFile
-from hybridface.galleries.import_journal import ImportJournal
+from hybridface.galleries.folder_photos import Kind
+from hybridface.galleries.import_content import Photo, sort_out
+from hybridface.galleries.import_journal import ImportJournal, forget_older_record
+from hybridface.galleries.import_plan import IdentityRule, ImportPlan, plan_import
 from hybridface.galleries.kind import kind_for_import
 from hybridface.models.model import load_model
 from hybridface.output.answers import photos_text, say
+from hybridface.output.imports import import_document, import_text, plan_document, plan_text, why_not
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.store import GalleryStore
 
-__all__ = ["import_file", "import_folder"]
-
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+__all__ = ["FolderSource", "import_file", "import_folder"]
 
 Answer = dict[str, Any]
-Person = tuple[str, Path]
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder to import.
+
+    Args:
+        rule: where the photos' names are found.
+        names: a list of them, if the rule says so.
+        dry_run: say what would be done, and do nothing.
+    """
+
+    folder: Path
+    rule: IdentityRule = IdentityRule.FOLDER
+    names: Path | None = None
+    dry_run: bool = False
 
 
 def import_file(settings: PhotoSettings, source: Path, kind: GalleryKind | None) -> None:
@@ -31,71 +50,85 @@ def import_file(settings: PhotoSettings, source: Path, kind: GalleryKind | None)
     say({"enrolled": count}, f"imported {photos_text(count)}", settings.as_json)
 
 
-def import_folder(settings: PhotoSettings, source: Path, kind: GalleryKind | None) -> bool:
+def import_folder(settings: PhotoSettings, source: FolderSource, kind: GalleryKind | None) -> bool:
     """Enrol a folder's photos, say what came of it, and return whether all are enrolled."""
-    people = _people(source)
+    plan = plan_import(source.folder, source.rule, source.names)
+    if not plan.people and not any(one.kind is Kind.FAULT for one in plan.unused):
+        raise ImageError(f"{source.folder}: expected photos, found none among {len(plan.unused)} files")
     kind = settings.kind(kind, new=True)
-    beside = settings.path if kind is GalleryKind.LIST else settings.key_path
-    journal = ImportJournal(beside, settings.path, _enrolled(settings))
-    missing = [person for person in people if not journal.done(*person)]
-    answers = _enroll(missing, settings, kind, journal)
-    failed = [answer for answer in answers if _failed(answer)]
-    if not failed:
-        journal.end()
-    _say(len(people), answers, failed, settings)
-    return not failed
+    known = _Known(settings, kind, source.dry_run)
+    content = sort_out(plan.people, known.journal)
+    unused = [*plan.unused, *content.unused]
+    notes = [*_alike(plan), *_added_to(content.missing, known.people)]
+    if source.dry_run:
+        document = plan_document(content.missing, content.done, unused, notes)
+        say(document, plan_text(document), settings.as_json)
+        return not any(one.kind is Kind.FAULT for one in unused)
+    answers = _enroll(content.missing, settings, kind, known)
+    document = import_document(answers, len(content.done), unused, notes)
+    say(document, import_text(document), settings.as_json)
+    return not any(one.kind is Kind.FAULT for one in unused) and not any(map(why_not, answers))
 
 
-def _enroll(people: list[Person], settings: PhotoSettings, kind: GalleryKind, journal: ImportJournal) -> list[Answer]:
+class _Known:
+    """What is known of a gallery: who is in it, and which photos imports have enrolled.
+
+    Args:
+        read_only: nothing may be written, so photos that are enrolled from here on cannot be noted.
+    """
+
+    def __init__(self, settings: PhotoSettings, kind: GalleryKind, read_only: bool) -> None:
+        beside = settings.path if kind is GalleryKind.LIST else settings.key_path
+        self._settings, self._folder, self._read_only = settings, beside.parent, read_only
+        if not read_only:
+            forget_older_record(beside, settings.path)
+        self.people: set[str] = set()
+        self.journal = self._opened() if settings.path.exists() else None
+
+    def note(self, photo: Photo, row: int) -> None:
+        """Note that a photo is enrolled; the gallery is there by now."""
+        self.journal = self.journal or self._opened()
+        self.journal.add(photo.identity, row, photo.digest)
+
+    def _opened(self) -> ImportJournal:
+        graph = load_model(self._settings.model, weights=False).graph
+        (dimension,) = graph.output_shape
+        with GalleryStore(
+            self._settings.path, graph.digest(), dimension, None, read_only=self._read_only, check=False
+        ) as store:
+            *_, entries = store.listing(0)
+            scope = store.scope
+        enrolled = {entry.row: entry.identity for entry in entries}
+        self.people = set(enrolled.values())
+        return ImportJournal(self._folder, scope, enrolled, self._read_only)
+
+
+def _enroll(photos: Sequence[Photo], settings: PhotoSettings, kind: GalleryKind, known: _Known) -> list[Answer]:
     """Enrol photos, and note each that is; if it comes to a bad end, say how to go on."""
     answers: list[Answer] = []
+    by_path = {str(photo.path): photo for photo in photos}
 
     def note(answer: Answer) -> None:
         answers.append(answer)
-        if not _failed(answer):
-            journal.add(answer["identity"], Path(answer["photo"]))
+        if not why_not(answer):
+            known.note(by_path[answer["photo"]], answer["row"])
 
     try:
-        if people:
-            enroll_photos(people, settings, kind, whole=False, on_answer=note)
+        if photos:
+            enroll_photos([(one.identity, one.path) for one in photos], settings, kind, whole=False, on_answer=note)
     except BaseException:
         if answers:
-            done = f"{len(answers)} of {photos_text(len(people))}"
+            done = f"{len(answers)} of {photos_text(len(photos))}"
             sys.stderr.write(f"hybridface: stopped after {done}; the same command goes on from there\n")
         raise
     return answers
 
 
-def _say(photos: int, answers: list[Answer], failed: list[Answer], settings: PhotoSettings) -> None:
-    earlier = photos - len(answers)
-    before = f" ({earlier} of them before)" if earlier else ""
-    lines = [f"enrolled {photos - len(failed)} of {photos_text(photos)}{before}"]
-    lines += [f"not enrolled: {answer['photo']}: {_reason(answer)}" for answer in failed]
-    say({"answers": answers, "earlier": earlier}, "\n".join(lines), settings.as_json)
+def _alike(plan: ImportPlan) -> list[str]:
+    return [f"different people, since case counts: {', '.join(map(repr, names))}" for names in plan.alike]
 
 
-def _failed(answer: Answer) -> bool:
-    return "unusable" in answer or "refused" in answer
-
-
-def _reason(answer: Answer) -> str:
-    """Return why a photo was not enrolled."""
-    return str(answer.get("unusable") or answer["refused"]).removeprefix(f"{Path(answer['photo']).name}: ")
-
-
-def _enrolled(settings: PhotoSettings) -> dict[str, int]:
-    """Return who is in the gallery; nobody, if there is none yet. Whoever enrols looks at the whole file."""
-    if not settings.path.exists():
-        return {}
-    graph = load_model(settings.model, weights=False).graph
-    (dimension,) = graph.output_shape
-    with GalleryStore(settings.path, graph.digest(), dimension, None, check=False) as store:
-        return store.identities()
-
-
-def _people(folder: Path) -> list[Person]:
-    """Return whose photos lie in a folder: NAME/PHOTO.jpg, or NAME.jpg."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-    if not found:
-        raise ImageError(f"{folder}: expected photos, found none")
-    return [(path.stem if path.parent == folder else path.relative_to(folder).parts[0], path) for path in found]
+def _added_to(photos: Sequence[Photo], enrolled: Collection[str]) -> list[str]:
+    """Say whose photos come to those that they have already: a folder of that name might be somebody else's."""
+    names = sorted({photo.identity for photo in photos} & set(enrolled))
+    return [f"more photos of people who are enrolled: {', '.join(map(repr, names))}"] if names else []

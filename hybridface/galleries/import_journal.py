@@ -1,93 +1,147 @@
-"""What an interrupted import has done already, so that the same command goes on from there.
+"""Which photos an import has enrolled, so that the same command again enrols what is missing, and nothing twice.
 
-A file for each gallery, beside the key of a private one, or beside a list: it names people and has hashes of their
-photos, so it is for the eyes of whoever chose the photos. It is there from the beginning of an import until all its
-photos are enrolled. A photo counts as done after the gallery holds it; the one that was in work at the interruption may
-be enrolled twice, which changes no answer.
+A record for each gallery, in the folder of a private gallery's key, or of a list: it never leaves whoever chose the
+photos, and the server of a private gallery gets nothing of it. A line has the number of a photo's row in the gallery
+and a tag: HMAC-SHA-256 of the file's SHA-256, under a secret in a file of its own beside the record. So the record
+alone tells nobody whether a photo that they have is enrolled; with the secret it does, of exactly the same file.
+
+A row's number is never used again, so what was removed counts as missing. A photo is noted after the gallery holds it;
+one that was in work when the command was killed may be enrolled twice, which changes no answer.
 """
 
 import hashlib
+import hmac
 import json
-from collections import Counter
+import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hybridface.errors import RunError
 from parties.machine.durable import append_durably, write_durably
+from parties.machine.secret_file import read_secret, secret_of
 
-__all__ = ["ImportJournal"]
+__all__ = ["ImportJournal", "forget_older_record", "photo_digest", "take_along"]
 
-Entry = tuple[str, str]
+_MOST_BYTES = 1 << 28
+_TAG_DIGITS = 32
+_RECORD, _SECRET = ".imported", ".imported-key"
 
 
 class ImportJournal:
-    """The photos of an import that are done.
+    """The photos that imports have enrolled in a gallery.
 
     Args:
-        beside: the file beside which it lies.
-        gallery: the gallery's file.
-        enrolled: how many photos of whom are in the gallery now. If it has fewer of somebody than are noted, some were
-            removed since, and nothing that is noted of them counts.
+        folder: in which the record lies; made if there is none.
+        scope: of the gallery, 16 bytes.
+        enrolled: who is in the gallery now, by row.
+        read_only: write nothing; nothing can be added.
 
     Raises:
-        RunError: the journal cannot be written.
+        RunError: the record cannot be read or written, or its secret is missing.
     """
 
-    def __init__(self, beside: Path, gallery: Path, enrolled: Mapping[str, int]) -> None:
-        name = hashlib.sha256(str(gallery.resolve()).encode()).hexdigest()[:16]
-        self._path = beside.with_name(f"{beside.name}.{name}.import")
-        noted = dict.fromkeys(_read(self._path))
-        photos = Counter(identity for identity, _ in noted)
-        self._done = {entry for entry in noted if photos[entry[0]] <= enrolled.get(entry[0], 0)}
+    def __init__(self, folder: Path, scope: bytes, enrolled: Mapping[int, str], read_only: bool = False) -> None:
+        self._path = _path(folder, scope)
+        self._enrolled = dict(enrolled)
+        self._rows: dict[str, list[int]] = defaultdict(list)
         try:
-            beside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_durably(self._path, b"".join(_line(entry) for entry in noted if entry in self._done))
+            noted = {row: tag for row, tag in _read(self._path) if row in enrolled}
+            self._secret = self._opened_secret(bool(noted), read_only)
+            if not read_only:
+                write_durably(self._path, b"".join(_line(row, tag) for row, tag in noted.items()))
+        except FileNotFoundError as error:
+            raise RunError(
+                f"cannot tell which photos are enrolled: {self._path.name} is useless without"
+                f" {self._path.with_suffix(_SECRET).name}; restore that, or remove both"
+            ) from error
         except OSError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error.strerror) from error
+        except ValueError as error:
+            raise self._refusal(f"its secret is damaged, {error}") from error
+        for row, tag in noted.items():
+            self._rows[tag].append(row)
 
-    def done(self, identity: str, photo: Path) -> bool:
-        """Say whether a photo of an identity was enrolled by an import that has not come to its end."""
-        try:
-            return bool(self._done) and (identity, _digest(photo)) in self._done
-        except OSError:  # whoever enrols it says what is wrong with it
-            return False
+    def _opened_secret(self, is_needed: bool, read_only: bool) -> bytes:
+        path = self._path.with_suffix(_SECRET)
+        if is_needed:
+            return read_secret(path)
+        if read_only:
+            return b""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return secret_of(path)
 
-    def add(self, identity: str, photo: Path) -> None:
+    def owners(self, digest: bytes) -> set[str]:
+        """Return of whom a photo with this digest is enrolled."""
+        return {self._enrolled[row] for row in self._rows.get(self._tag(digest), ())}
+
+    def add(self, identity: str, row: int, digest: bytes) -> None:
         """Note, durably, that a photo is enrolled.
 
         Raises:
-            RunError: the journal cannot be written.
+            RunError: the record cannot be written.
         """
+        tag = self._tag(digest)
         try:
-            append_durably(self._path, _line((identity, _digest(photo))))
+            append_durably(self._path, _line(row, tag))
         except OSError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error.strerror) from error
+        self._enrolled[row] = identity
+        self._rows[tag].append(row)
 
-    def end(self) -> None:
-        """Forget all: the import has come to its end."""
-        self._path.unlink(missing_ok=True)
+    def _tag(self, digest: bytes) -> str:
+        return hmac.digest(self._secret, digest, "sha256").hex()[:_TAG_DIGITS]
 
-    def _refusal(self, error: OSError) -> RunError:
-        return RunError(f"{self._path.name}: cannot note what is enrolled: {error.strerror}")
+    def _refusal(self, reason: str | None) -> RunError:
+        return RunError(f"{self._path.name}: cannot note what is enrolled: {reason}")
 
 
-def _read(path: Path) -> Iterable[Entry]:
-    """Yield a journal's lines; one that was cut off, or is none, says nothing."""
+def take_along(scope: bytes, old: Path, new: Path) -> None:
+    """Copy the record of a gallery to another folder, where its key is from now on.
+
+    Raises:
+        OSError: it cannot be copied.
+    """
+    for suffix in (_RECORD, _SECRET):
+        path = _path(old, scope).with_suffix(suffix)
+        if path.exists() and not (copy := new / path.name).exists():
+            write_durably(copy, path.read_bytes())
+
+
+def forget_older_record(beside: Path, gallery: Path) -> None:
+    """Remove what an import of an older version left: it has hashes that need no secret to be compared."""
+    name = hashlib.sha256(str(gallery.resolve()).encode()).hexdigest()[:16]
+    beside.with_name(f"{beside.name}.{name}.import").unlink(missing_ok=True)
+
+
+def _path(folder: Path, scope: bytes) -> Path:
+    return folder / f"gallery-{scope.hex()[:16]}{_RECORD}"
+
+
+def photo_digest(photo: Path) -> bytes:
+    """Return the SHA-256 of a photo's file.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is far too large for a photo.
+    """
+    with open(os.open(photo, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+            raise ValueError(f"expected a photo of at most {_MOST_BYTES >> 20} MB, got a larger file")
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _read(path: Path) -> Iterable[tuple[int, str]]:
+    """Yield a record's lines; one that was cut off, or is none, says nothing."""
     if not path.exists():
         return
     for line in path.read_bytes().splitlines():
         try:
             match json.loads(line):
-                case [str(identity), str(digest)]:
-                    yield identity, digest
-        except ValueError:
+                case [int(row), str(tag)] if row > 0 and len(tag) == _TAG_DIGITS:
+                    yield row, tag
+        except (ValueError, RecursionError):
             continue
 
 
-def _line(entry: Entry) -> bytes:
-    return json.dumps(entry).encode() + b"\n"
-
-
-def _digest(photo: Path) -> str:
-    with photo.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _line(row: int, tag: str) -> bytes:
+    return b"\n" + json.dumps([row, tag]).encode()

@@ -358,12 +358,14 @@ class Header:
         model: digest of the model that the templates come from.
         dimension: of the templates.
         count: how many photos are enrolled.
+        scope: of the gallery, 16 bytes.
     """
 
     kind: GalleryKind
     model: str
     dimension: int
     count: int
+    scope: bytes
 
 
 def header_of(path: Path) -> Header:
@@ -373,9 +375,9 @@ def header_of(path: Path) -> Header:
         StoreError: there is no store, or a newer version's, or it is damaged.
     """
     with closing(Database(path, read_only=True)) as database:
-        found = database.rows("SELECT kind, model, dimension FROM state")
+        found = database.rows("SELECT kind, model, dimension, scope FROM state")
         count = database.number("SELECT count(*) FROM entry WHERE row NOT IN (SELECT row FROM reservation)")
     match found:
-        case [(str(kind), str(model), int(dimension))] if kind in list(GalleryKind):
-            return Header(GalleryKind(kind), model, dimension, count)
+        case [(str(kind), str(model), int(dimension), bytes(scope))] if kind in list(GalleryKind):
+            return Header(GalleryKind(kind), model, dimension, count, scope)
     raise StoreError(f"{path.name}: expected a gallery of kind {' or '.join(GalleryKind)}, the store is damaged")

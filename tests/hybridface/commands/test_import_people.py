@@ -2,15 +2,15 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hybridface.errors import RunError
 from hybridface.galleries.import_journal import ImportJournal
+from parties.machine.secret_file import SECRET_BYTES
 from support.ranks import Done
 
 pytestmark = pytest.mark.slow
@@ -47,10 +47,34 @@ def test_photos_that_cannot_be_used_are_listed_and_can_be_replaced(
     assert out.splitlines()[0] == "enrolled 3 of 4 photos"
     assert "small.png: expected 16x16 pixels, got 5x5" in out.splitlines()[1]
     assert enrolled(call) == {"Ann": 2, "Bob": 1}
-    shutil.copy(photos["a"], people / "small.png")
+    Image.open(photos["a"]).rotate(90).save(people / "small.png")
     assert call(*command)[:2] == (0, "enrolled 4 of 4 photos (3 of them before)\n")
     assert enrolled(call) == {"Ann": 2, "Bob": 1, "small": 1}
-    assert not list(people.parent.rglob("*.import")), "nothing is left of an import that has come to its end"
+    for _ in range(2):
+        assert call(*command)[:2] == (0, "enrolled 4 of 4 photos (4 of them before)\n")
+    (people / "Ann" / "1.png").rename(people / "Ann" / "renamed.png")
+    assert call(*command)[0] == 0, "a photo is known by its content"
+    assert enrolled(call) == {"Ann": 2, "Bob": 1, "small": 1}
+
+
+def test_the_record_is_the_importers_alone(call: Callable[..., Done], people: Path, home: Path) -> None:
+    assert call("import", str(people), *TINY)[0] == 1
+    own = home / "XDG_CONFIG_HOME" / "hybridface"
+    record, secret = next(own.glob("*.imported")), next(own.glob("*.imported-key"))
+    assert [path.stat().st_mode & 0o777 for path in (record, secret)] == [0o600, 0o600]
+    assert len(secret.read_bytes()) == SECRET_BYTES
+    assert not {"Ann", "Bob"} & set(record.read_text().split('"')), "names are the gallery's"
+    assert not list((home / "XDG_DATA_HOME").rglob("*.imported*")), "nothing of a photo lies on the server's side"
+
+
+def test_a_new_key_elsewhere_takes_the_record_along(call: Callable[..., Done], people: Path, home: Path) -> None:
+    (people / "small.png").unlink()
+    assert call("import", str(people), *TINY)[0] == 0
+    new = home / "safe" / "new.key"
+    new.parent.mkdir()
+    assert call("rotate-key", str(new), *FILE, "--quiet")[0] == 0
+    out = call("import", str(people), *TINY, "--key", str(new))[1]
+    assert out == "enrolled 3 of 3 photos (3 of them before)\n"
 
 
 @pytest.mark.timeout(180)
@@ -62,8 +86,8 @@ def test_an_interrupted_import_goes_on(
     command = ["import", "--kind", kind, str(people), *TINY]
     add, calls = ImportJournal.add, iter(range(9))
 
-    def interrupted(journal: ImportJournal, identity: str, photo: Path) -> None:
-        add(journal, identity, photo)
+    def interrupted(journal: ImportJournal, identity: str, row: int, digest: bytes) -> None:
+        add(journal, identity, row, digest)
         if next(calls) == 1:
             raise KeyboardInterrupt
 
@@ -73,10 +97,9 @@ def test_an_interrupted_import_goes_on(
     assert (status, out) == (130, "")
     assert "stopped after 2 of 3 photos; the same command goes on from there" in errors
     assert enrolled(call)["Ann"] == 2
-    journal = next(people.parent.rglob("*.import"))
-    assert journal.stat().st_mode & 0o777 == 0o600
     status, out, _ = call(*command)
-    assert (status, out) == (0, "enrolled 3 of 3 photos (2 of them before)\n")
+    assert status == 0
+    assert out.splitlines()[0] == "enrolled 3 of 3 photos (2 of them before)"
     found = enrolled(call)
     assert found["Ann"] == 2
     assert 1 <= found["Bob"] <= 2, "the photo in work may have been enrolled already"
@@ -92,57 +115,98 @@ def test_who_was_removed_meanwhile_is_enrolled_again(call: Callable[..., Done], 
     assert enrolled(call) == {"Ann": 2, "Bob": 1}
 
 
-def journal_of(tmp_path: Path, enrolled: dict[str, int], gallery: str = "a.db") -> ImportJournal:
-    return ImportJournal(tmp_path / "key", tmp_path / gallery, enrolled)
+def test_a_dry_run_does_nothing(call: Callable[..., Done], people: Path, home: Path) -> None:
+    (people / "notes.txt").write_text("no photo")
+    command = ["import", str(people), *TINY]
+    before = sorted(home.rglob("*"))
+    status, out, errors = call(*command, "--dry-run")
+    assert (status, errors) == (0, "")
+    assert out.splitlines() == [
+        "would enrol 4 photos of 3 people",
+        "Ann: 2 photos",
+        "Bob: 1 photo",
+        "small: 1 photo",
+        f"not used: {people}/notes.txt: no photo",
+    ]
+    assert sorted(home.rglob("*")) == before
+    assert call(*command)[0] == 1
+    status, out, _ = call(*command, "--dry-run", "--json")
+    found = json.loads(out)
+    assert found["people"]["Ann"] == {"new": 0, "earlier": 2}
+    assert found["people"]["small"] == {"new": 1, "earlier": 0}
+    assert enrolled(call) == {"Ann": 2, "Bob": 1}
+
+
+def test_every_file_is_accounted_for(call: Callable[..., Done], photos: dict[str, str], people: Path) -> None:
+    (people / "small.png").unlink()
+    shutil.copy(photos["a"], people / "Ann" / "copy of 1.jfif")  # the same content
+    for name in ("._1.png", ".DS_Store", "Thumbs.db"):
+        (people / "Ann" / name).write_bytes(b"Mac OS X")
+    (people / "__MACOSX" / "Ann").mkdir(parents=True)
+    (people / "__MACOSX" / "Ann" / "._2.png").write_bytes(b"Mac OS X")
+    command = ["import", "--kind", "list", str(people), *TINY]
+    status, out, _ = call(*command)
+    assert status == 0, "a system's files are no bad photos"
+    first, copy, system = out.splitlines()
+    assert first == "enrolled 3 of 3 photos"
+    assert copy == f"not used: {people}/Ann/copy of 1.jfif: the same photo as {people}/Ann/1.png"
+    assert system.startswith("not used: 4 system or hidden files and folders, such as ")
+    for sort in ("sales", "support"):
+        (people / sort / "Cy").mkdir(parents=True)
+        Image.open(photos["a"]).rotate(90 if sort == "sales" else 180).save(people / sort / "Cy" / "1.png")
+    shutil.copy(photos["different"], people / "Ann" / "bob.png")  # of another person
+    (people / "Dan").mkdir()
+    (people / "Dan" / "a.heic").write_bytes(b"no photo at all")
+    status, out, _ = call(*command, "--json")
+    told = {one["file"]: (one["kind"], one["reason"]) for one in json.loads(out)["unused"]}
+    assert status == 1
+    for sort in ("sales", "support"):
+        kind, reason = told[f"{people}/{sort}/Cy/1.png"]
+        assert (kind, reason.partition(":")[0]) == ("fault", "'Cy' lies in 'sales/Cy' and 'support/Cy'")
+    assert told[f"{people}/Ann/bob.png"] == ("fault", f"the same photo as {people}/Bob.png, of 'Bob'")
+    (answer,) = json.loads(out)["answers"]
+    assert answer["identity"] == "Dan", "whoever reads it says that it is no photo"
+    assert "unusable" in answer
+    assert enrolled(call) == {"Ann": 2, "Bob": 1}
+
+
+def test_a_photo_of_somebody_else_is_told(call: Callable[..., Done], photos: dict[str, str], people: Path) -> None:
+    command = ["import", "--kind", "list", str(people), *TINY]
+    call(*command)
+    (people / "Bob.png").rename(people / "Rob.png")
+    out = call(*command)[1]
+    assert f"not enrolled: {people}/Rob.png: the same photo is enrolled as 'Bob'" in out.splitlines()
+    Image.open(photos["a"]).rotate(90).save(people / "Ann" / "3.png")
+    assert "note: more photos of people who are enrolled: 'Ann'" in call(*command)[1].splitlines()
+
+
+def test_names_from_a_list(call: Callable[..., Done], people: Path, home: Path) -> None:
+    names = people / "names.csv"
+    names.write_text("\ufeffphoto,identity,note\nAnn/1.png,Zoe\u0308,x\nBob.png,Zoë,\n", encoding="utf-8")
+    command = ["import", "--kind", "list", str(people), *TINY, "--identity-from", "csv", "--names", str(names)]
+    status, out, _ = call(*command)
+    assert status == 0
+    assert out.splitlines()[0] == "enrolled 2 of 2 photos"
+    assert f"not used: {people}/Ann/2.png: not in names.csv" in out.splitlines()
+    assert enrolled(call) == {"Zoë": 2}, "a list may say that two places are one person's"
 
 
 @pytest.mark.parametrize(
-    "lines", [[b'["Ann", "12'], [b"null", b"[1, 2]", b"\xff"], [b""]], ids=["cut off", "other", "empty"]
+    ("options", "said"),
+    [
+        (["--identity-from", "csv"], "expected --names, a CSV file, with --identity-from csv"),
+        (["--names", "x.csv"], "expected --names, a CSV file, with --identity-from csv"),
+        (["--identity-from", "csv", "--names", "none.csv"], "none.csv: expected a CSV file of at most 256 MB"),
+    ],
 )
-def test_a_damaged_journal_says_nothing_and_goes_on(
-    tmp_path: Path, photos: dict[str, str], lines: Iterable[bytes]
-) -> None:
-    photo, other = Path(photos["a"]), Path(photos["same"])
-    journal_of(tmp_path, {"Ann": 1}).add("Ann", photo)
-    with next(tmp_path.glob("key.*.import")).open("ab") as file:
-        file.write(b"\n".join(lines))
-    again = journal_of(tmp_path, {"Ann": 1})
-    assert again.done("Ann", photo)
-    assert not again.done("Ann", other)
-    again.add("Ann", other)
-    assert journal_of(tmp_path, {"Ann": 2}).done("Ann", other), "a line behind one that was cut off"
-    again.end()
-    assert not journal_of(tmp_path, {"Ann": 2}).done("Ann", photo)
+def test_rules_that_are_none(call: Callable[..., Done], people: Path, options: list[str], said: str) -> None:
+    status, out, errors = call("import", str(people), *TINY, *options)
+    assert (status, out, errors.count("\n")) == (2, "", 1)
+    assert said in errors
 
 
-def test_a_journal_forgets_for_good_who_has_fewer_photos_than_it_says(tmp_path: Path, photos: dict[str, str]) -> None:
-    first, second = Path(photos["a"]), Path(photos["same"])
-    journal = journal_of(tmp_path, {})
-    for photo in (first, second):
-        journal.add("Ann", photo)
-    journal.add("Bob", first)
-    journal = journal_of(tmp_path, {"Ann": 1, "Bob": 1})  # removed, and enrolled with another photo
-    assert not journal.done("Ann", first)
-    assert journal.done("Bob", first)
-    journal.add("Ann", first)
-    journal = journal_of(tmp_path, {"Ann": 2, "Bob": 1})
-    assert journal.done("Ann", first)
-    assert not journal.done("Ann", second), "what was forgotten does not come back"
-
-
-def test_each_gallery_has_its_own_journal(tmp_path: Path, photos: dict[str, str]) -> None:
-    photo = Path(photos["a"])
-    journal_of(tmp_path, {}).add("Ann", photo)
-    other = journal_of(tmp_path, {"Ann": 1}, "b.db")
-    assert not other.done("Ann", photo)
-    other.end()
-    assert journal_of(tmp_path, {"Ann": 1}).done("Ann", photo)
-
-
-def test_what_cannot_be_read_or_written(tmp_path: Path, photos: dict[str, str]) -> None:
-    journal = journal_of(tmp_path, {})
-    journal.add("Ann", Path(photos["a"]))
-    assert not journal_of(tmp_path, {"Ann": 1}).done("Ann", tmp_path / "missing.png")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"import: cannot note what is enrolled"):
-        ImportJournal(tmp_path / "file" / "key", tmp_path / "a.db", {})
+def test_an_exported_file_has_its_names(call: Callable[..., Done], home: Path) -> None:
+    (home / "gallery.jsonl").write_text("")
+    status, _, errors = call("import", str(home / "gallery.jsonl"), "--dry-run")
+    assert status == 2
+    assert "gallery.jsonl: expected a folder for --identity-from, --names and --dry-run" in errors

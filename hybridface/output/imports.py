@@ -1,0 +1,87 @@
+"""What came of the import of a folder, or would come of it, as one JSON object and in words."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hybridface.galleries.folder_photos import Kind, Unused
+from hybridface.galleries.import_content import Photo
+from hybridface.output.answers import photos_text, shown
+
+__all__ = ["import_document", "import_text", "plan_document", "plan_text", "why_not"]
+
+Answer = dict[str, Any]
+_SHOWN = 60
+
+
+def why_not(answer: Answer) -> str | None:
+    """Return why a photo was not enrolled; None if it was."""
+    reason = answer.get("unusable") or answer.get("refused")
+    return None if reason is None else str(reason).removeprefix(f"{Path(answer['photo']).name}: ")
+
+
+def import_document(
+    answers: Sequence[Answer], earlier: int, unused: Sequence[Unused], notes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what an import has done.
+
+    Args:
+        answers: of the photos that it tried to enrol.
+        earlier: how many photos were enrolled before.
+        unused: all other files.
+        notes: what else somebody should know.
+    """
+    return {"answers": [*answers], "earlier": earlier, "unused": _unused(unused), "notes": [*notes]}
+
+
+def import_text(document: dict[str, Any]) -> str:
+    """Return it in words: a line for every photo that is not enrolled, and for every file that was not used."""
+    answers, earlier = document["answers"], document["earlier"]
+    failed = [(answer["photo"], reason) for answer in answers if (reason := why_not(answer))]
+    faults = sum(one["kind"] == Kind.FAULT.value for one in document["unused"])
+    total = len(answers) + earlier + faults
+    lines = [f"enrolled {len(answers) - len(failed) + earlier} of {photos_text(total)}{_before(earlier)}"]
+    lines += [f"not enrolled: {shown(photo)}: {reason}" for photo, reason in failed]
+    return "\n".join(lines + _unused_lines(document))
+
+
+def plan_document(
+    missing: Sequence[Photo], done: Sequence[Photo], unused: Sequence[Unused], notes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what an import would do."""
+    new, before = (Counter(photo.identity for photo in photos) for photos in (missing, done))
+    people = {name: {"new": new[name], "earlier": before[name]} for name in sorted(new | before)}
+    return {"dry run": True, "people": people, "unused": _unused(unused), "notes": [*notes]}
+
+
+def plan_text(document: dict[str, Any]) -> str:
+    """Return it in words: a line for everybody, and for every file that would not be used."""
+    new, earlier = (sum(photos[key] for photos in document["people"].values()) for key in ("new", "earlier"))
+    lines = [f"would enrol {photos_text(new)} of {len(document['people'])} people{_before(earlier, ' more')}"]
+    lines += [
+        f"{shown(name[:_SHOWN])}: {photos_text(photos['new'])}{_before(photos['earlier'], ' more')}"
+        for name, photos in document["people"].items()
+    ]
+    return "\n".join(lines + _unused_lines(document))
+
+
+def _before(earlier: int, more: str = " of them") -> str:
+    return f" ({earlier}{more} before)" if earlier else ""
+
+
+def _unused(unused: Sequence[Unused]) -> list[dict[str, str]]:
+    return [{"file": str(one.path), "kind": one.kind.value, "reason": one.reason} for one in unused]
+
+
+def _unused_lines(document: dict[str, Any]) -> list[str]:
+    """Return a line for each file, but one for all system files."""
+    lines = [
+        f"{'not enrolled' if one['kind'] == Kind.FAULT.value else 'not used'}: {shown(one['file'])}: {one['reason']}"
+        for one in document["unused"]
+        if one["kind"] != Kind.SYSTEM.value
+    ]
+    system = [one["file"] for one in document["unused"] if one["kind"] == Kind.SYSTEM.value]
+    if system:
+        lines.append(f"not used: {len(system)} system or hidden files and folders, such as {shown(system[0])}")
+    return lines + [f"note: {note}" for note in document["notes"]]

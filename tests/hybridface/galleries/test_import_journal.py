@@ -1,0 +1,114 @@
+"""Which photos are enrolled: known by their content, whatever has been cut off, lost or removed since."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from hybridface.errors import RunError
+from hybridface.galleries import import_journal
+from hybridface.galleries.import_journal import ImportJournal, forget_older_record, photo_digest, take_along
+
+SCOPE = bytes(range(16))
+ONE, TWO = hashlib.sha256(b"1").digest(), hashlib.sha256(b"2").digest()
+
+
+def test_a_photo_is_known_by_its_content_and_row(tmp_path: Path) -> None:
+    journal = ImportJournal(tmp_path / "new", SCOPE, {})
+    journal.add("Ann", 1, ONE)
+    journal.add("Bob", 2, TWO)
+    assert (journal.owners(ONE), journal.owners(TWO), journal.owners(bytes(32))) == ({"Ann"}, {"Bob"}, set())
+    again = ImportJournal(tmp_path / "new", SCOPE, {1: "Anna", 3: "Bob"})
+    assert again.owners(ONE) == {"Anna"}, "whose a row is, the gallery says"
+    assert again.owners(TWO) == set(), "a row that has gone is no photo"
+    again.add("Bob", 4, TWO)
+    assert ImportJournal(tmp_path / "new", SCOPE, {1: "Anna", 2: "x", 4: "Bob"}).owners(TWO) == {"Bob"}
+
+
+@pytest.mark.parametrize(
+    "lines", [[b'[3, "12'], [b"null", b"[1, 2]", b"\xff", b"[" * 100_000], [b""], [b'[-1, "' + b"0" * 32 + b'"]']]
+)
+def test_a_damaged_record_says_nothing_and_goes_on(tmp_path: Path, lines: Iterable[bytes]) -> None:
+    ImportJournal(tmp_path, SCOPE, {}).add("Ann", 1, ONE)
+    with next(tmp_path.glob("*.imported")).open("ab") as file:
+        file.write(b"\n" + b"\n".join(lines))
+    again = ImportJournal(tmp_path, SCOPE, {1: "Ann"})
+    assert (again.owners(ONE), again.owners(TWO)) == ({"Ann"}, set())
+    again.add("Ann", 2, TWO)
+    assert ImportJournal(tmp_path, SCOPE, {1: "Ann", 2: "Ann"}).owners(TWO) == {"Ann"}, "behind what was cut off"
+
+
+def test_a_record_alone_says_nothing_of_a_photo(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        ImportJournal(tmp_path / folder, SCOPE, {}).add("Ann", 1, ONE)
+    texts = [next((tmp_path / folder).glob("*.imported")).read_text() for folder in ("a", "b")]
+    assert ONE.hex()[:16] not in "".join(texts)
+    assert texts[0] != texts[1], "each has a secret of its own"
+    assert "Ann" not in texts[0]
+
+
+def test_without_its_secret_a_record_is_refused(tmp_path: Path) -> None:
+    ImportJournal(tmp_path, SCOPE, {}).add("Ann", 1, ONE)
+    secret = next(tmp_path.glob("*.imported-key"))
+    kept = secret.read_bytes()
+    secret.unlink()
+    with pytest.raises(RunError, match=r"useless without gallery-0001.*\.imported-key; restore that, or remove both"):
+        ImportJournal(tmp_path, SCOPE, {1: "Ann"})
+    for content in (b"", bytes(32), kept + b"x"):
+        secret.write_bytes(content)
+        with pytest.raises(RunError, match="its secret is damaged"):
+            ImportJournal(tmp_path, SCOPE, {1: "Ann"})
+    secret.unlink()
+    ImportJournal(tmp_path, SCOPE, {2: "Ann"})  # nothing in it counts any more
+
+
+def test_each_gallery_has_its_own_record(tmp_path: Path) -> None:
+    ImportJournal(tmp_path, SCOPE, {}).add("Ann", 1, ONE)
+    assert ImportJournal(tmp_path, bytes(16), {1: "Ann"}).owners(ONE) == set()
+
+
+def test_a_record_that_is_only_read(tmp_path: Path) -> None:
+    assert ImportJournal(tmp_path / "none", SCOPE, {1: "Ann"}, read_only=True).owners(ONE) == set()
+    assert not (tmp_path / "none").exists()
+    ImportJournal(tmp_path, SCOPE, {}).add("Ann", 1, ONE)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert ImportJournal(tmp_path, SCOPE, {1: "Ann"}, read_only=True).owners(ONE) == {"Ann"}
+    ImportJournal(tmp_path, SCOPE, {}, read_only=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_an_older_version_noted_is_removed(tmp_path: Path) -> None:
+    name = hashlib.sha256(str((tmp_path / "a.db").resolve()).encode()).hexdigest()[:16]
+    (tmp_path / f"key.{name}.import").write_text("names, and hashes that need no secret")
+    for _ in range(2):
+        forget_older_record(tmp_path / "key", tmp_path / "a.db")
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_record_follows_the_key(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    new.mkdir()
+    ImportJournal(old, SCOPE, {}).add("Ann", 1, ONE)
+    ImportJournal(old, bytes(16), {}).add("Bob", 1, ONE)
+    take_along(SCOPE, old, new)
+    assert len(list(new.iterdir())) == 2, "of this gallery alone"
+    assert ImportJournal(new, SCOPE, {1: "Ann"}).owners(ONE) == {"Ann"}
+    assert [path.stat().st_mode & 0o777 for path in new.iterdir()] == [0o600, 0o600]
+    take_along(SCOPE, old, new)
+    take_along(SCOPE, new, new)
+
+
+def test_what_cannot_be_read_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"imported: cannot note what is enrolled"):
+        ImportJournal(tmp_path / "file", SCOPE, {})
+    journal = ImportJournal(tmp_path, SCOPE, {})
+    next(tmp_path.glob("*.imported")).unlink()
+    with pytest.raises(RunError, match=r"imported: cannot note what is enrolled: No such file"):
+        journal.add("Ann", 1, ONE)
+    (tmp_path / "large").write_bytes(b"123")
+    assert photo_digest(tmp_path / "large") == hashlib.sha256(b"123").digest()
+    monkeypatch.setattr(import_journal, "_MOST_BYTES", 2)
+    with pytest.raises(ValueError, match="expected a photo of at most"):
+        photo_digest(tmp_path / "large")
