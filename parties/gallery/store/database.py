@@ -14,6 +14,7 @@ from pathlib import Path
 
 from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
+from parties.gallery.store.log_secret import move_log_secret, secret_path
 from parties.gallery.store.schema import VERSION, migrate, version_of
 from parties.machine.durable import sync_folder
 from parties.machine.locks import FileLock
@@ -78,6 +79,10 @@ class Database:
         """Bring an older version's file to this version: all of it, or nothing."""
         with self.writing():
             migrate(self._connection, version_of(self._connection, self.path.name))
+            try:
+                move_log_secret(self._connection, self.path)
+            except ValueError as error:
+                raise StoreError(f"{secret_path(self.path).name}: expected the log's key, got other bytes") from error
         self.version = VERSION
 
     def rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
@@ -214,8 +219,8 @@ def create_database(path: Path, model: str, dimension: int, kind: GalleryKind) -
             connection.execute("BEGIN")
             migrate(connection, 0)
             connection.execute(
-                "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, 1, 0, NULL, 0, ?, 0)",
-                (model, dimension, str(kind), *(secrets.token_bytes(size) for size in (16, 16, 32))),
+                "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, 1, 0, NULL, 0, NULL, 0)",
+                (model, dimension, str(kind), *(secrets.token_bytes(size) for size in (16, 16))),
             )
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")

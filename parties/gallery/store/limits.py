@@ -19,7 +19,7 @@ the system's clock, or the latest time that was seen: if the clock is set back, 
 A client is whom the caller has authenticated: somebody who can pose as many clients has the queries of as many.
 
 The log has the time, the client, the operation, and whether it was allowed; never the outcome. Neither has an identity
-in clear: it stands there as a hash keyed by the store's own salt, which bounds its size. Removing an identity removes
+in clear: it stands there as a hash under a key in a file of its own (see `log_secret`). Removing an identity removes
 its hashes too. What is no query (an enrolment, a removal, a change of key, a list of names) is logged likewise,
 before it is done, and never limited; what the gallery's owner does without a client, under OPERATOR.
 """
@@ -32,9 +32,9 @@ from typing import cast
 
 from parties.gallery.errors import QueryLimitError, StoreError
 from parties.gallery.store.database import TIMEOUT_SECONDS, Database
+from parties.gallery.store.log_secret import adopt_log_secret, identity_tag
 from parties.gallery.store.records import MAX_IDENTITY
 from parties.gallery.store.schema import VERSION
-from parties.gallery.store.tables import identity_tag
 from protocols.errors import ParameterError
 
 __all__ = ["EVERYONE", "GUESSES", "IDENTIFY", "OPERATOR", "VERIFY", "Query", "QueryLimits", "Rate"]
@@ -116,7 +116,7 @@ class QueryLimits:
         timeout: seconds to wait for other processes, at most.
 
     Raises:
-        StoreError: there is no store, or of another version.
+        StoreError: there is no store, or of a newer version.
     """
 
     def __init__(
@@ -135,11 +135,9 @@ class QueryLimits:
         self._clock, self._kept = clock, kept
         self._is_ours = isinstance(source, Path)
         self._database = Database(source, timeout) if isinstance(source, Path) else source
-        if self._database.version != VERSION:
-            self.close()
-            name = self._database.path.name
-            raise StoreError(f"{name}: expected a store of version {VERSION}, got {self._database.version}")
-        self._salt = cast(bytes, self._database.rows("SELECT salt FROM state")[0][0])
+        if self._database.version < VERSION:
+            self._database.migrate()
+        self._secret: bytes | None = None
 
     def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
         """Take a query from the bucket and log it, also if it is refused: what a server calls before every answer.
@@ -175,14 +173,16 @@ class QueryLimits:
         """
         _check(client)
         _check_tokens(tokens)
+        tag = self.tag(identity)
         with self._database.writing():
-            self._take_all(client, self.tag(identity), tokens, enrolled)
+            self._take_all(client, tag, tokens, enrolled)
 
     def log(self, client: str, operation: str, identity: str | None, allowed: bool) -> None:
         """Add a line to the log; beyond `kept` lines, the oldest goes."""
         _check(client, operation)
+        tag = self.tag(identity)
         with self._database.writing():
-            self._log(client, operation, self.tag(identity), allowed)
+            self._log(client, operation, tag, allowed)
 
     def queries(self, identity: str | None = None, last: int = 100) -> list[Query]:
         """Return the log's last lines, oldest first; with an identity, only those about it.
@@ -232,7 +232,8 @@ class QueryLimits:
             return None
         if not 0 < len(identity) <= MAX_IDENTITY:
             raise ParameterError(f"expected an identity of 1 to {MAX_IDENTITY} characters, got {len(identity)}")
-        return identity_tag(self._salt, identity.encode(errors="surrogatepass"))
+        self._secret = self._secret or adopt_log_secret(self._database)
+        return identity_tag(self._secret, identity.encode(errors="surrogatepass"))
 
     def close(self) -> None:
         """Close the file, if this has opened it."""

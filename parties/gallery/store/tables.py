@@ -1,6 +1,5 @@
 """The statements on a store's tables; whoever calls those that write has begun a transaction."""
 
-import hashlib
 from typing import cast
 
 import numpy as np
@@ -9,10 +8,11 @@ from numpy.typing import NDArray
 from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.database import Database
+from parties.gallery.store.log_secret import identity_tag, log_secret
 from parties.gallery.store.records import Changes, Entry, checksum, identity_text, share_array
 from protocols.arithmetic.fixed_point import RingArray
 
-__all__ = ["Tables", "batch_rows", "identity_tag"]
+__all__ = ["Tables", "batch_rows"]
 
 _BATCH_BYTES = 1 << 22
 _ENTRY_BYTES = 128
@@ -22,11 +22,6 @@ _TYPES = [int, bytes, int, bytes, int]
 def batch_rows(dimension: int) -> int:
     """Return how many rows to read or write at once."""
     return max(1, _BATCH_BYTES // (8 * dimension + _ENTRY_BYTES))
-
-
-def identity_tag(salt: bytes, identity: bytes) -> bytes:
-    """Return what stands for an identity among the queries: 16 bytes, keyed by the store's salt."""
-    return hashlib.blake2b(identity, key=salt, digest_size=16).digest()
 
 
 class Tables:
@@ -82,7 +77,7 @@ class Tables:
         return self.database.number("SELECT (SELECT count(*) FROM entry) - (SELECT count(*) FROM reservation)")
 
     def identifier(self, name: str) -> bytes:
-        """Return the scope, the lineage or the salt."""
+        """Return the scope or the lineage."""
         return cast(bytes, self.database.rows(f"SELECT {name} FROM state")[0][0])  # noqa: S608
 
     def identities(self) -> dict[str, int]:
@@ -170,7 +165,7 @@ class Tables:
                 (raw,),
             ),
         )
-        tag = identity_tag(self.identifier("salt"), raw)
+        tag = identity_tag(log_secret(self.database.path), raw)
         queries = self.database.execute("DELETE FROM bucket WHERE tag = ?", (tag,))
         queries += self.database.execute("UPDATE query SET tag = NULL WHERE tag = ?", (tag,))
         if known:

@@ -144,9 +144,9 @@ def test_a_log_without_its_store_is_refused(begin: Open, path: Path) -> None:
 def test_a_newer_version_is_refused(begin: Open, path: Path) -> None:
     begin().close()
     with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 3")
+        database.execute("PRAGMA user_version = 4")
     database.close()
-    with pytest.raises(StoreError, match="expected a store of version 2 or older, got version 3"):
+    with pytest.raises(StoreError, match="expected a store of version 3 or older, got version 4"):
         begin()
 
 
@@ -162,7 +162,7 @@ def test_an_older_version_is_migrated(begin: Open, path: Path) -> None:
     database.execute("INSERT INTO change (row, added) VALUES (3, 1)")
     database.commit()
     database.close()
-    with pytest.raises(StoreError, match="expected a store of version 2, got 1; open it for writing once"):
+    with pytest.raises(StoreError, match="expected a store of version 3, got 1; open it for writing once"):
         begin(read_only=True)
     gallery = begin()
     assert content(gallery) == [(Entry(3, "Zoë", 7, 4), value.tobytes())]

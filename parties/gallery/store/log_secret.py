@@ -1,0 +1,89 @@
+"""The key of the log: what names are hashed with, in a file of its own beside the gallery, so that the gallery's file
+alone does not say who was asked about.
+
+Names are few enough to guess: whoever has a hash and its key tries a list of names. Who is enrolled can be read in the
+gallery anyway; but the log also has names that were asked about and are not enrolled, or were removed. Without the key
+their hashes are a PRF's outputs. So a copy of the gallery's file, a backup or an export keeps them; whoever takes the
+key's file, too, can guess.
+
+Older versions had the key in the gallery's file; it is moved when the gallery is next opened for writing. In its place
+stands a check: a PRF's output, by which a key that was lost or replaced is noticed. Then no hash in the log has a
+meaning any more, and all are removed; the limits on queries about single people begin anew.
+"""
+
+import hashlib
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parties.gallery.errors import StoreError
+from parties.machine.secret_file import SECRET_BYTES, keep_secret, secret_of
+
+if TYPE_CHECKING:
+    from parties.gallery.store.database import Database
+
+__all__ = ["adopt_log_secret", "identity_tag", "log_secret", "move_log_secret", "secret_path"]
+
+_CHECK = b"hfG log key"
+
+
+def secret_path(gallery: Path) -> Path:
+    """Return where the key of a gallery's log lies."""
+    return gallery.with_name(f"{gallery.name}.logkey")
+
+
+def identity_tag(secret: bytes, identity: bytes) -> bytes:
+    """Return what stands for an identity among the queries: 16 bytes, keyed by the log's secret."""
+    return hashlib.blake2b(identity, key=secret, digest_size=16).digest()
+
+
+def log_secret(gallery: Path) -> bytes:
+    """Return the key of a gallery's log; it is drawn when it is first needed.
+
+    Raises:
+        StoreError: it can be neither read nor made, or is damaged.
+    """
+    path = secret_path(gallery)
+    try:
+        return secret_of(path)
+    except OSError as error:
+        raise StoreError(f"{path.name}: cannot use the log's key: {error.strerror}") from error
+    except ValueError as error:
+        raise StoreError(
+            f"{path.name}: cannot use the log's key: {error}; restore it, or remove it: then the log forgets its names"
+        ) from error
+
+
+def adopt_log_secret(database: "Database") -> bytes:
+    """Return the key of an open gallery's log; if it is another one than before, forget what that has hashed.
+
+    The caller has not begun a transaction.
+
+    Raises:
+        StoreError: as for `log_secret`.
+    """
+    secret = log_secret(database.path)
+    check = _check(secret)
+    if database.rows("SELECT salt FROM state") != [(check,)]:
+        with database.writing():
+            if database.execute("UPDATE state SET salt = ? WHERE salt IS NOT ?", (check, check)):
+                database.execute("UPDATE query SET tag = NULL")
+                database.execute("DELETE FROM bucket WHERE length(tag) = 16")
+    return secret
+
+
+def move_log_secret(connection: sqlite3.Connection, gallery: Path) -> None:
+    """Move the key out of an older version's file; the caller has begun a transaction.
+
+    Raises:
+        OSError, ValueError: the key's file can be neither made nor read; the caller rolls back.
+    """
+    found = connection.execute("SELECT salt FROM state").fetchone()
+    match found:
+        case (bytes(salt),) if len(salt) == SECRET_BYTES:
+            keep_secret(secret_path(gallery), salt)
+            connection.execute("UPDATE state SET salt = ?", (_check(salt),))
+
+
+def _check(secret: bytes) -> bytes:
+    return hashlib.blake2b(b"", key=secret, person=_CHECK, digest_size=16).digest()
