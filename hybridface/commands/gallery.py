@@ -21,6 +21,7 @@ from hybridface.commands.gallery_options import (
     SessionSettings,
     with_settings,
 )
+from hybridface.commands.gallery_people import check_names, rename
 from hybridface.commands.import_people import import_people
 from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption
 from hybridface.commands.places import check_photos
@@ -43,6 +44,8 @@ def register(app: typer.Typer) -> None:
         ("identify", identify),
         ("list", list_people),
         ("remove", remove),
+        ("rename", rename),
+        ("check-names", check_names),
         ("import", import_people),
         ("export", export),
         ("rotate-key", rotate_key),
@@ -58,6 +61,10 @@ def enroll(
     photos: Annotated[list[Path], typer.Argument(help="Photos of one person.")],
     identity: IdOption,
     kind: KindOption = None,
+    replace: Annotated[
+        int | None,
+        typer.Option("--replace", min=1, help="Number of a photo that goes for them; see list --photos."),
+    ] = None,
 ) -> None:
     """Enrol a person, and make the gallery (a private one's key, too) if there is none.
 
@@ -71,10 +78,14 @@ def enroll(
     check_photos(photos)
     identity = person_name(identity)
     kind = settings.kind(kind, new=True)
-    from hybridface.commands.gallery_runs import enroll_photos
+    from hybridface.commands.gallery_runs import enroll_photos, expect_photo, replace_photo
 
+    if replace:
+        expect_photo(identity, replace, settings)
     answers = enroll_photos([(identity, photo) for photo in photos], settings, kind, whole=True)
     _refuse(answers, settings)
+    if replace:
+        replace_photo(identity, replace, settings)
     say(_document(answers), f"enrolled {photos_text(len(answers))} of {identity!r}", settings.as_json)
 
 

@@ -11,6 +11,7 @@ from hybridface.commands.gallery_options import FileSettings
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.output.answers import photos_text, say, shown
 from hybridface.output.terminal import show
+from protocols.errors import ParameterError
 
 if TYPE_CHECKING:
     from hybridface.galleries.file import GalleryFile
@@ -18,26 +19,35 @@ if TYPE_CHECKING:
 __all__ = ["export", "list_people", "remove"]
 
 
-def list_people(settings: FileSettings) -> None:
+def list_people(
+    settings: FileSettings,
+    photos: Annotated[bool, typer.Option("--photos", help="Also the numbers of everybody's photos.")] = False,
+) -> None:
     """Say who is enrolled, and how many photos of each."""
     with _file(settings) as file:
         people, kind = file.identities(), file.kind
+        numbers = file.photos() if photos else {}
 
     def table(document: dict[str, Any]) -> Table:
         title = f"{len(people)} enrolled ({kind})"
-        lines = Table("identity", "photos", box=None, title=title, min_width=len(title))
-        for name, photos in document["enrolled"].items():
-            lines.add_row(Text(shown(name)), str(photos))
+        lines = Table(
+            "identity", "photos", *(["numbers"] if photos else []), box=None, title=title, min_width=len(title)
+        )
+        for name, count in document["enrolled"].items():
+            lines.add_row(Text(shown(name)), str(count), *([", ".join(map(str, numbers[name]))] if photos else []))
         return lines
 
-    show({"enrolled": people}, table, settings.as_json)
+    show({"enrolled": people, **({"photos": numbers} if photos else {})}, table, settings.as_json)
 
 
 def remove(
     settings: FileSettings,
     identities: Annotated[list[str], typer.Argument(help="Who is to be removed, with all photos.")],
+    photos: Annotated[
+        list[int] | None, typer.Option("--photo", min=1, help="Only this photo of one person; see list --photos.")
+    ] = None,
 ) -> None:
-    """Remove people; nothing of them is left in the file.
+    """Remove people, or some of somebody's photos; nothing of them is left in the file.
 
     Exit status: 0 all were there, 1 some were not, 2 error.
     """
@@ -45,7 +55,9 @@ def remove(
 
     with _file(settings) as file:
         known = file.identities()
-        count = file.remove(identities)
+        if photos and len(identities) != 1:
+            raise ParameterError(f"expected one person, whose photos --photo names, got {len(identities)}")
+        count = file.remove_photos(identities[0], photos) if photos else file.remove(identities)
     missing = [name for name in identities if asked_name(name, known) not in known]
     text = f"removed {photos_text(count)}" + "".join(f"\nnot enrolled: {name!r}" for name in missing)
     say({"removed": count, "not enrolled": missing}, text, settings.as_json)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hybridface.commands.gallery_options import PhotoSettings, SessionSettings
 from hybridface.commands.places import cache_path, existing_prepared_path, say_warning
-from hybridface.errors import ImageError
+from hybridface.errors import ImageError, RunError
 from hybridface.faces.inputs import load_chips
 from hybridface.folders import temporary_folder
 from hybridface.galleries.clear_embedding import ClearEmbedding
@@ -25,6 +25,7 @@ from hybridface.output.answers import shown
 from hybridface.processes.portraits import write_chip
 from hybridface.processes.runs import GalleryRun
 from hybridface.processes.start import Outcome, start
+from parties.gallery.errors import StoreError, TracesLeftError
 from parties.gallery.key import create_key, read_key
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.store import header_of
@@ -33,7 +34,7 @@ from protocols.errors import ParameterError
 from protocols.link import NONE, Link
 from protocols.matching.reveal import Reveal
 
-__all__ = ["enroll_photos", "run_queries"]
+__all__ = ["enroll_photos", "expect_photo", "replace_photo", "run_queries"]
 
 Answer = dict[str, Any]
 OnAnswer = Callable[[Answer], None]
@@ -163,6 +164,33 @@ def _enroll_in_list(
             if on_answer:
                 on_answer(answer)
     return answers
+
+
+def expect_photo(identity: str, number: int, settings: SessionSettings) -> None:
+    """Check that there is a photo to be replaced, before anything is enrolled.
+
+    Raises:
+        ParameterError: there is none.
+    """
+    with GalleryFile(settings.existing_path, load_model(settings.model, weights=False)) as file:
+        file.expect_photos(identity, [number])
+
+
+def replace_photo(identity: str, number: int, settings: SessionSettings) -> None:
+    """Remove a photo for which others have been enrolled.
+
+    Raises:
+        RunError: it cannot be removed now, so that all are enrolled.
+    """
+    try:
+        with GalleryFile(settings.path, load_model(settings.model, weights=False)) as file:
+            file.remove_photos(identity, [number])
+    except TracesLeftError:
+        raise
+    except StoreError as error:
+        raise RunError(
+            f"the new photos are enrolled, photo {number} is not removed: {error}; try hybridface remove --photo"
+        ) from error
 
 
 def _stored(file: GalleryFile, photos: Sequence[tuple[Answer, RingArray | None]]) -> list[Answer]:

@@ -4,12 +4,13 @@ That is all of a list's life but its queries: the photos are the server's own, a
 private gallery it is what needs no template: who is enrolled, removal, export and import. What is done is logged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hybridface.models.model import Model
 from parties.gallery.index.folder import IndexFolder
-from parties.gallery.index.removal import remove_people
+from parties.gallery.index.removal import remove_people, remove_photos
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.identities import asked_name, person_name
 from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, OPERATOR, VERIFY, QueryLimits
@@ -65,8 +66,7 @@ class GalleryFile:
 
     def enroll_together(self, identity: str, shares: Sequence[RingArray]) -> list[int]:
         """Add photos of an identity to a list, all or none, as `enroll`; return their rows."""
-        if self.kind is not GalleryKind.LIST:
-            raise ParameterError(f"expected a list, got a {self.kind} gallery: its templates are shared")
+        self._expect_list("its templates are shared")
         identity = person_name(identity)
         self._log("enroll", identity)
         return [entry.row for entry in self.store.enroll_together(identity, shares)]
@@ -84,11 +84,56 @@ class GalleryFile:
         known = self.identities()
         identities = [asked_name(identity, known) for identity in identities]
         self._log("remove")
-        if self.kind is GalleryKind.LIST:
-            return self.store.remove_many(identities)
-        folder = IndexFolder(index_folder(self.store.path), self.store.lineage)
-        with folder.locked():
-            return remove_people(self.store, identities, folder.erase)
+        with self._erasing() as erase:
+            return remove_people(self.store, identities, erase)
+
+    def photos(self) -> dict[str, list[int]]:
+        """Return who is enrolled, sorted, and the numbers of everybody's photos."""
+        *_, entries = self.store.listing(0)
+        numbers: dict[str, list[int]] = {name: [] for name in self.identities()}
+        for entry in entries:
+            numbers[entry.identity].append(entry.photo)
+        return numbers
+
+    def expect_photos(self, identity: str, photos: Sequence[int]) -> str:
+        """Return whose photos of these numbers are.
+
+        Raises:
+            ParameterError: there is no such photo.
+        """
+        known = self.photos()
+        identity = asked_name(identity, known)
+        numbers = known.get(identity, [])
+        if missing := sorted(set(photos) - set(numbers)):
+            there = ", ".join(map(str, numbers)) or "none"
+            raise ParameterError(f"expected photos of {identity[:40]!r} by their numbers ({there}), got {missing[0]}")
+        return identity
+
+    def remove_photos(self, identity: str, photos: Sequence[int]) -> int:
+        """Remove some of an identity's photos, by their numbers, as `remove`; return how many.
+
+        Raises:
+            ParameterError: there is no photo of one of the numbers; nothing is removed.
+        """
+        identity = self.expect_photos(identity, photos)
+        self._log("remove photo", identity)
+        with self._erasing() as erase:
+            return remove_photos(self.store, identity, photos, erase)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give an identity of a list another name.
+
+        Args:
+            old: as it is in the gallery.
+
+        Raises:
+            ParameterError: the gallery is private: only the client's key makes its shares those of another name.
+            RefusalError: there is nobody of the old name, or somebody of the new one. TracesLeftError: as `remove`.
+        """
+        self._expect_list("its shares depend on names")
+        new = person_name(new)
+        self._log("rename", new)
+        self.store.rename(old, new)
 
     def export(self, path: Path) -> int:
         """Write the gallery as it is at rest to a new file; return how many photos."""
@@ -110,6 +155,20 @@ class GalleryFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _expect_list(self, why: str) -> None:
+        if self.kind is not GalleryKind.LIST:
+            raise ParameterError(f"expected a list, got a {self.kind} gallery: {why}")
+
+    @contextmanager
+    def _erasing(self) -> Iterator[Callable[[], None]]:
+        """Hold a private gallery's index alone, and give what removes it; a list has none."""
+        if self.kind is GalleryKind.LIST:
+            yield lambda: None
+            return
+        folder = IndexFolder(index_folder(self.store.path), self.store.lineage)
+        with folder.locked():
+            yield folder.erase
 
     def _log(self, operation: str, identity: str | None = EVERYONE) -> None:
         self.limits.log(OPERATOR, operation, identity, True)

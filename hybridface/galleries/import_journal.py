@@ -21,7 +21,7 @@ from hybridface.errors import RunError
 from parties.machine.durable import append_durably, write_durably
 from parties.machine.secret_file import read_secret, secret_of
 
-__all__ = ["ImportJournal", "forget_older_record", "photo_digest", "take_along"]
+__all__ = ["ImportJournal", "forget_older_record", "photo_digest", "renumber", "take_along"]
 
 _MOST_BYTES = 1 << 28
 _TAG_DIGITS = 32
@@ -106,6 +106,23 @@ def take_along(scope: bytes, old: Path, new: Path) -> None:
         path = _path(old, scope).with_suffix(suffix)
         if path.exists() and not (copy := new / path.name).exists():
             write_durably(copy, path.read_bytes())
+
+
+def renumber(folder: Path, scope: bytes, rows: Mapping[int, int]) -> None:
+    """Note that photos have other rows now, if there is a record.
+
+    Args:
+        rows: the new row of each old one.
+
+    Raises:
+        RunError: the record cannot be written.
+    """
+    path = _path(folder, scope)
+    if path.exists():
+        try:
+            write_durably(path, b"".join(_line(rows.get(row, row), tag) for row, tag in _read(path)))
+        except OSError as error:
+            raise RunError(f"{path.name}: cannot note what is enrolled: {error.strerror}") from error
 
 
 def forget_older_record(beside: Path, gallery: Path) -> None:

@@ -24,6 +24,7 @@ class Verb(StrEnum):
     LIST = "list"
     REMOVE = "remove"
     ROTATE = "rotate"
+    RENAME = "rename"
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,14 @@ class GalleryTask:
 
     Args:
         verb: what to do.
-        identity: whom to enrol, verify or remove.
+        identity: whom to enrol, verify, remove or rename.
         photo: to enrol, verify or identify; a path.
         top: identities that an identification asks for.
         key: file of the key to change to.
         optional: a photo that cannot be used is told, and ends nothing: for whole folders. Other photos of one person
             that follow each other are enrolled together: all, or none.
         chip: the photo as an aligned face, a path: then the photo is not read.
+        name: to rename somebody to.
     """
 
     verb: Verb
@@ -48,6 +50,7 @@ class GalleryTask:
     key: str | None = None
     optional: bool = False
     chip: str | None = None
+    name: str | None = None
 
 
 def write_tasks(path: Path, tasks: Iterable[GalleryTask]) -> None:

@@ -220,6 +220,17 @@ class Gallery(LocalParties[GalleryClientSession]):
             return self._opened().remove(identities)
         return self._private().remove_identities(identities)
 
+    def remove_photos(self, identity: str, photos: Sequence[int]) -> int:
+        """Remove some of an identity's photos, by their numbers; return how many. The file's owner does that alone."""
+        return self._opened().remove_photos(identity, photos)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give somebody a name that nobody has."""
+        if self.kind is GalleryKind.LIST:
+            self._opened().rename(old, new)
+        else:
+            self._private().rename_identity(old, new)
+
     def export(self, path: str | Path) -> int:
         """Write the gallery as it is at rest to a new file, for another server; return how many photos."""
         return self._opened().export(Path(path).expanduser())

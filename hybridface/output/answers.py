@@ -43,6 +43,8 @@ def answer_text(answer: dict[str, Any]) -> str:
             return "\n".join(f"{shown(name)}: {photos}" for name, photos in enrolled.items()) or "nobody is enrolled"
         case {"removed": int(count)}:
             return f"removed {photos_text(count)} of {answer['identity']!r}"
+        case {"renamed": str(name)}:
+            return f"{answer['identity']!r} is {name!r} now"
         case {"generation": int(generation)}:
             return f"the gallery is under the new key (generation {generation})"
         case _:

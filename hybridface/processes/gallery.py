@@ -224,6 +224,11 @@ def _enroll(session: PrivateClientSession, task: GalleryTask, images: Image) -> 
     return {"rows": done.rows, "cost": done.cost.document()}
 
 
+def _rename(session: PrivateClientSession, task: GalleryTask, _: Image) -> Answer:
+    session.rename_identity(task.identity or "", task.name or "")
+    return {"renamed": task.name}
+
+
 def _private(work: Callable[[PrivateClientSession, GalleryTask, Image], Answer]) -> Callable[..., Answer]:
     """Return a verb that only a private gallery has."""
 
@@ -241,5 +246,6 @@ _VERBS: dict[Verb, Callable[..., Answer]] = {
     Verb.IDENTIFY: _identify,
     Verb.LIST: _private(lambda session, task, image: {"enrolled": session.list_identities()}),
     Verb.REMOVE: _private(lambda session, task, image: {"removed": session.remove_identities([task.identity or ""])}),
+    Verb.RENAME: _private(_rename),
     Verb.ROTATE: _private(lambda s, task, image: {"generation": s.rotate_key(read_key(Path(task.key or "")))}),
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from parties.gallery.store.store import GalleryStore
 
-__all__ = ["remove_people"]
+__all__ = ["remove_people", "remove_photos"]
 
 
 def remove_people(store: GalleryStore, identities: Sequence[str], erase: Callable[[], None]) -> int:
@@ -25,3 +25,11 @@ def remove_people(store: GalleryStore, identities: Sequence[str], erase: Callabl
     if not store.identities().keys().isdisjoint(identities):
         erase()
     return store.remove_many(identities)
+
+
+def remove_photos(store: GalleryStore, identity: str, photos: Sequence[int], erase: Callable[[], None]) -> int:
+    """Remove some of an identity's photos, by their numbers, as `remove_people` does; return how many."""
+    enrolled = {entry.photo for entry, _ in store.get(identity)}
+    if not enrolled.isdisjoint(photos):
+        erase()
+    return store.remove_photos(identity, photos)

@@ -238,6 +238,29 @@ class PrivateClientSession(GalleryClientSession):
                 self._forget_index(shards)
             return removed
 
+    def rename_identity(self, old: str, new: str) -> None:
+        """Give somebody another name, without enrolling again. The server learns differences of streams: uniform.
+
+        Args:
+            old: as it is in the gallery.
+
+        Raises:
+            ParameterError: the new name is none. QueryRefusedError: nobody has the old name, or somebody the new one.
+        """
+        new = person_name(new)
+        shards = self._group()
+        with self.endpoint.request(), shards.writing():
+            answer = self._ask({"operation": "gallery-rename", "identity": old, "name": new})
+            entries, photo = entries_of(old, answer.get("photos")), number(answer.get("photo"), 1)
+            for entry in entries:
+                self._expect_generation(entry.generation)
+            renamed = [Entry(0, new, photo + i, self._generation) for i in range(len(entries))]
+            own, others = (self._key.shares_of(self._scope, part, self._dimension) for part in (entries, renamed))
+            self._forget_index(shards)
+            self.endpoint.channel.send("gallery/renaming", own - others)
+            self.endpoint.channel.receive_document("renamed")
+            self.endpoint.finish()
+
     def rotate_key(self, key: GalleryKey) -> int:
         """Put the whole gallery under a new key, without enrolling again; return its new generation.
 

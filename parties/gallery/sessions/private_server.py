@@ -125,6 +125,8 @@ class PrivateServerSession(GalleryServerSession):
                 return self._send_list
             case {"operation": "gallery-remove", "identities": [*identities]}:
                 return lambda: self._remove(identities)
+            case {"operation": "gallery-rename", "identity": str(old), "name": str(new)}:
+                return lambda: self._rename(old, new)
             case {"operation": "gallery-rotate", "check": str(check)}:
                 return lambda: self._rotate(check)
             case _:
@@ -132,10 +134,7 @@ class PrivateServerSession(GalleryServerSession):
 
     def _enroll_in_gallery(self, identity: str, photos: int) -> None:
         """Enrol photos of one person: all, in one transaction, when all shares are there; else none."""
-        try:
-            new_name(identity)
-        except ParameterError as error:
-            raise RefusalError(str(error)) from error
+        _expect_new_name(identity)
         entries = self._store.reserve_many([identity] * photos)
         try:
             self._log("enroll", identity)
@@ -257,6 +256,31 @@ class PrivateServerSession(GalleryServerSession):
                 removed = error.removed
         self._accept(removed=removed)
 
+    def _rename(self, old: str, new: str) -> None:
+        """Let the client move somebody's photos to another name: its shares are the old ones and what it sends."""
+        _expect_new_name(new)
+        if self._store.has(new):
+            raise RefusalError("expected a new name that nobody has, found somebody of that name: two people stay two")
+        self._log("rename", new)
+        with self._group.writing():
+            entries = [entry for entry, _ in self._store.get(old)]
+            if not entries:
+                raise RefusalError("expected an enrolled identity, found none of that name")
+            reserved = self._store.reserve_many([new] * len(entries))
+            try:
+                self._forget_index()
+                self._accept(photos=[[entry.photo, entry.generation] for entry in entries], photo=reserved[0].photo)
+                change = self.endpoint.channel.receive(
+                    "gallery/renaming", np.uint64, (len(entries), self._store.dimension)
+                )
+                with suppress(TracesLeftError):  # they go with the next removal
+                    self._store.commit_name(entries, reserved, change)
+            except BaseException:
+                with suppress(StoreError):
+                    self._store.cancel_many(reserved)
+                raise
+        self.endpoint.channel.send_document("renamed", {})
+
     def _rotate(self, check: str) -> None:
         """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones.
 
@@ -285,6 +309,14 @@ class PrivateServerSession(GalleryServerSession):
         """Remove all indexes and their seed; the caller holds them alone."""
         self._indexed, self._probe = False, None
         self._group.erase()
+
+
+def _expect_new_name(name: str) -> None:
+    """Refuse a name that is not in the form of new ones."""
+    try:
+        new_name(name)
+    except ParameterError as error:
+        raise RefusalError(str(error)) from error
 
 
 def _states(states: Sequence[Any], count: int) -> list[_State]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from parties.gallery.errors import StoreError, TracesLeftError
 from parties.gallery.kind import GalleryKind
-from parties.gallery.store import exchange, rotation
+from parties.gallery.store import exchange, renaming, rotation
 from parties.gallery.store.database import TIMEOUT_SECONDS, Database, WriterLock, create_database
 from parties.gallery.store.records import Changes, Entry, identity_bytes, share_array, share_bytes
 from parties.gallery.store.schema import VERSION
@@ -277,8 +277,40 @@ class GalleryStore:
         checked = [identity_bytes(identity) for identity in identities]
         with self._database.writing():
             removed = sum(self._tables.remove(raw) for raw in checked)
-            erasing = self._database.number("SELECT erasing FROM state")
-        if erasing:
+        return self._without_traces(removed)
+
+    def remove_photos(self, identity: str, photos: Sequence[int]) -> int:
+        """Remove some of an identity's photos, by their numbers, as `remove_many` does; return how many."""
+        raw = identity_bytes(identity)
+        with self._database.writing():
+            removed = self._tables.remove_photos(raw, photos)
+        return self._without_traces(removed)
+
+    def rename(self, old: str, new: str) -> list[Entry]:
+        """Give an identity of a list a name that nobody has; return its photos under it, in the order of before.
+
+        Raises:
+            RefusalError: there is nobody of the old name, or somebody of the new one. TracesLeftError: as
+                `remove_many`.
+        """
+        entries = renaming.rename(self._tables, old, new)
+        self._without_traces(len(entries))
+        return entries
+
+    def commit_name(self, old: Sequence[Entry], new: Sequence[Entry], change: RingArray) -> None:
+        """Give an identity of a private gallery another name, as `rename`.
+
+        Args:
+            old: all its photos, by number.
+            new: as many that are reserved under the new name.
+            change: of their shares, uint64 (n, d).
+        """
+        renaming.commit_name(self._tables, old, new, change)
+        self._without_traces(len(new))
+
+    def _without_traces(self, removed: int) -> int:
+        """Erase what is left of photos that were removed; return how many that are."""
+        if self._database.number("SELECT erasing FROM state"):
             try:
                 self.erase()
             except StoreError as error:

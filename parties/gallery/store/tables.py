@@ -1,5 +1,6 @@
 """The statements on a store's tables; whoever calls those that write has begun a transaction."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -177,6 +178,23 @@ class Tables:
         for row in enrolled:
             self._log(row, False)
         return len(enrolled)
+
+    def remove_photos(self, raw: bytes, photos: Sequence[int]) -> int:
+        """Remove some of an identity's photos, and, with the last of them, the identity; return how many."""
+        found = self.database.rows(
+            "SELECT row, photo FROM entry WHERE identity = ? AND row NOT IN (SELECT row FROM reservation)", (raw,)
+        )
+        enrolled = {cast(int, photo): cast(int, row) for row, photo in found}
+        gone = sorted(enrolled.keys() & set(photos))
+        if len(gone) == len(enrolled):
+            return self.remove(raw)
+        for photo in gone:
+            self.database.execute("DELETE FROM entry WHERE row = ?", (enrolled[photo],))
+            self._raise_floor(photo)
+            self._log(enrolled[photo], False)
+        if gone:
+            self.database.execute("UPDATE state SET erasing = 1")
+        return len(gone)
 
     def forget_reservation(self, row: int, raw: bytes) -> None:
         """Remove a reservation, if there is one of this row and identity."""

@@ -1,0 +1,91 @@
+"""Galleries on the command line, what becomes of names: `rename` and `check-names`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hybridface.commands.gallery_options import SessionSettings
+from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
+from hybridface.output.answers import say, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parties.gallery.store.identities import OddName
+
+__all__ = ["check_names", "rename"]
+
+_SHOWN = 40
+
+
+def rename(
+    settings: SessionSettings,
+    old: Annotated[str, typer.Argument(help="Who it is, as the gallery has the name.")],
+    new: Annotated[str, typer.Argument(help="A name that nobody has.")],
+) -> None:
+    """Give somebody another name, without enrolling again.
+
+    In a private gallery this takes the client's key, since what the server stores depends on the name. Two people are
+    never made one.
+    """
+    from parties.gallery.store.identities import asked_name, person_name
+
+    new = person_name(new)
+    settings.kind()
+    from hybridface.commands.renaming import people_of, rename_people
+
+    old = asked_name(old, people_of(settings))
+    refused = rename_people([(old, new)], settings)
+    if refused:
+        if settings.as_json:
+            say({"identity": old, "name": new, "refused": refused[old]}, "", as_json=True)
+        sys.stderr.write(f"hybridface: {refused[old]}\n")
+        raise typer.Exit(EXIT_ERROR)
+    say({"identity": old, "name": new}, f"{old[:_SHOWN]!r} is {new[:_SHOWN]!r} now", settings.as_json)
+
+
+def check_names(
+    settings: SessionSettings,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Rename those for whom that is clear; in a private gallery with its key.")
+    ] = False,
+) -> None:
+    """Say which names are not in the form that new ones have: a gallery of an older version may hold such.
+
+    Names that would be the same in that form are two people's, or one's: only you know, so they stay as they are.
+
+    Exit status: 0 all names are in the form, 1 some are not, 2 error.
+    """
+    settings.kind()
+    from hybridface.commands.renaming import people_of, rename_people
+    from parties.gallery.store.identities import odd_names
+
+    odd = odd_names(people_of(settings))
+    clear = [(one.name, one.becomes) for one in odd if one.becomes]
+    refused = rename_people(clear, settings) if fix and clear else {}
+    done = {name: becomes for name, becomes in clear if name not in refused} if fix else {}
+    left = [one for one in odd if one.name not in done]
+    document = {"renamed": done, "odd": [_line(one, refused) for one in left]}
+    say(document, _text(document, len(odd)), settings.as_json)
+    raise typer.Exit(EXIT_DIFFERENT if left else EXIT_SAME)
+
+
+def _line(one: "OddName", refused: dict[str, str]) -> dict[str, Any]:
+    return {"name": one.name, "becomes": one.becomes, "reason": refused.get(one.name, one.reason)}
+
+
+def _text(document: dict[str, Any], count: int) -> str:
+    if not count:
+        return "all names are in the form of new ones"
+    lines: Sequence[str] = [
+        *(f"{name[:_SHOWN]!a} is {becomes[:_SHOWN]!r} now" for name, becomes in document["renamed"].items()),
+        *(f"{one['name'][:_SHOWN]!a}: {one['reason']}; {_advice(one)}" for one in document["odd"]),
+    ]
+    return "\n".join(lines)
+
+
+def _advice(one: dict[str, Any]) -> str:
+    if one["becomes"]:
+        return f"--fix makes it {shown(one['becomes'][:_SHOWN])}"
+    return "rename gives it another name"
