@@ -14,7 +14,7 @@ from hybridface.galleries.folder_photos import Kind
 from hybridface.galleries.import_content import Photo, sort_out
 from hybridface.galleries.import_journal import ImportJournal, forget_older_record
 from hybridface.galleries.import_plan import IdentityRule, ImportPlan, plan_import
-from hybridface.galleries.kind import kind_for_import
+from hybridface.galleries.kind import expect_exported_model, expect_model, kind_for_import
 from hybridface.models.model import load_model
 from hybridface.output.answers import photos_text, say
 from hybridface.output.imports import import_document, import_text, plan_document, plan_text, why_not
@@ -44,8 +44,9 @@ class FolderSource:
 
 def import_file(settings: PhotoSettings, source: Path, kind: GalleryKind | None) -> None:
     """Read an exported file into a new gallery, and say so."""
-    kind = kind_for_import(settings.path, source, kind)
-    with GalleryFile(settings.path, load_model(settings.model, weights=False), kind) as file:
+    kind, model = kind_for_import(settings.path, source, kind), load_model(settings.model, weights=False)
+    expect_exported_model(source, model)
+    with GalleryFile(settings.path, model, kind) as file:
         count = file.import_(source)
     say({"enrolled": count}, f"imported {photos_text(count)}", settings.as_json)
 
@@ -91,8 +92,9 @@ class _Known:
         self.journal.add(photo.identity, row, photo.digest)
 
     def _opened(self) -> ImportJournal:
-        graph = load_model(self._settings.model, weights=False).graph
-        (dimension,) = graph.output_shape
+        model = load_model(self._settings.model, weights=False)
+        expect_model(self._settings.path, model)
+        graph, (dimension,) = model.graph, model.graph.output_shape
         with GalleryStore(
             self._settings.path, graph.digest(), dimension, None, read_only=self._read_only, check=False
         ) as store:

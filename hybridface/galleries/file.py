@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from hybridface.galleries.kind import expect_model
 from hybridface.models.model import Model
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.removal import remove_people, remove_photos
@@ -42,6 +43,8 @@ class GalleryFile:
     def __init__(self, path: Path, model: Model, kind: GalleryKind | None = None, limits: bool = True) -> None:
         (dimension,) = model.graph.output_shape
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            expect_model(path, model)
         self.store = GalleryStore(path, model.graph.digest(), dimension, kind)
         self.kind = self.store.kind
         try:

@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hybridface.models import MODELS
 from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
-from parties.gallery.store.exchange import exported_kind
+from parties.gallery.store.exchange import exported_kind, exported_model
 from parties.gallery.store.store import header_of
 from protocols.errors import ParameterError
 
 if TYPE_CHECKING:
     from hybridface.models.model import Model
 
-__all__ = ["expect_model", "kind_for_import", "kind_for_use"]
+__all__ = ["expect_exported_model", "expect_model", "kind_for_import", "kind_for_use"]
 
 
 def kind_for_use(path: Path, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
@@ -49,9 +50,38 @@ def expect_model(path: Path, model: "Model") -> None:
     Raises:
         StoreError: it holds another one's.
     """
-    header, (dimension,) = header_of(path), model.graph.output_shape
-    if (header.model, header.dimension) != (model.graph.digest(), dimension):
-        raise StoreError(
-            f"{path.name}: expected a gallery of {model.name} ({model.graph.digest()[:20]}, {dimension} numbers),"
-            f" got one of {header.model[:20]}, {header.dimension}"
-        )
+    header = header_of(path)
+    _expect(path, model, header.model, header.dimension)
+
+
+def expect_exported_model(path: Path, model: "Model") -> None:
+    """Check that an exported file holds templates of a model.
+
+    Raises:
+        StoreError: it holds another one's, or is no exported file.
+    """
+    _expect(path, model, *exported_model(path))
+
+
+def _expect(path: Path, model: "Model", digest: str, dimension: int) -> None:
+    (expected,) = model.graph.output_shape
+    if (digest, dimension) == (model.graph.digest(), expected):
+        return
+    name = _name_of(digest, dimension)
+    if name:
+        what, advice = name, f"use it with --model {name}"
+    else:
+        what = f"a network that this version does not know (digest {digest[:20]!r}, {dimension} numbers)"
+        advice = "use it with the version that made it, or enrol again"
+    raise StoreError(f"{path.name}: expected a gallery of {model.name}, got one of {what}; {advice}")
+
+
+def _name_of(digest: str, dimension: int) -> str | None:
+    """Return the name of the network with a graph of this digest; None if it is unknown."""
+    from hybridface.models.model import load_model
+
+    for name in MODELS:
+        graph = load_model(name, weights=False).graph
+        if (graph.digest(), *graph.output_shape) == (digest, dimension):
+            return name
+    return None

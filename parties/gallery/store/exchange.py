@@ -28,7 +28,7 @@ from parties.gallery.store.tables import Tables, batch_rows
 from parties.machine.durable import created
 from protocols.errors import ParameterError
 
-__all__ = ["export", "exported_kind", "import_"]
+__all__ = ["export", "exported_kind", "exported_model", "import_"]
 
 _FORMAT, _VERSION = "hybridface gallery", 1
 _JUMP = 1 << 32, 1 << 52
@@ -101,14 +101,30 @@ def exported_kind(path: Path) -> GalleryKind:
     Raises:
         StoreError: it is no exported file, or of another version.
     """
-    try:
-        with path.open("rb") as file:
-            header, _ = _first_line(file, path.name)
-    except OSError as error:
-        raise StoreError(f"{path.name}: cannot use the file: {error.strerror}") from error
+    header = _header_of(path)
     if header.get("kind") not in list(GalleryKind):
         raise StoreError(f"{path.name}: expected an exported gallery's header, got one that is damaged")
     return GalleryKind(header["kind"])
+
+
+def exported_model(path: Path) -> tuple[str, int]:
+    """Return the digest of the model whose templates an exported file holds, and their dimension.
+
+    Raises:
+        StoreError: as for `exported_kind`.
+    """
+    match _header_of(path):
+        case {"model": str(model), "dimension": int(dimension)}:
+            return model, dimension
+    raise StoreError(f"{path.name}: expected an exported gallery's header, got one that is damaged")
+
+
+def _header_of(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return _first_line(file, path.name)[0]
+    except OSError as error:
+        raise StoreError(f"{path.name}: cannot use the file: {error.strerror}") from error
 
 
 def _lines(tables: Tables) -> Iterator[bytes]:

@@ -1,6 +1,8 @@
 """A server's list on the command line: who learns what, the log, and what is refused."""
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,6 +221,8 @@ def test_a_photo_of_several_that_cannot_be_used(call: Callable[..., Done], photo
 
 @pytest.mark.slow
 def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny_list: Path) -> None:
+    exported = tiny_list.parent / "list.jsonl"
+    assert call("export", str(exported), *FILE)[0] == 0
     before = tiny_list.read_bytes()
     for arguments, message in (
         (
@@ -237,12 +241,22 @@ def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny
         (("identify", "nothing.png", *TINY), "nothing.png: expected a photo, found no such file"),
         (
             ("identify", photos["a"], "--model", "patchnet", "--aligned"),
-            "expected a gallery of patchnet",
+            "expected a gallery of patchnet, got one of tiny-test; use it with --model tiny-test",
         ),
         (
             ("enroll", "--id", "Cy", photos["a"], "--model", "patchnet"),
-            "expected a gallery of (model, dimension, kind)",
+            "expected a gallery of patchnet, got one of tiny-test; use it with --model tiny-test",
         ),
+        (
+            ("list", "--model", "patchnet"),
+            "expected a gallery of patchnet, got one of tiny-test; use it with --model tiny-test",
+        ),
+        (("remove", "Ann"), "expected a gallery of dlib-resnet29, got one of tiny-test"),
+        (
+            ("import", str(exported), "--gallery", "new.db"),
+            "list.jsonl: expected a gallery of dlib-resnet29, got one of",
+        ),
+        (("import", str(tiny_list.parent), "--dry-run"), "expected photos, found none among"),
         (("list", "--gallery", photos["a"]), "a.png"),
         (("queries", "--gallery", "none.db"), "expected a gallery, found no none.db"),
         (("queries", "--only"), "expected --id, whom --only is about"),
@@ -254,6 +268,11 @@ def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny
         assert message in errors
     assert tiny_list.read_bytes() == before
     assert not Path("new.key").exists()
+    assert not Path("new.db").exists()
+    with contextlib.closing(sqlite3.connect(tiny_list)) as file:
+        file.execute("UPDATE state SET model = ?", ("0" * 64,))
+        file.commit()
+    assert "got one of a network that this version does not know (digest '00000" in call("list", *FILE)[2]
 
 
 def test_a_refusal_is_an_error(call: Callable[..., Done], photos: dict[str, str], tiny_list: Path) -> None:
