@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hybridface.commands.gallery_file import export, list_people, remove
+from hybridface.commands.gallery_limits import limits
 from hybridface.commands.gallery_log import prune_log, queries, reset_limit
 from hybridface.commands.gallery_options import (
     IdOption,
@@ -52,6 +53,7 @@ def register(app: typer.Typer) -> None:
         ("queries", queries),
         ("prune-log", prune_log),
         ("reset-limit", reset_limit),
+        ("limits", limits),
     ):
         app.command(name)(with_settings(command))
 

@@ -12,7 +12,8 @@ of anybody is answered, since that would tell that the name is right.
 
 The defaults let a person retry at a door, and make an attack slow: about one identity 20 queries at once and 4 an hour
 (116 on the first day, 1,000 take ten days), and as many identifications of one person. They are a choice, not a bound
-from a proof; a gallery of high value wants less, and an eye on the log.
+from a proof; a gallery of high value wants less, and an eye on the log. Its operator sets others, for everybody or for
+a client (see `rates`).
 
 Buckets and the log are in the store's file: they survive a restart, and hold between all processes that use it. Time is
 the system's clock, or the latest time that was seen: if the clock is set back, all buckets wait until it has caught up.
@@ -33,11 +34,12 @@ from typing import cast
 from parties.gallery.errors import QueryLimitError, StoreError
 from parties.gallery.store.database import TIMEOUT_SECONDS, Database
 from parties.gallery.store.log_secret import adopt_log_secret, identity_tag
+from parties.gallery.store.rates import ALL_CLIENTS, EVERYONE_TAG, GUESSES_TAG, Question, Rate, Rates
 from parties.gallery.store.records import MAX_IDENTITY
 from parties.gallery.store.schema import VERSION
 from protocols.errors import ParameterError
 
-__all__ = ["EVERYONE", "GUESSES", "IDENTIFY", "OPERATOR", "VERIFY", "Query", "QueryLimits", "Rate"]
+__all__ = ["DEFAULTS", "EVERYONE", "GUESSES", "IDENTIFY", "OPERATOR", "VERIFY", "Query", "QueryLimits", "Rate"]
 
 EVERYONE = None
 """In place of an identity: a query about the whole gallery."""
@@ -45,31 +47,11 @@ EVERYONE = None
 OPERATOR = "operator"
 """In place of a client: whoever has the gallery's file."""
 
-_EVERYONE, _GUESSES = b"", b"guesses"  # in place of an identity's 16 bytes
 _MAX_NAME = 256
 _MAX_BUCKETS = 10_000
 _KEPT = 100_000
 _SECONDS = 3600.0
 _ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How often something may be asked.
-
-    Args:
-        capacity: tokens at once, at least 1.
-        per_hour: how many more an hour later, above 0.
-    """
-
-    capacity: float
-    per_hour: float
-
-    def __post_init__(self) -> None:
-        if not (1 <= self.capacity < 1e9 and 0 < self.per_hour < 1e9):
-            raise ParameterError(
-                f"expected 1 query or more, and a rate above 0, got {self.capacity} and {self.per_hour}"
-            )
 
 
 VERIFY = Rate(20, 4)
@@ -80,6 +62,9 @@ IDENTIFY = Rate(20, 4)
 
 GUESSES = Rate(20, 4)
 """Of a client about names that are not enrolled, by default."""
+
+DEFAULTS = {Question.VERIFY: VERIFY, Question.IDENTIFY: IDENTIFY, Question.GUESS: GUESSES}
+"""What holds until the operator sets another rate."""
 
 
 _END_OF_TIME = 253_402_214_400.0
@@ -131,13 +116,14 @@ class QueryLimits:
     ) -> None:
         if kept < 0:
             raise ParameterError(f"expected to keep 0 lines or more, got {kept}")
-        self.verify, self.identify, self.guesses = verify, identify, guesses
         self._clock, self._kept = clock, kept
         self._is_ours = isinstance(source, Path)
         self._database = Database(source, timeout) if isinstance(source, Path) else source
         if self._database.version < VERSION:
             self._database.migrate()
         self._secret: bytes | None = None
+        self._rates = Rates(self._database)
+        self._defaults = {Question.VERIFY: verify, Question.IDENTIFY: identify, Question.GUESS: guesses}
 
     def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
         """Take a query from the bucket and log it, also if it is refused: what a server calls before every answer.
@@ -219,12 +205,28 @@ class QueryLimits:
             identity: EVERYONE for identifications and guesses.
         """
         _check(client)
-        tags = (_EVERYONE, _GUESSES) if identity is EVERYONE else (self.tag(identity),) * 2
+        tags = (EVERYONE_TAG, GUESSES_TAG) if identity is EVERYONE else (self.tag(identity),) * 2
         with self._database.writing():
             self._database.execute("UPDATE bucket SET time = min(time, ?)", (self._clock(),))
             self._database.execute("UPDATE state SET query_time = min(query_time, ?)", (self._clock(),))
             self._database.execute("DELETE FROM bucket WHERE client = ? AND tag IN (?, ?)", (client, *tags))
             self._log(OPERATOR, "reset limit", self.tag(identity), True)
+
+    def rates(self) -> dict[tuple[str, Question], Rate]:
+        """Return the rates that the operator has set, by client (ALL_CLIENTS for everybody) and question."""
+        return self._rates.all()
+
+    def set_rate(self, client: str, question: Question, rate: Rate | None) -> None:
+        """Set how often a client, or with ALL_CLIENTS everybody without a rate of their own, may ask; log that.
+
+        Args:
+            rate: None to take it back.
+        """
+        if client != ALL_CLIENTS:
+            _check(client)
+        with self._database.writing():
+            self._rates.set(client, question, rate, DEFAULTS[question])
+            self._log(OPERATOR, "set limit", EVERYONE, True)
 
     def tag(self, identity: str | None) -> bytes | None:
         """Return what stands for an identity in the log: 16 bytes; None for EVERYONE."""
@@ -248,10 +250,15 @@ class QueryLimits:
 
     def _take_all(self, client: str, tag: bytes | None, wanted: int, enrolled: bool) -> None:
         if tag is None:
-            self._take(client, _EVERYONE, self.identify, wanted)
+            self._take(client, EVERYONE_TAG, self._rate(client, Question.IDENTIFY), wanted)
             return
-        self._take(client, _GUESSES, self.guesses, 1, keep=enrolled)
-        self._take(client, tag, self.verify, wanted)
+        self._take(client, GUESSES_TAG, self._rate(client, Question.GUESS), 1, keep=enrolled)
+        self._take(client, tag, self._rate(client, Question.VERIFY), wanted)
+
+    def _rate(self, client: str, question: Question) -> Rate | None:
+        """Return the rate that holds for a client; None if there are no limits."""
+        default = self._defaults[question]
+        return default and self._rates.of(client, question, default)
 
     def _take(self, client: str, tag: bytes, rate: Rate | None, wanted: int, keep: bool = False) -> None:
         """Take tokens from one bucket; if `keep`, only see whether they are there."""

@@ -9,6 +9,7 @@ version n, in one transaction with all others; version 0 is an empty database.
   empty, or being filled by a rotation of the key, or being emptied after one.
 - change: the rows that were added and removed, in order, for whoever keeps an index.
 - bucket, query: the limits on queries (see `limits`).
+- rate: the limits that the operator has set (see `rates`).
 """
 
 import contextlib
@@ -86,12 +87,20 @@ def _query_limits(connection: sqlite3.Connection) -> None:
     )
 
 
-def _secret_of_the_log(connection: sqlite3.Connection) -> None:
+def _operators_settings(connection: sqlite3.Connection) -> None:
     """The salt's place is a check of the log's key, which lies in another file: see `log_secret`, which moves it."""
     connection.execute("UPDATE state SET erasing = 1")
+    connection.execute(
+        """CREATE TABLE rate (
+            client TEXT NOT NULL,
+            question TEXT NOT NULL,
+            capacity REAL NOT NULL,
+            per_hour REAL NOT NULL,
+            PRIMARY KEY (client, question))"""
+    )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_galleries, _query_limits, _secret_of_the_log)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_galleries, _query_limits, _operators_settings)
 VERSION = len(MIGRATIONS)
 
 

@@ -27,6 +27,8 @@ ERRORS = [
     ["rename", "Ann", "Bob"],
     ["rename", "Ann", " "],
     ["check-names"],
+    ["limits"],
+    ["limits", "--verify", "many"],
     ["import", "missing", "--identity-from", "list"],
     ["import", "missing"],
     ["bench", "verify", "--model", "no"],

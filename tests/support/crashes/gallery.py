@@ -89,6 +89,7 @@ def older_version(folder: Path) -> None:
         for statement in (
             "DROP TABLE bucket",
             "DROP TABLE query",
+            "DROP TABLE rate",
             "ALTER TABLE state DROP COLUMN salt",
             "ALTER TABLE state DROP COLUMN query_time",
             "PRAGMA user_version = 1",

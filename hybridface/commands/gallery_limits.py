@@ -1,0 +1,91 @@
+"""How often clients may ask, to a gallery's operator: `limits` prints it, and sets it."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from hybridface.commands.gallery_options import GallerySettings
+from hybridface.output.answers import shown
+from hybridface.output.terminal import show
+from protocols.errors import ParameterError
+
+if TYPE_CHECKING:
+    from parties.gallery.store.limits import QueryLimits
+    from parties.gallery.store.rates import Rate
+
+__all__ = ["limits"]
+
+_SHOWN = 40
+_DEFAULT = "default"
+_FORM = "AT_ONCE/PER_HOUR, such as 10/2; or default."
+
+
+def limits(
+    settings: GallerySettings,
+    client: Annotated[
+        str, typer.Option("--client", help="Whose limits, as the log names the client; everybody's, if left out.")
+    ] = "",
+    verify: Annotated[str, typer.Option("--verify", help=f"Verifications of one person: {_FORM}")] = "",
+    identify: Annotated[str, typer.Option("--identify", help=f"Identifications: {_FORM}")] = "",
+    guess: Annotated[str, typer.Option("--guess", help=f"Verifications of people who are not enrolled: {_FORM}")] = "",
+) -> None:
+    """Say how often clients may ask a gallery, and set it; from the next query on, also in sessions that are open.
+
+    The limits are what makes rebuilding a template from answers slow: raise them with care.
+    """
+    path = settings.existing_path
+    wanted = {"verify": verify, "identify": identify, "guess": guess}
+    rates = {question: _rate(text) for question, text in wanted.items() if text}
+    from parties.gallery.store.limits import QueryLimits
+    from parties.gallery.store.rates import Question
+
+    with QueryLimits(path) as opened:
+        for question, rate in rates.items():
+            opened.set_rate(client, Question(question), rate)
+        document = {"limits": _lines(opened)}
+    show(document, _table, settings.as_json)
+
+
+def _rate(text: str) -> "Rate | None":
+    """Return the rate that a text says; None for the default."""
+    from parties.gallery.store.rates import Rate
+
+    if text == _DEFAULT:
+        return None
+    at_once, _, per_hour = text.partition("/")
+    try:
+        numbers = float(at_once), float(per_hour)
+    except ValueError as error:
+        raise ParameterError(f"expected AT_ONCE/PER_HOUR, such as 10/2, or default, got {text[:_SHOWN]!r}") from error
+    return Rate(*numbers)
+
+
+def _lines(opened: "QueryLimits") -> list[dict[str, Any]]:
+    """Return what holds for everybody, and what for some clients."""
+    from parties.gallery.store.limits import DEFAULTS
+    from parties.gallery.store.rates import ALL_CLIENTS
+
+    found = opened.rates()
+    everybody = {(ALL_CLIENTS, question): rate for question, rate in DEFAULTS.items()}
+    return [
+        {
+            "client": client or None,
+            "question": question.value,
+            "at once": rate.capacity,
+            "per hour": rate.per_hour,
+            "set": (client, question) in found,
+        }
+        for (client, question), rate in sorted({**everybody, **found}.items())
+    ]
+
+
+def _table(document: dict[str, Any]) -> Table:
+    table = Table("client", "question", "at once", "per hour", "", box=None)
+    for line in document["limits"]:
+        client = "everybody" if line["client"] is None else shown(line["client"][:_SHOWN])
+        origin = "" if line["set"] else "as delivered"
+        rate = f"{line['at once']:g}", f"{line['per hour']:g}"
+        table.add_row(Text(client), line["question"], *rate, origin)
+    return table

@@ -1,0 +1,119 @@
+"""How often something may be asked: rates that the gallery's operator has set, in the gallery's file.
+
+For each kind of question there is a rate for everybody, and there may be one for a client; a client's own comes first.
+What nobody has set is as the code has it. A change holds from the next query on: what a client has used up stays used
+up, and fills at the new rate.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import cast
+
+from parties.gallery.errors import StoreError
+from parties.gallery.store.database import Database
+from protocols.errors import ParameterError
+
+__all__ = ["ALL_CLIENTS", "EVERYONE_TAG", "GUESSES_TAG", "Question", "Rate", "Rates"]
+
+ALL_CLIENTS = ""
+"""In place of a client: the rate for everybody who has none of his own."""
+
+EVERYONE_TAG, GUESSES_TAG = b"", b"guesses"
+"""In a bucket, in place of an identity's 16 bytes."""
+
+_SECONDS = 3600.0
+_BUCKETS = {
+    "verify": "length(tag) = 16",
+    "identify": f"tag = x'{EVERYONE_TAG.hex()}'",
+    "guess": f"tag = x'{GUESSES_TAG.hex()}'",
+}
+
+
+class Question(StrEnum):
+    """What may be asked only so often."""
+
+    VERIFY = "verify"
+    IDENTIFY = "identify"
+    GUESS = "guess"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often something may be asked.
+
+    Args:
+        capacity: tokens at once, at least 1.
+        per_hour: how many more an hour later, above 0.
+    """
+
+    capacity: float
+    per_hour: float
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.capacity < 1e9 and 0 < self.per_hour < 1e9):
+            raise ParameterError(
+                f"expected 1 query or more, and a rate above 0, got {self.capacity} and {self.per_hour}"
+            )
+
+
+class Rates:
+    """The rates that an operator has set.
+
+    Args:
+        database: of the gallery, open.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, client: str, question: Question, default: Rate) -> Rate:
+        """Return the rate that holds for a client."""
+        found = self._database.rows(
+            "SELECT capacity, per_hour FROM rate WHERE question = ? AND client IN (?, ?) ORDER BY client DESC LIMIT 1",
+            (question.value, client, ALL_CLIENTS),
+        )
+        return self._rate(*found[0]) if found else default
+
+    def all(self) -> dict[tuple[str, Question], Rate]:
+        """Return all rates that are set, by client and question."""
+        found = self._database.rows("SELECT client, question, capacity, per_hour FROM rate ORDER BY client, question")
+        try:
+            return {(str(client), Question(str(question))): self._rate(*rate) for client, question, *rate in found}
+        except ValueError as error:
+            raise self._damaged() from error
+
+    def set(self, client: str, question: Question, rate: Rate | None, default: Rate) -> None:
+        """Set a client's rate, or take it back; the caller has begun a transaction.
+
+        Args:
+            default: what holds if nobody sets another one.
+        """
+        self._database.execute("DELETE FROM rate WHERE client = ? AND question = ?", (client, question.value))
+        if rate:
+            values = (client, question.value, float(rate.capacity), float(rate.per_hour))
+            self._database.insert("INSERT INTO rate VALUES (?, ?, ?, ?)", values)
+        self._fill_anew(client, question, default)
+
+    def _fill_anew(self, client: str, question: Question, default: Rate) -> None:
+        """Say of each bucket when it is full at the rate that holds for it now."""
+        everybody = self._database.rows(f"SELECT DISTINCT client FROM bucket WHERE {_BUCKETS[question]}")  # noqa: S608
+        for (one,) in everybody:
+            if client in (ALL_CLIENTS, one):
+                rate = self.of(cast(str, one), question, default)
+                self._database.execute(
+                    "UPDATE bucket SET full = max(time, time + (? - tokens) * ? / ?)"  # noqa: S608
+                    f" WHERE client = ? AND {_BUCKETS[question]}",
+                    (rate.capacity, _SECONDS, rate.per_hour, one),
+                )
+
+    def _rate(self, *values: object) -> Rate:
+        match values:
+            case (int() | float() as capacity, int() | float() as per_hour):
+                try:
+                    return Rate(capacity, per_hour)
+                except ParameterError as error:
+                    raise self._damaged() from error
+        raise self._damaged()
+
+    def _damaged(self) -> StoreError:
+        return StoreError(f"{self._database.path.name}: expected rates of queries, got others: the store is damaged")
