@@ -6,7 +6,7 @@ folder that its owner alone can enter; delete it when it is not needed any more.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from hybridface.errors import ImageError
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.images import PADDING, central_crop, face_chips
 from hybridface.faces.options import PhotoOptions
-from hybridface.faces.rows import RowField, Rows, Values, fill
+from hybridface.faces.rows import RowField, Rows, Skipped, Values, fill
 from hybridface.faces.sources import PhotoSource
 
 __all__ = ["PADDING", "Aligned", "Cut", "align"]
@@ -57,13 +57,19 @@ class _Cutter:
 
     cuts: tuple[Cut, ...]
     choose: FaceChoice
+    skips: bool = False
 
-    def __call__(self, path: Path) -> Values:
+    def __call__(self, path: Path) -> Values | Skipped:
         try:
             chips, detected = face_chips(path, self.cuts, PhotoOptions(self.choose)), True
         except ImageError:
             crops = [(size, _SCALE_OF_CROP * (1 + 2 * padding)) for size, padding in self.cuts]
-            chips, detected = [central_crop(path, *crop) for crop in crops], False
+            try:
+                chips, detected = [central_crop(path, *crop) for crop in crops], False
+            except ImageError as error:
+                if self.skips:
+                    return Skipped(str(error))
+                raise
         return {"detected": detected, **{_name(cut): chip for cut, chip in zip(self.cuts, chips, strict=True)}}
 
 
@@ -76,6 +82,7 @@ def align(
     wanted: Sequence[str] | None = None,
     workers: int = 2,
     shown: bool = True,
+    on_unusable: Callable[[str, str], None] | None = None,
 ) -> Aligned:
     """Return aligned faces; those that are not in the cache are made first, and a run that was stopped goes on.
 
@@ -84,6 +91,8 @@ def align(
         cuts: the chips to make of every face.
         choose: the face that is meant, where several are found.
         wanted: of `photos`, those that are needed now; all of them if left out.
+        on_unusable: called with the name of a photo that cannot be read, and with the reason; its row has any value. If
+            left out, such a photo is an error.
 
     Raises:
         ImageError: a photo is missing or cannot be read.
@@ -97,7 +106,13 @@ def align(
     missing = rows.missing(_rows(names, names if wanted is None else wanted))
     if len(missing):
         with source.folder([names[row] for row in missing]) as where:
-            fill(rows, missing, lambda row: where / names[row], _Cutter(cuts, choose), workers, "alignment", shown)
+            cutter = _Cutter(cuts, choose, on_unusable is not None)
+
+            def skip(row: int, reason: str) -> None:
+                if on_unusable:
+                    on_unusable(names[row], reason)
+
+            fill(rows, missing, lambda row: where / names[row], cutter, workers, "alignment", shown, skip)
     return Aligned(names, tuple(rows[_name(cut)] for cut in cuts), np.array(rows["detected"]), folder)
 
 

@@ -27,7 +27,7 @@ from parties.machine.durable import PUBLIC, replaced
 from parties.machine.locks import locked
 from protocols.errors import ParameterError
 
-__all__ = ["RowField", "Rows", "Work", "fill", "private_folder"]
+__all__ = ["RowField", "Rows", "Skipped", "Work", "fill", "private_folder"]
 
 _DONE = "done"
 _SAVE_SECONDS = 2.0
@@ -35,7 +35,7 @@ _SAVE_SECONDS = 2.0
 Values = Mapping[str, Any]
 """One row: a value or an array for every field."""
 
-Work = Callable[[Any], Values]
+Work = Callable[[Any], "Values | Skipped"]
 """Makes a row from an item. It can be pickled, and knows what to do by its own attributes."""
 
 
@@ -45,6 +45,13 @@ class RowField:
 
     dtype: str
     shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """In place of a row that cannot be made: why."""
+
+    reason: str
 
 
 class Rows:
@@ -156,6 +163,7 @@ def fill(
     workers: int,
     title: str,
     shown: bool,
+    on_skipped: Callable[[int, str], None] | None = None,
 ) -> None:
     """Do those of the wanted rows that are not done, in order.
 
@@ -163,6 +171,7 @@ def fill(
         item: gives what a row is made from.
         work: makes the row; in processes of its own if there are several workers.
         title, shown: of the progress bar on standard error.
+        on_skipped: called with a row for which `work` returns `Skipped`, and with the reason; the row stays missing.
 
     Raises:
         RunError: a worker process has died. Whatever `work` raises. What was done before stays.
@@ -177,7 +186,10 @@ def fill(
             results, title, len(wanted), before, console=Console(stderr=True), disable=not shown, transient=True
         )
         for row, values in zip(missing.tolist(), shown_results, strict=True):
-            put(row, values)
+            if not isinstance(values, Skipped):
+                put(row, values)
+            elif on_skipped:
+                on_skipped(row, values.reason)
 
 
 def private_folder(folder: Path) -> Path:
@@ -194,14 +206,14 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def _results(work: Work, items: Iterator[Any], workers: int) -> Generator[Values]:
+def _results(work: Work, items: Iterator[Any], workers: int) -> Generator[Values | Skipped]:
     """Yield the rows in order; only a few more are in the making."""
     if workers == 1:
         yield from map(work, items)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _leave_with_parent) as pool:
-        pending: deque[Future[Values]] = deque()
+        pending: deque[Future[Values | Skipped]] = deque()
         try:
             for item in items:
                 pending.append(pool.submit(work, item))

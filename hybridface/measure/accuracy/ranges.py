@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
+from hybridface.errors import ImageError
 from hybridface.faces.alignment import PADDING, align
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.rows import RowField, Rows, Values, fill
@@ -17,6 +19,7 @@ from hybridface.faces.sources import open_photos
 from hybridface.measure.accuracy.embeddings import Network
 from hybridface.models import DEFAULT_MODEL
 from hybridface.models.model import load_model
+from hybridface.output.answers import shown
 from protocols.network.widths import MARGIN, choose_width, range_of
 from protocols.shares.comparison import COMPARISON_BITS
 
@@ -43,10 +46,10 @@ class RangeOptions:
 
 
 def ranges(options: RangeOptions) -> dict[str, Any]:
-    """Return the largest magnitudes as a JSON object.
+    """Return the largest magnitudes as a JSON object, with the photos that cannot be read, and why.
 
     Raises:
-        ImageError: the photos cannot be read.
+        ImageError: there are no photos that can be read.
         ParameterError: a value lies beyond the range in which the layer's comparison is exact.
     """
     network = Network(load_model(options.model))
@@ -55,7 +58,11 @@ def ranges(options: RangeOptions) -> dict[str, Any]:
     count = min(options.limit or len(photos), len(photos))
     chosen = sorted(random.Random(options.seed).sample(photos, count))  # noqa: S311 (a sample, not a secret)
     cut, how = (network.model.chip_size, PADDING), (options.workers, options.shown)
-    aligned = align(source, photos, options.cache, (cut,), FaceChoice.CENTRE, chosen, *how)
+    unusable: dict[str, str] = {}
+    aligned = align(source, photos, options.cache, (cut,), FaceChoice.CENTRE, chosen, *how, unusable.__setitem__)
+    chosen = [photo for photo in chosen if photo not in unusable]
+    if not chosen:
+        raise ImageError(f"{options.images}: expected photos that can be read, found none: {min(unusable.values())}")
     layers = list(network.model.widths)
     stored = Rows(
         aligned.folder / f"{network.model.name}-{network.digest()[:16]}-ranges",
@@ -69,7 +76,8 @@ def ranges(options: RangeOptions) -> dict[str, Any]:
     largest = dict(zip(layers, found.max(axis=0).tolist(), strict=True))
     return {
         "model": options.model,
-        "photos": count,
+        "photos": len(chosen),
+        "unusable": unusable,
         "largest": largest,
         "widths": {name: choose_width(value) for name, value in largest.items()},
         "widths in use": dict(network.model.widths),
@@ -84,7 +92,9 @@ def ranges_table(document: dict[str, Any]) -> Table:
     for name, value in document["largest"].items():
         bits, used = document["widths"][name], document["widths in use"].get(name, COMPARISON_BITS)
         table.add_row(name, f"{value:.2f}", str(bits), f"{range_of(bits):g}", str(used), f"{range_of(used):g}")
-    table.caption = f"widths reach {MARGIN:g} times as far as the largest magnitude"
+    unusable = [f"not used: {shown(name)}: {reason}" for name, reason in document["unusable"].items()]
+    told = [f"{len(unusable)} photos could not be read", *unusable] if unusable else []
+    table.caption = Text("\n".join([f"widths reach {MARGIN:g} times as far as the largest magnitude", *told]))
     return table
 
 
