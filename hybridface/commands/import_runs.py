@@ -24,6 +24,7 @@ from parties.gallery.store.store import GalleryStore
 __all__ = ["FolderSource", "import_file", "import_folder"]
 
 Answer = dict[str, Any]
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -133,4 +134,5 @@ def _alike(plan: ImportPlan) -> list[str]:
 def _added_to(photos: Sequence[Photo], enrolled: Collection[str]) -> list[str]:
     """Say whose photos come to those that they have already: a folder of that name might be somebody else's."""
     names = sorted({photo.identity for photo in photos} & set(enrolled))
-    return [f"more photos of people who are enrolled: {', '.join(map(repr, names))}"] if names else []
+    more = f" and {len(names) - _SHOWN} others" if len(names) > _SHOWN else ""
+    return [f"more photos of people who are enrolled: {', '.join(map(repr, names[:_SHOWN]))}{more}"] if names else []

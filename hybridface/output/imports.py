@@ -58,7 +58,9 @@ def plan_document(
 def plan_text(document: dict[str, Any]) -> str:
     """Return it in words: a line for everybody, and for every file that would not be used."""
     new, earlier = (sum(photos[key] for photos in document["people"].values()) for key in ("new", "earlier"))
-    lines = [f"would enrol {photos_text(new)} of {len(document['people'])} people{_before(earlier, ' more')}"]
+    count = len(document["people"])
+    people = f"{count} {'person' if count == 1 else 'people'}"
+    lines = [f"would enrol {photos_text(new)} of {people}{_before(earlier, ' more')}"]
     lines += [
         f"{shown(name[:_SHOWN])}: {photos_text(photos['new'])}{_before(photos['earlier'], ' more')}"
         for name, photos in document["people"].items()
