@@ -74,7 +74,7 @@ def run_queries(
         _counting(len(tasks), settings) as advance,
     ):
         path = folder / "tasks.jsonl"
-        write_tasks(path, [_with_chip(task, folder / f"{number}.png", settings) for number, task in enumerate(tasks)])
+        write_tasks(path, _with_chips(tasks, folder, settings))
 
         def on_event(event: Answer) -> None:
             if event["event"] == "warning":
@@ -102,16 +102,21 @@ def run_queries(
         return start(run, on_event)
 
 
-def _with_chip(task: GalleryTask, path: Path, settings: SessionSettings) -> GalleryTask:
-    """Return the task with its aligned face, which is written to a file: before any rank starts.
+def _with_chips(tasks: Sequence[GalleryTask], folder: Path, settings: SessionSettings) -> list[GalleryTask]:
+    """Return the tasks with their aligned faces, which are written to files: before any rank starts.
 
     Photos that may turn out unusable are left to the client's rank, which reads each when its turn comes.
     """
-    if task.photo is None or task.optional or not isinstance(settings, PhotoSettings):
-        return task
-    size = load_model(settings.model, weights=False).chip_size
-    (chip,) = load_chips([Path(task.photo)], size, settings.aligned, settings.reading)
-    return replace(task, chip=str(write_chip(path, chip)))
+    if not isinstance(settings, PhotoSettings):
+        return list(tasks)
+    size, found = load_model(settings.model, weights=False).chip_size, []
+    for number, task in enumerate(tasks):
+        if task.photo is None or task.optional or task.chip is not None:
+            found.append(task)
+            continue
+        (chip,) = load_chips([Path(task.photo)], size, settings.aligned, settings.reading)
+        found.append(replace(task, chip=str(write_chip(folder / f"{number}.png", chip))))
+    return found
 
 
 def _of_photos(settings: SessionSettings) -> dict[str, Any]:
@@ -141,9 +146,11 @@ def enroll_photos(
     """
     if kind is GalleryKind.LIST:
         return _enroll_in_list(people, settings, whole, on_answer)
-    _make_private(settings)
     tasks = [GalleryTask(Verb.ENROLL, name, str(photo), optional=not whole) for name, photo in people]
-    return run_queries(tasks, settings, kind, on_answer=on_answer).answers
+    with temporary_folder() as folder:
+        tasks = _with_chips(tasks, folder, settings)
+        _make_private(settings)
+        return run_queries(tasks, settings, kind, on_answer=on_answer).answers
 
 
 def _enroll_in_list(
@@ -151,7 +158,7 @@ def _enroll_in_list(
 ) -> list[Answer]:
     """Enrol in this process; if all are wanted, nobody before every photo is known to be usable."""
     model, answers = load_model(settings.model), []
-    embedded = _embedded(people, ClearEmbedding(model), settings.aligned, whole)
+    embedded = _embedded(people, ClearEmbedding(model), settings, whole)
     with ExitStack() as opened, _counting(len(people), settings) as advance:
         if settings.path.exists():  # what cannot be used is refused before anything is computed
             file = opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
@@ -204,13 +211,13 @@ def _stored(file: GalleryFile, photos: Sequence[tuple[Answer, RingArray | None]]
 
 
 def _embedded(
-    people: Sequence[tuple[str, Path]], embedding: ClearEmbedding, aligned: bool, whole: bool
+    people: Sequence[tuple[str, Path]], embedding: ClearEmbedding, settings: PhotoSettings, whole: bool
 ) -> Iterator[tuple[Answer, RingArray | None]]:
     """Yield an answer for each photo, and its embedding, uint64 (d,), if it can be used."""
     for identity, photo in people:
         answer: Answer = {"verb": Verb.ENROLL.value, "identity": identity, "photo": str(photo)}
         try:
-            yield answer, embedding(photo, aligned)
+            yield answer, embedding(photo, settings.aligned, settings.reading)
         except ImageError as error:
             if whole:
                 raise

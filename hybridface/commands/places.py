@@ -19,6 +19,8 @@ __all__ = [
     "say_warning",
 ]
 
+_STANDARD_INPUT = "-"
+
 
 def cache_path(cache: str) -> Path | None:
     """Return the cache folder that `--cache` names; None for "none"."""
@@ -52,9 +54,9 @@ def faces_cache(cache: str, name: str) -> Iterator[Path]:
 
 
 def check_photos(photos: Sequence[Path]) -> None:
-    """Raise `ImageError` for the first photo that is no file."""
+    """Raise `ImageError` for the first photo that is not there; what it is shows when it is read."""
     for photo in photos:
-        if not photo.is_file():
+        if str(photo) != _STANDARD_INPUT and not photo.exists():
             raise ImageError(f"{photo}: expected a photo, found no such file")
 
 

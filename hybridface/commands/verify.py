@@ -51,7 +51,9 @@ __all__ = ["demo", "verify"]
 
 
 def verify(
-    first: Annotated[Path, typer.Argument(help="A photo with one face (JPEG, PNG, WebP, TIFF, BMP).")],
+    first: Annotated[
+        Path, typer.Argument(help="A photo with one face (JPEG, HEIC, PNG, ...: docs/PHOTOS.md); - for standard input.")
+    ],
     second: Annotated[Path | None, typer.Argument(help="The photo to compare it with; none with --id.")] = None,
     identity: IdentityOption = None,
     gallery: GalleryOption = None,
