@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from hybridface.errors import ImageError
 from hybridface.faces.formats import SUFFIXES
+from parties.machine.walks import files_below
 
 __all__ = ["PhotoSource", "open_photos"]
 
@@ -63,7 +64,7 @@ def open_photos(path: Path) -> PhotoSource:
     """
     with _reading(path):
         if path.is_dir():
-            found = {p.relative_to(path).as_posix(): p.stat().st_size for p in path.rglob("*") if p.is_file()}
+            found = {file.relative_to(path).as_posix(): status.st_size for file, status in files_below(path)}
         else:
             with tarfile.open(path) as archive:
                 found = {_name(member.name): member.size for member in archive if member.isfile()}

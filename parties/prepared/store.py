@@ -13,6 +13,9 @@ Nothing is used twice, whatever crashes when:
   deleted. "used" files are never read again, and go when the folder is next opened.
 - The server takes only what the client asks for; if one side has lost its file, the other's goes unused.
 
+Several processes may use a folder. Whoever writes or takes a run holds the folder's lock with others; whoever removes
+what was left holds it alone.
+
 So a crash loses prepared runs, and never brings one back. A copy of a folder does: never restore one from a backup, nor
 resume a snapshot of a machine twice.
 
@@ -28,7 +31,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,9 @@ import numpy as np
 
 from parties.machine.arrays import read_arrays
 from parties.machine.durable import PART, created, new_file, sync_folder
+from parties.machine.locks import locked
+from parties.machine.plain_files import open_plain, read_plain
+from parties.machine.walks import changed_at, entries_of, size_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
@@ -54,6 +60,8 @@ _DIGITS = 32
 _READY, _USED = ".ready", ".used"
 _PART_SECONDS, _DAY_SECONDS = 3600.0, 86400.0  # after so long nobody writes a file any more; a day
 _DIGEST_BYTES, _BINDING_BYTES = 32, 64
+_MAX_RUN_BYTES = 2 << 30
+_CLEAN_SECONDS = 5.0
 
 Arrays = Mapping[str, Sequence[RingArray]]
 """What a run uses up, by name."""
@@ -89,15 +97,20 @@ class PreparedStore:
         return [path.stem for path in self._ready(self._of(peer)) if _binding(path) == binding]
 
     def clean(self) -> None:
-        """Remove what crashes have left, what is too old, and the folders of peers of whom nothing is kept."""
-        for folder in self._peers():
-            for path in folder.iterdir():
-                old = _age(path)
-                lost = path.suffix not in ("", _READY) and (path.suffix == _USED or old > _PART_SECONDS)
-                if lost or (path.suffix == _READY and old > MAX_DAYS * _DAY_SECONDS):
-                    path.unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        """Remove what crashes have left, what is too old, and the folders of peers of whom nothing is kept.
+
+        While other processes are at the folder all the time, that waits for the next call.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with suppress(TimeoutError), self._held(shared=False, seconds=_CLEAN_SECONDS):
+            for folder in self._peers():
+                for path in entries_of(folder):
+                    if _is_left(path):
+                        path.unlink(missing_ok=True)
+                if not entries_of(folder):
+                    folder.rmdir()
 
     def make_room(self, peer: str, binding: str) -> None:
         """See that there is room for one more run; the peer's oldest ones of other kinds go for it.
@@ -112,38 +125,44 @@ class PreparedStore:
             raise ParameterError(f"expected to keep at most {MAX_KEPT} prepared runs, got one more")
         for path in others[: max(surplus, 0)]:
             path.unlink(missing_ok=True)
-        if sum(_size(path) for folder in self._peers() for path in folder.iterdir()) >= MAX_BYTES:
+        if sum(size_of(path) for folder in self._peers() for path in entries_of(folder)) >= MAX_BYTES:
             raise ParameterError(f"expected at most {MAX_BYTES >> 30} GiB of prepared runs, got one more run")
 
     def write(self, peer: str, number: str, binding: str, arrays: Arrays) -> None:
-        """Write a run that may not be used before `publish`."""
+        """Write a run that may not be used before `publish`.
+
+        Raises:
+            OSError: it cannot be written; nothing is left of it.
+        """
         flat = {f"{name}/{i}": array for name, values in arrays.items() for i, array in enumerate(values)}
         content = io.BytesIO(binding.encode())
         content.seek(_BINDING_BYTES)
         np.savez(content, **flat)  # type: ignore[arg-type]
-        self._make(self._of(peer))
         digest = hashlib.sha256(content.getbuffer()).digest()
-        with new_file(self._path(peer, number, PART)) as file:
+        part = self._path(peer, number, PART)
+        with self._made(part.parent), new_file(part) as file:
             file.writelines((digest, content.getbuffer()))
 
     def publish(self, peer: str, number: str) -> None:
         """Let a run be used from now on."""
-        os.rename(self._path(peer, number, PART), self._path(peer, number, _READY))
-        sync_folder(self._of(peer))
+        with self._held(shared=True):
+            os.rename(self._path(peer, number, PART), self._path(peer, number, _READY))
+            sync_folder(self._of(peer))
 
     def take(self, peer: str, number: str, binding: str) -> dict[str, list[RingArray]] | None:
         """Return a run's arrays, for the only time; None if there is none that can be used."""
         ready, used = (self._path(peer, number, suffix) for suffix in (_READY, _USED))
-        try:
-            os.rename(ready, used)
-        except FileNotFoundError:
-            return None
-        sync_folder(self._of(peer))
-        try:
-            return _read(used, binding)
-        finally:
-            used.unlink(missing_ok=True)
+        with self._held(shared=True):
+            try:
+                os.rename(ready, used)
+            except FileNotFoundError:
+                return None
             sync_folder(self._of(peer))
+            try:
+                return _read(used, binding)
+            finally:
+                used.unlink(missing_ok=True)
+                sync_folder(self._of(peer))
 
     def discard(self, peer: str, number: str) -> None:
         """Forget a run, whether it was published or not."""
@@ -152,26 +171,41 @@ class PreparedStore:
 
     def _ready(self, folder: Path) -> list[Path]:
         """Return the runs of a peer, the oldest first; another process may remove some meanwhile."""
-        return sorted(folder.glob(f"*{_READY}"), key=_age, reverse=True)
+        return sorted((path for path in entries_of(folder) if path.suffix == _READY), key=changed_at)
 
     def _peers(self) -> Iterator[Path]:
-        return (path for path in self._folder.glob("*") if path.is_dir())
+        return (path for path in entries_of(self._folder) if path.is_dir())
+
+    @contextmanager
+    def _held(self, shared: bool, seconds: float | None = None) -> Iterator[None]:
+        """Hold the folder's lock; without a folder there is nothing to hold, and nothing in it."""
+        if not self._folder.is_dir():
+            yield
+            return
+        with locked(self._folder, "the prepared runs", shared, seconds):
+            yield
+
+    @contextmanager
+    def _made(self, folder: Path) -> Iterator[None]:
+        """Make this folder and one in it, and let nobody remove the latter while it is empty."""
+        self._make(self._folder)
+        with self._held(shared=True):
+            self._make(folder)
+            yield
 
     def _make(self, folder: Path) -> None:
-        """Make this folder, and one in it, for their owner alone; those above are made as usual."""
+        """Make this folder, or one in it, for its owner alone; those above are made as usual."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
-        for path in (self._folder, folder):
-            if not path.is_dir():
-                path.mkdir(mode=0o700, exist_ok=True)
-                sync_folder(path.parent)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(folder.parent)
 
     def _drawn_once(self, path: Path) -> str:
         if not path.exists():
-            self._make(path.parent)
-            with suppress(FileExistsError), created(path) as file:  # by the first of several processes
-                file.write(secrets.token_hex(_DIGITS // 2).encode())
+            with self._made(path.parent), suppress(FileExistsError), created(path) as file:
+                file.write(secrets.token_hex(_DIGITS // 2).encode())  # by the first of several processes
         try:
-            return _checked(path.read_text())
+            return _checked(read_plain(path, _BINDING_BYTES).decode(errors="replace"))
         except ParameterError as error:
             raise ParameterError(f"{path}: {error}") from error
 
@@ -197,7 +231,7 @@ def _checked(number: str) -> str:
 def _read(path: Path, binding: str) -> dict[str, list[RingArray]] | None:
     """Return a file's arrays; None if it is damaged, or of something else."""
     try:
-        content = path.read_bytes()
+        content = read_plain(path, _MAX_RUN_BYTES)
     except OSError:
         return None
     digest, rest = content[:_DIGEST_BYTES], memoryview(content)[_DIGEST_BYTES:]
@@ -212,25 +246,18 @@ def _read(path: Path, binding: str) -> dict[str, list[RingArray]] | None:
 def _binding(path: Path) -> str:
     """Return what a file says that it belongs to, unchecked; nothing if it is gone."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return file.read(_DIGEST_BYTES + _BINDING_BYTES)[_DIGEST_BYTES:].decode(errors="replace")
     except OSError:
         return ""
 
 
-def _age(path: Path) -> float:
-    """Return a file's age in seconds, 0 if it is gone."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+def _is_left(path: Path) -> bool:
+    """Return whether a peer's file will not be used any more; nobody is taking a run now."""
+    if path.suffix == _USED:
+        return True
+    age = time.time() - changed_at(path)
+    return age > (MAX_DAYS * _DAY_SECONDS if path.suffix == _READY else _PART_SECONDS) and path.suffix != ""
 
 
 def opened_store(folder: Path | None) -> PreparedStore | None:

@@ -10,12 +10,10 @@ The folder keeps the four files that were used last.
 Layers are mapped one at a time, while they are used, so that the resident memory is that of the largest layer.
 """
 
-import contextlib
 import hashlib
 import json
 import mmap
 import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from io import BufferedReader
@@ -25,6 +23,8 @@ import numpy as np
 
 from parties.machine.durable import PART, replaced
 from parties.machine.locks import locked
+from parties.machine.plain_files import open_plain
+from parties.machine.walks import changed_at, entries_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.encryption.ckks import CkksContext
 from protocols.errors import ParameterError
@@ -37,6 +37,9 @@ __all__ = ["EncodedWeights", "layer_polynomials", "weights_key"]
 _MAGIC = b"hybridface weights 3\n"
 _HEADER_BYTES = 1 << 16
 _SUFFIX = ".weights"
+_OLD_PART = ".encoding-"
+"""How earlier versions named a file while they wrote it."""
+
 _KEPT_FILES = 4
 _ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 
@@ -57,12 +60,9 @@ class EncodedWeights:
     """
 
     def __init__(self, path: Path, key: str) -> None:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
-                raise ParameterError(
-                    "the weights' cache: expected a file of this user's own, got another's or no plain file"
-                )
+        with open_plain(path, follow_links=False) as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                raise ParameterError("the weights' cache: expected a file of this user's own, got another's")
             self._layers, digest = _read_header(file)
             if _digest(file, key, self._layers) != digest:
                 raise ParameterError(
@@ -89,6 +89,7 @@ class EncodedWeights:
         path = directory / f"{key}{_SUFFIX}"
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locked(directory, "the weights' cache"):  # so that workers that start together encode once
+            _forget_left(directory)
             try:
                 encoded = cls(path, key)
             except (OSError, ParameterError):
@@ -154,15 +155,17 @@ def _encode(
         file.write(header)
 
 
+def _forget_left(directory: Path) -> None:
+    """Remove what crashes left, which are secret weights; nobody writes a file now: whoever does has the lock."""
+    for file in entries_of(directory):
+        if (_SUFFIX in file.suffixes and file.suffix == PART) or file.name.startswith(_OLD_PART):
+            file.unlink(missing_ok=True)
+
+
 def _forget_old(directory: Path) -> None:
-    """Remove all but the files that were used last, and what crashes left; who has one open keeps it."""
-    for file in directory.glob(f"*{_SUFFIX}.*{PART}"):  # nobody writes one now: whoever does has the lock
-        file.unlink(missing_ok=True)
-    files = []
-    for file in directory.glob(f"*{_SUFFIX}"):
-        with contextlib.suppress(FileNotFoundError):  # another process removed it
-            files.append((file.stat().st_mtime_ns, file))
-    for _, file in sorted(files, reverse=True)[_KEPT_FILES:]:
+    """Remove all but the files that were used last; who has one open keeps it."""
+    files = [file for file in entries_of(directory) if file.suffix == _SUFFIX]
+    for file in sorted(files, key=changed_at, reverse=True)[_KEPT_FILES:]:
         file.unlink(missing_ok=True)
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from parties.gallery.errors import IndexChangedError
 from parties.gallery.index.folder import IndexFolder, group_of
 from parties.machine.durable import reach_disk, write_durably
+from parties.machine.walks import changed_at, entries_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.kernels import multiply_rows
 from protocols.arithmetic.randomness import KEY_BYTES, keystream
@@ -138,10 +139,13 @@ class IndexFile:
 
     def forget_others(self, most: int) -> None:
         """Remove the indexes of this gallery and seed with other names, but for the `most` that were changed last."""
-        heads = [path for path in self._folder.path.glob(f"{self._base}-*.head") if path != self._head]
-        for head in sorted(heads, key=lambda path: path.stat().st_mtime_ns, reverse=True)[most:]:
-            for path in self._folder.path.glob(f"{head.stem}.*"):
-                path.unlink(missing_ok=True)
+        files = entries_of(self._folder.path)
+        heads = [path for path in files if path.name.startswith(f"{self._base}-") and path.suffix == ".head"]
+        others = sorted((path for path in heads if path != self._head), key=changed_at, reverse=True)
+        for head in others[most:]:
+            for path in files:
+                if path.name.startswith(f"{head.stem}."):
+                    path.unlink(missing_ok=True)
 
     def places_of(self, rows: Rows) -> Rows:
         """Return the places of the store's rows.

@@ -24,6 +24,7 @@ from pathlib import Path
 from parties.gallery.errors import RefusalError, StoreError
 from parties.machine import locks
 from parties.machine.durable import PART, sync_folder, write_durably
+from parties.machine.walks import changed_at, entries_of
 from protocols.arithmetic.randomness import KEY_BYTES
 
 __all__ = ["IndexFolder", "group_of"]
@@ -121,7 +122,7 @@ class IndexFolder:
     def _files(self) -> list[Path]:
         """Return the gallery's files, the seed first, and those of earlier versions."""
         own = re.compile(rf"{self.lineage.hex()}[.-].*")
-        found = [path for path in self.path.glob("*") if own.fullmatch(path.name) or _OLD.fullmatch(path.name)]
+        found = [path for path in entries_of(self.path) if own.fullmatch(path.name) or _OLD.fullmatch(path.name)]
         return sorted(found, key=lambda path: (path != self.file("mask"), path.name))
 
     def _remove(self, paths: Iterable[Path]) -> None:
@@ -146,7 +147,4 @@ class IndexFolder:
 
 def _is_left(path: Path) -> bool:
     """Return whether a file was being written by a process that has ended long ago."""
-    try:
-        return path.suffix == PART and time.time() - path.stat().st_mtime > _PART_SECONDS
-    except OSError:
-        return False
+    return path.suffix == PART and time.time() - changed_at(path) > _PART_SECONDS

@@ -153,7 +153,8 @@ def test_an_identity_and_a_pairing_for_each_server_are_drawn_once(tmp_path: Path
         stores[0].identity()
 
 
-def test_processes_that_share_a_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cleaned", [False, True])
+def test_processes_that_share_a_folder(tmp_path: Path, cleaned: bool) -> None:
     """Each run is had by one of them, however their steps interleave, and none of them fails."""
     had: list[str] = []
 
@@ -161,6 +162,9 @@ def test_processes_that_share_a_folder(tmp_path: Path) -> None:
         store = PreparedStore(tmp_path)
         for i in range(40):
             number = f"{own:016x}{i:016x}"
+            if cleaned:
+                store.clean()
+                assert len(store.pairing(f"{own:032x}")) == 32
             store.make_room(PEER, BINDING)
             store.write(PEER, number, BINDING, arrays())
             store.publish(PEER, number)
@@ -171,3 +175,27 @@ def test_processes_that_share_a_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     assert len(had) == len(set(had)) > 100
+
+
+def test_a_run_that_is_being_taken_is_not_cleaned_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared, "_CLEAN_SECONDS", 0.0)
+    store, read = kept(tmp_path), prepared._read
+
+    def clean_meanwhile(path: Path, binding: str) -> Any:
+        PreparedStore(tmp_path).clean()
+        return read(path, binding)
+
+    monkeypatch.setattr(prepared, "_read", clean_meanwhile)
+    assert store.take(PEER, NUMBER, BINDING) is not None
+
+
+@pytest.mark.parametrize("name", [f"{NUMBER}.ready", "pairing"])
+def test_a_pipe_under_a_files_name_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    store = PreparedStore(tmp_path)
+    (tmp_path / PEER).mkdir()
+    os.mkfifo(tmp_path / PEER / name)
+    assert store.ready(PEER, BINDING) == []
+    assert store.take(PEER, NUMBER, BINDING) is None
+    if name == "pairing":
+        with pytest.raises(OSError, match="expected a plain file"):
+            store.pairing(PEER)

@@ -203,6 +203,35 @@ def test_a_link_is_not_followed(load: Load, tmp_path: Path) -> None:
         EncodedWeights(link, path.stem)
 
 
+def test_a_pipe_under_the_name_is_not_waited_for(load: Load) -> None:
+    path = load().path
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="expected a plain file"):
+        EncodedWeights(path, path.stem)
+    encoded: list[str] = []
+    assert load(encoded).path.is_file()
+    assert encoded
+
+
+def test_what_crashes_left_goes_before_more_is_written(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights are secret, and a disk that is full of them has no room for new ones."""
+    left = [tmp_path / name for name in (f"{'0' * 64}.weights.0011{PART}", ".encoding-x7f_3k")]
+    for path in left:
+        path.write_bytes(b"secret weights")
+
+    def fail(*arguments: Any) -> Any:
+        assert not any(path.exists() for path in left)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weight_cache, "encode_weights", fail)
+    with pytest.raises(OSError, match="No space left"):
+        load()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         EncodedWeights(tmp_path / "none", "none")

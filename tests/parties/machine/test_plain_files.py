@@ -1,0 +1,49 @@
+"""Reading files that may be anything: a pipe does not block, and a large file is not read."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from parties.machine.plain_files import open_plain, read_plain
+
+
+def test_what_a_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    assert read_plain(path, 7) == b"content"
+    with open_plain(path) as file:
+        assert file.read(3) == b"con"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "thing"
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path = Path("/dev/zero")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="expected a plain file, got a folder, a pipe or a device") as caught:
+        read_plain(path, 10)
+    assert caught.value.filename == str(path)
+    assert len(os.listdir("/proc/self/fd")) == before, "it is left open"
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(OSError, match="expected at most 1000 bytes, got more"):
+        read_plain(path, 1000)
+
+
+def test_a_link_is_followed_only_if_it_may_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert read_plain(tmp_path / "link", 10) == b"content"
+    with pytest.raises(OSError, match="symbolic"):
+        read_plain(tmp_path / "link", 10, follow_links=False)
