@@ -3,15 +3,14 @@
 Photos are named by their paths, NAME/NAME_0001.jpg in LFW; folders around all of them are not part of the name.
 """
 
-import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from hybridface.errors import ImageError
+from hybridface.faces.archives import DAMAGE, sizes_in, unpack
 from hybridface.faces.formats import SUFFIXES
 from parties.machine.walks import files_below
 
@@ -43,16 +42,15 @@ class PhotoSource:
         """Give a folder in which these photos lie under their names; from a tar file, for the time being.
 
         Raises:
-            ImageError: the tar file cannot be read.
+            ImageError: the tar file cannot be read, or the photos are too large.
         """
         if self.path.is_dir():
             yield self.path / self.around
             return
         wanted = {self.around + photo for photo in photos}
         with tempfile.TemporaryDirectory(prefix="hybridface-") as temporary:
-            with _reading(self.path), tarfile.open(self.path) as archive:
-                members = [member for member in archive if _name(member.name) in wanted]
-                archive.extractall(temporary, members, filter="data")
+            with _reading(self.path):
+                unpack(self.path, wanted, Path(temporary))
             yield Path(temporary) / self.around
 
 
@@ -66,8 +64,7 @@ def open_photos(path: Path) -> PhotoSource:
         if path.is_dir():
             found = {file.relative_to(path).as_posix(): status.st_size for file, status in files_below(path)}
         else:
-            with tarfile.open(path) as archive:
-                found = {_name(member.name): member.size for member in archive if member.isfile()}
+            found = sizes_in(path)
     sizes = {name: size for name, size in sorted(found.items()) if PurePosixPath(name).suffix.lower() in SUFFIXES}
     if not sizes:
         raise ImageError(f"{path}: expected photos, found none")
@@ -84,14 +81,10 @@ def _around(names: Sequence[str]) -> str:
     return "".join(f"{part}/" for part in parts[0][:depth])
 
 
-def _name(member: str) -> str:
-    return PurePosixPath(member).as_posix()
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+    except DAMAGE as error:
         reason = getattr(error, "strerror", None) or str(error).partition(":\n")[0]  # tarfile lists what it tried
         raise ImageError(f"{path}: expected a tar file or folder of photos, got {reason}") from error

@@ -99,10 +99,8 @@ def test_a_tar_file_writes_nowhere_else(tmp_path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.size = 4
             archive.addfile(member, io.BytesIO(b"face"))
-    source = open_photos(tmp_path / "bad.tar")
-    with pytest.raises(ImageError, match="expected a tar file or folder of photos"):
-        with source.folder(list(source.sizes)):
-            pass
+    with pytest.raises(ImageError, match="expected a tar file or folder of photos, got .*whose name leads elsewhere"):
+        open_photos(tmp_path / "bad.tar")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.tar"]
 
 
