@@ -3,7 +3,6 @@
 Photos are named by their paths, NAME/NAME_0001.jpg in LFW; folders around all of them are not part of the name.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from hybridface.errors import ImageError
 from hybridface.faces.archives import DAMAGE, sizes_in, unpack
 from hybridface.faces.formats import SUFFIXES
+from hybridface.folders import temporary_folder
 from parties.machine.walks import files_below
 
 __all__ = ["PhotoSource", "open_photos"]
@@ -48,10 +48,10 @@ class PhotoSource:
             yield self.path / self.around
             return
         wanted = {self.around + photo for photo in photos}
-        with tempfile.TemporaryDirectory(prefix="hybridface-") as temporary:
+        with temporary_folder() as temporary:
             with _reading(self.path):
-                unpack(self.path, wanted, Path(temporary))
-            yield Path(temporary) / self.around
+                unpack(self.path, wanted, temporary)
+            yield temporary / self.around
 
 
 def open_photos(path: Path) -> PhotoSource:

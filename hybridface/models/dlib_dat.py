@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
+from hybridface.models.weight_files import read_weight_file
 
 __all__ = [
     "AddPrevious",
@@ -116,16 +117,16 @@ def packaged_path(file_name: str) -> Path:
     raise ModelError(f"expected {file_name} from the package face_recognition_models, found none")
 
 
-def read_dat(path: str | Path) -> list[Layer]:
+def read_dat(path: str | Path, is_packaged: bool = False) -> list[Layer]:
     """Return the layers of a serialised network, from input to output.
 
+    Args:
+        is_packaged: whether it is the packaged network, whose digest is known.
+
     Raises:
-        ModelError: the file is missing, truncated, or not a network of this kind.
+        ModelError: the file is missing, truncated, damaged, or not a network of this kind.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read model file {path}: {error.strerror}") from error
+    data = read_weight_file(Path(path), is_packaged)
     try:
         return _read_network(_Reader(data))
     except ModelError as error:
@@ -164,7 +165,7 @@ class _Reader:
 
     def real(self) -> float:
         mantissa, exponent = self.pair()
-        if abs(exponent) >= _MAX_EXPONENT:
+        if abs(exponent) + mantissa.bit_length() >= _MAX_EXPONENT:
             raise ModelError(f"expected a finite number, got exponent {exponent}")
         return math.ldexp(mantissa, exponent)
 
@@ -180,14 +181,17 @@ class _Reader:
             raise ModelError(f"expected {expected!r} before offset {self._position}, got {actual!r}")
 
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.integer() for _ in range(4))
+        shape = tuple(self.integer() for _ in range(4))
+        if min(shape) < 0 or math.prod(max(1, side) for side in shape) > len(self._data):
+            raise ModelError(f"expected a tensor before offset {self._position}, got shape {shape}")
+        return shape
 
     def tensor(self) -> NDArray[np.float32]:
         self.expect(_TENSOR_VERSION)
         shape = self.shape()
-        if min(shape) < 0:
-            raise ModelError(f"expected a tensor before offset {self._position}, got shape {shape}")
         values = np.frombuffer(self.take(4 * math.prod(shape)), dtype="<f4").astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ModelError(f"expected finite weights before offset {self._position}, got others")
         return values.reshape(shape)
 
 
@@ -256,7 +260,7 @@ def _read_fully_connected(reader: _Reader) -> FullyConnected:
     _read_alias(reader)  # the bias, empty
     reader.expect(1)  # without bias
     _skip_multipliers(reader)
-    if weight.size != inputs * outputs:
+    if weight.size != inputs * outputs or min(inputs, outputs) < 1:
         raise ModelError(f"expected {inputs} x {outputs} weights, got {weight.size}")
     return FullyConnected(weight.reshape(inputs, outputs).T.copy())
 
@@ -270,7 +274,7 @@ def _read_alias(reader: _Reader) -> tuple[int, ...]:
 def _split(parameters: NDArray[np.float32], *shapes: tuple[int, ...]) -> list[NDArray[np.float32]]:
     """Cut a flat parameter vector into views of the given shapes, in order."""
     sizes = [math.prod(shape) for shape in shapes]
-    if min(map(min, shapes)) < 0 or sum(sizes) != parameters.size:
+    if sum(sizes) != parameters.size:
         raise ModelError(f"expected {parameters.size} parameters, got shapes {shapes}")
     parts = np.split(parameters, np.cumsum(sizes)[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

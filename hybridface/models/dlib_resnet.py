@@ -34,6 +34,13 @@ BLOCKS: tuple[tuple[int, int], ...] = (
 """Channels and stride of every residual block, from input to output."""
 
 
+_POOLS = (
+    dlib_dat.MaxPool((3, 3), (2, 2), (0, 0)),
+    dlib_dat.AvgPool((2, 2), (2, 2), (0, 0)),
+    dlib_dat.AvgPool((0, 0), (1, 1), (0, 0)),
+)
+
+
 def default_dat_path() -> Path:
     """Return the path of the network's file in the PyPI package face_recognition_models.
 
@@ -122,8 +129,9 @@ class DlibResNet(torch.nn.Module):  # type: ignore[misc]
         Raises:
             ModelError: the file is missing, truncated, or holds another network.
         """
+        is_packaged = path is None
         path = default_dat_path() if path is None else path
-        layers = read_dat(path)
+        layers = read_dat(path, is_packaged)
         if [type(layer) for layer in layers] != _expected_kinds():
             raise ModelError(f"cannot use model file {path}: expected dlib's 29-layer ResNet, got other layers")
         module = cls()
@@ -144,6 +152,8 @@ class DlibResNet(torch.nn.Module):  # type: ignore[misc]
                 case dlib_dat.Convolution():
                     assert isinstance(following, dlib_dat.Affine)  # noqa: S101  (the kinds were compared)
                     _load_convolution(next(convolutions), layer, following)
+                case dlib_dat.MaxPool() | dlib_dat.AvgPool() if layer not in _POOLS:
+                    raise ModelError(f"expected one of dlib's pools, got {layer}")
                 case dlib_dat.FullyConnected(weight):
                     _set(self.fc.weight, weight.astype(np.float64))
 

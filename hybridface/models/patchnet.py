@@ -10,8 +10,7 @@ distance of two embeddings. The idea is CryptoFace's (https://arxiv.org/abs/2509
 `hybridface train` writes; docs/PATCHNET.md describes the one that is shipped.
 """
 
-import contextlib
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,10 @@ from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
 from hybridface.models.contrast import normalised_contrast
+from hybridface.models.weight_files import MAX_BYTES, read_weight_file
+from parties.machine.arrays import digested, read_arrays
 from parties.machine.durable import PRIVATE, PUBLIC, replaced
+from protocols.errors import ParameterError
 
 __all__ = [
     "CHIP_SIZE",
@@ -41,16 +43,18 @@ __all__ = [
     "write_public",
 ]
 
+_PUBLIC = ("patches", "widths", "outputs", "threshold", "normalisation", "contrast", "mirror")
+"""The arrays of a file that a client reads; older files do not have the last two."""
+
+_Arrays = Mapping[str, NDArray[Any]]
+
 CHIP_SIZE = 64
 PATCHNET_PATH = Path(__file__).with_name("patchnet.npz")
 """The student that is shipped."""
 
 MAX_INPUTS = 1024
+MAX_WIDTH = 1 << 14
 _MEAN, _SCALE = 127.5, 127.5
-
-
-class _NotThereError(ModelError):
-    """A file has no array of this name."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class PatchShape:
         contrast: whether the chip goes through `normalised_contrast` before it is cut.
 
     Raises:
-        ModelError: a patch leaves the chip, or patches have different numbers of values, or more than 1,024.
+        ModelError: a patch leaves the chip, or patches have different numbers of values, or more than 1,024; or a
+            width is above 16,384.
     """
 
     patches: tuple[tuple[int, int, int, int], ...]
@@ -82,8 +87,12 @@ class PatchShape:
         sizes = {3 * (side // pool) ** 2 for _, _, side, pool in self.patches}
         if len(sizes) != 1 or max(sizes) > MAX_INPUTS:
             raise ModelError(f"expected patches of one size, at most {MAX_INPUTS} values, got sizes {sorted(sizes)}")
-        if not self.widths or min(*self.widths, self.outputs) < 1 or not 0 < self.threshold < np.inf:
-            raise ModelError(f"expected positive widths, outputs and threshold, got {self}")
+        sizes_ok = all(0 < size <= MAX_WIDTH for size in (*self.widths, self.outputs))
+        if not self.widths or not sizes_ok or not 0 < self.threshold < np.inf:
+            raise ModelError(
+                f"expected a positive threshold, and widths and outputs of 1 to {MAX_WIDTH},"
+                f" got {self.threshold}, {self.widths} and {self.outputs}"
+            )
 
     @property
     def inputs(self) -> int:
@@ -217,19 +226,23 @@ def read_shape(path: str | Path = PATCHNET_PATH) -> PatchShape:
     Raises:
         ModelError: the file is missing or no patch network.
     """
-    shape = _stored_shape(path)
-    return replace(shape, patches=_with_mirror(shape.patches)) if _flag(path, "mirror") else shape
+    return _whole_shape(path, _read(path, _PUBLIC))
 
 
-def _stored_shape(path: str | Path) -> PatchShape:
+def _whole_shape(path: str | Path, arrays: _Arrays) -> PatchShape:
+    shape = _stored_shape(path, arrays)
+    return replace(shape, patches=_with_mirror(shape.patches)) if _flag(arrays, "mirror") else shape
+
+
+def _stored_shape(path: str | Path, arrays: _Arrays) -> PatchShape:
     """Return the shape of the weights in a file: of a mirrored network, the first half of its patches."""
-    patches, widths, outputs, threshold = _read(path, ("patches", "widths", "outputs", "threshold"))
-    contrast = _flag(path, "contrast")
+    patches, widths, outputs, threshold = _taken(path, arrays, ("patches", "widths", "outputs", "threshold"))
+    contrast = _flag(arrays, "contrast")
     try:
         rows = tuple((int(t), int(left), int(side), int(pool)) for t, left, side, pool in patches)
         sizes = tuple(int(width) for width in widths), int(outputs)
         return PatchShape(rows, *sizes, float(threshold), contrast)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"cannot use model file {path}: {error}") from error
 
 
@@ -239,16 +252,17 @@ def read_patchnet(path: str | Path = PATCHNET_PATH) -> tuple[PatchShape, PatchWe
     Raises:
         ModelError: the file is missing, no patch network, or its weights do not fit its shape.
     """
-    shape = _stored_shape(path)
+    arrays = _read(path)
+    shape = _stored_shape(path, arrays)
     count, before, maps = len(shape.patches), shape.inputs, []
     for number, width in enumerate(shape.widths, 1):
-        weight, bias = _read(path, (f"W{number}", f"b{number}"))
+        weight, bias = _taken(path, arrays, (f"W{number}", f"b{number}"))
         maps.append((_checked(path, weight, (count, width, before)), _checked(path, bias, (count, width))))
         before = width
-    join, offset = _read(path, ("J", "c"))
+    join, offset = _taken(path, arrays, ("J", "c"))
     sum_over_patches = _checked(path, join, (shape.outputs, count * before)), _checked(path, offset, (shape.outputs,))
     weights = PatchWeights(tuple(maps), sum_over_patches)
-    return mirrored(shape, weights) if _flag(path, "mirror") else (shape, weights)
+    return mirrored(shape, weights) if _flag(arrays, "mirror") else (shape, weights)
 
 
 def stored(weights: PatchWeights) -> PatchWeights:
@@ -264,7 +278,8 @@ def read_ranges(path: str | Path = PATCHNET_PATH) -> Ranges | None:
     Raises:
         ModelError: the file is missing, no patch network, or its ranges do not fit its shape.
     """
-    count, values = len(read_shape(path).widths), _optional(path, "ranges")
+    arrays = _read(path, (*_PUBLIC, "ranges"))
+    count, values = len(_whole_shape(path, arrays).widths), arrays.get("ranges")
     if values is None:
         return None
     *before_squares, element, difference = (float(value) for value in _checked(path, values, (count + 2,)))
@@ -309,42 +324,38 @@ def write_patchnet(
 
 def write_public(path: str | Path, source: str | Path) -> None:
     """Write the public arrays of a file alone: all that a client needs, and no weight."""
-    names = ("patches", "widths", "outputs", "threshold", "normalisation", "contrast", "mirror")
-    arrays = {name: _optional(source, name) for name in names}
-    _write(Path(path), {name: array for name, array in arrays.items() if array is not None}, PUBLIC)
+    _write(Path(path), _read(source, _PUBLIC), PUBLIC)
 
 
 def _write(path: Path, arrays: dict[str, Any], mode: int = PRIVATE) -> None:
     """Write arrays under a name, all of them or none; weights are for their owner alone."""
     with replaced(path, mode) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **digested(arrays))  # type: ignore[arg-type]
 
 
 def _rounded(values: NDArray[np.float64], kind: type[np.floating[Any]] = np.float32) -> NDArray[np.float64]:
     return values.astype(kind).astype(np.float64)
 
 
-def _read(path: str | Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
-    """Return arrays of a file by name; no other is decompressed, and nothing is unpickled."""
+def _read(path: str | Path, names: tuple[str, ...] | None = None) -> dict[str, NDArray[Any]]:
+    """Return those of these arrays that a file has, or all; no other is decompressed, and nothing is unpickled."""
+    content = read_weight_file(Path(path), is_packaged=Path(path) == PATCHNET_PATH)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return [archive[name] for name in names]
-    except KeyError as error:
-        raise _NotThereError(f"cannot use model file {path}: expected a patch network, found no {error}") from error
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        return read_arrays(content, MAX_BYTES, names)
+    except ParameterError as error:
         raise ModelError(f"cannot read model file {path}: {error}") from error
 
 
-def _flag(path: str | Path, name: str) -> bool:
-    value = _optional(path, name)
-    return value is not None and bool(value.all())
+def _taken(path: str | Path, arrays: _Arrays, names: tuple[str, ...]) -> list[NDArray[Any]]:
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ModelError(f"cannot use model file {path}: expected a patch network, found no {missing[0]}")
+    return [arrays[name] for name in names]
 
 
-def _optional(path: str | Path, name: str) -> NDArray[Any] | None:
-    """Return an array that older files do not have, or None."""
-    with contextlib.suppress(_NotThereError):
-        return _read(path, (name,))[0]
-    return None
+def _flag(arrays: _Arrays, name: str) -> bool:
+    value = arrays.get(name)
+    return value is not None and value.dtype.kind in "bui" and bool(value.all())
 
 
 def _checked(path: str | Path, value: NDArray[Any], expected: tuple[int, ...]) -> NDArray[np.float64]:

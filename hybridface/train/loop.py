@@ -16,11 +16,14 @@ import torch
 from hybridface.errors import ModelError
 from hybridface.train.losses import Losses, distillation
 from hybridface.train.student import PatchStudent
+from parties.machine.arrays import digested, read_arrays
 from parties.machine.durable import replaced
+from parties.machine.plain_files import read_plain
 
 __all__ = ["Examples", "Schedule", "Trainer"]
 
 _AVERAGE, _WARM_UP, _CLIP = 0.998, 100, 1.0
+_MAX_BYTES = 4 << 30  # of a checkpoint
 
 OnStep = Callable[[int, int, Losses], None]
 
@@ -101,7 +104,7 @@ class Trainer:
         for prefix, values in self._state().items():
             arrays |= {f"{prefix}/{name}": value.detach().cpu().numpy() for name, value in values.items()}
         with replaced(path) as file:
-            np.savez(file, **arrays)
+            np.savez(file, **digested(arrays))  # type: ignore[arg-type]
 
     def resume(self, path: Path, fingerprint: str) -> None:
         """Go on from a checkpoint.
@@ -110,8 +113,7 @@ class Trainer:
             ModelError: it cannot be read, or was written with other options.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = dict(archive)
+            arrays = read_arrays(read_plain(path, _MAX_BYTES))
             if str(arrays["fingerprint"]) != fingerprint:
                 raise ModelError(f"cannot resume from {path}: it was written with other options or photos")
             self.step = int(arrays["step"])

@@ -238,7 +238,11 @@ def _read(path: Path, binding: str) -> dict[str, list[RingArray]] | None:
     if hashlib.sha256(rest).digest() != digest or bytes(rest[:_BINDING_BYTES]) != binding.encode():
         return None
     arrays: dict[str, list[RingArray]] = {}
-    for name, array in read_arrays(rest[_BINDING_BYTES:]).items():
+    try:
+        found = read_arrays(rest[_BINDING_BYTES:])
+    except ParameterError:
+        return None
+    for name, array in found.items():
         arrays.setdefault(name.rpartition("/")[0], []).append(array)
     return arrays
 

@@ -8,8 +8,6 @@ between sessions, so that the server sends only what has changed.
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from parties.gallery.store.records import Entry
 from parties.machine.arrays import read_arrays
 from parties.machine.durable import write_durably
+from parties.machine.plain_files import read_plain
 
 __all__ = ["Directory", "Layout", "Part", "layout_of"]
 
@@ -27,19 +26,9 @@ Numbers = NDArray[np.int64]
 
 _COLUMNS = ("rows", "photos", "owners")
 _DIGEST_BYTES = 32
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    TypeError,
-    OverflowError,
-    RecursionError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise for content that is none of theirs."""
+_MAX_BYTES = 4 << 30
+_DAMAGE = OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError
+"""What reading and parsing a file raise that holds something else."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +131,7 @@ class Directory:
         Whether it is this gallery's is found by `digest`.
         """
         try:
-            content = path.read_bytes()
+            content = read_plain(path, _MAX_BYTES)
             digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
             if hashlib.sha256(rest).digest() == digest:
                 return cls._parsed(rest)

@@ -1,5 +1,6 @@
 """dlib's network in torch against dlib itself, and the errors of its file."""
 
+import contextlib
 from pathlib import Path
 
 import _dlib_pybind11 as dlib
@@ -9,6 +10,7 @@ import torch
 
 from hybridface.errors import ModelError
 from hybridface.faces.images import face_chip
+from hybridface.models import dlib_dat
 from hybridface.models.dlib_dat import AvgPool, Convolution, FullyConnected, Input, packaged_path, read_dat
 from hybridface.models.dlib_resnet import DlibResNet, default_dat_path, normalise
 from hybridface.models.model import load_model
@@ -94,3 +96,58 @@ def test_normalise_subtracts_the_means_and_refuses_other_shapes() -> None:
         normalise(chip[:149])
     with pytest.raises(ModelError, match="expected a chip"):
         normalise(chip.astype(np.float64))
+
+
+def test_the_packaged_file_is_the_one_that_was_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = bytearray(default_dat_path().read_bytes())
+    damaged[12_345_678] ^= 1
+    path = tmp_path / default_dat_path().name
+    path.write_bytes(damaged)
+    monkeypatch.setattr("hybridface.models.dlib_resnet.default_dat_path", lambda: path)
+    with pytest.raises(ModelError, match="expected the packaged network, it is damaged; install it again"):
+        DlibResNet.from_dat()
+
+
+def encoded(*numbers: int) -> bytes:
+    """Return integers as dlib writes them."""
+    return b"".join(
+        bytes([0x08 | (0x80 if number < 0 else 0)]) + abs(number).to_bytes(8, "little") for number in numbers
+    )
+
+
+HUGE = (1 << 62, 1 << 62, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (encoded(2, *HUGE), "expected a tensor"),
+        (encoded(2, -1, -1, 1, 1), "expected a tensor"),
+        (encoded(2, 1, 1, 1, 2) + np.array([1, np.nan], "<f4").tobytes(), "expected finite weights"),
+        (encoded(2, 1, 1, 1, 2), "expected 8 bytes"),
+    ],
+)
+def test_tensors_that_no_memory_holds(data: bytes, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        dlib_dat._Reader(data).tensor()
+
+
+def test_numbers_beyond_any_float() -> None:
+    with pytest.raises(ModelError, match="expected a finite number"):
+        dlib_dat._Reader(encoded((1 << 63) - 1, 1000)).real()
+
+
+@pytest.mark.slow
+def test_a_damaged_file_is_refused_or_the_same_network(tmp_path: Path) -> None:
+    """Bytes between the weights: where a layer's kind, shape and options are."""
+    good, path = default_dat_path().read_bytes(), tmp_path / "own.dat"
+    places = [good.index(word) for word in (b"con_4", b"affine_", b"max_pool_2", b"avg_pool_2", b"fc_2")]
+    random, expected = np.random.default_rng(4), read_dat(default_dat_path())
+    for position in [place + int(random.integers(-20, 60)) for place in places for _ in range(8)]:
+        bad = bytearray(good)
+        bad[position] ^= 1 << int(random.integers(8))
+        path.write_bytes(bad)
+        with contextlib.suppress(ModelError):
+            found = read_dat(path)
+            assert [type(layer) for layer in found] == [type(layer) for layer in expected]
+            DlibResNet.from_dat(path)

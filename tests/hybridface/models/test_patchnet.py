@@ -1,6 +1,9 @@
 """The patch network that is shipped: cutting, the layer graph against torch and the emulator, and broken files."""
 
+import contextlib
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +12,15 @@ from scipy.ndimage import gaussian_filter
 
 from hybridface.errors import ModelError
 from hybridface.faces.images import face_chip
+from hybridface.models import patchnet
 from hybridface.models.budget import check_budget
 from hybridface.models.contrast import normalised_contrast
 from hybridface.models.model import Model, load_model
 from hybridface.models.patchnet import (
     PATCHNET_PATH,
     PatchShape,
+    PatchWeights,
+    Ranges,
     read_patchnet,
     read_ranges,
     read_shape,
@@ -167,3 +173,85 @@ def test_broken_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected finite weights"):
         load_model("patchnet", path=path)
     assert read_shape(path) == wider
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A small network's file, as `hybridface train` writes it."""
+    shape, random = PatchShape(((0, 0, 4, 2),), (4,), 2, 1.0, contrast=True), np.random.default_rng(3)
+    maps = ((random.normal(size=(1, 4, 12)), random.normal(size=(1, 4))),)
+    path = tmp_path / "small.npz"
+    weights = PatchWeights(maps, (random.normal(size=(2, 4)), random.normal(size=2)))
+    write_patchnet(path, shape, weights, Ranges((1.0,), 2.0, 3.0), mirror=True, options="some words")
+    return path
+
+
+def content(path: Path) -> list[bytes]:
+    shape, weights = read_patchnet(path)
+    arrays = [array for layer in (*weights.maps, weights.join) for array in layer]
+    return [repr((shape, read_shape(path), read_ranges(path))).encode(), *(array.tobytes() for array in arrays)]
+
+
+@pytest.mark.slow
+def test_any_damaged_bit_of_a_file_is_an_error_or_changes_nothing(small: Path) -> None:
+    good, expected = small.read_bytes(), content(small)
+    refused = 0
+    places = range(0, len(good), 3)
+    for position in places:
+        bad = bytearray(good)
+        bad[position] ^= 1 << position % 8
+        small.write_bytes(bad)
+        refused += 1
+        with contextlib.suppress(ModelError):
+            assert content(small) == expected, f"byte {position}"
+            refused -= 1
+    assert refused > 0.7 * len(places)
+
+
+def test_a_weight_that_was_changed_is_noticed(small: Path) -> None:
+    """Also where the archive's own checksum was made anew."""
+    with np.load(small) as archive:
+        arrays = dict(archive)
+    arrays["c"] = arrays["c"] + 1
+    np.savez(small, **arrays)
+    with pytest.raises(ModelError, match=r"small\.npz: expected the array c of the archive's digest, it is damaged"):
+        read_patchnet(small)
+    assert read_shape(small).outputs == 2, "of which a client reads nothing"
+
+
+def test_the_packaged_network_is_the_one_that_was_packaged(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "package" / PATCHNET_PATH.name
+    other.parent.mkdir()
+    small.rename(other)
+    read_shape(other)
+    monkeypatch.setattr("hybridface.models.patchnet.PATCHNET_PATH", other)
+    for read in (read_shape, read_patchnet, read_ranges):
+        with pytest.raises(ModelError, match="expected the packaged network, it is damaged; install it again"):
+            read(other)
+
+
+def test_a_file_that_announces_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchnet, "MAX_BYTES", 1 << 20)
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, patches=np.zeros(2 << 20, np.uint8))
+    assert path.stat().st_size < 1 << 16
+    with pytest.raises(ModelError, match=r"bomb\.npz: expected arrays of at most 1048576 bytes, got 2097"):
+        read_shape(path)
+
+
+@pytest.mark.parametrize("name", ["widths", "outputs", "threshold", "contrast", "patches"])
+@pytest.mark.parametrize("value", [2**62, -1, np.inf, np.nan, "words", [[[7]]], 0.5], ids=str)
+def test_numbers_that_no_network_has(small: Path, name: str, value: Any) -> None:
+    with np.load(small) as archive:
+        arrays = {key: archive[key] for key in archive if key != "sha256"}
+    np.savez(small, **{**arrays, name: np.array(value)})
+    with contextlib.suppress(ModelError):
+        read_shape(small)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "net.npz")
+    with pytest.raises(ModelError, match=r"net\.npz: expected a plain file"):
+        read_shape(tmp_path / "net.npz")
