@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
@@ -18,6 +19,7 @@ from parties.gallery.store.log_secret import move_log_secret, secret_path
 from parties.gallery.store.schema import VERSION, migrate, version_of
 from parties.machine.durable import sync_folder
 from parties.machine.locks import FileLock
+from parties.machine.walks import size_of
 
 __all__ = ["TIMEOUT_SECONDS", "Database", "WriterLock", "create_database"]
 
@@ -26,6 +28,9 @@ _PAGE_BYTES = 8192
 _POLL_SECONDS = 0.01
 _MODE = 0o600
 _SETTINGS = ("foreign_keys = ON", "secure_delete = ON", "synchronous = FULL")
+_WRITER_SETTINGS = ("journal_mode = WAL",)
+_UNWRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+"""Why SQLite, which writes a file beside the store even to read it, fails where nothing can be written."""
 
 
 class Database:
@@ -46,22 +51,43 @@ class Database:
         with self.errors():
             if not path.is_file() or path.stat().st_size == 0:
                 raise StoreError(f"{path.name}: expected a gallery store, got no file or an empty one")
-            uri = f"{path.absolute().as_uri()}?mode=rw"
-            self._connection = sqlite3.connect(
-                uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
-            )
+            if not read_only:
+                self._connection, self.version = self._opened("mode=rw")
+                os.chmod(path, _MODE)
+                return
             try:
-                if not read_only:
-                    os.chmod(path, _MODE)
-                self.version = version_of(self._connection, path.name)
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                for setting in _SETTINGS:
-                    self._connection.execute(f"PRAGMA {setting}")
-                if read_only:
-                    self._connection.execute("PRAGMA query_only = ON")
-            except BaseException:
-                self._connection.close()
-                raise
+                self._connection, self.version = self._opened("mode=rw", "query_only = ON")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _UNWRITABLE:
+                    raise
+                self._expect_no_log()
+                self._connection, self.version = self._opened("mode=ro&immutable=1", "query_only = ON")
+
+    def _opened(self, how: str, *settings: str) -> tuple[sqlite3.Connection, int]:
+        """Open the file; return its version too."""
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?{how}",
+            uri=True,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            version = version_of(connection, self.path.name)
+            for setting in (*_SETTINGS, *(settings or _WRITER_SETTINGS)):
+                connection.execute(f"PRAGMA {setting}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection, version
+
+    def _expect_no_log(self) -> None:
+        """Check that all is in the file itself, where SQLite cannot write what it reads a log with."""
+        if size_of(Path(f"{self.path}-wal")):
+            raise StoreError(
+                f"{self.path.name}: expected a store that was closed, got one with a log beside it, which cannot be"
+                " read where nothing can be written: make room, or open it once where it can be written"
+            )
 
     def check(self) -> None:
         """Compare the whole structure of the file with itself.
@@ -85,10 +111,28 @@ class Database:
                 raise StoreError(f"{secret_path(self.path).name}: expected the log's key, got other bytes") from error
         self.version = VERSION
 
-    def rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
-        """Run a statement; return all its rows."""
+    def rows(
+        self, statement: str, parameters: tuple[object, ...] = (), types: tuple[Any, ...] = ()
+    ) -> list[tuple[object, ...]]:
+        """Run a statement; return all its rows.
+
+        Args:
+            types: of a row's values; SQLite keeps values of any type in a column of any other.
+
+        Raises:
+            StoreError: a value is of another type.
+        """
         with self.errors(), self._lock:
-            return self._connection.execute(statement, parameters).fetchall()
+            found = self._connection.execute(statement, parameters).fetchall()
+        if types and not all(isinstance(value, kind) for row in found for value, kind in zip(row, types, strict=True)):
+            raise self.damaged()
+        return found
+
+    def damaged(self) -> StoreError:
+        """Return the error that says that the store holds what no store holds."""
+        return StoreError(
+            f"{self.path.name}: expected values of their columns' types, got others: the store is damaged"
+        )
 
     def number(self, statement: str, parameters: tuple[object, ...] = ()) -> int:
         """Run a statement; return its one number, 0 for NULL."""
@@ -160,6 +204,8 @@ class Database:
             raise StoreError(f"{name}: expected an undamaged store that can be written, got: {told}") from error
         except UnicodeDecodeError as error:  # SQLite's message quotes what is damaged
             raise StoreError(f"{name}: expected an undamaged store, got one whose tables have no names") from error
+        except OverflowError as error:
+            raise StoreError(f"{name}: expected numbers of 64 bits, got larger ones: the store is damaged") from error
         except OSError as error:
             raise StoreError(f"{name}: cannot use the store: {error.strerror}") from error
 

@@ -26,6 +26,7 @@ from parties.gallery.kind import GalleryKind
 from parties.gallery.store.records import MAX_IDENTITY, Entry, identity_bytes
 from parties.gallery.store.tables import Tables, batch_rows
 from parties.machine.durable import created
+from parties.machine.plain_files import open_plain
 from protocols.errors import ParameterError
 
 __all__ = ["export", "exported_kind", "exported_model", "import_"]
@@ -71,7 +72,7 @@ def export(tables: Tables, path: Path) -> int:
 def import_(tables: Tables, path: Path) -> int:
     """Read a file into an empty store: see `GalleryStore.import_`."""
     database = tables.database
-    with database.errors(), open(path, "rb") as file, database.writing():
+    with database.errors(), open_plain(path) as file, database.writing():
         header, digest = _header(file, path.name, tables)
         if database.number("SELECT count(*) FROM sqlite_sequence WHERE name IN ('entry', 'change')"):
             raise StoreError(f"{database.path.name}: expected a store that was never used to import into")
@@ -121,7 +122,7 @@ def exported_model(path: Path) -> tuple[str, int]:
 
 def _header_of(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return _first_line(file, path.name)[0]
     except OSError as error:
         raise StoreError(f"{path.name}: cannot use the file: {error.strerror}") from error
@@ -130,7 +131,10 @@ def _header_of(path: Path) -> dict[str, Any]:
 def _lines(tables: Tables) -> Iterator[bytes]:
     model, dimension, kind, scope, generation, floor = cast(
         tuple[str, int, str, bytes, int, int],
-        tables.database.rows("SELECT model, dimension, kind, scope, generation, photo_floor FROM state")[0],
+        tables.database.rows(
+            "SELECT model, dimension, kind, scope, generation, photo_floor FROM state",
+            types=(str, int, str, bytes, int, int),
+        )[0],
     )
     last_row = tables.database.number("SELECT max(seq) FROM sqlite_sequence WHERE name = 'entry'")
     photos = tables.count()

@@ -265,15 +265,16 @@ class QueryLimits:
         if rate is None:
             return
         cost, clock, per_second = min(wanted, rate.capacity), self._clock(), rate.per_hour / _SECONDS
-        latest = cast(float, self._database.rows("SELECT query_time FROM state")[0][0])
+        latest = cast(float, self._database.rows("SELECT query_time FROM state", types=(float,))[0][0])
         now = max(clock, latest)  # a clock that was set back must not count the same hour twice
         self._database.execute("UPDATE state SET query_time = ?", (now,))
         self._database.execute("DELETE FROM bucket WHERE full <= ?", (now,))  # a full bucket needs no row
         key = (client, tag)
-        found = self._database.rows("SELECT tokens, time FROM bucket WHERE client = ? AND tag = ?", key)
+        columns = "SELECT tokens, time FROM bucket WHERE client = ? AND tag = ?"
+        found = self._database.rows(columns, key, (float, float))
         if not found and not keep and self._buckets(client) >= _MAX_BUCKETS:
-            oldest = cast(float, self._database.rows("SELECT min(full) FROM bucket WHERE client = ?", (client,))[0][0])
-            raise QueryLimitError(oldest - clock)
+            oldest = self._database.rows("SELECT min(full) FROM bucket WHERE client = ?", (client,), (float,))[0][0]
+            raise QueryLimitError(cast(float, oldest) - clock)
         tokens, last = cast(tuple[float, float], found[0]) if found else (rate.capacity, now)
         tokens = min(rate.capacity, tokens + (now - last) * per_second)
         if tokens < cost - _ROUNDING:

@@ -77,6 +77,7 @@ def _put(tables: Tables, generation: int, row: int, share: bytes) -> None:
         f" JOIN share_{(generation - 1) % 2} USING (row) LEFT JOIN share_{generation % 2} new USING (row)"
         " WHERE entry.row = ?",
         (row,),
+        (bytes, int, int | None),
     )
     if not found or found[0][2] is not None:
         what = "twice" if found else "which has none"

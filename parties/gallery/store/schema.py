@@ -10,6 +10,9 @@ version n, in one transaction with all others; version 0 is an empty database.
 - change: the rows that were added and removed, in order, for whoever keeps an index.
 - bucket, query: the limits on queries (see `limits`).
 - rate: the limits that the operator has set (see `rates`).
+
+An index over all columns of a table is a second copy of it, which SQLite keeps and `Database.check` compares: so damage
+is noticed in what has no checksum of its own.
 """
 
 import contextlib
@@ -100,7 +103,27 @@ def _operators_settings(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_galleries, _query_limits, _operators_settings)
+def _copies(connection: sqlite3.Connection) -> None:
+    for table, columns in (
+        (
+            "state",
+            "model, dimension, kind, scope, lineage, generation, photo_floor, rotation, erasing, salt, query_time",
+        ),
+        ("reservation", "generation"),
+        ("change", "row, added"),
+        ("bucket", "client, tag, tokens, time, full"),
+        ("query", "time, client, operation, tag, allowed"),
+        ("rate", "client, question, capacity, per_hour"),
+    ):
+        connection.execute(f"CREATE INDEX {table}_copy ON {table} ({columns})")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _galleries,
+    _query_limits,
+    _operators_settings,
+    _copies,
+)
 VERSION = len(MIGRATIONS)
 
 

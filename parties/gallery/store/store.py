@@ -46,7 +46,7 @@ class GalleryStore:
         model: digest of the model that the templates come from.
         dimension: of the templates.
         kind: what the shares are; None for what the file says, and private for a new one.
-        read_only: never write, not even to remove what a crash has left.
+        read_only: never write, not even to remove what a crash has left; an older version's file is read as it is.
         check: look at the whole file first; what it finds is refused.
         timeout: seconds to wait for other processes, at most.
 
@@ -93,12 +93,7 @@ class GalleryStore:
         """Check the file; bring it to this version; remove what a process that ended has left; return its kind."""
         if check:
             self._database.check()
-        if self._database.version < VERSION:
-            if not self._lock:
-                raise StoreError(
-                    f"{self.path.name}: expected a store of version {VERSION}, got {self._database.version};"
-                    " open it for writing once"
-                )
+        if self._database.version < VERSION and self._lock:
             self._database.migrate()
         found = self._tables.expect(model, kind)
         if check:

@@ -18,6 +18,8 @@ __all__ = ["Tables", "batch_rows"]
 _BATCH_BYTES = 1 << 22
 _ENTRY_BYTES = 128
 _TYPES = [int, bytes, int, bytes, int]
+_STATE_TYPES = (int, str, int, str, bytes, bytes, int, int, bytes | None, int, bytes | None, float)
+_IDENTIFIER_BYTES = {"scope": 16, "lineage": 16}
 
 
 def batch_rows(dimension: int) -> int:
@@ -45,6 +47,9 @@ class Tables:
         Raises:
             StoreError: another model, dimension or kind.
         """
+        whole = self.database.rows("SELECT * FROM state")
+        if len(whole) != 1 or not all(map(isinstance, whole[0], _STATE_TYPES)):
+            raise self.database.damaged()
         found = self.database.rows("SELECT model, dimension, kind FROM state")
         for known in (kind,) if kind else GalleryKind:
             if found == [(model, self.dimension, str(known))]:
@@ -56,18 +61,35 @@ class Tables:
         )
 
     def check(self) -> None:
-        """Check that every photo has a share.
+        """Check that every photo has a share, and that changes and counters are those of the photos.
 
         Raises:
-            StoreError: one has none.
+            StoreError: it is otherwise.
         """
         with self.database.reading():
+            self._check_history()
             missing = self.database.rows(
                 "SELECT row FROM entry WHERE row NOT IN (SELECT row FROM reservation)"  # noqa: S608
                 f" AND row NOT IN (SELECT row FROM share_{self.generation() % 2}) LIMIT 1"
             )
         if missing:
             raise StoreError(f"{self.database.path.name}: expected a share of row {missing[0][0]}, it is damaged")
+
+    def _check_history(self) -> None:
+        """Check that the changes lead to the photos that are enrolled, and that no number will be used again."""
+        enrolled = "SELECT row FROM entry WHERE row NOT IN (SELECT row FROM reservation)"
+        left = "SELECT row FROM change GROUP BY row HAVING sum(CASE added WHEN 1 THEN 1 WHEN 0 THEN -1 ELSE 9 END) = 1"
+        for one, other in ((enrolled, left), (left, enrolled)):
+            if self.database.number(f"SELECT EXISTS ({one} EXCEPT {other})"):
+                raise StoreError(f"{self.database.path.name}: expected the changes of the enrolled photos, got others")
+        for table, used in (
+            ("entry", "SELECT max(row) FROM (SELECT max(row) AS row FROM entry UNION SELECT max(row) FROM change)"),
+            ("change", "SELECT max(number) FROM change"),
+            *([("query", "SELECT max(number) FROM query")] if self.database.version > 1 else []),
+        ):
+            last = self.database.number("SELECT max(seq) FROM sqlite_sequence WHERE name = ?", (table,))
+            if last < self.database.number(used):
+                raise StoreError(f"{self.database.path.name}: expected counters above all numbers that were used")
 
     def generation(self) -> int:
         """Return the key's generation."""
@@ -79,15 +101,19 @@ class Tables:
 
     def identifier(self, name: str) -> bytes:
         """Return the scope or the lineage."""
-        return cast(bytes, self.database.rows(f"SELECT {name} FROM state")[0][0])  # noqa: S608
+        found = self.database.rows(f"SELECT {name} FROM state", types=(bytes,))  # noqa: S608
+        if len(found) != 1 or len(cast(bytes, found[0][0])) != _IDENTIFIER_BYTES[name]:
+            raise self.database.damaged()
+        return cast(bytes, found[0][0])
 
     def identities(self) -> dict[str, int]:
         """Return how many photos are enrolled of each identity."""
         found = self.database.rows(
             "SELECT identity, count(*) FROM entry WHERE row NOT IN (SELECT row FROM reservation)"
-            " GROUP BY identity ORDER BY identity"
+            " GROUP BY identity ORDER BY identity",
+            types=(bytes, int),
         )
-        return {identity_text(raw): cast(int, number) for raw, number in found}
+        return {self._name(raw): cast(int, number) for raw, number in found}
 
     def reserve(self, identity: str, raw: bytes) -> Entry:
         """Take a row's and a photo's number."""
@@ -148,7 +174,7 @@ class Tables:
             found = self.database.rows(query, parameters)
         entries, parts = [], []
         for row, raw, photo, share, crc in found:
-            entry = Entry(cast(int, row), identity_text(raw), cast(int, photo), generation)
+            entry = Entry(cast(int, row), self._name(raw), cast(int, photo), generation)
             types = [type(value) for value in (row, raw, photo, share, crc)]
             whole = types == _TYPES and len(cast(bytes, share)) == 8 * self.dimension
             if not whole or checksum(scope, entry, cast(bytes, raw), cast(bytes, share)) != crc:
@@ -164,6 +190,7 @@ class Tables:
             self.database.rows(
                 "SELECT row, photo, r.generation FROM entry LEFT JOIN reservation r USING (row) WHERE identity = ?",
                 (raw,),
+                (int, int, int | None),
             ),
         )
         tag = identity_tag(log_secret(self.database.path), raw)
@@ -199,7 +226,7 @@ class Tables:
     def forget_reservation(self, row: int, raw: bytes) -> None:
         """Remove a reservation, if there is one of this row and identity."""
         found = self.database.rows(
-            "SELECT photo FROM reservation JOIN entry USING (row) WHERE row = ? AND identity = ?", (row, raw)
+            "SELECT photo FROM reservation JOIN entry USING (row) WHERE row = ? AND identity = ?", (row, raw), (int,)
         )
         if found:
             self._raise_floor(cast(int, found[0][0]))
@@ -242,7 +269,8 @@ class Tables:
                     " of another file's history"
                 )
             log = np.array(
-                self.database.rows("SELECT row, added FROM change WHERE number > ?", (number,)), dtype=np.int64
+                self.database.rows("SELECT row, added FROM change WHERE number > ?", (number,), (int, int)),
+                dtype=np.int64,
             ).reshape(-1, 2)
             generation = self.generation()
         added, removed = (log[log[:, 1] == flag, 0] for flag in (1, 0))
@@ -256,9 +284,10 @@ class Tables:
                 "SELECT row, identity, photo FROM entry WHERE row NOT IN (SELECT row FROM reservation)"
                 " AND row IN (SELECT row FROM change WHERE number > ? AND added = 1) ORDER BY row",
                 (number,),
+                (int, bytes, int),
             )
         entries = [
-            Entry(cast(int, row), identity_text(raw), cast(int, photo), changes.generation) for row, raw, photo in found
+            Entry(cast(int, row), self._name(raw), cast(int, photo), changes.generation) for row, raw, photo in found
         ]
         return changes.number, changes.generation, changes.removed, entries
 
@@ -268,6 +297,12 @@ class Tables:
         )
         row = self.database.insert("INSERT INTO entry (identity, photo) VALUES (?, ?)", (raw, photo))
         return Entry(row, identity, photo, generation)
+
+    def _name(self, raw: object) -> str:
+        try:
+            return identity_text(raw)
+        except StoreError as error:
+            raise StoreError(f"{self.database.path.name}: {error}") from error
 
     def _raise_floor(self, photo: int) -> None:
         self.database.execute("UPDATE state SET photo_floor = max(photo_floor, ?)", (photo,))

@@ -87,6 +87,7 @@ def older_version(folder: Path) -> None:
     before(folder)
     with sqlite3.connect(folder / "g") as connection:
         for statement in (
+            *(f"DROP INDEX {table}_copy" for table in ("state", "reservation", "change")),
             "DROP TABLE bucket",
             "DROP TABLE query",
             "DROP TABLE rate",

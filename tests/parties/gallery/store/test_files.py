@@ -14,8 +14,10 @@ import pytest
 from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store import database
+from parties.gallery.store.limits import EVERYONE, QueryLimits
 from parties.gallery.store.records import Entry
-from parties.gallery.store.store import GalleryStore
+from parties.gallery.store.schema import VERSION
+from parties.gallery.store.store import GalleryStore, header_of
 from protocols.arithmetic.fixed_point import RingArray
 
 MODEL, DIMENSION = "4f3a", 8
@@ -144,9 +146,9 @@ def test_a_log_without_its_store_is_refused(begin: Open, path: Path) -> None:
 def test_a_newer_version_is_refused(begin: Open, path: Path) -> None:
     begin().close()
     with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 4")
+        database.execute(f"PRAGMA user_version = {VERSION + 1}")
     database.close()
-    with pytest.raises(StoreError, match="expected a store of version 3 or older, got version 4"):
+    with pytest.raises(StoreError, match=f"expected a store of version {VERSION} or older, got version {VERSION + 1}"):
         begin()
 
 
@@ -162,8 +164,9 @@ def test_an_older_version_is_migrated(begin: Open, path: Path) -> None:
     database.execute("INSERT INTO change (row, added) VALUES (3, 1)")
     database.commit()
     database.close()
-    with pytest.raises(StoreError, match="expected a store of version 3, got 1; open it for writing once"):
-        begin(read_only=True)
+    with begin(read_only=True) as reader:
+        assert content(reader) == [(Entry(3, "Zoë", 7, 4), value.tobytes())]
+        assert (reader.identities(), reader.database.version) == ({"Zoë": 1}, 1)
     gallery = begin()
     assert content(gallery) == [(Entry(3, "Zoë", 7, 4), value.tobytes())]
     assert gallery.enroll("Zoë", value) == Entry(4, "Zoë", 8, 4)
@@ -184,7 +187,24 @@ def _whole(path: Path) -> Any:
     with GalleryStore(path, MODEL, DIMENSION, GalleryKind.PRIVATE, timeout=0.2) as gallery:
         names = gallery.identities()
         by_name = {name: [(e, s.tobytes()) for e, s in gallery.get(name)] for name in names}
-        return names, by_name, content(gallery), gallery.generation, gallery.scope, gallery.count
+        return names, by_name, content(gallery), gallery.generation, gallery.scope, gallery.count, _tables(gallery)
+
+
+def _tables(gallery: GalleryStore) -> dict[str, list[tuple[object, ...]]]:
+    """Return all rows of all tables."""
+    tables = ("state", "entry", "reservation", "share_0", "share_1", "change", "bucket", "query", "sqlite_sequence")
+    return {
+        table: sorted(gallery.database.rows(f"SELECT * FROM {table}"), key=repr)  # noqa: S608
+        for table in tables
+    }
+
+
+def _ask(gallery: GalleryStore) -> None:
+    """Have some queries in the log, and their buckets."""
+    with QueryLimits(gallery.database, clock=lambda: 1e9) as limits:
+        for i in range(20):
+            limits.admit("client", "verify", f"person {i}")
+        limits.admit("client", "identify", EVERYONE)
 
 
 @pytest.mark.slow
@@ -192,6 +212,8 @@ def test_a_damaged_file_is_refused_or_read_right(begin: Open, path: Path, tmp_pa
     gallery = begin()
     gallery.enroll_many((f"person {i}", random_share()) for i in range(150))
     gallery.remove("person 3")
+    gallery.reserve("person 4")
+    _ask(gallery)
     gallery.close()
     good, copy = path.read_bytes(), tmp_path / "copy"
     whole = _whole(path)
@@ -212,6 +234,109 @@ def test_a_damaged_file_is_refused_or_read_right(begin: Open, path: Path, tmp_pa
         copy.write_bytes(good[:length])
         with pytest.raises(StoreError):
             _whole(copy)
+
+
+def _use_all(path: Path) -> None:
+    """Use a store in every way."""
+    with GalleryStore(path, MODEL, DIMENSION, GalleryKind.PRIVATE, timeout=0.2) as gallery:
+        assert list(gallery.entries())
+        assert gallery.identities()
+        gallery.get("alice")
+        gallery.listing(0)
+        gallery.export(path.with_name("exported"))
+        path.with_name("exported").unlink()
+        gallery.commit(gallery.reserve("bob"), random_share())
+        gallery.replace_shares((entry.row, share) for entry, share in gallery.entries())
+        with QueryLimits(gallery.database) as limits:
+            limits.admit("client", "verify", "alice")
+            limits.queries()
+            limits.reset("client", "alice")
+        assert len(gallery.lineage) == 16
+        gallery.remove("alice")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", ["1", "'x'", "x'00'", "0.5", "-1", "9223372036854775807", "x'ff'"])
+def test_values_of_other_types_are_one_error(begin: Open, path: Path, tmp_path: Path, value: str) -> None:
+    """SQLite keeps any value in any column; whoever reads one must not fall over it."""
+    gallery = begin()
+    gallery.enroll("alice", random_share())
+    _ask(gallery)
+    gallery.reserve("bob")
+    gallery.close()
+    copy = tmp_path / "copy"
+    for table in ("state", "entry", "reservation", "share_1", "change", "bucket", "query", "sqlite_sequence"):
+        for _, column, *_ in _table(path, table):
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{copy}{suffix}").unlink(missing_ok=True)
+            copy.write_bytes(path.read_bytes())
+            database = sqlite3.connect(copy)
+            with contextlib.suppress(sqlite3.Error):
+                database.execute(f"UPDATE {table} SET {column} = {value}")  # noqa: S608
+            database.commit()
+            database.close()
+            with contextlib.suppress(StoreError):
+                _use_all(copy)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_READONLY])
+def test_where_nothing_can_be_written_a_store_is_read(
+    begin: Open, path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """SQLite writes a file beside the store even to read it; on a disk that is full or read-only it cannot."""
+    gallery = begin()
+    gallery.enroll("alice", random_share())
+    gallery.close()
+    before, connect = path.read_bytes(), sqlite3.connect
+
+    def refused(name: Any, **options: Any) -> Any:
+        if "mode=rw" in str(name):
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorcode = code
+            raise error
+        return connect(name, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", refused)
+    with begin(read_only=True) as reader:
+        assert reader.identities() == {"alice": 1}
+        with pytest.raises(StoreError, match="readonly"):
+            reader.enroll("bob", random_share())
+    assert header_of(path).count == 1
+    assert path.read_bytes() == before
+    with pytest.raises(StoreError, match=r"staff gallery\?#%\.db: .*unable to open database file"):
+        begin()
+    Path(f"{path}-wal").write_bytes(b"what is not in the file yet")
+    with pytest.raises(StoreError, match="got one with a log beside it, which cannot be read"):
+        begin(read_only=True)
+
+
+def test_a_counter_that_went_back_is_noticed(begin: Open, path: Path) -> None:
+    """Else a row's number would be used again, and with it the mask of a template."""
+    gallery = begin()
+    gallery.enroll_many((name, random_share()) for name in ("a", "b"))
+    gallery.remove("b")
+    gallery.close()
+    for table, number in (("entry", 1), ("change", 2)):
+        with sqlite3.connect(path) as database:
+            (before,) = database.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+            database.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (number, table))
+        with pytest.raises(StoreError, match="expected counters above all numbers that were used"):
+            begin()
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (before, table))
+        database.close()
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM change WHERE row = 1", "UPDATE change SET added = 0 WHERE row = 1"])
+def test_changes_that_do_not_lead_to_the_photos_are_noticed(begin: Open, path: Path, change: str) -> None:
+    gallery = begin()
+    gallery.enroll_many((name, random_share()) for name in ("a", "b"))
+    gallery.close()
+    with sqlite3.connect(path) as database:
+        database.execute(change)
+    database.close()
+    with pytest.raises(StoreError, match="expected the changes of the enrolled photos, got others"):
+        begin()
 
 
 def test_export_and_import(begin: Open, path: Path, tmp_path: Path) -> None:
