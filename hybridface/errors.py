@@ -3,12 +3,15 @@
 The protocols' errors are in `protocols.errors`.
 """
 
+import os
 import traceback
 from pathlib import Path
 
 from protocols.errors import HybridFaceError
 
 __all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "ImageError", "ModelError", "RunError", "told"]
+
+_SHOWN = 200
 
 EXIT_SAME, EXIT_DIFFERENT, EXIT_ERROR = 0, 1, 2
 """The same person (or done), different people, an error."""
@@ -31,6 +34,15 @@ def told(error: Exception) -> str:
     text = " ".join(str(error).splitlines())
     if isinstance(error, HybridFaceError):
         return text
+    if isinstance(error, OSError) and error.strerror:
+        return _told_by_system(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"internal error{place}: {type(error).__name__}: {text}"
+
+
+def _told_by_system(error: OSError) -> str:
+    """Return what the system says of a file: a full disk, no permission, a name that is too long."""
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    what = " and ".join(f"{name[:_SHOWN]}..." if len(name) > _SHOWN else name for name in names)
+    return " ".join(f"cannot use {what or 'a file'}: {error.strerror}".splitlines())

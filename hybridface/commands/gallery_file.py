@@ -24,7 +24,7 @@ def list_people(
     photos: Annotated[bool, typer.Option("--photos", help="Also the numbers of everybody's photos.")] = False,
 ) -> None:
     """Say who is enrolled, and how many photos of each."""
-    with _file(settings) as file:
+    with _file(settings, read_only=True) as file:
         people, kind = file.identities(), file.kind
         numbers = file.photos() if photos else {}
 
@@ -74,10 +74,10 @@ def export(settings: FileSettings, output: Annotated[Path, typer.Argument(help="
     say({"exported": count}, f"exported {photos_text(count)} to {output}", settings.as_json)
 
 
-def _file(settings: FileSettings) -> "GalleryFile":
+def _file(settings: FileSettings, read_only: bool = False) -> "GalleryFile":
     """Open a gallery that is there."""
     path = settings.existing_path
     from hybridface.galleries.file import GalleryFile
     from hybridface.models.model import load_model
 
-    return GalleryFile(path, load_model(settings.model, weights=False))
+    return GalleryFile(path, load_model(settings.model, weights=False), new=False, read_only=read_only)

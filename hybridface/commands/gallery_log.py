@@ -1,5 +1,6 @@
 """What a gallery's log and limits are to its owner, on the command line: `queries`, `prune-log`, `reset-limit`."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,10 +37,12 @@ def queries(
     """
     if only and identity is None:
         raise ParameterError("expected --id, whom --only is about")
-    from parties.gallery.store.limits import EVERYONE
+    path = settings.existing_path
+    from parties.gallery.store.database import Database
+    from parties.gallery.store.limits import EVERYONE, QueryLimits
 
     identity = _asked(identity)
-    with _limits(settings) as limits:
+    with closing(Database(path, read_only=True)) as database, QueryLimits(database) as limits:
         lines = limits.queries(identity if only else EVERYONE, last)
         tag = limits.tag(identity)
     documents = [_line(line, tag) for line in lines]

@@ -29,6 +29,7 @@ from parties.gallery.errors import StoreError, TracesLeftError
 from parties.gallery.key import create_key, read_key
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.store import header_of
+from parties.machine.durable import make_folder
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 from protocols.link import NONE, Link
@@ -232,7 +233,7 @@ def _make_private(settings: SessionSettings) -> None:
     elif not key.exists() and header_of(settings.path).count:
         raise _no_key(settings)
     if not key.exists():
-        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(key.parent)
         create_key(key)
         sys.stderr.write(f"hybridface: made a new key, {key}: keep a copy, nothing can be read without it\n")
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from hybridface.galleries.kind import expect_model
 from hybridface.models.model import Model
+from parties.gallery.errors import StoreError
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.removal import remove_people, remove_photos
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.identities import asked_name, person_name
 from parties.gallery.store.limits import EVERYONE, GUESSES, IDENTIFY, OPERATOR, VERIFY, QueryLimits
 from parties.gallery.store.store import GalleryStore
+from parties.machine.durable import make_folder
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
@@ -31,21 +33,32 @@ class GalleryFile:
     """A gallery's file, open; a context manager.
 
     Args:
-        path: of the file; made if there is none.
+        path: of the file.
         model: whose templates it holds; weights are not needed.
         kind: of the gallery; None for what it is, and private for a new one.
         limits: whether queries are limited (docs/GALLERIES.md); they are logged in any case.
+        new: whether the file is made if there is none.
+        read_only: nothing is written, so the disk may be full or read-only.
 
     Raises:
-        StoreError: the file cannot be used, or is another model's or kind's.
+        StoreError: the file cannot be used, is not there, or is another model's or kind's.
     """
 
-    def __init__(self, path: Path, model: Model, kind: GalleryKind | None = None, limits: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: Model,
+        kind: GalleryKind | None = None,
+        limits: bool = True,
+        *,
+        new: bool = True,
+        read_only: bool = False,
+    ) -> None:
         (dimension,) = model.graph.output_shape
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _expect_place(path, new and not read_only)
         if path.exists():
             expect_model(path, model)
-        self.store = GalleryStore(path, model.graph.digest(), dimension, kind)
+        self.store = GalleryStore(path, model.graph.digest(), dimension, kind, read_only)
         self.kind = self.store.kind
         try:
             rates = (VERIFY, IDENTIFY, GUESSES) if limits else (None, None, None)
@@ -175,3 +188,14 @@ class GalleryFile:
 
     def _log(self, operation: str, identity: str | None = EVERYONE) -> None:
         self.limits.log(OPERATOR, operation, identity, True)
+
+
+def _expect_place(path: Path, new: bool) -> None:
+    """See that there is a file, or a folder for a new one."""
+    try:
+        if new:
+            make_folder(path.parent)
+        elif not path.exists():
+            raise StoreError(f"{path.name}: expected a gallery, found no such file; enrol somebody first")
+    except OSError as error:
+        raise StoreError(f"{path.name[:100]}: cannot use the gallery: {error.strerror}") from error

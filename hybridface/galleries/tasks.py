@@ -71,7 +71,7 @@ def read_tasks(path: Path) -> Iterator[GalleryTask]:
             for line in file:
                 fields = json.loads(line)
                 yield GalleryTask(**{**fields, "verb": Verb(fields["verb"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ParameterError(f"expected tasks for a gallery in {path.name}, got {type(error).__name__}") from error
 
 

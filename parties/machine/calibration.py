@@ -4,6 +4,7 @@ Every operation of a private convolution's offline work is timed on the real obj
 several runs. The server uses the constants, with a network's profile, to choose the plans of a session.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from parties.machine.durable import write_durably
+from parties.machine.plain_files import read_plain
 from protocols.arithmetic.fixed_point import random_ring
 from protocols.encryption.ckks import CkksContext, ClientKeys, PublicKey
 from protocols.errors import ParameterError
@@ -27,6 +29,9 @@ __all__ = ["calibrate", "calibration_path", "load_calibration", "save_calibratio
 _COUNT = 32
 _WEIGHTS = 512  # 32 MiB, more than caches hold
 _RUNS = 7
+_DIGEST = "sha256"
+_MAX_BYTES = 1 << 16
+_SHORTEST, _LONGEST = 1e-7, 1e5  # milliseconds of an operation on any machine
 _TIMES = [field.name for field in fields(CostModel) if field.name != "link"]
 
 OnStep = Callable[[str, int, int], None]
@@ -90,7 +95,8 @@ def save_calibration(model: CostModel, path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_durably(path, json.dumps({name: getattr(model, name) for name in _TIMES}, indent=2).encode() + b"\n")
+        times = {name: float(getattr(model, name)) for name in _TIMES}
+        write_durably(path, json.dumps({**times, _DIGEST: _digest(times)}, indent=2).encode() + b"\n")
     except OSError as error:
         raise ParameterError(f"expected to write {path.name} to a cache folder: {error.strerror}") from error
 
@@ -103,13 +109,21 @@ def load_calibration(path: Path | None, link: Link) -> CostModel:
             neither the folder nor what the file holds.
     """
     try:
-        if path is None or not path.is_file():
+        if path is None or not path.exists():
             return replace(CostModel(), link=link)
-        document = json.loads(path.read_text())
+        document = json.loads(read_plain(path, _MAX_BYTES))
         times: dict[str, Any] = {name: float(document[name]) for name in _TIMES}
+        if not all(_SHORTEST <= time <= _LONGEST for time in times.values()):
+            raise ValueError("times that no machine takes")
+        if _DIGEST in document and document[_DIGEST] != _digest(times):  # older files have none
+            raise ValueError("times of another digest")
         return CostModel(**times, link=link)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ParameterError("calibration.json: expected calibrated times, repeat hybridface calibrate") from error
+
+
+def _digest(times: dict[str, float]) -> str:
+    return hashlib.sha256(json.dumps(times, sort_keys=True).encode()).hexdigest()
 
 
 def _milliseconds(operation: Callable[[], object]) -> float:

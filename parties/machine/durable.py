@@ -14,6 +14,8 @@ __all__ = [
     "PUBLIC",
     "append_durably",
     "created",
+    "make_folder",
+    "naming",
     "new_file",
     "reach_disk",
     "replaced",
@@ -27,6 +29,7 @@ PART = ".part"
 PRIVATE, PUBLIC = 0o600, 0o666
 """Modes of a file: for its owner alone, and as the process's umask lets it be."""
 
+_OF_WRITING = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS
 _NO_UNNAMED_FILES = errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL
 
 
@@ -41,7 +44,7 @@ def new_file(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
     try:
-        with open(descriptor, "wb") as file:
+        with naming(path), open(descriptor, "wb") as file:
             yield file
             reach_disk(file)
     except BaseException:
@@ -61,7 +64,7 @@ def replaced(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
         OSError: it cannot be written.
     """
     temporary = _temporary(path)
-    with _unnamed(temporary, mode) as (file, give_name):
+    with naming(path), _unnamed(temporary, mode) as (file, give_name):
         yield file
         reach_disk(file)
         give_name(temporary)
@@ -83,11 +86,36 @@ def created(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    with _unnamed(_temporary(path), mode) as (file, give_name):
+    with naming(path), _unnamed(_temporary(path), mode) as (file, give_name):
         yield file
         reach_disk(file)
         give_name(path)
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for its owner alone, and those above it, if there are none, and see them reach the disk.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not folder.is_dir():
+        if folder.parent != folder:
+            make_folder(folder.parent)
+        with suppress(FileExistsError):  # another process's; or no folder, which whoever uses it finds out
+            folder.mkdir(mode=0o700)
+            sync_folder(folder.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say of which file the system speaks, where a write fails: that it does not say itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_WRITING and str(error.filename or PART).endswith(PART):
+            error.filename = str(path)
+        raise
 
 
 def _temporary(path: Path) -> Path:
@@ -145,7 +173,7 @@ def append_durably(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written, or there is none.
     """
-    with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "ab") as file:
+    with naming(path), open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK), "ab") as file:
         file.write(content)
         reach_disk(file)
 

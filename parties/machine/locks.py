@@ -27,7 +27,7 @@ class FileLock:
     def __init__(self, path: Path, what: str) -> None:
         self._what = what
         flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        self._descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
 
     def try_take(self, shared: bool = False) -> bool:
         """Take the lock, or change how it is held, if that can be at once; return whether it is held so now.

@@ -8,8 +8,8 @@ that are out of step would give a wrong answer.
 """
 
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,9 +108,12 @@ class PreparedRunsClient:
 
         Returns:
             Why the server does not; both have then dropped it.
+
+        Raises:
+            ParameterError: it cannot be written here; the session has failed.
         """
         server, number = self._server_identity(), secrets.token_hex(16)
-        with self._asking(self._command("keep", shape, number=number)):
+        with self._asking(self._command("keep", shape, number=number)), self._discarding(server, number):
             arrays = self._prepared.unload(shape)
             self._store.write(server, number, self._prepared.binding(shape), arrays)
             answer = self._channel.receive_document("kept")
@@ -119,6 +122,19 @@ class PreparedRunsClient:
                 return None
             self._store.discard(server, number)
         return printable(answer.get("reason"), 200)
+
+    @contextmanager
+    def _discarding(self, server: str, number: str) -> Iterator[None]:
+        """Leave nothing of a run that could not be kept: the server's file of it is of no use then either."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(OSError):
+                self._store.discard(server, number)
+            if isinstance(error, OSError):
+                where = f" as {error.filename}" if error.filename else ""
+                raise ParameterError(f"cannot keep a prepared run{where}: {error.strerror or error}") from error
+            raise
 
     def knows(self, shape: RunShape) -> bool:
         """Whether there may be a run of a shape; the first time, both sides compare what they have."""
@@ -213,7 +229,8 @@ class PreparedRunsServer:
         except ParameterError as error:
             reason = str(error)
         except OSError:
-            store.discard(pairing, number)
+            with suppress(OSError):
+                store.discard(pairing, number)
             reason = "it could not write them"
         self._channel.send_document("kept", {"kept": reason is None, "reason": reason})
 

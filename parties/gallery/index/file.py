@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from parties.gallery.errors import IndexChangedError
 from parties.gallery.index.folder import IndexFolder, group_of
-from parties.machine.durable import reach_disk, write_durably
+from parties.machine.durable import naming, reach_disk, write_durably
+from parties.machine.plain_files import read_plain
 from parties.machine.walks import changed_at, entries_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.kernels import multiply_rows
@@ -43,6 +44,8 @@ __all__ = ["BUILD_BYTES", "IndexFile"]
 
 BUILD_BYTES = 16
 
+_MAX_HEAD_BYTES = 4096
+_APPENDING = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK
 _CHECKED = 1 << 13
 """Rows whose checksums are compared at a time."""
 
@@ -75,6 +78,7 @@ class IndexFile:
         self._base = folder.stem(group_of(seed) if group is None else group, base)
         self.stem = f"{self._base}-{hashlib.sha256(name).hexdigest()[:16]}"
         self.build, self.used, self.indexed = b"", 0, _none()
+        self._change = -1
         self._head = folder.path / f"{self.stem}.head"
         self._columns = {
             column: (folder.path / f"{self.stem}.{column}", width)
@@ -220,7 +224,7 @@ class IndexFile:
     def _append(self, name: str, values: RingArray) -> None:
         """Write rows behind those that the head counts."""
         path, width = self._columns[name]
-        with open(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+b") as file:
+        with naming(path), open(os.open(path, _APPENDING, 0o600), "r+b") as file:
             file.seek(8 * width * len(self.indexed))
             file.write(np.ascontiguousarray(values).data.cast("B"))
             reach_disk(file)
@@ -234,9 +238,10 @@ class IndexFile:
         self._set()
         try:
             match json.loads(self._known or b"{}"):
-                case {"build": str(text), "count": int(count), "used": int(used), "change": int()} if (
+                case {"build": str(text), "count": int(count), "used": int(used), "change": int(change)} if (
                     0 <= count <= used <= MAX_ROWS
                 ):
+                    self._change = change
                     rows, build = self._sound_rows(count), bytes.fromhex(text)
                     if rows is not None and len(build) == BUILD_BYTES:
                         self._set(build, rows, used)
@@ -262,14 +267,14 @@ class IndexFile:
 
     def _head_bytes(self) -> bytes:
         try:
-            return self._head.read_bytes()
-        except FileNotFoundError:
+            return read_plain(self._head, _MAX_HEAD_BYTES)
+        except OSError:  # also where it is no file any more: then there is no index, and one is made anew
             return b""
 
     def _write_head(self) -> None:
         """Count what the files hold; a new number with every change, so that others see that there was one."""
-        change = json.loads(self._known)["change"] + 1 if self._known else 0
-        counts = {"count": len(self.indexed), "used": self.used, "change": change}
+        self._change += 1
+        counts = {"count": len(self.indexed), "used": self.used, "change": self._change}
         head = json.dumps({"build": self.build.hex(), **counts}).encode()
         write_durably(self._head, head)
         self._known = head

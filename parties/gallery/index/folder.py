@@ -24,6 +24,7 @@ from pathlib import Path
 from parties.gallery.errors import RefusalError, StoreError
 from parties.machine import locks
 from parties.machine.durable import PART, sync_folder, write_durably
+from parties.machine.plain_files import read_plain
 from parties.machine.walks import changed_at, entries_of
 from protocols.arithmetic.randomness import KEY_BYTES
 
@@ -63,9 +64,9 @@ class IndexFolder:
         """Hold a shard's lock, alone or with others who hold it shared.
 
         Raises:
-            StoreError: others hold it for too long, or the folder cannot be used.
+            StoreError: others hold it for too long, or the folder or a file in it cannot be used.
         """
-        with ExitStack() as stack:
+        with self._errors(), ExitStack() as stack:
             try:
                 self.make()
                 lock = self.file(f"{shard}{_LOCK}")
@@ -75,6 +76,17 @@ class IndexFolder:
             except OSError as error:
                 raise StoreError(f"{self.path.name}: cannot use the index's folder: {error.strerror}") from error
             yield
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise what the system says of a file in the folder as a StoreError, which names it."""
+        try:
+            yield
+        except OSError as error:
+            path = Path(str(error.filename))
+            if path.parent != self.path:
+                raise
+            raise StoreError(f"{path.name}: cannot use a file of the index: {error.strerror}") from error
 
     @property
     def people(self) -> Path:
@@ -92,7 +104,10 @@ class IndexFolder:
     def seed(self) -> bytes:
         """Return the server's seed; it is drawn if there is none that is whole. The caller holds shard 0 alone."""
         path = self.file("mask")
-        secret = path.read_bytes() if path.exists() else b""
+        try:
+            secret = read_plain(path, KEY_BYTES)
+        except OSError:
+            secret = b""
         if len(secret) != KEY_BYTES:
             secret = secrets.token_bytes(KEY_BYTES)
             write_durably(path, secret)

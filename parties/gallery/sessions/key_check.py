@@ -10,11 +10,13 @@ import json
 
 from parties.gallery.store.store import GalleryStore
 from parties.machine.durable import write_durably
+from parties.machine.plain_files import read_plain
 from protocols.errors import ProtocolError
 
 __all__ = ["KeyCheck"]
 
 _DIGITS = 32
+_MAX_BYTES = 4096
 
 
 class KeyCheck:
@@ -70,12 +72,12 @@ class KeyCheck:
     def _read(self) -> str:
         """Return the check of this generation's key; "" if there is none."""
         try:
-            document = json.loads(self._path.read_text())
+            document = json.loads(read_plain(self._path, _MAX_BYTES))
             generation = self._store.generation - int(document["generation"])
             if document["scope"] != self._store.scope.hex() or generation not in (0, 1):
                 return ""
             return str(document["next" if generation else "check"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return ""
 
     def _write(self, check: str, following: str = "") -> None:

@@ -46,7 +46,7 @@ class Database:
     """
 
     def __init__(self, path: Path, timeout: float = TIMEOUT_SECONDS, read_only: bool = False) -> None:
-        self.path, self._timeout = path, timeout
+        self.path, self.read_only, self._timeout = path, read_only, timeout
         self._lock = threading.RLock()
         with self.errors():
             if not path.is_file() or path.stat().st_size == 0:
@@ -88,6 +88,11 @@ class Database:
                 f"{self.path.name}: expected a store that was closed, got one with a log beside it, which cannot be"
                 " read where nothing can be written: make room, or open it once where it can be written"
             )
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether it has the tables of queries; a file of the first version has none."""
+        return self.version > 1
 
     def check(self) -> None:
         """Compare the whole structure of the file with itself.

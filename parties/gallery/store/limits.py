@@ -119,8 +119,11 @@ class QueryLimits:
         self._clock, self._kept = clock, kept
         self._is_ours = isinstance(source, Path)
         self._database = Database(source, timeout) if isinstance(source, Path) else source
-        if self._database.version < VERSION:
+        if self._database.version < VERSION and not self._database.read_only:
             self._database.migrate()
+        if not self._database.has_queries:
+            self.close()
+            raise StoreError(f"{self._database.path.name}: expected a store with a query log; enrol somebody first")
         self._secret: bytes | None = None
         self._rates = Rates(self._database)
         self._defaults = {Question.VERIFY: verify, Question.IDENTIFY: identify, Question.GUESS: guesses}

@@ -57,11 +57,13 @@ def log_secret(gallery: Path) -> bytes:
 def adopt_log_secret(database: "Database") -> bytes:
     """Return the key of an open gallery's log; if it is another one than before, forget what that has hashed.
 
-    The caller has not begun a transaction.
+    The caller has not begun a transaction. Of a gallery that is opened read-only no key is made, and nothing forgotten.
 
     Raises:
-        StoreError: as for `log_secret`.
+        StoreError: as for `log_secret`; or the key is missing, or another one, where nothing can be written.
     """
+    if database.read_only:
+        return _present_secret(database)
     secret = log_secret(database.path)
     check = _check(secret)
     if database.rows("SELECT salt FROM state") != [(check,)]:
@@ -70,6 +72,17 @@ def adopt_log_secret(database: "Database") -> bytes:
                 database.execute("UPDATE query SET tag = NULL")
                 database.execute("DELETE FROM bucket WHERE length(tag) = 16")
     return secret
+
+
+def _present_secret(database: "Database") -> bytes:
+    """Return the key as it is: an older version has it in the gallery's file."""
+    (kept,) = database.rows("SELECT salt FROM state")[0]
+    if isinstance(kept, bytes) and len(kept) == SECRET_BYTES:
+        return kept
+    path = secret_path(database.path)
+    if path.exists() and kept == _check(secret := log_secret(database.path)):
+        return secret
+    raise StoreError(f"{path.name}: expected the key under which the log's names are hashed, found another one or none")
 
 
 def move_log_secret(connection: sqlite3.Connection, gallery: Path) -> None:

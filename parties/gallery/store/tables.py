@@ -85,7 +85,7 @@ class Tables:
         for table, used in (
             ("entry", "SELECT max(row) FROM (SELECT max(row) AS row FROM entry UNION SELECT max(row) FROM change)"),
             ("change", "SELECT max(number) FROM change"),
-            *([("query", "SELECT max(number) FROM query")] if self.database.version > 1 else []),
+            *([("query", "SELECT max(number) FROM query")] if self.database.has_queries else []),
         ):
             last = self.database.number("SELECT max(seq) FROM sqlite_sequence WHERE name = ?", (table,))
             if last < self.database.number(used):

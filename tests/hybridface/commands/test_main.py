@@ -13,6 +13,7 @@ from PIL import Image
 
 from hybridface.commands import main
 from hybridface.commands.verify import _print_outcome
+from hybridface.errors import told as told_of
 from hybridface.faces.formats import TAKEN
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
@@ -195,6 +196,19 @@ def test_a_defect_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert caught.value.code == 2
     errors = capsys.readouterr().err
     assert re.fullmatch(r"hybridface: internal error at test_main\.py:\d+: ZeroDivisionError: first second\n", errors)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device", "/x/cache"), "cannot use /x/cache: No space left on device"),
+        (OSError(28, "No space left on device"), "cannot use a file: No space left on device"),
+        (OSError(18, "Invalid link", "/a\nb", None, b"/c"), "cannot use /a b and /c: Invalid link"),
+        (OSError(36, "File name too long", "x" * 300), f"cannot use {'x' * 200}...: File name too long"),
+    ],
+)
+def test_what_the_system_says_of_a_file_is_no_defect(error: OSError, told: str) -> None:
+    assert told_of(error) == told
 
 
 # Results

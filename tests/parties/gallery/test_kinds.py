@@ -66,6 +66,30 @@ def test_which_errors_peers_may_hear() -> None:
     assert told == {errors.RefusalError, errors.IndexChangedError, errors.QueryLimitError}
 
 
+def test_a_file_is_made_only_for_whoever_may_make_one(tmp_path: Path) -> None:
+    """A server that is given a name with a typing error must not begin a gallery in which nobody is."""
+    path = tmp_path / "below" / "typo.db"
+    for options in ({"new": False}, {"read_only": True}):
+        with pytest.raises(StoreError, match=r"typo\.db: expected a gallery, found no such file; enrol somebody first"):
+            GalleryFile(path, MODEL, **options)
+        assert not list(tmp_path.iterdir())
+    GalleryFile(path, MODEL).close()
+    GalleryFile(path, MODEL, new=False).close()
+    with pytest.raises(StoreError, match="x: cannot use the gallery: File name too long"):
+        GalleryFile(tmp_path / ("x" * 300), MODEL, new=False)
+
+
+def test_a_gallery_is_listed_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "g"
+    with GalleryFile(path, MODEL, GalleryKind.LIST) as file:
+        file.enroll("Ann", np.zeros(8, np.uint64))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr("parties.gallery.store.store.WriterLock", lambda *_: pytest.fail("it is opened for writing"))
+    with GalleryFile(path, MODEL, read_only=True) as file:
+        assert (file.identities(), len(file.limits.queries())) == ({"Ann": 1}, 1)
+    assert {name: content for name, content in before.items() if (tmp_path / name).read_bytes() != content} == {}
+
+
 def test_files_without_a_kind(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="got no file"):
         header_of(tmp_path / "none")

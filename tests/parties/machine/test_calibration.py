@@ -22,7 +22,7 @@ def test_what_is_saved_is_loaded_for_another_network(tmp_path: Path) -> None:
     loaded = load_calibration(path, MOBILE)
     assert [getattr(loaded, name) for name in TIMES] == [getattr(MODEL, name) for name in TIMES]
     assert loaded.link is MOBILE
-    assert sorted(json.loads(path.read_text())) == sorted(TIMES)
+    assert sorted(json.loads(path.read_text())) == sorted([*TIMES, "sha256"])
     assert [entry.name for entry in path.parent.iterdir()] == ["calibration.json"]
     assert stat.S_IMODE(path.parent.stat().st_mode) & 0o077 == 0
     save_calibration(CostModel(), path)
@@ -48,6 +48,10 @@ DAMAGED = {
     "infinite": json.dumps({**GOOD, "product": float("inf")}),
     "no number": json.dumps({**GOOD, "product": float("nan")}),
     "too large": json.dumps({**GOOD, "product": 10**400}),
+    "too short": json.dumps({**GOOD, "product": 1e-8}),
+    "too long": json.dumps({**GOOD, "product": 1e6}),
+    "another digest": json.dumps({**GOOD, "sha256": "0" * 64}),
+    "a large file": json.dumps({**GOOD, "more": "x" * (1 << 16)}),
     "control characters": json.dumps({**GOOD, "product": "\x1b[2J\n"}),
 }
 
@@ -61,6 +65,30 @@ def test_a_damaged_file_is_one_line_that_says_what_to_do(tmp_path: Path, name: s
     message = str(caught.value)
     assert message == "calibration.json: expected calibrated times, repeat hybridface calibrate"
     assert str(tmp_path) not in message, "a peer is told"
+
+
+def test_a_damaged_digit_is_noticed(tmp_path: Path) -> None:
+    path = calibration_path(tmp_path)
+    save_calibration(MODEL, path)
+    good = path.read_text()
+    assert good.count("0.30000000000000004") == 1
+    path.write_text(good.replace("0.30000000000000004", "0.30000000000000008"))
+    with pytest.raises(ParameterError, match="expected calibrated times"):
+        load_calibration(path, NONE)
+
+
+def test_a_file_of_an_older_version_has_no_digest(tmp_path: Path) -> None:
+    path = calibration_path(tmp_path)
+    path.write_text(json.dumps(GOOD))
+    assert load_calibration(path, NONE).weight == 1.0
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = calibration_path(tmp_path)
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(ParameterError, match="expected calibrated times"):
+        load_calibration(path, NONE)
 
 
 def test_a_file_of_bytes(tmp_path: Path) -> None:

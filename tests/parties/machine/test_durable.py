@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from parties.machine.durable import PRIVATE, PUBLIC, append_durably, created, replaced, write_durably
+from parties.machine.durable import PRIVATE, PUBLIC, append_durably, created, make_folder, replaced, write_durably
 
 
 @pytest.fixture(params=["unnamed files", "temporary names"], autouse=True)
@@ -114,3 +114,39 @@ def test_what_is_appended_reaches_the_disk(tmp_path: Path, steps: list[str]) -> 
     append_durably(path, b"three\n")
     assert path.read_bytes() == b"one\ntwo\nthree\n"
     assert steps == ["sync file", "sync file"]
+
+
+@pytest.mark.parametrize("write", [write_durably, lambda path, content: _created(path, content)])
+def test_a_full_disk_is_told_with_the_files_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, bytes], None]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(tmp_path / "a", b"content")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def _created(path: Path, content: bytes) -> None:
+    with created(path) as file:
+        file.write(content)
+
+
+def test_folders_are_made_for_their_owner_and_reach_the_disk(tmp_path: Path, steps: list[str]) -> None:
+    make_folder(tmp_path / "a" / "b")
+    assert steps == ["sync folder"] * 2
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")} == {0o700}
+    make_folder(tmp_path / "a" / "b")
+    assert len(steps) == 2
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        make_folder(tmp_path / "file" / "c")
+
+
+def test_a_pipe_is_not_appended_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(OSError, match="No such device"):
+        append_durably(tmp_path / "a", b"content")

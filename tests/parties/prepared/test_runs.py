@@ -228,8 +228,10 @@ def test_a_server_that_does_not_keep_it(
 def test_a_client_that_cannot_write_ends_the_session(tmp_path: Path, model: Model, pair: Any, method: str) -> None:
     """The server has taken the run out of memory by then or not: nobody may go on and compute with wrong masks."""
     with session(tmp_path, model) as client:
-        with failing(method, "client", OSError(28, "disk full")), pytest.raises(OSError, match="disk full"):
+        refusal = pytest.raises(ParameterError, match="cannot keep a prepared run: disk full")
+        with failing(method, "client", OSError(28, "disk full")), refusal:
             client.save_prepared(2, 1)
+        assert not [path for path in (tmp_path / "client").glob("*/*") if path.name != "pairing"], "a part is left"
         with pytest.raises(ProtocolError, match="this one has failed"):
             client.verify_pair(pair)
     with session(tmp_path, model) as client:
