@@ -1,17 +1,15 @@
 """A channel to one peer: framed, typed, versioned messages, checked on receipt, and counted.
 
-A message is a header (magic, version, element type, tag, shape) and the raw array. The receiver always says what it
-expects, so a truncated, oversized or mistyped message ends the protocol with one `ProtocolError` and is never
-interpreted; nothing is unpickled. The transport below (MPI, or queues in one process) only moves bytes and gives up
-after a deadline.
+A message is a header and the raw array (see `frame`). The receiver always says what it expects, so a truncated,
+oversized or mistyped message, and one that was lost, repeated or damaged on its way, ends the protocol with one
+`ProtocolError` and is never interpreted; nothing is unpickled. The transport below (MPI, or queues in one process) only
+moves bytes and gives up after a deadline.
 
 A *round* is one flight of messages: consecutive sends (or receives) are one flight, an `exchange` in both directions
 at once is one flight. Both ends count the same number.
 """
 
-import hashlib
 import json
-import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import PeerLostError, ProtocolError
+from protocols.frame import VERSION, Direction, checksum_of_data, frame_size, is_error_report, printable, tag_of
 
 __all__ = [
     "CLIENT",
     "IDLE_SECONDS",
     "SERVER",
+    "VERSION",
     "Channel",
     "ChannelStatistics",
     "Transport",
@@ -37,25 +37,11 @@ __all__ = [
 CLIENT, SERVER = 0, 1
 """The two parties of a computation on shares, as numbers."""
 
-VERSION = 2
 IDLE_SECONDS = 24 * 3600.0
 """How long server and dealer wait for the client's next command: a session may lie idle, but not for ever."""
 
-_MAGIC = b"HF"
-_HEADER = struct.Struct("<2sBBIB7x")
-_DIMENSION = struct.Struct("<Q")  # with the header, so that the array begins at a multiple of eight bytes
-_MAX_DIMENSIONS = 8
-_ERROR_CODE = 255
-_MAX_ERROR_BYTES = 400
 _MAX_DROPPED_BYTES = 1 << 30
 _MAX_DOCUMENT_BYTES = 1 << 20
-_CODES: dict[int, np.dtype[Any]] = {
-    0: np.dtype(np.uint8),
-    1: np.dtype(np.uint64),
-    2: np.dtype(np.int64),
-    3: np.dtype(np.float64),
-}
-_CODE_OF = {dtype: code for code, dtype in _CODES.items()}
 
 
 class Transport(Protocol):
@@ -92,11 +78,6 @@ class ChannelStatistics:
     wait_seconds: float = 0.0
 
 
-def tag_of(label: str) -> int:
-    """Return the 32-bit tag of a protocol step's label; both ends derive it from the same label."""
-    return int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "little")
-
-
 @dataclass
 class Channel:
     """A counted, checked channel to one peer.
@@ -112,6 +93,8 @@ class Channel:
     peer_failed: bool = False
     """Whether the peer has said that it ends with an error."""
     _last_flight: str = ""
+    _sent: Direction = field(default_factory=Direction)
+    _received: Direction = field(default_factory=Direction)
 
     @property
     def timeout(self) -> float:
@@ -121,7 +104,7 @@ class Channel:
     def send(self, label: str, array: NDArray[Any]) -> None:
         """Send an array (uint8, uint64, int64 or float64, up to 8 dimensions) under a label."""
         self._count_flight("send")
-        self._send_frame(_frame(label, array))
+        self._send_frame(self._sent.frame(label, array))
 
     def receive(self, label: str, dtype: Any, shape: tuple[int, ...], timeout: float | None = None) -> NDArray[Any]:
         """Receive the array that the protocol expects next, within the transport's deadline or another.
@@ -131,7 +114,7 @@ class Channel:
         """
         self._count_flight("receive")
         start = time.perf_counter()
-        frame = self.transport.receive(_frame_size(dtype, shape), timeout)
+        frame = self.transport.receive(frame_size(dtype, shape), timeout)
         self.statistics.wait_seconds += time.perf_counter() - start
         return self._parse(frame, label, np.dtype(dtype), shape)
 
@@ -139,10 +122,10 @@ class Channel:
         """Send an array and receive the peer's, of the same type and shape, in one round."""
         self.statistics.rounds += 1
         self._last_flight = "exchange"
-        frame = _frame(label, array)
+        frame = self._sent.frame(label, array)
         self.statistics.bytes_sent += len(frame)
         start = time.perf_counter()
-        answer = self.transport.exchange(frame, _frame_size(array.dtype, array.shape))
+        answer = self.transport.exchange(frame, frame_size(array.dtype, array.shape))
         self.statistics.wait_seconds += time.perf_counter() - start
         return self._parse(answer, label, array.dtype, array.shape)
 
@@ -171,10 +154,8 @@ class Channel:
 
         Never raises, since the peer may be gone already, and does not wait: the peer may be telling the same.
         """
-        text = message.encode(errors="replace")[:_MAX_ERROR_BYTES]
-        header = _HEADER.pack(_MAGIC, VERSION, _ERROR_CODE, 0, 1) + _DIMENSION.pack(len(text))
         try:
-            self.transport.send(header + text)
+            self.transport.send(Direction.error_report(message))
         except (ProtocolError, PeerLostError):
             return
 
@@ -189,7 +170,7 @@ class Channel:
                 frame = self.transport.receive(_MAX_DROPPED_BYTES, left)
             except (ProtocolError, PeerLostError):
                 return
-            self.peer_failed = len(frame) >= _HEADER.size and _HEADER.unpack_from(frame)[2] == _ERROR_CODE
+            self.peer_failed = is_error_report(frame)
 
     def close(self) -> None:
         """Release the transport."""
@@ -210,54 +191,16 @@ class Channel:
         self, frame: bytes | memoryview, label: str, dtype: np.dtype[Any], shape: tuple[int, ...]
     ) -> NDArray[Any]:
         self.statistics.bytes_received += len(frame)
-        what = f"{label} from {self.peer}"
-        if len(frame) < _HEADER.size:
-            raise ProtocolError(f"{what}: expected a header of {_HEADER.size} bytes, got {len(frame)} bytes")
-        magic, version, code, tag, dimensions = _HEADER.unpack_from(frame)
-        if magic != _MAGIC or version != VERSION:
-            raise ProtocolError(f"{what}: expected protocol version {VERSION}, got {magic!r} version {version}")
-        start = _HEADER.size + dimensions * _DIMENSION.size
-        if dimensions > _MAX_DIMENSIONS or len(frame) < start:
-            raise ProtocolError(f"{what}: truncated header ({len(frame)} bytes, {dimensions} dimensions)")
-        if code == _ERROR_CODE:
+        try:
+            return self._received.array_of(frame, label, self.peer, (dtype, shape))
+        except PeerLostError:
             self.peer_failed = True
-            text = bytes(frame[start : start + _MAX_ERROR_BYTES]).decode(errors="replace")
-            raise PeerLostError(f"{self.peer} ended: {printable(text, _MAX_ERROR_BYTES)}")
-        came = tuple(d for (d,) in _DIMENSION.iter_unpack(frame[_HEADER.size : start]))
-        if tag != tag_of(label):
-            raise ProtocolError(f"{what}: expected tag {tag_of(label):#x}, got {tag:#x} (the peers are out of step)")
-        if _CODES.get(code) != dtype or came != shape:
-            raise ProtocolError(f"{what}: expected {dtype} {shape}, got {_CODES.get(code, code)} {came}")
-        size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        if len(frame) - start != size:
-            raise ProtocolError(f"{what}: expected {size} bytes of data, got {len(frame) - start}")
-        owned = frame if isinstance(frame, memoryview) and not frame.readonly else bytearray(frame)
-        return np.frombuffer(owned, dtype=dtype, offset=start).reshape(shape)
+            raise
 
 
 def send_to_all(channels: Sequence[Channel], label: str, array: NDArray[Any]) -> None:
-    """Send one array to several peers; it is copied into a frame once."""
-    frame = _frame(label, array)
+    """Send one array to several peers; its checksum is computed once."""
+    of_data = checksum_of_data(array)
     for channel in channels:
         channel._count_flight("send")
-        channel._send_frame(frame)
-
-
-def printable(text: object, length: int = 80) -> str:
-    """Return a peer's text as it may be shown: one line of printable characters, at most `length` of them."""
-    return "".join(c for c in str(text)[: 4 * length] if c.isprintable())[:length]
-
-
-def _frame(label: str, array: NDArray[Any]) -> bytes:
-    code = _CODE_OF.get(array.dtype)
-    if code is None or array.ndim > _MAX_DIMENSIONS:
-        raise ProtocolError(f"{label}: cannot send {array.dtype} with {array.ndim} dimensions")
-    header = _HEADER.pack(_MAGIC, VERSION, code, tag_of(label), array.ndim)
-    dimensions = b"".join(_DIMENSION.pack(d) for d in array.shape)
-    return b"".join([header, dimensions, np.ascontiguousarray(array).data.cast("B") if array.size else b""])
-
-
-def _frame_size(dtype: Any, shape: Sequence[int]) -> int:
-    """The largest frame that may come: the expected one, or an error report."""
-    data = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
-    return max(_HEADER.size + _MAX_DIMENSIONS * _DIMENSION.size + data, 1024)
+        channel._send_frame(channel._sent.frame(label, array, of_data))

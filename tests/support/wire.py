@@ -1,7 +1,8 @@
 """Digests of every byte that each protocol sends, under fixed randomness: what a refactoring must leave as it is.
 
 `make wire-digests` runs every case and writes `wire_digests.txt` anew: a line for each direction of each case, with the
-flights, messages and bytes that went that way, and the SHA-256 of the messages, each after its length. A change of a
+flights, messages and bytes that went that way, and the SHA-256 of the messages, each after its length, with their
+numbers and checksums blank: those follow from the rest, and all later ones would change with one. A change of a
 protocol changes the lines that it means to, and no others.
 """
 
@@ -22,7 +23,8 @@ __all__ = ["CASES", "Recording", "case", "case_of", "digests", "load_cases", "re
 
 PATH = Path(__file__).resolve().parent.parent / "wire_digests.txt"
 _MODULES = ("support.wire_protocols", "support.wire_correlations", "support.wire_sessions")
-_HEADER = """\
+_NUMBER, _HEADER = 9, 16  # in a message: where its number and checksum begin, and end
+_COMMENT = """\
 # What each protocol sends under fixed randomness; `make wire-digests` writes this file anew.
 # case | direction | flights | messages | bytes | SHA-256
 """
@@ -42,7 +44,7 @@ class _Direction:
         self.messages += 1
         self.size += len(payload)
         self.hash.update(len(payload).to_bytes(8, "little"))
-        self.hash.update(payload)
+        self.hash.update(payload[:_NUMBER] + bytes(_HEADER - _NUMBER) + payload[_HEADER:])
 
     def __str__(self) -> str:
         return f"{self.flights} | {self.messages} | {self.size} | {self.hash.hexdigest()}"
@@ -146,7 +148,7 @@ def main() -> None:
     for name in load_cases():
         sys.stderr.write(f"{name}\n")
         lines |= digests(name)
-    PATH.write_text(_HEADER + "".join(f"{key} | {sent}\n" for key, sent in sorted(lines.items())))
+    PATH.write_text(_COMMENT + "".join(f"{key} | {sent}\n" for key, sent in sorted(lines.items())))
 
 
 if __name__ == "__main__":

@@ -253,7 +253,7 @@ def test_an_end_without_a_profile_is_noticed_by_both() -> None:
     ):
         to_server.receive("step", np.uint64, (4,))
     to_server.send("step", array)
-    with pytest.raises(ProtocolError, match="expected protocol version 2, got b'HF'"):
+    with pytest.raises(ProtocolError, match="expected protocol version 3, got b'HF'"):
         to_client.receive("step", np.uint64, (4,))
 
 

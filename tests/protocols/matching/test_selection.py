@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.channel import _frame
 from protocols.errors import ParameterError, ProtocolError
+from protocols.frame import Direction
 from protocols.matching.outcome import index_bits, outcome_requests, reveal_indices
 from protocols.matching.reveal import Reveal
 from protocols.matching.selection import (
@@ -133,12 +133,13 @@ def test_a_peers_words_out_of_range_are_refused(
     monkeypatch: pytest.MonkeyPatch, label: str, smallest_word: int, expected: str
 ) -> None:
     reveal = Reveal.BOTH if label == "bit" else Reveal(label)
+    frame = Direction.frame
     for word in (smallest_word, 2**63, 2**64 - 1):
 
-        def spoilt(name: str, array: Any, word: int = word) -> bytes:
-            return _frame(name, np.full_like(array, word) if name == f"identification/{label}" else array)
+        def spoilt(self: Direction, name: str, array: Any, word: int = word) -> bytes:
+            return frame(self, name, np.full_like(array, word) if name == f"identification/{label}" else array)
 
-        monkeypatch.setattr("protocols.channel._frame", spoilt)
+        monkeypatch.setattr(Direction, "frame", spoilt)
         with pytest.raises(ProtocolError, match=f"^identification/{label} from .*: expected {expected}$"):
             on_shares(lambda party, share: reveal_indices(party, share, 5, 2, reveal), ring([1, 2, 3]))
 

@@ -261,10 +261,9 @@ class Liar(Tampered):
         self.count, self._after = 0, after
 
     def _changed(self, payload: bytes) -> bytes:
-        if payload[4:8] in TAGS_OF_TRANSFERS:
-            return payload
-        self.armed = self.count == self._after
-        self.count += 1
+        if payload[4:8] not in TAGS_OF_TRANSFERS:
+            self.armed = self.count == self._after
+            self.count += 1
         return super()._changed(payload)
 
 
