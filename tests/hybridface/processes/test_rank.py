@@ -243,7 +243,7 @@ while True:
 """
 
 ATTACKS = {
-    "bytes(range(256))": "terms/size from client: expected protocol version 2, got ",
+    "bytes(range(256))": "terms/size from client: expected protocol version 3, got ",
     "bytes(1 << 26)": "expected at most 1024 bytes from client, got 67108864",
 }
 
