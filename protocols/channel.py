@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.document import Document, parsed
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.frame import VERSION, Direction, checksum_of_data, frame_size, is_error_report, printable, tag_of
 
@@ -135,19 +136,17 @@ class Channel:
         self.send(f"{label}/size", np.array([payload.size], dtype=np.uint64))
         self.send(label, payload)
 
-    def receive_document(self, label: str, timeout: float | None = None) -> dict[str, Any]:
-        """Receive a JSON object of at most 1 MiB. The caller checks its fields."""
+    def receive_document(self, label: str, timeout: float | None = None) -> Document:
+        """Receive a JSON object of at most 1 MiB. The caller takes its fields.
+
+        Raises:
+            ProtocolError: it is none.
+        """
+        what = f"{label} from {self.peer}"
         size = int(self.receive(f"{label}/size", np.uint64, (1,), timeout)[0])
         if not 0 < size <= _MAX_DOCUMENT_BYTES:
-            raise ProtocolError(f"{label} from {self.peer}: expected 1 to {_MAX_DOCUMENT_BYTES} bytes, got {size}")
-        payload = self.receive(label, np.uint8, (size,)).tobytes()
-        try:
-            document = json.loads(payload)
-        except (ValueError, RecursionError) as error:
-            raise ProtocolError(f"{label} from {self.peer}: expected JSON, got {payload[:40]!r}") from error
-        if not isinstance(document, dict):
-            raise ProtocolError(f"{label} from {self.peer}: expected a JSON object, got {type(document).__name__}")
-        return document
+            raise ProtocolError(f"{what}: expected 1 to {_MAX_DOCUMENT_BYTES} bytes, got {size}")
+        return parsed(self.receive(label, np.uint8, (size,)).tobytes(), what)
 
     def send_error(self, message: str) -> None:
         """Tell the peer, as a last message, why this side ends.

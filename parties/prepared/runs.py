@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from parties.prepared.shape import RunShape
-from parties.prepared.store import PreparedStore, binding_of, is_number
+from parties.prepared.store import MAX_KEPT, PreparedStore, binding_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import Channel, printable
 from protocols.correlations import CorrelationSource, Request
+from protocols.document import boolean, hexadecimal, list_of, optional, text
 from protocols.errors import ParameterError, ProtocolError
 from protocols.network.private import NetworkClient, NetworkServer
 
@@ -26,6 +27,8 @@ __all__ = ["PreparedRunsClient", "PreparedRunsServer", "RunsInMemory"]
 _CORRELATIONS = "correlations"
 _FORMAT = 2
 """Of what is kept; another one's is not read."""
+
+_NUMBER, _MAX_REASON = hexadecimal(16), 1000
 
 Asking = Callable[[dict[str, Any]], AbstractContextManager[None]]
 """Sends a command, and marks the session as failed if what follows in the block does."""
@@ -116,12 +119,13 @@ class PreparedRunsClient:
         with self._asking(self._command("keep", shape, number=number)), self._discarding(server, number):
             arrays = self._prepared.unload(shape)
             self._store.write(server, number, self._prepared.binding(shape), arrays)
-            answer = self._channel.receive_document("kept")
-            if _decision(answer, "kept"):
+            with self._channel.receive_document("kept") as answer:
+                kept, reason = answer.take("kept", boolean), answer.take("reason", optional(text(_MAX_REASON)))
+            if kept:
                 self._store.publish(server, number)
                 return None
             self._store.discard(server, number)
-        return printable(answer.get("reason"), 200)
+        return printable(reason or "it does not say why", 200)
 
     @contextmanager
     def _discarding(self, server: str, number: str) -> Iterator[None]:
@@ -149,7 +153,8 @@ class PreparedRunsClient:
         number = self._known[shape].pop(0)
         arrays = self._store.take(self._server, number, self._prepared.binding(shape))
         with self._asking(self._command("adopt", shape, number=number, usable=arrays is not None)):
-            adopted = _decision(self._channel.receive_document("adopted"), "adopted")
+            with self._channel.receive_document("adopted") as answer:
+                adopted = answer.take("adopted", boolean)  # who took anything else for no would go on alone
             if adopted and arrays is None:
                 raise ProtocolError("expected the server not to take up a run that the client has not got, it did")
             if adopted and arrays is not None:
@@ -157,37 +162,27 @@ class PreparedRunsClient:
         return adopted
 
     def _compare(self, shape: RunShape) -> list[str]:
-        own = self._store.ready(self._server, self._prepared.binding(shape))
-        with self._asking(self._command("kept runs", shape, numbers=own)):
-            theirs = self._channel.receive_document("kept runs").get("numbers")
-        if not isinstance(theirs, list):
-            raise ProtocolError(f"expected the numbers of prepared runs, got {printable(theirs)}")
-        for number in set(own) - {str(number) for number in theirs}:
+        own = self._store.ready(self._server, self._prepared.binding(shape))[:MAX_KEPT]
+        asking = self._asking(self._command("kept runs", shape, numbers=own))
+        with asking, self._channel.receive_document("kept runs") as answer:
+            theirs = [number.hex() for number in answer.take("numbers", list_of(_NUMBER, MAX_KEPT))]
+        for number in set(own) - set(theirs):
             self._store.discard(self._server, number)
         return [number for number in own if number in theirs]
 
     def _server_identity(self) -> str:
         """Return the server's identity, asked for once; nothing if it keeps no runs."""
         if not self._asked:
-            with self._asking({"operation": "kept server"}):
-                identity = self._channel.receive_document("kept server").get("identity")
-            if not (identity is None or is_number(identity)):
-                raise ProtocolError(f"expected the server's identity, got {printable(identity)}")
-            self._asked, self._server = True, identity or ""
+            asking = self._asking({"operation": "kept server"})
+            with asking, self._channel.receive_document("kept server") as answer:
+                identity = answer.take("identity", optional(_NUMBER))
+            self._asked, self._server = True, identity.hex() if identity else ""
         return self._server
 
     def _command(self, operation: str, shape: RunShape, **fields: Any) -> dict[str, Any]:
         pairing = self._store.pairing(self._server)
         pair = {"images": shape.images, "decisions": shape.decisions, "pairing": pairing}
         return {"operation": operation, **pair, **fields}
-
-
-def _decision(answer: dict[str, Any], field: str) -> bool:
-    """Return what the server says it has done: a side that took anything else for no would go on alone."""
-    decision = answer.get(field)
-    if not isinstance(decision, bool):
-        raise ProtocolError(f"expected the server to say whether a run is {field}, got {printable(answer)}")
-    return decision
 
 
 class PreparedRunsServer:
@@ -224,20 +219,22 @@ class PreparedRunsServer:
         reason = None
         try:
             store.make_room(pairing, binding)
-            store.write(pairing, number, binding, arrays)
-            store.publish(pairing, number)
-        except ParameterError as error:
+        except ParameterError as error:  # which names no file
             reason = str(error)
+        try:
+            if reason is None:
+                store.write(pairing, number, binding, arrays)
+                store.publish(pairing, number)
         except OSError:
             with suppress(OSError):
                 store.discard(pairing, number)
             reason = "it could not write them"
         self._channel.send_document("kept", {"kept": reason is None, "reason": reason})
 
-    def compare(self, shape: RunShape, pairing: str, numbers: list[Any]) -> None:
+    def compare(self, shape: RunShape, pairing: str, numbers: list[str]) -> None:
         """Tell which runs both have; forget the others."""
         own = self._store.ready(pairing, self._prepared.binding(shape))
-        for number in set(own) - {str(number) for number in numbers}:
+        for number in set(own) - set(numbers):
             self._store.discard(pairing, number)
         self._channel.send_document("kept runs", {"numbers": [number for number in own if number in numbers]})
 

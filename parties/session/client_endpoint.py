@@ -18,7 +18,7 @@ from parties.prepared.store import PreparedStore
 from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, merge
 from parties.session.progress import OnProgress, Progress
 from parties.session.source import open_source
-from parties.session.terms import Terms, agree, plans_document, plans_from_document
+from parties.session.terms import Terms, agree, plans_document, receive_plans
 from protocols.arithmetic.fixed_point import RingArray, encode
 from protocols.channel import CLIENT, Channel
 from protocols.correlations import Request
@@ -78,7 +78,7 @@ class ClientEndpoint:
             agree(server, terms)
             self.keys = keys = ClientKeys(CkksContext(terms.parameters))
             server.send("public key", keys.public_key())
-            plans = plans_from_document(server.receive_document("plans"), terms.graph, terms.parameters.degree)
+            plans = receive_plans(server, terms.graph, terms.parameters.degree)
             self.source = open_source(CLIENT, terms.correlations, server, dealer)
             self.network = NetworkClient(terms.graph, keys, plans, terms.widths)
             server.receive("ready", np.uint8, (1,))

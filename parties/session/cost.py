@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from protocols.channel import Channel, ChannelStatistics, printable
-from protocols.errors import ProtocolError
+from protocols.document import Document, integer, list_of, number, row, text, word
 
 __all__ = ["CostReport", "Recorder", "StageCost"]
 
@@ -73,7 +73,8 @@ class CostReport:
 
 
 _NAMES = ("phase", "stage")
-_MAX_STAGES, _MAX_SECONDS, _MAX_BYTES = 10_000, 1e9, 2**62
+_MAX_STAGES, _MAX_NAME = 10_000, 10_000
+_STAGE = row(word(OFFLINE, ONLINE), text(_MAX_NAME), number(0, 1e9), integer(0, 2**62))
 
 
 @dataclass
@@ -151,7 +152,7 @@ def server_report(stages: Iterable[StageCost]) -> dict[str, Any]:
     return {"stages": [[s.phase, s.stage, s.client_seconds, s.dealer_bytes] for s in stages]}
 
 
-def merge(client: Sequence[StageCost], report: dict[str, Any]) -> CostReport:
+def merge(client: Sequence[StageCost], report: Document) -> CostReport:
     """Join the client's stages with the server's report.
 
     Raises:
@@ -162,15 +163,12 @@ def merge(client: Sequence[StageCost], report: dict[str, Any]) -> CostReport:
         old = merged.get((stage.phase, stage.stage))
         pair = [stage] if old is None else [old, stage]
         merged[stage.phase, stage.stage] = CostReport(()).total(stage.phase, pair, stage.stage)
-    try:
-        for phase, name, seconds, dealer in report["stages"][:_MAX_STAGES]:
-            key = printable(phase, 40), printable(name, 80)
-            values = asdict(merged.get(key, StageCost(*key)))
-            if not 0 <= float(seconds) < _MAX_SECONDS or not 0 <= int(dealer) < _MAX_BYTES:
-                raise ValueError(f"seconds {seconds}, bytes {dealer}")
-            values["server_seconds"] += float(seconds)
-            values["dealer_bytes"] += int(dealer)
-            merged[key] = StageCost(**values)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ProtocolError(f"expected the server's cost report, got {printable(report)}") from error
+    with report:
+        stages = report.take("stages", list_of(_STAGE, _MAX_STAGES))
+    for phase, name, seconds, dealer in stages:
+        key = phase, printable(name)
+        values = asdict(merged.get(key, StageCost(*key)))
+        values["server_seconds"] += seconds
+        values["dealer_bytes"] += dealer
+        merged[key] = StageCost(**values)
     return CostReport(tuple(sorted(merged.values(), key=lambda stage: stage.phase)))

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.session.commands import Command, Commands, is_end, work_of
 from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, merge, server_report
 from parties.session.progress import OnProgress, Progress
 from parties.session.terms import agree
-from protocols.channel import IDLE_SECONDS, VERSION, Channel, printable
+from protocols.channel import IDLE_SECONDS, VERSION, Channel
+from protocols.document import text
 from protocols.errors import ParameterError, ProtocolError, reason_for_peers
 from protocols.pure_he import (
     Circuit,
@@ -223,6 +225,9 @@ class PureHeServerSession:
         self._recorder = Recorder(client)
         self._templates: dict[str, EncryptedEmbedding] = {}
         self._answers = 0
+        self.commands: Commands = {"enroll": self._read_enrolment, "verify": self._read_verification}
+        """What the session obeys."""
+
         self._report("start", "weights", 0, 1)
         network = weights
         if isinstance(network, PatchNetWeights):
@@ -245,28 +250,30 @@ class PureHeServerSession:
         Raises:
             ProtocolError: a command is malformed, names an unknown template, or asks for one score too many.
         """
-        while (command := self._channel.receive_document("command", IDLE_SECONDS)).get("operation") != "end":
-            match command:
-                case {"operation": "enroll", "template": str(name)} if len(name) <= _MAX_NAME:
-                    self._enroll(name)
-                case {"operation": "verify", "template": str(name)}:
-                    self._verify(name)
-                case _:
-                    raise ProtocolError(f"expected a command, got {printable(command)}")
+        while not is_end(command := self._channel.receive_document("command", IDLE_SECONDS)):
+            work_of(command, self.commands)()
             self._channel.send_document("cost", server_report(self._recorder.take()))
             if on_done:
                 on_done()
 
+    def _read_enrolment(self, command: Command) -> Callable[[], None]:
+        name = command.take("template", text(_MAX_NAME))
+        return lambda: self._enroll(name)
+
+    def _read_verification(self, command: Command) -> Callable[[], None]:
+        name = command.take("template", text(_MAX_NAME))
+        return lambda: self._verify(name)
+
     def _enroll(self, name: str) -> None:
         if name in self._templates:
-            raise ProtocolError(f"expected a new template's name, got {printable(name, 40)!r} again")
+            raise ProtocolError("expected a new template's name, got one again")
         if len(self._templates) >= _MAX_TEMPLATES:
             raise ProtocolError(f"expected at most {_MAX_TEMPLATES} templates, got one more")
         self._templates[name] = self._extract()
 
     def _verify(self, name: str) -> None:
         if name not in self._templates:
-            raise ProtocolError(f"expected the name of an enrolled template, got {printable(name, 40)!r}")
+            raise ProtocolError("expected the name of an enrolled template, got another one")
         if self._answers >= self.terms.max_answers:
             raise ProtocolError(f"expected at most {self.terms.max_answers} verifications, got one more")
         self._answers += 1

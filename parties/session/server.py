@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from parties.prepared.shape import RunShape
+from parties.prepared.shape import MAX_BATCH, RunShape
 from parties.prepared.store import PreparedStore
+from parties.session.commands import Command, Commands, work_of
 from parties.session.progress import OnProgress
-from parties.session.server_endpoint import Command, ServerEndpoint, shape_of
+from parties.session.server_endpoint import ServerEndpoint
 from parties.session.terms import MAX_NAME, Terms
 from protocols.arithmetic.fixed_point import RingArray
-from protocols.channel import Channel, printable
+from protocols.channel import Channel
+from protocols.document import integer, list_of, optional, text
 from protocols.errors import ProtocolError
 from protocols.linear.planner import CostModel
 from protocols.matching.distance import reveal_matches, squared_distance
@@ -67,15 +69,17 @@ class ServerSession:
         self.last_decisions: tuple[bool | None, ...] = ()
         """Of the last verification, one for each image: None where nothing was revealed to the server."""
         self._templates: dict[str, RingArray] = {}
+        self.commands: Commands = {"enroll": self._read_enrolment, "verify": self._read_verification}
+        """What the session obeys, besides what its endpoint does."""
 
-    def template_share(self, name: object) -> RingArray:
+    def template_share(self, name: str) -> RingArray:
         """Return the server's share of an enrolled template, uint64 (1, d), uniform.
 
         Raises:
             ProtocolError: there is none of that name.
         """
-        if not isinstance(name, str) or name not in self._templates:
-            raise ProtocolError(f"expected the name of an enrolled template, got {printable(name, 40)!r}")
+        if name not in self._templates:
+            raise ProtocolError("expected the name of an enrolled template, got another one")
         return self._templates[name]
 
     def serve(self, on_done: Callable[[], None] | None = None) -> None:
@@ -90,23 +94,32 @@ class ServerSession:
         self.endpoint.serve(self._obey, on_done)
 
     def _obey(self, command: Command) -> None:
-        match command:
-            case {"operation": "enroll", "images": 1, "template": str(name)} if len(name) <= MAX_NAME:
-                self._enroll(name)
-            case {"operation": "verify", "images": 2, "templates": None}:
-                embeddings = self.endpoint.extract(RunShape(2, 1))
-                self._decide(embeddings[:1], embeddings[1:])
-            case {"operation": "verify", "images": int(images), "templates": [*names]} if images == len(names):
-                shape = shape_of(images, images)
-                templates = [self.template_share(name) for name in names]
-                self._decide(self.endpoint.extract(shape), np.concatenate(templates))
-            case _:
-                raise ProtocolError(f"expected a command, got {printable(command)}")
+        work_of(command, self.commands)()
         self.endpoint.report()
+
+    def _read_enrolment(self, command: Command) -> Callable[[], None]:
+        command.take("images", integer(1, 1))
+        name = command.take("template", text(MAX_NAME, 1))
+        return lambda: self._enroll(name)
+
+    def _read_verification(self, command: Command) -> Callable[[], None]:
+        images = command.take("images", integer(1, MAX_BATCH))
+        names = command.take("templates", optional(list_of(text(MAX_NAME, 1), MAX_BATCH, 1)))
+        if images != (2 if names is None else len(names)):
+            raise ProtocolError(f"expected two images, or a template for each, got {images} images")
+        return self._verify_pair if names is None else lambda: self._verify(names)
+
+    def _verify_pair(self) -> None:
+        embeddings = self.endpoint.extract(RunShape(2, 1))
+        self._decide(embeddings[:1], embeddings[1:])
+
+    def _verify(self, names: Sequence[str]) -> None:
+        templates = [self.template_share(name) for name in names]
+        self._decide(self.endpoint.extract(RunShape(len(names), len(names))), np.concatenate(templates))
 
     def _enroll(self, name: str) -> None:
         if name in self._templates:
-            raise ProtocolError(f"expected a new template's name, got {printable(name, 40)!r} again")
+            raise ProtocolError("expected a new template's name, got one again")
         if len(self._templates) >= _MAX_TEMPLATES:
             raise ProtocolError(f"expected at most {_MAX_TEMPLATES} templates, got one more")
         self._templates[name] = self.endpoint.extract(RunShape(1, 0))

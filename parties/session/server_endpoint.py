@@ -8,23 +8,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from parties.prepared.pool import MAX_PREPARED_IMAGES, PARTS, layers_of_part, requests_of_part
 from parties.prepared.runs import PreparedRunsServer, RunsInMemory
-from parties.prepared.shape import RunShape
-from parties.prepared.store import PreparedStore, is_number
+from parties.prepared.shape import MAX_BATCH, RunShape
+from parties.prepared.store import MAX_KEPT, PreparedStore
+from parties.session.commands import Command, Commands, is_end, work_of
 from parties.session.cost import OFFLINE, ONLINE, Recorder, server_report
 from parties.session.progress import OnProgress, Progress
 from parties.session.source import open_source
-from parties.session.terms import Terms, agree, plans_document
+from parties.session.terms import Terms, agree, plans_document, send_plans
 from parties.session.weight_cache import layer_polynomials, weights_key
 from parties.session.worker import WorkerPool
 from protocols.arithmetic.fixed_point import RingArray
-from protocols.channel import IDLE_SECONDS, SERVER, Channel, printable
+from protocols.channel import IDLE_SECONDS, SERVER, Channel
 from protocols.correlations import Request
+from protocols.document import boolean, hexadecimal, integer, list_of
 from protocols.encryption.ckks import CkksContext, PublicKey
 from protocols.errors import ParameterError, ProtocolError
 from protocols.linear.convolution import MaskedProducts
@@ -34,10 +35,10 @@ from protocols.network.graph import Weights
 from protocols.network.private import NetworkServer, plan_network
 from protocols.shares.party import MpcParty
 
-__all__ = ["Command", "ServerEndpoint", "shape_of"]
+__all__ = ["ServerEndpoint"]
 
-Command = dict[str, Any]
-"""What a client asks for, unchecked."""
+_NUMBER = hexadecimal(16)
+_SAVED = "pairing", "number"
 
 
 class ServerEndpoint:
@@ -89,7 +90,7 @@ class ServerEndpoint:
             key = client.receive("public key", np.uint64, (2, 2, context.degree))
             self.public_key = public_key = PublicKey(context, key)
             plans = plan_network(terms.graph, context.degree, cost)
-            client.send_document("plans", plans_document(plans))
+            send_plans(client, plans)
             self.source = open_source(SERVER, terms.correlations, client, dealer)
             self._workers = WorkerPool(workers, terms, plans, public_key) if workers else None
             source = layer_polynomials(cache, context, plans, weights, _layer_progress(terms, on_progress))
@@ -103,6 +104,14 @@ class ServerEndpoint:
         described = terms.document(), plans_document(plans), weights_key(context, plans, weights) if prepared else ""
         own = RunsInMemory(self.network, self.source, self._requests, described)
         self._saved = PreparedRunsServer(prepared, own, client)
+        self.commands: Commands = {
+            "prepare": self._read_preparation,
+            "kept server": lambda command: self._saved.introduce,
+            "kept runs": self._read_comparison,
+            "keep": self._read_keeping,
+            "adopt": self._read_adoption,
+        }
+        """About preparations: what every session obeys, besides what its kind adds."""
 
     def serve(self, obey: Callable[[Command], None], on_done: Callable[[], None] | None = None) -> None:
         """Obey commands until the client ends the session.
@@ -114,36 +123,20 @@ class ServerEndpoint:
         Raises:
             ProtocolError: a command is malformed.
         """
-        while (command := self.channel.receive_document("command", IDLE_SECONDS)).get("operation") != "end":
-            match command:
-                case {"operation": "prepare"}:
-                    self.obey_preparation(command)
-                    continue
-                case {"operation": "kept server"}:
-                    self._saved.introduce()
-                    continue
-                case {"pairing": str(pairing), "images": int(images), "decisions": int(decisions)}:
-                    self._obey_about_saved(command, shape_of(images, decisions), pairing)
-                    continue
-                case _:
-                    obey(command)
+        while not is_end(command := self.channel.receive_document("command", IDLE_SECONDS)):
+            if command.fields.get("operation") in list(self.commands):
+                work_of(command, self.commands)()
+                continue
+            obey(command)
             if on_done:
                 on_done()
         if self._workers:
             self._workers.end()
 
-    def obey_preparation(self, command: Command) -> None:
-        """Do the part of a preparation that a command says."""
-        match command:
-            case {"operation": "prepare", "images": int(images), "decisions": int(decisions), "part": int(part)}:
-                self._prepare(shape_of(images, decisions), part)
-            case _:
-                raise ProtocolError(f"expected a part of a preparation, got {printable(command)}")
-
     def await_prepared(self, shape: RunShape) -> None:
         """Let the client prepare a run, for a command that was accepted, if there is none."""
         while not self._is_prepared(shape):
-            self.obey_preparation(self.channel.receive_document("command"))
+            work_of(self.channel.receive_document("command"), {"prepare": self._read_preparation})()
 
     def extract(self, shape: RunShape) -> RingArray:
         """Run the network on the client's images; return the server's share of the embeddings (B, d).
@@ -174,25 +167,34 @@ class ServerEndpoint:
 
     def report(self) -> None:
         """End a command: tell the client what it cost here."""
-        report: dict[str, Any] = server_report(self.recorder.take())
-        self.channel.send_document("cost", report)
+        self.channel.send_document("cost", server_report(self.recorder.take()))
 
-    def _obey_about_saved(self, command: Command, shape: RunShape, pairing: str) -> None:
-        """Do what a command about prepared runs says."""
-        match command:
-            case {"operation": "keep", "number": str(number)} if is_number(pairing) and is_number(number):
-                self._use_prepared(shape)
-                self._saved.save(shape, pairing, number)
-                self.report()
-            case {"operation": "kept runs", "numbers": [*numbers]} if is_number(pairing):
-                self._saved.compare(shape, pairing, numbers)
-            case {"operation": "adopt", "number": str(number), "usable": bool(usable)} if is_number(
-                pairing
-            ) and is_number(number):
-                self._check_room(shape)
-                self.held[shape] += self._saved.restore(shape, pairing, number, usable)
-            case _:
-                raise ProtocolError(f"expected a command about prepared runs, got {printable(command)}")
+    def _read_preparation(self, command: Command) -> Callable[[], None]:
+        shape, part = _shape_in(command), command.take("part", integer(0, PARTS - 1))
+        return lambda: self._prepare(shape, part)
+
+    def _read_comparison(self, command: Command) -> Callable[[], None]:
+        shape, pairing = _shape_in(command), command.take("pairing", _NUMBER).hex()
+        numbers = [number.hex() for number in command.take("numbers", list_of(_NUMBER, MAX_KEPT))]
+        return lambda: self._saved.compare(shape, pairing, numbers)
+
+    def _read_keeping(self, command: Command) -> Callable[[], None]:
+        shape, pairing, number = _shape_in(command), *(command.take(name, _NUMBER).hex() for name in _SAVED)
+        return lambda: self._keep(shape, pairing, number)
+
+    def _read_adoption(self, command: Command) -> Callable[[], None]:
+        shape, pairing, number = _shape_in(command), *(command.take(name, _NUMBER).hex() for name in _SAVED)
+        usable = command.take("usable", boolean)
+        return lambda: self._adopt(shape, pairing, number, usable)
+
+    def _keep(self, shape: RunShape, pairing: str, number: str) -> None:
+        self._use_prepared(shape)
+        self._saved.save(shape, pairing, number)
+        self.report()
+
+    def _adopt(self, shape: RunShape, pairing: str, number: str, usable: bool) -> None:
+        self._check_room(shape)
+        self.held[shape] += self._saved.restore(shape, pairing, number, usable)
 
     def _prepare(self, shape: RunShape, part: int) -> None:
         """Do one part of a preparation, the next of those that were begun."""
@@ -231,12 +233,13 @@ class ServerEndpoint:
         return self.held[shape] > unfinished
 
 
-def shape_of(images: int, decisions: int) -> RunShape:
+def _shape_in(command: Command) -> RunShape:
     """Return the shape of a run that a client asks for.
 
     Raises:
         ProtocolError: there is none such.
     """
+    images, decisions = (command.take(name, integer(0, MAX_BATCH)) for name in ("images", "decisions"))
     try:
         return RunShape(images, decisions)
     except ParameterError as error:

@@ -1,5 +1,7 @@
 """What the two parties must agree on before anything private moves."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -7,6 +9,7 @@ from typing import Any, Protocol
 from parties.session.correlations import Correlations
 from protocols.arithmetic.fixed_point import FRACTION_BITS
 from protocols.channel import VERSION, Channel, printable
+from protocols.document import Document, hexadecimal, integer, row
 from protocols.encryption.ckks import CkksParameters
 from protocols.errors import ParameterError, ProtocolError
 from protocols.linear.packing import ConvPlan
@@ -17,11 +20,24 @@ from protocols.network.private import plan_network
 from protocols.network.widths import Widths, check_widths
 from protocols.shares.comparison import COMPARISON_BITS
 
-__all__ = ["MAX_NAME", "Agreeable", "Terms", "agree", "plans_document", "plans_from_document"]
+__all__ = [
+    "MAX_NAME",
+    "Agreeable",
+    "Terms",
+    "agree",
+    "check_cost",
+    "plans_digest",
+    "plans_document",
+    "plans_from_document",
+    "receive_plans",
+    "send_plans",
+]
 
 MAX_NAME = 10_000
 """Characters of a template's name, at most."""
 
+_PLAN = row(*(integer(1, 1 << 20),) * 4)
+_DIGEST = hexadecimal(32)
 _DEAREST_PLAN = 20.0
 """How many times dearer than its own choice a peer's plan may be: machines and networks differ, but not more."""
 
@@ -82,13 +98,19 @@ def agree(channel: Channel, terms: Agreeable) -> None:
     """
     own = terms.document()
     channel.send_document("terms", own)
-    theirs = channel.receive_document("terms")
+    theirs = channel.receive_document("terms").fields
     for key in {**own, **theirs}:
-        if own.get(key) != theirs.get(key):
-            mine, other = (printable(document.get(key), 16) for document in (own, theirs))
+        mine, other = (_as_text(document, key) for document in (own, theirs))
+        if mine != other:
             raise ProtocolError(
-                f"the peers disagree on {printable(key, 40)}: expected {mine}, the {channel.peer} has {other}"
+                f"the peers disagree on {printable(key, 40)}: expected {printable(mine, 16)},"
+                f" the {channel.peer} has {printable(other, 16)}"
             )
+
+
+def _as_text(document: Mapping[str, Any], key: str) -> str:
+    """Return a term as JSON, in which 1, 1.0 and true differ."""
+    return json.dumps(document[key], sort_keys=True) if key in document else "nothing"
 
 
 def plans_document(plans: Mapping[str, ConvPlan]) -> dict[str, Any]:
@@ -96,27 +118,60 @@ def plans_document(plans: Mapping[str, ConvPlan]) -> dict[str, Any]:
     return {name: [plan.block_in, plan.block_out, *plan.tile] for name, plan in plans.items()}
 
 
-def plans_from_document(document: Mapping[str, Any], graph: Graph, degree: int) -> dict[str, ConvPlan]:
-    """Return the plans that the server chose.
+def send_plans(channel: Channel, plans: Mapping[str, ConvPlan]) -> None:
+    """Tell a peer the plans of all layers, and see that it has taken them as they are.
+
+    Raises:
+        ProtocolError: it has taken others, with which the two would compute something else.
+    """
+    channel.send_document("plans", plans_document(plans))
+    with channel.receive_document("plans taken") as answer:
+        if answer.take("digest", _DIGEST) != plans_digest(plans):
+            raise ProtocolError(f"expected the {channel.peer} to take the plans as they were sent, it has others")
+
+
+def receive_plans(channel: Channel, graph: Graph, degree: int) -> dict[str, ConvPlan]:
+    """Return the plans that the server chose, and tell it what they are: see `send_plans`.
 
     Raises:
         ProtocolError: they do not fit the graph, or would cost far more than need be.
     """
+    plans = plans_from_document(channel.receive_document("plans"), graph, degree)
+    channel.send_document("plans taken", {"digest": plans_digest(plans).hex()})
+    check_cost(plans, graph, degree)  # takes a while
+    return plans
+
+
+def plans_from_document(document: Document, graph: Graph, degree: int) -> dict[str, ConvPlan]:
+    """Return the plans that a document names.
+
+    Raises:
+        ProtocolError: they do not fit the graph.
+    """
     shapes = graph.linear_layers()
-    if document.keys() != shapes.keys():
-        raise ProtocolError(f"expected plans of the graph's {len(shapes)} linear layers, got {printable(document)}")
     plans = {}
     for name, shape in shapes.items():
-        match document[name]:
-            case [int(block_in), int(block_out), int(height), int(width)]:
-                try:
-                    plans[name] = ConvPlan(shape, block_in, block_out, (height, width), degree)
-                except ParameterError as error:
-                    raise ProtocolError(f"plan of {name}: {error}") from error
-            case other:
-                raise ProtocolError(f"plan of {name}: expected four integers, got {printable(other)}")
+        block_in, block_out, height, width = document.take(name, _PLAN)
+        try:
+            plans[name] = ConvPlan(shape, block_in, block_out, (height, width), degree)
+        except ParameterError as error:
+            raise ProtocolError(f"plan of {name}: {error}") from error
+    document.end()
+    return plans
+
+
+def check_cost(plans: Mapping[str, ConvPlan], graph: Graph, degree: int) -> None:
+    """Check that a peer's plans do not cost far more than need be.
+
+    Raises:
+        ProtocolError: they do.
+    """
     cost = CostModel()
     dearest = _DEAREST_PLAN * sum(map(cost.cost, plan_network(graph, degree).values()))
     if (total := sum(map(cost.cost, plans.values()))) > dearest:
         raise ProtocolError(f"expected plans that cost at most {dearest:.3g} by the cost model, got {total:.3g}")
-    return plans
+
+
+def plans_digest(plans: Mapping[str, ConvPlan]) -> bytes:
+    """Return a digest of plans, by which a peer says what it has taken: see `send_plans`."""
+    return hashlib.sha256(json.dumps(plans_document(plans), sort_keys=True).encode()).digest()

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from parties.prepared.shape import MAX_BATCH
-from parties.session.terms import Terms, agree, plans_document, plans_from_document
+from parties.session.terms import Terms, agree, receive_plans, send_plans
 from parties.session.weight_cache import layer_polynomials
 from protocols.arithmetic.residues import SHORT_BYTES
-from protocols.channel import IDLE_SECONDS, Channel, printable, send_to_all
+from protocols.channel import IDLE_SECONDS, Channel, send_to_all
+from protocols.document import integer, optional, word
 from protocols.encryption.ckks import CkksContext, PublicKey, check_residues
-from protocols.errors import ProtocolError
 from protocols.linear.conversion import MaskedCiphertexts, Upload
 from protocols.linear.convolution import MaskedProducts, Multiply
 from protocols.linear.packing import ConvPlan
@@ -46,7 +46,7 @@ class WorkerPool:
         self._context = public_key.context
         for channel in channels:
             agree(channel, terms)
-            channel.send_document("plans", plans_document(plans))
+            send_plans(channel, plans)
             channel.send("public key", public_key.polynomials)
         for channel in channels:
             channel.receive("ready", np.uint8, (1,))
@@ -129,7 +129,7 @@ class Worker:
         context = CkksContext(terms.parameters)
         self._channel, self._degree = server, context.degree
         agree(server, terms)
-        self._plans = plans_from_document(server.receive_document("plans"), terms.graph, context.degree)
+        self._plans = receive_plans(server, terms.graph, context.degree)
         key = PublicKey(context, server.receive("public key", np.uint64, (2, 2, context.degree)))
         source = layer_polynomials(cache, context, self._plans, weights, on_layer)
         self._products = {name: MaskedProducts(plan, key, source(name), on_stage) for name, plan in self._plans.items()}
@@ -141,16 +141,16 @@ class Worker:
         Raises:
             ProtocolError: a job is malformed. PeerLostError: the server is gone.
         """
-        while (job := self._channel.receive_document("job", IDLE_SECONDS)).get("layer") is not None:
-            match job:
-                case {"layer": str(name), "items": int(items), "first": int(first), "last": int(last)} if (
-                    name in self._plans
-                    and 0 < items <= MAX_BATCH * self._plans[name].tile_count
-                    and 0 <= first < last <= self._plans[name].groups_out
-                ):
-                    self._multiply(name, items, slice(first, last))
-                case _:
-                    raise ProtocolError(f"expected a job, got {printable(job)}")
+        while (job := self._channel.receive_document("job", IDLE_SECONDS)).has("layer"):
+            name = job.take("layer", word(*self._plans))
+            plan = self._plans[name]
+            items = job.take("items", integer(1, MAX_BATCH * plan.tile_count))
+            first = job.take("first", integer(0, plan.groups_out - 1))
+            last = job.take("last", integer(first + 1, plan.groups_out))
+            job.end()
+            self._multiply(name, items, slice(first, last))
+        job.take("layer", optional(word()))
+        job.end()
 
     def _multiply(self, name: str, items: int, groups_out: slice) -> None:
         channel = self._channel

@@ -19,11 +19,12 @@ import numpy as np
 
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.stream import SEED_BYTES, Stream, new_seed
-from protocols.channel import IDLE_SECONDS, Channel, printable
+from protocols.channel import IDLE_SECONDS, Channel
 from protocols.correlations.fixed_mask import FixedMask, FixedRequest
 from protocols.correlations.request import Field, FreeRequest, Request
 from protocols.correlations.source import CorrelationPool
 from protocols.correlations.types import request_from_document
+from protocols.document import integer, objects
 from protocols.errors import ParameterError, ProtocolError
 
 __all__ = ["Dealer", "DealerClient", "DealerServer"]
@@ -59,20 +60,17 @@ class Dealer:
                 self._index += 1
 
     def _next_requests(self) -> list[Request]:
-        while dimension := (document := self._client.receive_document("requests", IDLE_SECONDS)).get("fixed mask"):
+        while (document := self._client.receive_document("requests", IDLE_SECONDS)).has("fixed mask"):
+            dimension = document.take("fixed mask", integer(2, _MAX_DIMENSION))
+            document.end()
             self._receive_mask(dimension)
-        documents = document.get("requests")
-        if not isinstance(documents, list) or len(documents) > _MAX_REQUESTS:
-            raise ProtocolError(
-                f"expected a list of at most {_MAX_REQUESTS} correlation requests from {self._client.peer}"
-            )
+        with document:
+            documents = document.take("requests", objects(_MAX_REQUESTS))
         return [request_from_document(document) for document in documents]
 
-    def _receive_mask(self, dimension: object) -> None:
+    def _receive_mask(self, dimension: int) -> None:
         parties = self._client, self._server
         seeds = tuple(party.receive(_MASK_SEED, np.uint8, (SEED_BYTES,)).tobytes() for party in parties)
-        if not isinstance(dimension, int) or not 2 <= dimension <= _MAX_DIMENSION:
-            raise ProtocolError(f"expected a dimension of 2 to {_MAX_DIMENSION}, got {printable(dimension)}")
         try:
             self._mask = FixedMask(seeds, dimension)
         except ParameterError as error:

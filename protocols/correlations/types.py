@@ -1,5 +1,6 @@
 """The correlations that the online protocols use up besides those of a comparison, and how a request is parsed."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -195,8 +196,10 @@ def request_from_document(document: Any) -> Request:
     """
     try:
         fields = {name: _tuples(value) for name, value in document.items() if name != "kind"}
-        request = _KINDS[document["kind"]](**fields)
-        if not all(_is_plain(value) for value in fields.values()):
+        kind = _KINDS[document["kind"]]
+        request = kind(**fields)
+        truths = {one.name for one in dataclasses.fields(kind) if one.type is bool}
+        if not all(isinstance(value, bool) if name in truths else _is_plain(value) for name, value in fields.items()):
             raise TypeError("expected integers, tuples of them, and names")
         shapes = [field.shape for field in (*request.uniform, *request.derived)]
         if not all(_is_shape(shape) for shape in shapes):
@@ -217,7 +220,7 @@ def _is_shape(value: Any) -> bool:
 
 def _is_plain(value: Any) -> bool:
     """Whether a field is an integer, a name, or a tuple of such."""
-    return isinstance(value, int | str) or (isinstance(value, tuple) and all(_is_plain(item) for item in value))
+    return type(value) in (int, str) or (isinstance(value, tuple) and all(_is_plain(item) for item in value))
 
 
 def _tuples(value: Any) -> Any:

@@ -18,12 +18,13 @@ from parties.session.cost import OFFLINE, ONLINE, CostReport
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import printable
 from protocols.correlations import Request
-from protocols.errors import ParameterError, ProtocolError
+from protocols.document import Document, boolean, number, optional, text
+from protocols.errors import ParameterError
 from protocols.shares.party import MpcParty
 
 __all__ = ["GalleryClientSession", "Identification", "check_top"]
 
-_MAX_SECONDS = 1e12
+_MAX_SECONDS, _MAX_REASON = 1e12, 1000
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,12 @@ class GalleryClientSession(ABC):
         failure = self.endpoint.failure(error)
         self.fail(failure) if failure else self.end()
 
-    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Send a command, and return the server's answer.
+    def _tell(self, command: dict[str, Any]) -> None:
+        """Send a command that the server answers with yes or no: see `_ask`."""
+        self._ask(command).end()
+
+    def _ask(self, command: dict[str, Any]) -> Document:
+        """Send a command, and return the server's answer, whose fields the caller takes.
 
         Raises:
             QueryRefusedError: the server does not do it; the session goes on. IndexChangedError: the same, since the
@@ -106,12 +111,15 @@ class GalleryClientSession(ABC):
         """
         self.endpoint.command(command)
         answer = self.endpoint.channel.receive_document("answer")
-        if (reason := answer.get("refused")) is not None:
-            self.endpoint.finish()
-            if answer.get("changed") is True:
-                raise IndexChangedError(printable(reason, 200))
-            raise QueryRefusedError(printable(reason, 200), _seconds(answer.get("retry after")))
-        return answer
+        if (reason := answer.take("refused", optional(text(_MAX_REASON)))) is None:
+            return answer
+        with answer:
+            seconds = answer.take("retry after", optional(number(0, _MAX_SECONDS)))
+            changed = answer.take("changed", boolean)
+        self.endpoint.finish()
+        if changed:
+            raise IndexChangedError(printable(reason, 200))
+        raise QueryRefusedError(printable(reason, 200), seconds)
 
     def _prepare_probe(self) -> bool:
         """Have a run of one photo prepared, and return whether it was."""
@@ -139,15 +147,6 @@ class GalleryClientSession(ABC):
         """Enter a party whose work is recorded as one stage."""
         with self.endpoint.recorder.recording(phase, stage), self.endpoint.party() as party:
             yield party
-
-
-def _seconds(value: Any) -> float | None:
-    """Return after how long a query may be asked again, in the server's words; None if it does not say."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_SECONDS:
-        raise ProtocolError(f"expected seconds until the next query, got {printable(value)}")
-    return float(value)
 
 
 def check_top(top: int) -> None:

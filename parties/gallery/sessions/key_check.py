@@ -11,9 +11,13 @@ import json
 from parties.gallery.store.store import GalleryStore
 from parties.machine.durable import write_durably
 from parties.machine.plain_files import read_plain
+from protocols.document import hexadecimal
 from protocols.errors import ProtocolError
 
-__all__ = ["KeyCheck"]
+__all__ = ["CHECK", "KeyCheck"]
+
+CHECK = hexadecimal(16)
+"""A check, as a client sends it."""
 
 _DIGITS = 32
 _MAX_BYTES = 4096
@@ -31,29 +35,18 @@ class KeyCheck:
         self._path = store.path.with_name(f"{store.path.name}.keycheck")
         self._given = ""
 
-    def compare(self, check: object) -> None:
+    def compare(self, check: str) -> None:
         """Compare what a client sends when its session opens.
 
         Raises:
-            ProtocolError: it has another key, or sends no check.
+            ProtocolError: it has another key.
         """
-        self._given = check = self.checked(check)
+        self._given = check
         known = self._read()
         if self._store.count and known not in ("", check):
             raise ProtocolError("expected the gallery's key, the client has another one")
         if self._store.count and not known:
             self.keep()
-
-    @staticmethod
-    def checked(check: object) -> str:
-        """Return a check, as a client sends it.
-
-        Raises:
-            ProtocolError: it is none.
-        """
-        if not isinstance(check, str) or len(check) != _DIGITS or set(check) - set("0123456789abcdef"):
-            raise ProtocolError("expected the check of a key, got something else")
-        return check
 
     def keep(self) -> None:
         """Keep the client's check, after its first enrolment."""

@@ -5,7 +5,6 @@ learns one bit.
 """
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from parties.gallery.store.identities import asked_name
 from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint
 from parties.session.cost import OFFLINE, CostReport
-from protocols.channel import printable
+from protocols.document import Document, integer, list_of, row, word
 from protocols.errors import HiddenError, ProtocolError
 from protocols.matching.names import SEALED_BYTES, SealedNames, look_up, open_name
 from protocols.matching.reveal import Reveal
@@ -34,6 +33,7 @@ from protocols.matching.server_list import ServerListClient
 __all__ = ["ListClientSession"]
 
 _MAX_TEMPLATES, _MAX_NAME_BYTES = 1 << 24, 1 << 31
+_SIZE = row(integer(1, _MAX_TEMPLATES), integer(1, _MAX_TEMPLATES))
 
 
 class ListClientSession(GalleryClientSession):
@@ -50,13 +50,9 @@ class ListClientSession(GalleryClientSession):
         self._sizes = np.empty(0, dtype=np.int64)
         self._names: SealedNames = np.empty((0, SEALED_BYTES), dtype=np.uint8)
         self._layer: ServerListClient | None = None
-        match self.endpoint.channel.receive_document("gallery"):
-            case {"kind": GalleryKind.LIST.value}:
-                pass
-            case {"kind": GalleryKind.PRIVATE.value}:
+        with self.endpoint.channel.receive_document("gallery") as document:
+            if document.take("kind", word(*GalleryKind)) != GalleryKind.LIST:
                 raise ProtocolError("expected a server's list, got a private gallery, which needs the client's key")
-            case document:
-                raise ProtocolError(f"expected a server's list, got {printable(document)}")
 
     @property
     def identity_count(self) -> int:
@@ -71,20 +67,14 @@ class ListClientSession(GalleryClientSession):
         """
         with self.endpoint.request():
             answer = self._ask({"operation": "list-read"})
-            if "sizes" in answer or self._layer is None:
-                self._receive_list(answer)
+            with answer:
+                if answer.has("sizes") or self._layer is None:
+                    self._receive_list(answer)
             return self.endpoint.finish()
 
-    def _receive_list(self, answer: dict[str, Any]) -> None:
-        match answer:
-            case {"sizes": [*pairs], "records": int(records)}:
-                sizes = _sizes_of(pairs)
-            case _:
-                raise ProtocolError(f"expected the sizes of a list, got {printable(answer)}")
-        if not sizes.size <= records <= _MAX_NAME_BYTES // SEALED_BYTES:
-            raise ProtocolError(
-                f"expected names in {sizes.size} records or more, at most {_MAX_NAME_BYTES} bytes, got {records}"
-            )
+    def _receive_list(self, answer: Document) -> None:
+        sizes = _sizes_of(answer.take("sizes", list_of(_SIZE, _MAX_TEMPLATES, 1)))
+        records = answer.take("records", integer(int(sizes.size), _MAX_NAME_BYTES // SEALED_BYTES))
         discard_queries(self.endpoint.source, self._queries, self._sizes, self._dimension, self.terms.reveal)
         with self.endpoint.recorder.recording(OFFLINE, "list"):
             self._names = self.endpoint.channel.receive("list/names", np.uint8, (records, SEALED_BYTES))
@@ -102,11 +92,9 @@ class ListClientSession(GalleryClientSession):
         with self.endpoint.request():
             value = self.endpoint.encode(image)
             ready = self.endpoint.is_prepared(PROBE)
-            match self._ask({"operation": "list-verify", "identity": identity}):
-                case {"photos": int(photos)} if 0 < photos <= CHUNK_ROWS:
-                    templates = np.zeros((photos, self._dimension), dtype=np.uint64)
-                case answer:
-                    raise ProtocolError(f"expected how many photos an identity has, got {printable(answer)}")
+            with self._ask({"operation": "list-verify", "identity": identity}) as answer:
+                photos = answer.take("photos", integer(1, CHUNK_ROWS))
+            templates = np.zeros((photos, self._dimension), dtype=np.uint64)
             self.endpoint.prepare_within(PROBE)
             self._prepare_now(decide_requests(*templates.shape))
             probe = self._embed(value)
@@ -131,7 +119,7 @@ class ListClientSession(GalleryClientSession):
             if not self._queries[top]:
                 self._prepare_query(layer, top)
                 ready = False
-            self._ask({"operation": "list-identify", "top": top})
+            self._tell({"operation": "list-identify", "top": top})
             self._queries[top] -= 1
             probe = self._embed(value)
             with self._recorded_party("distances") as party:
@@ -149,7 +137,7 @@ class ListClientSession(GalleryClientSession):
         return self._layer
 
     def _prepare_query(self, layer: ServerListClient, top: int) -> None:
-        self._ask({"operation": "list-prepare", "top": top})
+        self._tell({"operation": "list-prepare", "top": top})
         with self.endpoint.recorder.recording(OFFLINE, "list"):
             layer.prepare(self.endpoint.channel)
         self._prepare_now(list_query_requests(self._sizes, self._dimension, top, self.terms.reveal))
@@ -171,23 +159,13 @@ class ListClientSession(GalleryClientSession):
         return tuple(None if i is None else open_name(self._names, i, key) for i, key in pairs)
 
 
-def _sizes_of(pairs: list[Any]) -> NDArray[np.int64]:
+def _sizes_of(pairs: list[tuple[int, int]]) -> NDArray[np.int64]:
     """Return the sizes of the identities' groups from how many there are of each size.
 
     Raises:
-        ProtocolError: they are none, or too many.
+        ProtocolError: they are too many.
     """
-    sizes, counts, total = [], [], 0
-    for pair in pairs:
-        match pair:
-            case [int(size), int(count)] if size > 0 and count > 0 and total + size * count <= _MAX_TEMPLATES:
-                sizes.append(size)
-                counts.append(count)
-                total += size * count
-            case _:
-                raise ProtocolError(
-                    f"expected how many identities have so many photos, {_MAX_TEMPLATES} in all, got {printable(pair)}"
-                )
-    if not sizes:
-        raise ProtocolError("expected identities in a list, got none")
-    return np.repeat(np.array(sizes, dtype=np.int64), counts)
+    if (total := sum(size * count for size, count in pairs)) > _MAX_TEMPLATES:
+        raise ProtocolError(f"expected at most {_MAX_TEMPLATES} photos in a list, got {total}")
+    sizes, counts = np.array(pairs, dtype=np.int64).T
+    return np.repeat(sizes, counts)

@@ -20,13 +20,13 @@ that has changed since is refused, so nobody is found who was removed.
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from parties.gallery.errors import RefusalError
 from parties.gallery.index.search import (
     PROBE,
-    TOP_MAX,
     discard_queries,
     list_distances,
     list_query_requests,
@@ -34,12 +34,12 @@ from parties.gallery.index.search import (
 )
 from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.list_content import ListContent, list_templates, read_list
-from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
+from parties.gallery.sessions.server import IDENTITY, TOP, GalleryQueries, GalleryServerSession
 from parties.gallery.store.limits import EVERYONE
+from parties.session.commands import Command, Commands
 from parties.session.cost import OFFLINE
-from parties.session.server_endpoint import Command, ServerEndpoint
+from parties.session.server_endpoint import ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
-from protocols.channel import printable
 from protocols.errors import HiddenError, ProtocolError
 from protocols.matching.names import look_up, seal_names
 from protocols.matching.reveal import Reveal
@@ -71,18 +71,18 @@ class ListServerSession(GalleryServerSession):
         self._layer: ServerListServer | None = None
         self.endpoint.channel.send_document("gallery", {"kind": GalleryKind.LIST.value})
 
-    def _work_of(self, command: Command) -> Callable[[], None]:
-        match command:
-            case {"operation": "list-read"}:
-                return self._read
-            case {"operation": "list-verify", "identity": str(identity)}:
-                return lambda: self._verify_identity(identity)
-            case {"operation": "list-prepare", "top": int(top)} if 0 < top <= TOP_MAX:
-                return lambda: self._prepare_query(top)
-            case {"operation": "list-identify", "top": int(top)} if 0 < top <= TOP_MAX:
-                return lambda: self._identify(top)
-            case _:
-                raise ProtocolError(f"expected a command about a list, got {printable(command)}")
+    @property
+    def commands(self) -> Commands:
+        """What the session obeys, besides what its endpoint does."""
+        return {
+            "list-read": lambda command: self._read,
+            "list-verify": self._read_verification,
+            "list-prepare": lambda command: partial(self._prepare_query, command.take("top", TOP)),
+            "list-identify": lambda command: partial(self._identify, command.take("top", TOP)),
+        }
+
+    def _read_verification(self, command: Command) -> Callable[[], None]:
+        return partial(self._verify_identity, command.take("identity", IDENTITY))
 
     def _read(self) -> None:
         """Send the list as the client may know it, if it has changed since that was last done."""

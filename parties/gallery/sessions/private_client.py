@@ -16,7 +16,8 @@ from parties.gallery.index.search import CHUNK_ROWS, PROBE, decide_requests, win
 from parties.gallery.key import GalleryKey
 from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
-from parties.gallery.sessions.messages import builds_of, entries_of, follow_changes, identifier, number, receive_entries
+from parties.gallery.sessions.entries import receive_entries
+from parties.gallery.sessions.messages import builds_of, follow_changes
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
 from parties.gallery.shards.remote import RemoteShard, ShardTraffic
@@ -26,12 +27,14 @@ from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint
 from parties.session.cost import OFFLINE, CostReport
 from protocols.arithmetic.fixed_point import RingArray
-from protocols.channel import CLIENT, Channel, printable
+from protocols.channel import CLIENT, Channel
+from protocols.document import hexadecimal, integer, list_of, row, word
 from protocols.errors import HiddenError, PeerLostError, ProtocolError
 from protocols.matching.outcome import index_bits
 
 __all__ = ["Enrolment", "Identification", "PrivateClientSession"]
 
+_PHOTOS = list_of(row(integer(1), integer(1)), CHUNK_ROWS, 1)
 _TRIES = 3
 """Of an identification, while others change the gallery."""
 
@@ -64,17 +67,11 @@ class PrivateClientSession(GalleryClientSession):
     ) -> None:
         super().__init__(endpoint)
         self._key = key
-        document = self.endpoint.channel.receive_document("gallery")
-        match document:
-            case {
-                "kind": GalleryKind.PRIVATE.value,
-                "scope": str(scope),
-                "lineage": str(lineage),
-                "shards": int(count),
-            }:
-                self._scope, self._lineage = identifier(scope), identifier(lineage)
-            case _:
-                raise ProtocolError(f"expected a private gallery, got {printable(document)}")
+        with self.endpoint.channel.receive_document("gallery") as document:
+            if document.take("kind", word(*GalleryKind)) != GalleryKind.PRIVATE:
+                raise ProtocolError("expected a private gallery, got a server's list")
+            self._scope, self._lineage = (document.take(name, hexadecimal(16)) for name in ("scope", "lineage"))
+            self._generation, count = document.take("generation", integer()), document.take("shards", integer())
         if count != 1 + len(shards):
             raise ProtocolError(f"expected {1 + len(shards)} shards, as the client has, got {count}")
         self._folder = IndexFolder(index_folder, self._lineage, self.endpoint.channel.timeout / 2)
@@ -84,7 +81,6 @@ class PrivateClientSession(GalleryClientSession):
         self._other_shards = [RemoteShard(channel, traffic) for channel in shards]
         self._shards: ShardGroup | None = None
         self._people, self._indexed = Directory(), False
-        self._generation = number(document.get("generation"))
         self.endpoint.channel.send_document("key", {"check": key.check(self._scope, self._generation)})
 
     def enroll_identity(self, identity: str, images: NDArray[np.float64]) -> Enrolment:
@@ -98,15 +94,15 @@ class PrivateClientSession(GalleryClientSession):
         with self.endpoint.request():
             values = self.endpoint.encode(images)
             self._prepare_probe()
-            answer = self._ask({"operation": "gallery-enroll", "identity": identity, "photos": len(values)})
-            row, photo, generation = (number(answer.get(name), 1) for name in ("row", "photo", "generation"))
+            with self._ask({"operation": "gallery-enroll", "identity": identity, "photos": len(values)}) as answer:
+                row, photo, generation = (answer.take(name, integer(1)) for name in ("row", "photo", "generation"))
             self._expect_generation(generation)
             entries = [Entry(row + i, identity, photo + i, generation) for i in range(len(values))]
             own = self._key.shares_of(self._scope, entries, self._dimension)
             for value, mask in zip(values, own, strict=True):
                 self.endpoint.prepare_within(PROBE)
                 self.endpoint.channel.send("gallery/share", self._embed(value[None]) - mask)
-            self.endpoint.channel.receive_document("stored")
+            self.endpoint.channel.receive_document("stored").end()
             self._indexed = False
             return Enrolment(tuple(entry.row for entry in entries), self.endpoint.finish())
 
@@ -120,9 +116,10 @@ class PrivateClientSession(GalleryClientSession):
         with self.endpoint.request():
             value = self.endpoint.encode(image)
             ready = self.endpoint.is_prepared(PROBE)
-            answer = self._ask({"operation": "gallery-verify", "identity": identity})
+            with self._ask({"operation": "gallery-verify", "identity": identity}) as answer:
+                photos = answer.take("photos", _PHOTOS)
             self.endpoint.prepare_within(PROBE)
-            entries = entries_of(identity, answer.get("photos"))
+            entries = [Entry(0, identity, photo, generation) for photo, generation in photos]
             for entry in entries:
                 self._expect_generation(entry.generation)
             templates = self._key.shares_of(self._scope, entries, self._dimension)
@@ -143,7 +140,7 @@ class PrivateClientSession(GalleryClientSession):
             draws = [secrets.token_bytes(BUILD_BYTES) for _ in range(shards.count)]
             states = shards.states()
             told = [[build.hex(), digest, draw.hex()] for (build, digest), draw in zip(states, draws, strict=True)]
-            self._ask({"operation": "gallery-index", "known": known.change, "indexed": told})
+            self._tell({"operation": "gallery-index", "known": known.change, "indexed": told})
             shards.begin(builds_of(self.endpoint.channel.receive_document("indexed"), states, draws))
             people = follow_changes(self.endpoint.channel, known)
             self._expect_generation(people.generation)
@@ -188,7 +185,7 @@ class PrivateClientSession(GalleryClientSession):
         shards = self._group()
         if probe is None:
             self._prepare_probe()
-        self._ask({"operation": "gallery-identify", "top": top, "again": probe is not None})
+        self._tell({"operation": "gallery-identify", "top": top, "again": probe is not None})
         with self.endpoint.recorder.recording(OFFLINE, "correlations"):
             shards.prepare(top)
             self.endpoint.source.prepare(winners_requests(shards.winners(top), top))
@@ -217,7 +214,7 @@ class PrivateClientSession(GalleryClientSession):
     def list_identities(self) -> dict[str, int]:
         """Return who is enrolled, in order of enrolment, and how many photos each has."""
         with self.endpoint.request():
-            self._ask({"operation": "gallery-list"})
+            self._tell({"operation": "gallery-list"})
             layout = layout_of(receive_entries(self.endpoint.channel))
             self.endpoint.finish()
             return dict(zip(layout.identities, layout.sizes.tolist(), strict=True))
@@ -231,8 +228,8 @@ class PrivateClientSession(GalleryClientSession):
         """
         shards = self._group()
         with self.endpoint.request(), shards.writing():
-            answer = self._ask({"operation": "gallery-remove", "identities": list(identities)})
-            removed = number(answer.get("removed"))
+            with self._ask({"operation": "gallery-remove", "identities": list(identities)}) as answer:
+                removed = answer.take("removed", integer())
             self.endpoint.finish()
             if removed:
                 self._forget_index(shards)
@@ -250,15 +247,16 @@ class PrivateClientSession(GalleryClientSession):
         new = person_name(new)
         shards = self._group()
         with self.endpoint.request(), shards.writing():
-            answer = self._ask({"operation": "gallery-rename", "identity": old, "name": new})
-            entries, photo = entries_of(old, answer.get("photos")), number(answer.get("photo"), 1)
+            with self._ask({"operation": "gallery-rename", "identity": old, "name": new}) as answer:
+                photos, photo = answer.take("photos", _PHOTOS), answer.take("photo", integer(1))
+            entries = [Entry(0, old, number, generation) for number, generation in photos]
             for entry in entries:
                 self._expect_generation(entry.generation)
             renamed = [Entry(0, new, photo + i, self._generation) for i in range(len(entries))]
             own, others = (self._key.shares_of(self._scope, part, self._dimension) for part in (entries, renamed))
             self._forget_index(shards)
             self.endpoint.channel.send("gallery/renaming", own - others)
-            self.endpoint.channel.receive_document("renamed")
+            self.endpoint.channel.receive_document("renamed").end()
             self.endpoint.finish()
 
     def rotate_key(self, key: GalleryKey) -> int:
@@ -275,7 +273,8 @@ class PrivateClientSession(GalleryClientSession):
         with self.endpoint.request(), shards.writing():
             command = {"operation": "gallery-rotate", "check": key.check(self._scope, self._generation + 1)}
             try:
-                generation = number(self._ask(command).get("generation"))
+                with self._ask(command) as answer:
+                    generation = answer.take("generation", integer())
             except QueryRefusedError as error:
                 raise QueryRefusedError(f"{error.reason}; the gallery stays under the old key") from error
             self._expect_generation(generation)
@@ -283,7 +282,8 @@ class PrivateClientSession(GalleryClientSession):
             advice = "keep both keys: the gallery is under one of them"
             try:
                 self._send_new_shares(key)
-                new = number(self.endpoint.channel.receive_document("rotated").get("generation"))
+                with self.endpoint.channel.receive_document("rotated") as document:
+                    new = document.take("generation", integer(generation + 1, generation + 1))
                 advice = "the gallery is under the new key"
                 self._key, self._shards, self._generation = key, None, new
                 self.endpoint.finish()

@@ -8,7 +8,8 @@ client recomputes its share from the key, the server reads its own. Identificati
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,28 @@ from parties.gallery.index.removal import remove_people
 from parties.gallery.index.search import (
     CHUNK_ROWS,
     PROBE,
-    TOP_MAX,
     winners,
     winners_requests,
 )
 from parties.gallery.kind import GalleryKind
-from parties.gallery.sessions.key_check import KeyCheck
-from parties.gallery.sessions.messages import refreshed, send_changes, send_entries
-from parties.gallery.sessions.server import GalleryQueries, GalleryServerSession
+from parties.gallery.sessions.entries import MAX_ENTRIES, send_entries
+from parties.gallery.sessions.key_check import CHECK, KeyCheck
+from parties.gallery.sessions.messages import refreshed, send_changes
+from parties.gallery.sessions.server import IDENTITY, TOP, GalleryQueries, GalleryServerSession
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
-from parties.gallery.shards.remote import RemoteShard, ShardTraffic
+from parties.gallery.shards.remote import DIGEST_DIGITS, RemoteShard, ShardTraffic
 from parties.gallery.shards.shard import Wanted, build_of
 from parties.gallery.store.identities import asked_name, new_name
 from parties.gallery.store.limits import EVERYONE
 from parties.gallery.store.records import Entry
+from parties.session.commands import Command, Commands
 from parties.session.cost import OFFLINE
-from parties.session.server_endpoint import Command, ServerEndpoint
+from parties.session.server_endpoint import ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
-from protocols.channel import SERVER, Channel, printable
+from protocols.channel import SERVER, Channel
 from protocols.correlations.fixed_mask import MAX_ROWS
+from protocols.document import boolean, hexadecimal, integer, list_of, row, text
 from protocols.errors import HiddenError, ParameterError, ProtocolError
 from protocols.matching.outcome import index_bits
 
@@ -49,6 +52,11 @@ __all__ = ["PrivateServerSession"]
 
 _MOST_ROWS = MAX_ROWS
 """Of a shard's index."""
+
+_TRIES = 3
+"""Of an identification, while others change the gallery: as many as the client makes."""
+
+_STATE = row(hexadecimal(0, BUILD_BYTES), text(DIGEST_DIGITS), hexadecimal(BUILD_BYTES))
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,12 @@ class _Probe:
     Args:
         share: uint64 (d,).
         top: how many identities it was admitted for.
+        tries: of the identification.
     """
 
     share: RingArray = field(repr=False)
     top: int
+    tries: int = 1
 
 
 class PrivateServerSession(GalleryServerSession):
@@ -107,30 +117,43 @@ class PrivateServerSession(GalleryServerSession):
             "gallery", {**document, "generation": store.generation, "shards": 1 + len(shards)}
         )
         self._checks = KeyCheck(store)
-        self._checks.compare(self.endpoint.channel.receive_document("key").get("check"))
+        with self.endpoint.channel.receive_document("key") as answer:
+            self._checks.compare(answer.take("check", CHECK).hex())
 
-    def _work_of(self, command: Command) -> Callable[[], None]:
-        match command:
-            case {"operation": "gallery-enroll", "identity": str(identity), "photos": int(photos)} if (
-                0 < photos <= CHUNK_ROWS
-            ):
-                return lambda: self._enroll_in_gallery(identity, photos)
-            case {"operation": "gallery-verify", "identity": str(identity)}:
-                return lambda: self._verify_identity(identity)
-            case {"operation": "gallery-identify", "top": int(top), "again": bool(again)} if 0 < top <= TOP_MAX:
-                return lambda: self._identify(top, again)
-            case {"operation": "gallery-index", "known": int(known), "indexed": [*states]} if 0 <= known < 2**63:
-                return lambda: self._extend(known, _states(states, 1 + len(self._other_shards)))
-            case {"operation": "gallery-list"}:
-                return self._send_list
-            case {"operation": "gallery-remove", "identities": [*identities]}:
-                return lambda: self._remove(identities)
-            case {"operation": "gallery-rename", "identity": str(old), "name": str(new)}:
-                return lambda: self._rename(old, new)
-            case {"operation": "gallery-rotate", "check": str(check)}:
-                return lambda: self._rotate(check)
-            case _:
-                raise ProtocolError(f"expected a command about a private gallery, got {printable(command)}")
+    @property
+    def commands(self) -> Commands:
+        """What the session obeys, besides what its endpoint does."""
+        return {
+            "gallery-enroll": self._read_enrolment,
+            "gallery-verify": lambda command: partial(self._verify_identity, command.take("identity", IDENTITY)),
+            "gallery-identify": self._read_identification,
+            "gallery-index": self._read_extension,
+            "gallery-list": lambda command: self._send_list,
+            "gallery-remove": self._read_removal,
+            "gallery-rename": self._read_renaming,
+            "gallery-rotate": lambda command: partial(self._rotate, command.take("check", CHECK).hex()),
+        }
+
+    def _read_enrolment(self, command: Command) -> Callable[[], None]:
+        identity, photos = command.take("identity", IDENTITY), command.take("photos", integer(1, CHUNK_ROWS))
+        return lambda: self._enroll_in_gallery(identity, photos)
+
+    def _read_identification(self, command: Command) -> Callable[[], None]:
+        top, again = command.take("top", TOP), command.take("again", boolean)
+        return lambda: self._identify(top, again)
+
+    def _read_extension(self, command: Command) -> Callable[[], None]:
+        shards = 1 + len(self._other_shards)
+        known, states = command.take("known", integer()), command.take("indexed", list_of(_STATE, shards, shards))
+        return lambda: self._extend(known, [_State(*state) for state in states])
+
+    def _read_removal(self, command: Command) -> Callable[[], None]:
+        identities = command.take("identities", list_of(IDENTITY, MAX_ENTRIES))
+        return lambda: self._remove(identities)
+
+    def _read_renaming(self, command: Command) -> Callable[[], None]:
+        old, new = command.take("identity", IDENTITY), command.take("name", IDENTITY)
+        return lambda: self._rename(old, new)
 
     def _enroll_in_gallery(self, identity: str, photos: int) -> None:
         """Enrol photos of one person: all, in one transaction, when all shares are there; else none."""
@@ -172,6 +195,7 @@ class PrivateServerSession(GalleryServerSession):
         """Bring the index up to date; begin again, shard by shard, if the client's is another."""
         if not self._store.count:
             raise RefusalError("expected enrolled identities, found none")
+        self._log("index")
         shards = self._group
         with shards.writing():
             rows = self._rows_of_shards()
@@ -209,8 +233,12 @@ class PrivateServerSession(GalleryServerSession):
     def _identify(self, top: int, again: bool) -> None:
         """Find who is nearest; if the index has changed since the probe was there, keep the probe for another try."""
         probe, self._probe = (self._probe if again else None), None
-        if again and (probe is None or top > probe.top):
-            raise ProtocolError(f"expected another try for at most as many as before, got one for {top}")
+        if probe:
+            probe = replace(probe, tries=probe.tries + 1)
+        if again and (probe is None or top > probe.top or probe.tries > _TRIES):
+            raise ProtocolError(
+                f"expected another try for at most as many as before, and at most {_TRIES} in all, got one for {top}"
+            )
         people, shards, identities = self._people, self._group, len(self._people.identities)
         if not self._indexed or self._store.last_change != people.change:
             self._probe = probe
@@ -218,6 +246,8 @@ class PrivateServerSession(GalleryServerSession):
         top, bits = min(top, identities), index_bits(identities)
         if probe is None:
             self._admit("identify", EVERYONE, top)
+        else:
+            self._log("identify again")
         self._accept()
         with self.endpoint.recorder.recording(OFFLINE, "correlations"):
             shards.prepare(top)
@@ -232,6 +262,8 @@ class PrivateServerSession(GalleryServerSession):
         except RefusalError as error:  # the client knows
             self._probe = probe if isinstance(error, IndexChangedError) else None
             self._indexed = False
+            if self._probe is None:
+                self._log_refusal()
             return
         with self.endpoint.recorded_party("nearest and threshold") as party:
             indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)
@@ -244,10 +276,10 @@ class PrivateServerSession(GalleryServerSession):
         self._accept()
         send_entries(self.endpoint.channel, [entry for entry, _ in self._store.entries()])
 
-    def _remove(self, identities: Sequence[Any]) -> None:
+    def _remove(self, identities: Sequence[str]) -> None:
         """Remove identities: first what was opened of them, in all indexes, then they themselves."""
         known = self._store.identities()
-        names = [asked_name(str(identity), known) for identity in identities]
+        names = [asked_name(identity, known) for identity in identities]
         self._log("remove")
         with self._group.writing():
             try:
@@ -286,7 +318,6 @@ class PrivateServerSession(GalleryServerSession):
 
         Whatever can be refused comes before anything is replaced; then the client is told first.
         """
-        check = self._checks.checked(check)
         self._log("rotate-key")
         with self._group.writing():
             entries = [entry for entry, _ in self._store.entries()]
@@ -317,23 +348,3 @@ def _expect_new_name(name: str) -> None:
         new_name(name)
     except ParameterError as error:
         raise RefusalError(str(error)) from error
-
-
-def _states(states: Sequence[Any], count: int) -> list[_State]:
-    """Check what a client says of its index: for every shard a build, perhaps none, a digest, and what it draws."""
-    checked = []
-    for state in states:
-        match state:
-            case [str(build), str(digest), str(draw)] if (
-                len(build) in (0, 2 * BUILD_BYTES) and len(draw) == 2 * BUILD_BYTES and _is_hex(build + draw)
-            ):
-                checked.append(_State(bytes.fromhex(build), digest, bytes.fromhex(draw)))
-            case _:
-                raise ProtocolError(f"expected a build, a digest and random bytes, got {printable(state)}")
-    if len(checked) != count:
-        raise ProtocolError(f"expected the states of {count} indexes, got {len(checked)}")
-    return checked
-
-
-def _is_hex(text: str) -> bool:
-    return all(character in "0123456789abcdef" for character in text)

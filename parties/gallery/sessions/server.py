@@ -10,15 +10,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from parties.gallery.errors import IndexChangedError, QueryLimitError, RefusalError
-from parties.gallery.index.search import PROBE, decide, decide_requests
+from parties.gallery.index.search import PROBE, TOP_MAX, decide, decide_requests
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.limits import EVERYONE, QueryLimits
+from parties.gallery.store.records import MAX_IDENTITY
 from parties.gallery.store.store import GalleryStore
-from parties.session.server_endpoint import Command, ServerEndpoint
+from parties.session.commands import Command, Commands, work_of
+from parties.session.server_endpoint import ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
+from protocols.document import integer, text
 from protocols.errors import HybridFaceError, ParameterError
 
-__all__ = ["GalleryQueries", "GalleryServerSession"]
+__all__ = ["IDENTITY", "TOP", "GalleryQueries", "GalleryServerSession"]
+
+IDENTITY = text(MAX_IDENTITY, 1)
+"""About whom a command asks."""
+
+TOP = integer(1, TOP_MAX)
+"""How many identities an identification asks for."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,13 @@ class GalleryServerSession(ABC):
         self.endpoint, self.terms = endpoint, endpoint.terms
         self._store, self._queries = queries.store, queries
         self._accepted = False
+        self._admitted: int | None = None  # the line of the log
         self._forget()
+
+    @property
+    @abstractmethod
+    def commands(self) -> Commands:
+        """What the session obeys, besides what its endpoint does."""
 
     def _forget(self) -> None:
         self.last_asked: str | None = None
@@ -75,19 +90,11 @@ class GalleryServerSession(ABC):
         self.endpoint.serve(self._obey, on_done)
 
     def _obey(self, command: Command) -> None:
-        self._answer(self._work_of(command))
-
-    @abstractmethod
-    def _work_of(self, command: Command) -> Callable[[], None]:
-        """Return what does a command.
-
-        Raises:
-            ProtocolError: there is no such command.
-        """
+        self._answer(work_of(command, self.commands))
 
     def _answer(self, work: Callable[[], None]) -> None:
         """Do it, or refuse it if it must not be done. What else fails ends the session; the client hears only that."""
-        self._accepted = False
+        self._accepted, self._admitted = False, None
         self._forget()
         try:
             work()
@@ -95,6 +102,7 @@ class GalleryServerSession(ABC):
             if self._accepted:
                 raise
             self._forget()
+            self._log_refusal()
             self._refuse(error)
         self.endpoint.report()
 
@@ -111,8 +119,16 @@ class GalleryServerSession(ABC):
     def _admit(self, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
         """Count a query and log it, or refuse it: see `QueryLimits.admit`."""
         if self._queries.limits:
-            self._queries.limits.admit(self._queries.client_name, operation, identity, tokens, enrolled)
+            self._admitted = self._queries.limits.admit(
+                self._queries.client_name, operation, identity, tokens, enrolled
+            )
         self.last_asked = identity
+
+    def _log_refusal(self) -> None:
+        """Log that the query that was admitted last is refused after all, for another reason than its limit."""
+        if self._queries.limits and self._admitted is not None:
+            self._queries.limits.mark_refused(self._admitted)
+        self._admitted = None
 
     def _log(self, operation: str, identity: str | None = EVERYONE) -> None:
         """Log what is no query, and never limited."""

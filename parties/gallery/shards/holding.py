@@ -10,9 +10,12 @@ from contextlib import ExitStack, contextmanager
 from parties.gallery.errors import IndexChangedError, RefusalError, StoreError
 from parties.gallery.shards.group import ShardGroup
 from protocols.channel import CLIENT, Channel, printable
+from protocols.document import boolean, optional, text
 from protocols.errors import ProtocolError, reason_for_peers
 
 __all__ = ["held_by_both"]
+
+_MAX_REASON = 1000
 
 
 @contextmanager
@@ -44,10 +47,8 @@ def held_by_both(rank: int, channel: Channel, shards: ShardGroup) -> Iterator[No
 
 
 def _receive(channel: Channel) -> RefusalError | None:
-    match channel.receive_document("held"):
-        case {"refused": None, "changed": False}:
-            return None
-        case {"refused": str(reason), "changed": bool(changed)}:
-            return (IndexChangedError if changed else RefusalError)(printable(reason, 200))
-        case document:
-            raise ProtocolError(f"expected whether an index is held, got {printable(document)}")
+    with channel.receive_document("held") as answer:
+        refused, changed = answer.take("refused", optional(text(_MAX_REASON))), answer.take("changed", boolean)
+    if refused is None and changed:
+        raise ProtocolError("expected an index that has changed not to be held, got one that is")
+    return None if refused is None else (IndexChangedError if changed else RefusalError)(printable(refused, 200))

@@ -4,7 +4,6 @@ It holds what its party holds for this: shares of the shard's templates while th
 masks, the index, and shares of probes. See `remote` for the other end.
 """
 
-import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,12 +16,14 @@ from parties.gallery.index.directory import Part
 from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.index.folder import IndexFolder
 from parties.gallery.index.search import TOP_MAX
+from parties.gallery.shards.remote import DIGEST_DIGITS
 from parties.gallery.shards.shard import Shard, Wanted
 from parties.session.correlations import Correlations
 from parties.session.source import open_source
 from protocols.arithmetic.randomness import KEY_BYTES
-from protocols.channel import IDLE_SECONDS, Channel, ChannelStatistics, printable
+from protocols.channel import IDLE_SECONDS, Channel, ChannelStatistics
 from protocols.correlations.fixed_mask import MAX_ROWS
+from protocols.document import Document, boolean, hexadecimal, integer, text, word
 from protocols.errors import ProtocolError
 from protocols.shares.party import MpcParty
 
@@ -30,7 +31,7 @@ __all__ = ["ShardRank"]
 
 _MAX_DIMENSION, _MAX_BITS = 1 << 12, 32
 
-Job = dict[str, Any]
+Job = Document
 
 
 class ShardRank:
@@ -62,6 +63,7 @@ class ShardRank:
         self._dimension = 0
         self._told = (0, 0, 0, 0)
         self._jobs: dict[str, Callable[[Job], None]] = {
+            "open": self._open,
             "hold": self._hold,
             "release": self._release,
             "state": self._state,
@@ -81,14 +83,10 @@ class ShardRank:
             ProtocolError: a job is malformed. PeerLostError: a rank is gone.
         """
         with self._held:
-            while (job := self._parent.receive_document("shard", IDLE_SECONDS)).get("job") != "end":
-                if job.get("job") == "open":
-                    self._open(job)
-                    continue
-                work = self._jobs.get(str(job.get("job")))
-                if work is None or self._shard is None:
-                    raise ProtocolError(f"expected a job of a shard, got {printable(job)}")
-                work(job)
+            while (job := self._parent.receive_document("shard", IDLE_SECONDS)).fields.get("job") != "end":
+                self._jobs[job.take("job", word(*self._jobs))](job)
+            job.take("job", word("end"))
+            job.end()
         self._source.end()
 
     @property
@@ -100,18 +98,18 @@ class ShardRank:
 
     def _open(self, job: Job) -> None:
         seed = self._parent.receive("shard/seed", np.uint8, (KEY_BYTES,)).tobytes()
-        self._dimension = _number(job, "dimension", _MAX_DIMENSION)
-        lineage, group = bytes.fromhex(str(job.get("lineage"))), str(job.get("group"))
-        if not re.fullmatch("[0-9a-f]{16}", group):
-            raise ProtocolError(f"expected the name of a group of indexes, got {printable(group)}")
+        self._dimension = job.take("dimension", integer(0, _MAX_DIMENSION))
+        lineage, group = job.take("lineage", hexadecimal(16)), job.take("group", hexadecimal(8)).hex()
         folder = IndexFolder(self._folder, lineage, self._parent.timeout / 2)
-        number = _number(job, "number", MAX_ROWS)
+        number = job.take("number", integer(0, MAX_ROWS))
+        job.end()
         if self._shard:
             self._shard.discard()
         self._shard = Shard(self._source, folder, seed, self._dimension, number, group)
 
     def _hold(self, job: Job) -> None:
-        how = self.shard.reading if job.get("shared") is True else self.shard.writing
+        how = self.shard.reading if job.take("shared", boolean) else self.shard.writing
+        job.end()
         try:
             self._held.enter_context(how())
         except IndexChangedError as error:
@@ -122,28 +120,31 @@ class ShardRank:
             self._done()
 
     def _release(self, job: Job) -> None:
+        job.end()
         self._held.close()
         self._done()
 
     def _state(self, job: Job) -> None:
+        job.end()
         build, digest = self.shard.state()
         self._done(build=build.hex(), digest=digest)
 
     def _agree(self, job: Job) -> None:
-        build, fresh = (bytes.fromhex(str(job.get(name))) for name in ("build", "fresh"))
-        rows, most = (_number(job, name, MAX_ROWS) for name in ("rows", "most"))
-        wanted = Wanted(build, str(job.get("digest")), fresh, rows, most)
+        build, fresh = job.take("build", hexadecimal(0, BUILD_BYTES)), job.take("fresh", hexadecimal(BUILD_BYTES))
+        rows, most = (job.take(name, integer(0, MAX_ROWS)) for name in ("rows", "most"))
+        wanted = Wanted(build, job.take("digest", text(DIGEST_DIGITS)), fresh, rows, most)
+        job.end()
         self._done(build=self.shard.agree(wanted).hex())
 
     def _begin(self, job: Job) -> None:
-        build = bytes.fromhex(str(job.get("build")))
-        if len(build) != BUILD_BYTES:
-            raise ProtocolError(f"expected a build's number, got {printable(job)}")
+        build = job.take("build", hexadecimal(BUILD_BYTES))
+        job.end()
         self.shard.begin(build)
         self._done()
 
     def _arrange(self, job: Job) -> None:
-        rows, identities = _number(job, "rows", MAX_ROWS), _number(job, "identities", MAX_ROWS)
+        rows, identities = (job.take(name, integer(0, MAX_ROWS)) for name in ("rows", "identities"))
+        job.end()
         sizes = {"rows": rows, "sizes": identities, "numbers": identities}
         part = Part(**{name: self._parent.receive(f"shard/{name}", np.int64, (n,)) for name, n in sizes.items()})
         missing = self.shard.arrange(part)
@@ -151,7 +152,8 @@ class ShardRank:
         self._parent.send("shard/missing", missing)
 
     def _extend(self, job: Job) -> None:
-        count = _number(job, "rows", MAX_ROWS)
+        count = job.take("rows", integer(0, MAX_ROWS))
+        job.end()
         rows = self._parent.receive("shard/rows", np.int64, (count,))
         templates = self._parent.receive("shard/templates", np.uint64, (count, self._dimension))
         with self._party() as party:
@@ -159,17 +161,22 @@ class ShardRank:
         self._done()
 
     def _prepare(self, job: Job) -> None:
-        self.shard.prepare(_number(job, "top", TOP_MAX))
+        top = job.take("top", integer(1, TOP_MAX))
+        job.end()
+        self.shard.prepare(top)
         self._done()
 
     def _find(self, job: Job) -> None:
+        top, bits = job.take("top", integer(1, TOP_MAX)), job.take("bits", integer(1, _MAX_BITS))
+        job.end()
         probe = self._parent.receive("shard/probe", np.uint64, (self._dimension,))
         with self._party() as party:
-            keys = self.shard.find(party, probe, _number(job, "top", TOP_MAX), _number(job, "bits", _MAX_BITS))
+            keys = self.shard.find(party, probe, top, bits)
         self._done()
         self._parent.send("shard/keys", keys)
 
     def _erase(self, job: Job) -> None:
+        job.end()
         try:
             self.shard.erase()
         except RefusalError as error:
@@ -187,10 +194,3 @@ class ShardRank:
         traffic = [new - old for new, old in zip(now, self._told, strict=True)]
         self._told = now
         self._parent.send_document("done", {**fields, "traffic": traffic})
-
-
-def _number(job: Job, name: str, most: int) -> int:
-    value = job.get(name)
-    if not isinstance(value, int) or not 0 <= value <= most:
-        raise ProtocolError(f"expected {name} of at most {most}, got {printable(value)}")
-    return value

@@ -15,9 +15,15 @@ from parties.gallery.index.file import BUILD_BYTES
 from parties.gallery.shards.shard import Wanted
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import Channel, ChannelStatistics, printable
-from protocols.errors import ProtocolError, reason_for_peers
+from protocols.document import Document, hexadecimal, integer, list_of, optional, text
+from protocols.errors import reason_for_peers
 
-__all__ = ["RemoteShard", "ShardTraffic"]
+__all__ = ["DIGEST_DIGITS", "RemoteShard", "ShardTraffic"]
+
+DIGEST_DIGITS = 64
+"""Of an index's digest, at most; an empty one has none."""
+
+_MAX_REASON = 1000
 
 Wait = Callable[[], Any]
 
@@ -47,19 +53,19 @@ class RemoteShard:
 
     def hold(self, shared: bool) -> Wait:
         """Take the index's lock, alone or shared."""
-        return self._begin("hold", shared=shared)
+        return self._ended(self._begin("hold", shared=shared))
 
     def release(self) -> Wait:
         """Give up the lock."""
-        return self._begin("release")
+        return self._ended(self._begin("release"))
 
     def state(self) -> Wait:
         """As `Shard.state`."""
         wait = self._begin("state")
 
         def result() -> tuple[bytes, str]:
-            answer = wait()
-            return _build(answer.get("build"), empty=True), str(answer.get("digest"))
+            with wait() as answer:
+                return answer.take("build", hexadecimal(0, BUILD_BYTES)), answer.take("digest", text(DIGEST_DIGITS))
 
         return result
 
@@ -67,11 +73,16 @@ class RemoteShard:
         """As `Shard.agree`."""
         names = {"build": wanted.build.hex(), "fresh": wanted.fresh.hex(), "digest": wanted.digest}
         wait = self._begin("agree", **names, rows=wanted.rows, most=wanted.most)
-        return lambda: _build(wait().get("build"))
+
+        def result() -> bytes:
+            with wait() as answer:
+                return answer.take("build", hexadecimal(BUILD_BYTES))
+
+        return result
 
     def begin(self, build: bytes) -> Wait:
         """As `Shard.begin`."""
-        return self._begin("begin", build=build.hex())
+        return self._ended(self._begin("begin", build=build.hex()))
 
     def arrange(self, part: Part) -> Wait:
         """As `Shard.arrange`."""
@@ -80,9 +91,8 @@ class RemoteShard:
             self._channel.send(f"shard/{name}", getattr(part, name))
 
         def result() -> Numbers:
-            count = wait().get("missing")
-            if not isinstance(count, int) or not 0 <= count <= len(part.rows):
-                raise ProtocolError(f"expected how many rows are missing, got {printable(count)}")
+            with wait() as answer:
+                count = answer.take("missing", integer(0, len(part.rows)))
             return self._channel.receive("shard/missing", np.int64, (count,))
 
         return result
@@ -92,11 +102,11 @@ class RemoteShard:
         wait = self._begin("extend", rows=len(rows))
         self._channel.send("shard/rows", rows)
         self._channel.send("shard/templates", templates)
-        return wait
+        return self._ended(wait)
 
     def prepare(self, top: int) -> Wait:
         """As `Shard.prepare`."""
-        return self._begin("prepare", top=top)
+        return self._ended(self._begin("prepare", top=top))
 
     def find(self, probe: RingArray, top: int, bits: int, count: int) -> Wait:
         """As `Shard.find`, for so many keys."""
@@ -104,14 +114,14 @@ class RemoteShard:
         self._channel.send("shard/probe", probe)
 
         def result() -> RingArray:
-            wait()
+            wait().end()
             return self._channel.receive("shard/keys", np.uint64, (count,))
 
         return result
 
     def erase(self) -> Wait:
         """As `Shard.erase`."""
-        return self._begin("erase")
+        return self._ended(self._begin("erase"))
 
     def end(self) -> None:
         """Let the rank end."""
@@ -121,19 +131,25 @@ class RemoteShard:
         """Tell the rank that its party ends."""
         self._channel.send_error(reason_for_peers(error))
 
-    def _begin(self, job: str, **fields: Any) -> Wait:
+    def _begin(self, job: str, **fields: Any) -> Callable[[], Document]:
         self._channel.send_document("shard", {"job": job, **fields})
         self._begun += 1
         return self._done
 
-    def _done(self) -> dict[str, Any]:
+    @staticmethod
+    def _ended(wait: Callable[[], Document]) -> Wait:
+        """Return what waits for an answer without fields."""
+        return lambda: wait().end()
+
+    def _done(self) -> Document:
         answer = self._channel.receive_document("done")
+        changed, refused = (answer.take(name, optional(text(_MAX_REASON))) for name in ("changed", "refused"))
+        self._traffic.add(answer.take("traffic", list_of(integer(), 4, 4)))
         self._begun -= 1
-        if (changed := answer.get("changed")) is not None:
+        if changed is not None:
             raise IndexChangedError(printable(changed, 200))
-        if (reason := answer.get("refused")) is not None:
-            raise RefusalError(printable(reason, 200))
-        self._traffic.add(answer.get("traffic"))
+        if refused is not None:
+            raise RefusalError(printable(refused, 200))
         return answer
 
 
@@ -143,23 +159,10 @@ class ShardTraffic:
     def __init__(self) -> None:
         self.peer, self.dealer = ChannelStatistics(), ChannelStatistics()
 
-    def add(self, numbers: Any) -> None:
+    def add(self, numbers: list[int]) -> None:
         """Add what a rank tells: four numbers of bytes."""
-        match numbers:
-            case [int(sent), int(received), int(to_dealer), int(from_dealer)]:
-                self.peer.bytes_sent += sent
-                self.peer.bytes_received += received
-                self.dealer.bytes_sent += to_dealer
-                self.dealer.bytes_received += from_dealer
-            case _:
-                raise ProtocolError(f"expected what a shard has sent and received, got {printable(numbers)}")
-
-
-def _build(text: Any, empty: bool = False) -> bytes:
-    try:
-        build = bytes.fromhex(text)
-    except (TypeError, ValueError):
-        build = b"?"
-    if len(build) != BUILD_BYTES and not (empty and not build):
-        raise ProtocolError(f"expected a build's number, got {printable(text)}")
-    return build
+        sent, received, to_dealer, from_dealer = numbers
+        self.peer.bytes_sent += sent
+        self.peer.bytes_received += received
+        self.dealer.bytes_sent += to_dealer
+        self.dealer.bytes_received += from_dealer

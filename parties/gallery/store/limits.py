@@ -128,7 +128,7 @@ class QueryLimits:
         self._rates = Rates(self._database)
         self._defaults = {Question.VERIFY: verify, Question.IDENTIFY: identify, Question.GUESS: guesses}
 
-    def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
+    def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> int:
         """Take a query from the bucket and log it, also if it is refused: what a server calls before every answer.
 
         Args:
@@ -137,6 +137,9 @@ class QueryLimits:
             identity: about whom; EVERYONE for an identification.
             tokens: what it costs, 1 or more: the names that it may tell. Never more than the bucket holds when full.
             enrolled: whether there is such an identity.
+
+        Returns:
+            The number of the line in the log.
 
         Raises:
             QueryLimitError: it must not be answered now.
@@ -150,9 +153,15 @@ class QueryLimits:
                 self._take_all(client, tag, tokens, enrolled)
             except QueryLimitError as error:
                 refused = error
-            self._log(client, operation, tag, refused is None)
+            number = self._log(client, operation, tag, refused is None)
         if refused:
             raise refused
+        return number
+
+    def mark_refused(self, number: int) -> None:
+        """Let a line of the log say that its query was refused: it was admitted, but could not be answered."""
+        with self._database.writing():
+            self._database.execute("UPDATE query SET allowed = 0 WHERE number = ?", (number,))
 
     def take(self, client: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
         """Take a query from the bucket, without a line in the log: see `admit`.
@@ -290,12 +299,13 @@ class QueryLimits:
     def _buckets(self, client: str) -> int:
         return self._database.number("SELECT count(*) FROM bucket WHERE client = ?", (client,))
 
-    def _log(self, client: str, operation: str, tag: bytes | None, allowed: bool) -> None:
+    def _log(self, client: str, operation: str, tag: bytes | None, allowed: bool) -> int:
         number = self._database.insert(
             "INSERT INTO query (time, client, operation, tag, allowed) VALUES (?, ?, ?, ?, ?)",
             (self._clock(), client, operation, tag, int(allowed)),
         )
         self._database.execute("DELETE FROM query WHERE number <= ?", (number - self._kept,))
+        return number
 
 
 def _check(*names: str) -> None:

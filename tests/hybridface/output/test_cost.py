@@ -13,6 +13,7 @@ from hybridface.processes.start import Outcome, _first_cause
 from parties.session.client import MatchResult
 from parties.session.cost import OFFLINE, ONLINE, CostReport, StageCost, merge
 from parties.session.pure_he import PureHeResult
+from protocols.document import Document
 
 STAGES = (
     StageCost(OFFLINE, "keys and weights", 1.25, 2.5, 3.75, 4_250_000, 0, 60_000, 4),
@@ -68,7 +69,7 @@ def test_cost_table_without_a_phase(model: Model) -> None:
 
 
 def test_names_that_the_server_made_up_are_only_text(model: Model) -> None:
-    made_up = merge(STAGES, {"stages": [[ONLINE, "[/bold]", 1.0, 2]]})
+    made_up = merge(STAGES, Document({"stages": [[ONLINE, "[/bold]", 1.0, 2]]}, "cost"))
     assert row(rendered(cost_table(made_up, model)), "[/bold]")[1] == "1.00"
 
 

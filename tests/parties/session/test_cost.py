@@ -8,6 +8,7 @@ import pytest
 
 from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, StageCost, merge, server_report
 from parties.transport.queues import local_channels
+from protocols.document import Document
 from protocols.errors import ProtocolError
 
 CLIENT_STAGES = (
@@ -41,7 +42,7 @@ def test_merge_adds_the_servers_figures_and_puts_offline_first() -> None:
         StageCost(OFFLINE, "keys", client_seconds=0.125, dealer_bytes=5),
         StageCost(ONLINE, "conv", client_seconds=3.0, dealer_bytes=1),
     ]
-    merged = merge(CLIENT_STAGES, server_report(server))
+    merged = merge(CLIENT_STAGES, Document(server_report(server), "cost"))
     assert [stage.stage for stage in merged.stages] == ["keys", "conv", "fc"]
     keys, conv, fc = merged.stages
     assert (keys.client_seconds, keys.server_seconds, keys.dealer_bytes, keys.bytes_up) == (0.5, 0.125, 15, 7)
@@ -51,7 +52,9 @@ def test_merge_adds_the_servers_figures_and_puts_offline_first() -> None:
 
 def test_merge_sums_a_stage_that_ran_twice() -> None:
     twice = [StageCost(OFFLINE, "zeros", client_seconds=1.0, bytes_up=10, rounds=1)] * 2
-    merged = merge(twice, server_report([StageCost(OFFLINE, "zeros", client_seconds=2.0, dealer_bytes=3)] * 2))
+    merged = merge(
+        twice, Document(server_report([StageCost(OFFLINE, "zeros", client_seconds=2.0, dealer_bytes=3)] * 2), "cost")
+    )
     assert merged.offline == StageCost(
         OFFLINE, "total", client_seconds=2.0, server_seconds=4.0, bytes_up=20, dealer_bytes=6, rounds=2
     )
@@ -66,14 +69,18 @@ def test_merge_sums_a_stage_that_ran_twice() -> None:
         {"stages": [[ONLINE, "conv", "x", 1]]},
         {"stages": [[ONLINE, "conv", 1.0, None]]},
         {"stages": ["abcd"]},
+        {"stages": [["onlined", "conv", 1.0, 1]]},
+        {"stages": [[ONLINE, "conv", True, 1]]},
+        {"stages": [[ONLINE, "conv", 1.0, True]]},
+        {"stages": [], "more": 1},
         pytest.param({"stages": [[ONLINE, "conv", 1.0, float("inf")]]}, id="infinite bytes"),
         pytest.param({"stages": [[ONLINE, "conv", 10**400, 1]]}, id="endless seconds"),
     ],
     ids=repr,
 )
 def test_a_malformed_report_of_the_server_is_refused(report: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError, match=r"^expected the server's cost report, got "):
-        merge(CLIENT_STAGES, report)
+    with pytest.raises(ProtocolError, match="^expected "):
+        merge(CLIENT_STAGES, Document(report, "cost"))
 
 
 def test_the_recorder_tells_stages_apart() -> None:

@@ -12,6 +12,7 @@ import hybridface as hf
 from hybridface.models.model import Model
 from parties.session.client import ClientSession
 from parties.session.progress import Progress
+from parties.session.terms import receive_plans
 from protocols.channel import Channel
 from protocols.encryption.ckks import CkksParameters
 from protocols.errors import HybridFaceError, PeerLostError, ProtocolError
@@ -59,6 +60,14 @@ def test_terms_that_this_version_does_not_know(
     error = ends.server_error()
     assert isinstance(error, ProtocolError)
     assert str(error).startswith(f"the peers disagree on {term}: ")
+
+
+@pytest.mark.parametrize("change", [{"fraction bits": 16.0}, {"encryption weight_bits": True}, {"threshold": "0.6"}])
+def test_terms_of_another_type(model: Model, start: Callable[..., Ends], change: dict[str, Any]) -> None:
+    """Python takes 16.0 for 16, and true for 1."""
+    ends = start(terms_of(model), model.weights)
+    ends.server.send_document("terms", {**terms_of(model).document(), **change})
+    assert str(ends.server_error()).startswith(f"the peers disagree on {next(iter(change))}: ")
 
 
 @pytest.mark.parametrize("change", [{"a\nb\x1b[2J" + 5000 * "x": 1}, {"reveal": "a\nb\x1b[2J"}])
@@ -146,9 +155,9 @@ def test_unknown_templates(model: Model, chips: Chip, start: Callable[..., Ends]
     session = ClientSession(ends.server, ends.dealer, terms_of(model))
     image = model.normalise(chips[0])[None]
     template = dataclasses.replace(session.enroll("known", image), name="unknown")
-    with pytest.raises(ProtocolError, match=r"^expected the name of an enrolled template, got 'unknown'$"):
+    with pytest.raises(ProtocolError, match=r"^expected the name of an enrolled template, got another one$"):
         ends.session.template_share("unknown")
-    with pytest.raises(PeerLostError, match=r"^server ended: expected the name of an enrolled template, got 'unknown'"):
+    with pytest.raises(PeerLostError, match=r"^server ended: expected the name of an enrolled template"):
         session.verify(image, template)
     assert isinstance(ends.server_error(), ProtocolError)
 
@@ -260,5 +269,5 @@ def test_residues_of_a_hostile_public_key(model: Model, start: Callable[..., End
         assert str(error).startswith("the client's public key: expected residues below")
     else:  # residues in range are a key, if a useless one: only the client's privacy rests on it
         ends.server.receive_document("terms")
-        ends.server.receive_document("plans")
+        receive_plans(ends.server, model.graph, 4096)
         assert ends.server.receive("ready", np.uint8, (1,)) == 1

@@ -95,8 +95,11 @@ def test_a_client_runs_out_of_answers() -> None:
     [
         (lambda client: client.verify(VALUES, NOBODY), "name of an enrolled template"),
         (lambda client: [client.enroll("a", VALUES) for _ in range(2)], "new template's name"),
-        (lambda client: client.enroll("x" * 10_001, VALUES), "expected a command"),
-        (lambda client: client._begin({"operation": "dance"}, VALUES) or client._finish(), "expected a command"),
+        (lambda client: client.enroll("x" * 10_001, VALUES), "expected template to be a text"),
+        (
+            lambda client: client._begin({"operation": "dance"}, VALUES) or client._finish(),
+            "expected operation to be one of enroll, verify",
+        ),
     ],
 )
 def test_commands_that_are_refused(action: Callable[[PureHeClientSession], Any], expected: str) -> None:

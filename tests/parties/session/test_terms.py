@@ -12,10 +12,11 @@ from parties.local import PartyThread
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.server import ServerSession
-from parties.session.terms import Terms, plans_document, plans_from_document
+from parties.session.terms import Terms, check_cost, plans_document, plans_from_document, receive_plans, send_plans
 from parties.transport.queues import local_channels
 from protocols.arithmetic.fixed_point import decode
 from protocols.correlations import Dealer
+from protocols.document import Document
 from protocols.errors import ProtocolError
 from protocols.linear.planner import CostModel
 from protocols.link import LINKS, MOBILE, WAN
@@ -39,7 +40,8 @@ def test_plans_of_any_machine_and_network_are_accepted(factors: tuple[float, ...
     base = (d.client_upload, d.server_upload, d.server_download, d.client_download, d.product, d.weight)
     cost = CostModel(*(value * factor for value, factor in zip(base, factors, strict=True)), link=link)
     plans = plan_network(GRAPH, cost=cost)
-    came = plans_from_document(plans_document(plans), GRAPH, 4096)
+    came = plans_from_document(Document({**plans_document(plans)}, "plans"), GRAPH, 4096)
+    check_cost(came, GRAPH, 4096)
     assert came == plans
     assert list(came) == list(SHAPES)
 
@@ -49,7 +51,9 @@ def test_plans_of_any_machine_and_network_are_accepted(factors: tuple[float, ...
 def test_plans_of_the_real_network_are_accepted(link: Any) -> None:
     graph = hf.load_model("dlib-resnet29", weights=False).graph
     plans = plan_network(graph, cost=CostModel(link=link))
-    assert plans_from_document(plans_document(plans), graph, 4096) == plans
+    came = plans_from_document(Document({**plans_document(plans)}, "plans"), graph, 4096)
+    check_cost(came, graph, 4096)
+    assert came == plans
 
 
 def changed(name: str, value: Any) -> dict[str, Any]:
@@ -79,7 +83,7 @@ BAD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_plans_that_do_not_fit_are_refused_in_one_line(name: str) -> None:
     with pytest.raises(ProtocolError) as caught:
-        plans_from_document(BAD[name], GRAPH, 4096)
+        plans_from_document(Document({**BAD[name]}, "plans"), GRAPH, 4096)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500
 
@@ -88,7 +92,7 @@ def test_plans_that_are_far_too_dear_are_refused() -> None:
     graph = hf.load_model("dlib-resnet29", weights=False).graph
     dear = {name: [1, 1, 1, 1] for name in graph.linear_layers()}
     with pytest.raises(ProtocolError, match="expected plans that cost at most"):
-        plans_from_document(dear, graph, 4096)
+        check_cost(plans_from_document(Document({**dear}, "plans"), graph, 4096), graph, 4096)
 
 
 def test_the_dearest_plans_that_are_taken() -> None:
@@ -98,7 +102,8 @@ def test_the_dearest_plans_that_are_taken() -> None:
     for block_in, block_out, side in [(3, 8, 8), (12, 1, 4), (1, 1, 8), (1, 1, 4), (1, 1, 2), (1, 1, 1)]:
         document = {**GOOD, "conv": [block_in, block_out, side, side]}
         try:
-            plans = plans_from_document(document, GRAPH, 4096)
+            plans = plans_from_document(Document({**document}, "plans"), GRAPH, 4096)
+            check_cost(plans, GRAPH, 4096)
         except ProtocolError as error:
             assert "cost at most" in str(error)  # noqa: PT017
             seen.add(False)
@@ -106,6 +111,22 @@ def test_the_dearest_plans_that_are_taken() -> None:
             assert sum(CostModel().cost(plan) for plan in plans.values()) <= 20 * best
             seen.add(True)
     assert True in seen
+
+
+def test_a_peer_that_takes_other_plans_is_refused() -> None:
+    """Also plans that fit: the two would compute something else, and nobody would see it."""
+    plans = plan_network(GRAPH)
+    others = plan_network(GRAPH, cost=CostModel(client_upload=2.0, server_upload=2.0, link=WAN))
+    assert others != plans
+    for taken in (plans, others):
+        client, server = local_channels("client", "server", 5)
+        server.send_document("plans", plans_document(taken))
+        assert receive_plans(client, GRAPH, 4096) == taken
+        if taken is plans:
+            send_plans(server, plans)
+        else:
+            with pytest.raises(ProtocolError, match="to take the plans as they were sent, it has others"):
+                send_plans(server, plans)
 
 
 @pytest.mark.parametrize("link", [MOBILE, WAN], ids=["mobile", "wan"])

@@ -17,7 +17,7 @@ from parties.prepared.shape import MAX_BATCH
 from parties.session.client import ClientSession
 from parties.session.correlations import Correlations
 from parties.session.server import ServerSession
-from parties.session.terms import Terms, agree, plans_document
+from parties.session.terms import Terms, agree, plans_digest, plans_document
 from parties.session.worker import Worker, WorkerPool
 from parties.transport.queues import local_channels
 from protocols.arithmetic.fixed_point import RingArray, random_ring
@@ -280,7 +280,7 @@ def test_jobs_that_a_worker_refuses(
     if not job:
         job = {"layer": 5}
     workers.ends[0].send_document("job", job)
-    with pytest.raises(PeerLostError, match=r"^worker 0 ended: expected a job, got "):
+    with pytest.raises(PeerLostError, match=r"^worker 0 ended: expected "):
         workers.ends[0].receive("c1", np.uint8, (1,))
     (error,) = workers.errors()
     assert isinstance(error, ProtocolError)
@@ -297,7 +297,7 @@ def test_a_worker_takes_a_whole_batch_and_no_more(
     sent = upload(keys, plan, MAX_BATCH)
     assert pool.multiply("fc")(sent)().c1.shape[:2] == (plan.groups_out, MAX_BATCH * plan.tile_count)
     more = dataclasses.replace(sent, c0=np.concatenate([sent.c0, sent.c0[:, :1]], axis=1))
-    with pytest.raises(PeerLostError, match="expected a job"):
+    with pytest.raises(PeerLostError, match="expected "):
         pool.multiply("fc")(more)()
 
 
@@ -319,6 +319,7 @@ def test_a_mask_of_a_hostile_worker_that_is_no_residues(
     """A worker that answers in the right shapes, with one residue that is its prime instead of below it."""
     server, worker = local_channels("server", "worker 0", GUARD_SECONDS)
     worker.send_document("terms", terms.document())
+    worker.send_document("plans taken", {"digest": plans_digest(plans).hex()})
     worker.send("ready", np.ones(1, dtype=np.uint8))
     pool = WorkerPool([server], terms, plans, public_key)
     plan, primes = plans["fc"], public_key.context.modulus.primes
@@ -402,4 +403,4 @@ def test_a_worker_that_is_silent_is_given_up(terms: Terms, plans: dict[str, Conv
     with pytest.raises(PeerLostError, match=r"^expected a message from worker 0 within 0.2 s"):
         lead(server, terms, plans, public_key)
     agree(worker, terms)
-    assert worker.receive_document("plans") == plans_document(plans)
+    assert worker.receive_document("plans").fields == plans_document(plans)

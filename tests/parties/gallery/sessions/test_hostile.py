@@ -29,10 +29,11 @@ WRONG_NUMBERS = [10**400, -1, 0, 2**63, True, 1.5, "1", None, [1]]
 @pytest.mark.parametrize("retry", [10**400, float("nan"), float("inf"), -5, True, "x", [1]])
 def test_when_to_ask_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retry: object) -> None:
     def refuse(self: Any, error: Exception) -> None:
-        self.endpoint.channel.send_document("answer", {"refused": str(error), "retry after": retry})
+        document = {"refused": str(error), "retry after": retry, "changed": False}
+        self.endpoint.channel.send_document("answer", document)
 
     monkeypatch.setattr(GalleryServerSession, "_refuse", refuse)
-    with session(tmp_path) as client, pytest.raises(ProtocolError, match="expected seconds until the next query, got"):
+    with pytest.raises(ProtocolError, match="expected (retry after to be a number|JSON)"), session(tmp_path) as client:
         client.verify_identity("x", IMAGES[0][None])
 
 
@@ -47,14 +48,14 @@ def answers(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], 
 @pytest.mark.parametrize("name", ["row", "photo", "generation"])
 def test_numbers_of_an_enrolment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, wrong: object) -> None:
     answers(monkeypatch, lambda fields: fields | {name: wrong})
-    with pytest.raises(ProtocolError, match="expected a number"), session(tmp_path) as client:
+    with pytest.raises(ProtocolError, match="to be a (whole number|list of 2)"), session(tmp_path) as client:
         client.enroll_identity("p0", IMAGES[0][None])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", [[wrong, 1] for wrong in WRONG_NUMBERS] + [[1, wrong] for wrong in WRONG_NUMBERS])
 def test_numbers_of_a_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[object]) -> None:
-    with pytest.raises(ProtocolError, match="expected a number"), session(tmp_path) as client:
+    with pytest.raises(ProtocolError, match="to be a (whole number|list of 2)"), session(tmp_path) as client:
         fill(client, 1)
         answers(monkeypatch, lambda fields: {"photos": [wrong]})
         client.verify_identity("p0", IMAGES[0][None])
@@ -118,7 +119,7 @@ def test_more_people_than_an_index_holds(tmp_path: Path, monkeypatch: pytest.Mon
 def test_another_try_for_more_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe was admitted for one: whoever asks for two with it has not paid for them."""
     with (
-        pytest.raises(PeerLostError, match="another try for at most as many as before, got one for 2"),
+        pytest.raises(PeerLostError, match="another try for at most as many as before, .*, got one for 2"),
         session(tmp_path) as client,
     ):
         fill(client)
@@ -171,6 +172,6 @@ PLAIN = (
 @pytest.mark.parametrize("command", PLAIN, ids=lambda command: command["operation"])
 def test_a_gallery_obeys_no_command_that_it_does_not_count(tmp_path: Path, command: dict[str, Any]) -> None:
     """Commands of sessions without a gallery would be answered without a limit, and without a line in the log."""
-    with pytest.raises(PeerLostError, match="expected a command about a private gallery"):
+    with pytest.raises(PeerLostError, match="expected operation to be one of gallery-enroll, "):
         with session(tmp_path) as client:
             client._ask(command)

@@ -130,7 +130,7 @@ def test_a_session_under_the_old_key_ends(filled: Path) -> None:
 @pytest.mark.parametrize("check", ["", "x" * 32, "0" * 31, "0" * 33, "A" * 32])
 def test_a_check_that_is_none(filled: Path, monkeypatch: pytest.MonkeyPatch, check: str) -> None:
     with (
-        pytest.raises(PeerLostError, match="expected the check of a key, got something else"),
+        pytest.raises(PeerLostError, match="expected check to be 16 bytes in hexadecimal, got a text"),
         session(filled) as client,
     ):
         monkeypatch.setattr(GalleryKey, "check", lambda *_: check)
