@@ -26,7 +26,7 @@ from protocols.channel import Channel
 from protocols.correlations import Dealer
 from support.paths import ROOT
 from support.ranks import Done, ranks_in_threads
-from support.seal_reference import SealReference, keys_and_generator
+from support.seal_reference import SealReference
 from support.sessions import GUARD_SECONDS, Ends
 from support.tiny_network import Chip, save_chips
 
@@ -59,8 +59,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def keys_with_reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClientKeys, SealReference]:
     """The client's keys, and SEAL with the same secret."""
-    keys, generator = keys_and_generator(CkksContext())
-    return keys, SealReference(keys.context, tmp_path_factory.mktemp("seal"), generator)
+    keys = ClientKeys(CkksContext())
+    return keys, SealReference(keys.context, tmp_path_factory.mktemp("seal"), keys)
 
 
 @pytest.fixture(scope="session")

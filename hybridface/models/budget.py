@@ -1,9 +1,9 @@
 """Whether a student's values fit the ciphertexts: the largest magnitudes seen in the clear, against every level's room.
 
-A ciphertext with c primes left holds numbers modulo Q_c, about 2^(first_bits + (c - 1) scale_bits). A value v at scale
-2^s wraps around, unnoticed, where |v| 2^s reaches Q_c / 2. Right after a product, and before it is rescaled, the scale
-is twice scale_bits: that is the narrowest moment, and what is counted here. The squared difference of two embeddings
-has the least room, for only two primes are left then: 2^(first_bits - scale_bits - 1).
+A ciphertext with c primes left holds numbers modulo Q_c, the product of the first c primes. A value v at scale 2^s
+wraps around, unnoticed, where |v| 2^s reaches Q_c / 2. Rescaling, which follows every product, divides both the scale
+and the modulus by the prime that it drops, and leaves the scale scale_bits: that is what is counted here. The squared
+difference of two embeddings has the least room, for then q0 alone is left: 2^(first_bits - scale_bits - 1).
 """
 
 import math
@@ -72,7 +72,6 @@ def check_budget(ranges: Ranges, parameters: PureHeParameters | None = None) -> 
 
 
 def _level(name: str, primes: int, magnitude: float, parameters: PureHeParameters) -> LevelBudget:
-    modulus_bits = parameters.first_bits + (primes - 1) * parameters.scale_bits
-    room = modulus_bits - 2 * parameters.scale_bits - 1
+    room = sum(parameters.prime_bits[: primes - 1]) - parameters.scale_bits - 1
     used = math.log2(max(magnitude, _SMALLEST)) if math.isfinite(magnitude) else math.inf
     return LevelBudget(name, primes, magnitude, room, room - used)

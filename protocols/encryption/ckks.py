@@ -5,9 +5,8 @@ convolution, and depth one is all that a linear layer needs: no rotation, reline
 exists here (coefficient packing: Kim et al., TIFS 2023; Cheetah, USENIX Security 2022).
 
 Security rests on ring-LWE with N = 4096, a ternary secret, noise of deviation 3.2 (a centred binomial, as SEAL draws
-it) and a modulus that SEAL, which is asked through TenSEAL, accepts at 128 bits (the HomomorphicEncryption.org
-standard): Q and SEAL's special prime of 16 bits, 109 bits in all. SEAL makes the keys. Encryptions, which use Q alone
-(93 bits), are the textbook ones, on arrays in SEAL's own NTT form; the tests open them with SEAL, and SEAL's with them.
+it) and Q of 93 bits, where 106 give 128 bits of security (`seal_context`). SEAL makes the keys, modulo Q. Encryptions
+are the textbook ones, on arrays in SEAL's own NTT form; the tests open them with SEAL, and SEAL's with them.
 The client's `ClientKeys` alone holds the secret key; the server's `PublicKey` is two polynomials that the client sent.
 """
 
@@ -53,13 +52,13 @@ class CkksParameters:
 
     Args:
         degree: N, a power of two.
-        prime_bits: bits of p0, p1 and of SEAL's special prime, which carries nothing.
+        prime_bits: bits of p0 and p1.
         guard_bits: s; a fixed-point share is encrypted times 2^s, so that noise stays under its last bit.
         weight_bits: fractional bits of a weight.
     """
 
     degree: int = 4096
-    prime_bits: tuple[int, int, int] = (47, 46, 16)
+    prime_bits: tuple[int, int] = (47, 46)
     guard_bits: int = 6
     weight_bits: int = 18
 
@@ -68,12 +67,12 @@ class CkksContext:
     """The parameters as SEAL accepts them: the modulus Q and its transform.
 
     Raises:
-        ParameterError: SEAL does not accept the parameters at 128-bit security.
+        ParameterError: they do not give 128 bits of security, or SEAL does not accept them.
     """
 
     def __init__(self, parameters: CkksParameters | None = None) -> None:
         self.parameters = parameters or CkksParameters()
-        self.seal, (p0, p1, _) = seal_context(self.parameters)
+        self.seal, (p0, p1) = seal_context(self.parameters)
         self.modulus = CrtModulus(p0, p1)
         self.transform = NumberTheoreticTransform(self.modulus, self.degree)
 
@@ -99,9 +98,8 @@ class ClientKeys:
         generator = seal.KeyGenerator(context.seal)
         public = seal.PublicKey()
         generator.create_public_key(public)
-        # Modulo p0 and p1; the third is SEAL's special prime.
-        self._public = ciphertext_words(public, context.degree)[:, :2].copy()
-        self._secret = plaintext_words(generator.secret_key()).reshape(3, context.degree)[:2].copy()
+        self._public = ciphertext_words(public, context.degree).copy()
+        self._secret = plaintext_words(generator.secret_key()).reshape(2, context.degree).copy()
 
     def public_key(self) -> RingArray:
         """Return the public key (e - a s, a) modulo Q: residues (2, 2, N) in NTT form."""

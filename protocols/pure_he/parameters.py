@@ -3,21 +3,25 @@
 Q = q0 q1 ... q_L, with one more special prime for key switching. A fresh ciphertext has all primes q0 .. q_L; every
 rescaling divides by the last one and drops it ("uses a level"). q0 is never dropped: the answer lives modulo q0.
 
-Security rests on ring-LWE with a ternary secret and noise of deviation 3.2; SEAL, which is asked through TenSEAL,
-accepts degree and total bits at 128 bits only (the HomomorphicEncryption.org standard: 218 bits for N = 8192, 438 for
-16384, 881 for 32768). Nothing is bootstrapped: the number of levels bounds the depth.
+Security rests on ring-LWE with a ternary secret and noise of deviation 3.2; degree and total bits, the special prime's
+among them, must give 128 bits (`seal_context`: 214 bits for N = 8192, 430 for 16384, 868 for 32768). Nothing is
+bootstrapped: the number of levels bounds the depth.
+
+The primes that affine maps drop, but for the join, are a little narrower than the others. It costs no precision that
+one could measure: diagonals are encoded at a smaller scale, while a map's result has the same scale, and the same error
+of rounding, as with a wider prime. The join adds up the most products, of the smallest weights, so it keeps all bits.
 """
 
 from dataclasses import dataclass
 
 import tenseal.sealapi as seal
 
-from protocols.encryption.seal_context import seal_context
+from protocols.encryption.seal_context import MOST_BITS, seal_context
 from protocols.errors import ParameterError
 
 __all__ = ["PureHeContext", "PureHeParameters"]
 
-_BEST_SCALE_BITS, _ANSWER_BITS, _SPECIAL_BITS = 44, 16, 60
+_BEST_SCALE_BITS, _ANSWER_BITS, _SPECIAL_BITS, _SAVED_BITS = 44, 16, 60, 2
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,11 @@ class PureHeParameters:
     Args:
         degree: N, a power of two; a ciphertext has N/2 slots.
         levels: L, how many rescalings a fresh ciphertext has before it; a network of k squares needs 2 k + 2.
-        scale_bits: of a slot's value, and of each prime that rescaling drops.
+        scale_bits: of a slot's value, and of each prime that rescaling drops after a square or the join.
         first_bits: of q0; first_bits - scale_bits is the room for the answer's magnitude, at least 4.
         special_bits: of the special prime; the more, the less noise key switching adds.
         flood_bits: the answer is blurred by threshold^2 2^-flood_bits, to cover the computation's own noise.
+        saved_bits: how many bits fewer than scale_bits the primes have that rescaling drops after other affine maps.
     """
 
     degree: int = 16384
@@ -39,17 +44,22 @@ class PureHeParameters:
     first_bits: int = 56
     special_bits: int = 60
     flood_bits: int = 16
+    saved_bits: int = _SAVED_BITS
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= 30 or not 20 <= self.scale_bits <= self.first_bits - 4:
             raise ParameterError(f"expected 1 to 30 levels and a scale of 20 bits to first_bits - 4, got {self}")
         if not 1 <= self.flood_bits <= 40:
             raise ParameterError(f"expected 1 to 40 flood bits, got {self.flood_bits}")
+        if not 0 <= self.saved_bits <= 4:
+            raise ParameterError(f"expected 0 to 4 saved bits, got {self.saved_bits}")
 
     @property
     def prime_bits(self) -> list[int]:
-        """Bits of q0, q1, ..., q_L and the special prime."""
-        return [self.first_bits, *[self.scale_bits] * self.levels, self.special_bits]
+        """Bits of q0, ..., q_L and the special prime. The join drops q2; before it, affine maps drop q4, q6, ..."""
+        levels = range(1, self.levels + 1)
+        dropped = [self.scale_bits - self.saved_bits * (level > 2 and level % 2 == 0) for level in levels]
+        return [self.first_bits, *dropped, self.special_bits]
 
     @classmethod
     def for_squares(cls, squares: int) -> "PureHeParameters":
@@ -59,8 +69,9 @@ class PureHeParameters:
             ParameterError: too many squares for 128 bits of security.
         """
         levels = 2 * squares + 2
-        degree, total = (16384, 438) if squares <= 4 else (32768, 881)
-        scale = min(_BEST_SCALE_BITS, (total - _SPECIAL_BITS - _ANSWER_BITS) // (levels + 1))
+        degree = 16384 if squares <= 4 else 32768
+        total = MOST_BITS[degree] - _SPECIAL_BITS - _ANSWER_BITS + _SAVED_BITS * squares
+        scale = min(_BEST_SCALE_BITS, total // (levels + 1))
         return cls(degree, levels, scale, scale + _ANSWER_BITS, _SPECIAL_BITS)
 
 
@@ -68,7 +79,7 @@ class PureHeContext:
     """The parameters as SEAL accepts them.
 
     Raises:
-        ParameterError: SEAL does not accept the parameters at 128-bit security.
+        ParameterError: they do not give 128 bits of security, or SEAL does not accept them.
     """
 
     def __init__(self, parameters: PureHeParameters | None = None) -> None:

@@ -3,7 +3,6 @@
 import struct
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import tenseal.sealapi as seal
@@ -11,13 +10,18 @@ import zstandard
 from numpy.typing import NDArray
 
 from protocols import CkksContext, ClientKeys
+from protocols.arithmetic.ntt import NumberTheoreticTransform
+from protocols.arithmetic.residues import CrtModulus
 
-__all__ = ["SealReference", "keys_and_generator"]
+__all__ = ["SealReference"]
+
+_SPECIAL_BITS = 43
 
 
 class SealReference:
-    """SEAL's own evaluator, encryptor and decryptor, on the same parameters, and if asked on the same keys.
+    """SEAL's own evaluator, encryptor and decryptor, on the same parameters, and if asked on the same secret.
 
+    SEAL computes with a special prime more, which none of our ciphertexts has.
     Polynomials move in and out by SEAL's documented serialisation, through files.
     """
 
@@ -25,19 +29,19 @@ class SealReference:
     _CIPHERTEXT = struct.Struct("<32sBQQQ16s")  # parms_id, NTT form, size, N, primes, scale and correction
     _PLAINTEXT = struct.Struct("<32sQd")
 
-    def __init__(self, context: CkksContext, folder: Path, generator: Any = None) -> None:
+    def __init__(self, context: CkksContext, folder: Path, keys: ClientKeys | None = None) -> None:
         self.context, self._path = context, str(folder / "seal")
-        self.evaluator = seal.Evaluator(context.seal)
-        empty = seal.Ciphertext(context.seal, context.seal.first_parms_id(), 2)
+        self._seal, self._special = _with_special_prime(context)
+        self.evaluator = seal.Evaluator(self._seal)
+        empty = seal.Ciphertext(self._seal, self._seal.first_parms_id(), 2)
         empty.resize(2)
         self._magic, self._template = b"", b""
         self._template = self._save(empty)
-        if generator is not None:
-            public = seal.PublicKey()
-            generator.create_public_key(public)
-            secret = generator.secret_key()
-            self._encryptor = seal.Encryptor(context.seal, public, secret)
-            self._decryptor = seal.Decryptor(context.seal, secret)
+        if keys is not None:
+            secret, public = self._secret_key(keys), seal.PublicKey()
+            seal.KeyGenerator(self._seal, secret).create_public_key(public)
+            self._encryptor = seal.Encryptor(self._seal, public, secret)
+            self._decryptor = seal.Decryptor(self._seal, secret)
 
     def load(self, polynomials: Any, ntt: bool = True) -> Any:
         """Build a ciphertext of 2 to 16 polynomials (count, 2, N)."""
@@ -86,6 +90,18 @@ class SealReference:
                 self.evaluator.add_inplace(total, product)
         return self.read(total)
 
+    def _secret_key(self, keys: ClientKeys) -> Any:
+        """Build SEAL's secret key of ours: the same small polynomial, modulo the special prime as well."""
+        context = self.context
+        small = context.transform.inverse(keys._secret[None])[:, 0].astype(np.int64)
+        small[small == context.modulus.p0 - 1] = -1
+        assert np.isin(small, (-1, 0, 1)).all()
+        modulus = CrtModulus(context.modulus.p0, self._special)
+        third = NumberTheoreticTransform(modulus, context.degree).forward(modulus.lift_signed(small))[0, 1:]
+        words = np.concatenate([keys._secret, third])
+        fields = self._PLAINTEXT.pack(struct.pack("<4Q", *self._seal.key_parms_id()), words.size, 1.0)
+        return self._load(seal.SecretKey(), fields, words)
+
     def _save(self, value: Any) -> bytes:
         value.save(self._path)
         raw = Path(self._path).read_bytes()
@@ -98,22 +114,18 @@ class SealReference:
         words = np.ascontiguousarray(data, dtype=np.uint64).tobytes()
         array = self._framed(struct.pack("<Q", len(words) // 8) + words)
         Path(self._path).write_bytes(self._framed(fields + array))
-        target.load(self.context.seal, self._path)
+        target.load(self._seal, self._path)
         return target
 
     def _framed(self, body: bytes) -> bytes:
         return self._magic + struct.pack("<BHQ", 0, 0, self._HEADER.size + len(body)) + body
 
 
-def keys_and_generator(context: CkksContext) -> tuple[ClientKeys, Any]:
-    """Make a client's keys, and return SEAL's generator that made them."""
-    made = []
-
-    class Recording(seal.KeyGenerator):  # type: ignore[misc]
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            made.append(self)
-
-    with mock.patch.object(seal, "KeyGenerator", Recording):
-        keys = ClientKeys(context)
-    return keys, made[0]
+def _with_special_prime(context: CkksContext) -> tuple[seal.SEALContext, int]:
+    """Return SEAL's context with our primes and one more, of no security, and that prime."""
+    degree, bits = context.degree, [*context.parameters.prime_bits, _SPECIAL_BITS]
+    primes = seal.CoeffModulus.Create(degree, bits)
+    encryption = seal.EncryptionParameters(seal.SCHEME_TYPE.CKKS)
+    encryption.set_poly_modulus_degree(degree)
+    encryption.set_coeff_modulus(primes)
+    return seal.SEALContext(encryption, True, seal.SEC_LEVEL_TYPE.NONE), int(primes[-1].value())

@@ -6,8 +6,8 @@ Since Q is 0 modulo each of its primes, that is -((Q m) mod t) / t modulo a prim
 primes, in two pairs p0 p1 and q0 q1, each a `CrtModulus`, so the compiled loops of `kernels` and `ntt` serve; after
 the products, division by q0 q1 leaves residues modulo p0 p1, and what is opened is round(v t / (p0 p1)).
 
-Security: ring-LWE with N = 8192, a ternary secret, noise of deviation 3.2, and Q of 186 bits and a prime more that
-SEAL, which is asked, wants beside it: 206 bits of the 218 that the HomomorphicEncryption.org standard allows at 128.
+Security: ring-LWE with N = 8192, a ternary secret, noise of deviation 3.2, and Q of 186 bits, where 214 give 128 bits
+of security (`seal_context`).
 """
 
 from dataclasses import dataclass
@@ -36,12 +36,12 @@ class BfvParameters:
 
     Args:
         degree: N, a power of two.
-        prime_bits: bits of p0, p1, q0, q1, and of SEAL's special prime, which carries nothing.
+        prime_bits: bits of p0, p1, q0, q1.
         flood_bits: b; uniform noise in [-2^b, 2^b) hides what a ciphertext's noise tells.
     """
 
     degree: int = 8192
-    prime_bits: tuple[int, ...] = (47, 46, 47, 46, 20)
+    prime_bits: tuple[int, int, int, int] = (47, 46, 47, 46)
     flood_bits: int = 120
 
 
@@ -57,13 +57,13 @@ class BfvContext:
     """The parameters as SEAL accepts them.
 
     Raises:
-        ParameterError: SEAL does not accept the parameters at 128-bit security.
+        ParameterError: they do not give 128 bits of security, or SEAL does not accept them.
     """
 
     def __init__(self, parameters: BfvParameters | None = None) -> None:
         self.parameters = parameters or BfvParameters()
         self.degree = self.parameters.degree
-        _, (p0, p1, q0, q1, _) = seal_context(self.parameters)
+        _, (p0, p1, q0, q1) = seal_context(self.parameters)
         self.modulus = p0 * p1 * q0 * q1
         first, second = CrtModulus(p0, p1), CrtModulus(q0, q1)
         self.planes = (

@@ -13,7 +13,8 @@ def test_levels_have_the_room_that_the_modulus_leaves() -> None:
     assert [level.primes for level in levels.values()] == [9, 8, 7, 6, 5, 4, 3, 2]
     distance = levels["distance"]
     assert (distance.room_bits, distance.headroom_bits) == (15, 13)  # 2^(56 - 40 - 1) over 2^2
-    assert levels["square 3"].headroom_bits == 56 + 3 * 40 - 2 * 40 - 1 - 8
+    assert levels["square 3"].headroom_bits == 56 + 40 + 40 - 40 - 1 - 8
+    assert levels["square 2"].headroom_bits == 56 + 3 * 40 + 38 - 40 - 1 - 6
 
 
 @pytest.mark.parametrize(

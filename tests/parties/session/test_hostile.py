@@ -32,7 +32,7 @@ from support.tiny_network import Chip, pair_of
         ("reveal", {"reveal": Reveal.BOTH}),
         ("encryption weight_bits", {"parameters": CkksParameters(weight_bits=17)}),
         ("encryption guard_bits", {"parameters": CkksParameters(guard_bits=7)}),
-        ("encryption prime_bits", {"parameters": CkksParameters(prime_bits=(46, 46, 17))}),
+        ("encryption prime_bits", {"parameters": CkksParameters(prime_bits=(46, 45))}),
     ],
 )
 def test_peers_with_different_terms_both_say_which(

@@ -330,13 +330,13 @@ def test_one_residue_too_large_is_no_public_key(context: CkksContext, keys: Clie
 @pytest.mark.parametrize(
     "parameters",
     [
-        CkksParameters(prime_bits=(47, 46, 17)),  # 110 bits at N = 4096 is under 128-bit security
-        CkksParameters(prime_bits=(47, 47, 16)),
+        CkksParameters(prime_bits=(60, 47)),  # 107 bits at N = 4096 are under 128-bit security
+        CkksParameters(prime_bits=(47, 47)),
         CkksParameters(degree=2048),
         CkksParameters(degree=1000),
-        CkksParameters(prime_bits=(61, 30, 8)),
-        CkksParameters(prime_bits=(46, 47, 16)),  # p1 < p0 is needed
-        CkksParameters(prime_bits=(50, 40, 19)),  # a residue would not travel in six bytes
+        CkksParameters(prime_bits=(61, 30)),
+        CkksParameters(prime_bits=(46, 47)),  # p1 < p0 is needed
+        CkksParameters(prime_bits=(50, 40)),  # a residue would not travel in six bytes
     ],
 )
 def test_weak_or_impossible_parameters_are_refused(parameters: CkksParameters) -> None:
@@ -346,7 +346,7 @@ def test_weak_or_impossible_parameters_are_refused(parameters: CkksParameters) -
 
 def test_the_default_parameters_are_those_of_the_documentation(context: CkksContext) -> None:
     total = context.seal.key_context_data().total_coeff_modulus_bit_count()
-    assert total <= 109
+    assert total == 93
     assert context.degree == N
     assert 2**92 < context.modulus.p0 * context.modulus.p1 < 2**93
 

@@ -264,14 +264,14 @@ def test_keys_before_the_input(small: Setting) -> None:
 def test_parameters_that_are_not_secure_or_do_not_fit_are_refused() -> None:
     with pytest.raises(ParameterError, match="128 bits"):
         PureHeContext(PureHeParameters(8192))
-    with pytest.raises(ParameterError, match="SEAL refuses"):
+    with pytest.raises(ParameterError, match="expected a degree among"):
         PureHeContext(PureHeParameters(5000))
     context = PureHeContext(ONE_SQUARE)
     with pytest.raises(ParameterError, match="expected 6 levels for 2 squares, got 4"):
         Circuit(context, PatchNetShape(2, 4, (4, 4), 4))
     with pytest.raises(ParameterError, match="fit 4096 slots"):
         Circuit(context, PatchNetShape(512, 4, (16,), 4))
-    for wrong in ({"levels": 0}, {"scale_bits": 10}, {"first_bits": 40}, {"flood_bits": 0}):
+    for wrong in ({"levels": 0}, {"scale_bits": 10}, {"first_bits": 40}, {"flood_bits": 0}, {"saved_bits": 5}):
         with pytest.raises(ParameterError, match="expected"):
             PureHeParameters(**wrong)
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hybridface.errors import RunError
-from hybridface.measure.peers import PeerTask, make_task
+from hybridface.measure.peers import PeerTask, features_only_party, make_task
 from hybridface.measure.peers.features_only import features_only_session
 from hybridface.measure.peers.features_only_party import FeaturesOnlyClient, FeaturesOnlyServer
 from hybridface.models.model import load_model
 from hybridface.photos import photo_path
 from parties.local import PartyThread
 from parties.transport.queues import local_channels
+from protocols.encryption.seal_context import MOST_BITS
 from protocols.errors import PeerLostError, ProtocolError
 from protocols.link import WAN
 from support.ranks import ranks_in_threads
@@ -88,6 +89,10 @@ def test_the_server_holds_no_secret_key_and_cannot_decrypt(pair: Pair) -> None:
     pair.distance(np.ones(4), np.zeros(4))
     with pytest.raises(ValueError, match="secret_key"):
         pair.server._template.decrypt()
+
+
+def test_its_parameters_are_secure() -> None:
+    assert sum(features_only_party._PRIME_BITS) <= MOST_BITS[features_only_party._DEGREE]
 
 
 def keys(secret: bool) -> bytes:
