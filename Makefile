@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+TORCH := torch==2.13.0
+# Where PyTorch keeps builds without CUDA, for every Python: those of the usual index have it, and take gigabytes.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 SPU_VENV := .venv-spu
 SPU_INSTALLED := $(SPU_VENV)/.installed
 
@@ -42,11 +46,13 @@ bench-peers: $(INSTALLED) ## Measure it beside plaintext, CrypTen alone and SPU'
 	$(BIN)/hybridface bench peers
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hybridface needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hybridface needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; choose another: make PYTHON=python3.12")'
 	@echo 'Installing pinned packages into $(VENV) (some minutes, once)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP_INSTALL) --no-deps --retries 2 --index-url $(TORCH_INDEX) '$(TORCH)+cpu' \
+		|| { echo 'Cannot get $(TORCH) without CUDA from $(TORCH_INDEX): installing the usual build' >&2; $(PIP_INSTALL) $(TORCH); }
+	$(PIP_INSTALL) --editable '.[dev]'
+	@$(BIN)/python -c 'import torch; torch.version.cuda and print("torch is a build for CUDA, which hybridface does not use: it takes gigabytes of disk, and memory in every rank. README.md, Installation, says how to get one without.")'
 	@echo 'Compiling the arithmetic and measuring this machine (some seconds, once)'
 	$(BIN)/hybridface calibrate --quiet
 	touch $@
