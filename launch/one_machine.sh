@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 # Client and server on this machine.
-#   launch/one_machine.sh A.jpg B.jpg [options of `hybridface party client`]
-# Exit status: 0 same person, 1 different people, 2 error. CORRELATIONS=dealer adds a third process, the dealer.
+#   launch/one_machine.sh A.jpg B.jpg [options of `hybridface party`]
+# Every option goes to the ranks that need it. Exit status: 0 same person, 1 different people, 2 error.
+# CORRELATIONS=dealer, or --correlations dealer, adds a third process, the dealer.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-    sed -n '2,4s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 here=$(cd "$(dirname "$0")/.." && pwd)
+source "$here/launch/ranks.sh"
 export PATH="$here/.venv/bin:$PATH" OMP_NUM_THREADS=1
-correlations=${CORRELATIONS:-ot}
-dealer=()
-if [ "$correlations" = dealer ]; then
-    dealer=(: -n 1 hybridface party dealer --correlations dealer)
-fi
+need mpiexec
+need hybridface
+sort_words "$@"
 # A rank that dies before it has joined MPI would leave the others waiting; end all after so many seconds.
 export MPIEXEC_TIMEOUT="${MPIEXEC_TIMEOUT:-3600}"
 exec mpiexec -launcher fork \
-    -n 1 hybridface party client "$@" --correlations "$correlations" : \
-    -n 1 hybridface party server --correlations "$correlations" "${dealer[@]}"
+    -n 1 hybridface party "${client[@]}" : \
+    -n 1 hybridface party "${server[@]}" ${dealer:+: -n 1 hybridface party "${dealer[@]}"}

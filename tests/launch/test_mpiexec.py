@@ -1,14 +1,19 @@
 """Launching: command lines as data, and scripts that say what they say."""
 
 import ast
-import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from hybridface.commands.main import app
+from hybridface.processes.programs import programs_of
+from hybridface.processes.runs import GalleryRun, HybridRun, PureHeRun
 from launch import mpiexec
 from launch.mpiexec import ONE_MACHINE, ONE_THREAD, find_mpiexec, mpiexec_command
 
@@ -76,18 +81,27 @@ exit 1
 """
 
 
-def run_script(script: str, arguments: list[str], tmp_path: Path, **extra: str) -> tuple[int, list[str], str]:
+def run_script(
+    script: str,
+    arguments: list[str],
+    tmp_path: Path,
+    programs: tuple[str, ...] = ("mpiexec", "hybridface"),
+    **extra: str,
+) -> tuple[int, list[str], str]:
     """Run a launch script with an `mpiexec` that only writes down its arguments."""
-    fake, written = tmp_path / "mpiexec", tmp_path / "arguments"
-    fake.write_text(FAKE)
-    fake.chmod(0o755)
+    written, on_path = tmp_path / "arguments", tmp_path / "bin"
+    on_path.mkdir()
+    for name in programs:
+        (on_path / name).write_text(FAKE)
+        (on_path / name).chmod(0o755)
     path = tmp_path / "launch" / script  # a copy, so that no virtual environment beside launch/ hides the fake
     path.parent.mkdir(exist_ok=True)
-    path.write_text((LAUNCH / script).read_text())
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ARGUMENTS": str(written), "SLURM_SUBMIT_DIR": "/none"}
+    for name in (script, "ranks.sh"):
+        (path.parent / name).write_text((LAUNCH / name).read_text())
+    environment = {"PATH": f"{on_path}:/usr/bin:/bin", "ARGUMENTS": str(written), "SLURM_SUBMIT_DIR": str(tmp_path)}
     environment |= extra
     done = subprocess.run(
-        ["bash", str(path), *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False
+        ["bash", str(path), *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30
     )
     return done.returncode, written.read_text().splitlines() if written.exists() else [], done.stderr
 
@@ -95,13 +109,21 @@ def run_script(script: str, arguments: list[str], tmp_path: Path, **extra: str) 
 PHOTOS = ["my photo.jpg", "b.jpg", "--aligned"]
 
 
-def parties(correlations: str) -> list[str]:
-    told = ["--correlations", correlations]
+def parties(
+    correlations: str, client: list[str] = PHOTOS, server: Sequence[str] = (), all: Sequence[str] = ()
+) -> list[str]:
+    """Return what mpiexec is to be told: options of all ranks, and those of client and server."""
+    told = [*all, "--correlations", correlations]
     return [
-        *["-n", "1", "hybridface", "party", "client", *PHOTOS, *told],
-        *[":", "-n", "1", "hybridface", "party", "server", *told],
+        *["-n", "1", "hybridface", "party", "client", *told, *client],
+        *[":", "-n", "1", "hybridface", "party", "server", *told, *server],
         *([":", "-n", "1", "hybridface", "party", "dealer", *told] if correlations == "dealer" else []),
     ]
+
+
+def hosts(tmp_path: Path, *names: str) -> None:
+    """Write the host file "my hosts"."""
+    (tmp_path / "my hosts").write_text("# one a line\n\n" + "".join(f"{name}\n" for name in names))
 
 
 @pytest.mark.slow
@@ -121,9 +143,84 @@ def parties(correlations: str) -> list[str]:
 def test_scripts_start_the_parties_and_pass_the_status_on(
     script: str, before: list[str], expected: list[str], extra: dict[str, str], correlations: str, tmp_path: Path
 ) -> None:
+    hosts(tmp_path, "a", "b", "c")
     status, arguments, _ = run_script(script, [*before, *PHOTOS], tmp_path, **extra)
     assert arguments == [*expected, *parties(correlations)]
     assert status == 1
+
+
+WORDS = [
+    ("--mode pure-he", {"all": ["--mode=pure-he"]}),
+    ("--mode=pure-he --max-answers 3", {"all": ["--mode=pure-he", "--max-answers=3"]}),
+    ("--model tiny-test --reveal both --timeout 9", {"all": ["--model=tiny-test", "--reveal=both", "--timeout=9"]}),
+    ("--repeat 2 --enrolled", {"client": [*PHOTOS, "--repeat", "2", "--enrolled"]}),
+    ("--gallery g.db --no-limits --client-name x", {"server": ["--gallery=g.db", "--no-limits", "--client-name=x"]}),
+    ("--weights w.npz", {"client": [*PHOTOS, "--weights=w.npz"], "server": ["--weights=w.npz"]}),
+    ("--prepared p", {"client": [*PHOTOS, "--prepared=p/client"], "server": ["--prepared=p/server"]}),
+    ("--cache none -- --mode", {"client": [*PHOTOS, "--", "--mode"], "server": ["--cache=none"]}),
+    ("--correlations=dealer --link none", {"correlations": "dealer", "all": ["--link=none"]}),
+    ("--mode", {"all": ["--mode"]}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "expected"), WORDS, ids=[words for words, _ in WORDS])
+def test_every_option_reaches_the_ranks_that_need_it(words: str, expected: dict[str, Any], tmp_path: Path) -> None:
+    _, arguments, _ = run_script("one_machine.sh", [*PHOTOS, *words.split()], tmp_path)
+    assert arguments[2:] == parties(**{"correlations": "ot", **expected})
+
+
+def test_the_options_of_all_ranks_are_those_of_a_run() -> None:
+    """What `programs` tells every rank, or the server, the scripts do as well; and they name no option that is none."""
+    text = (LAUNCH / "ranks.sh").read_text()
+    lines = [line.split(")")[0] for line in text.splitlines() if line.strip().startswith("--")]
+    named = {word for line in lines for word in line.replace("|", " ").split() if len(word) > 2}
+    options = {
+        name
+        for parameter in typer.main.get_command(app).commands["party"].params  # type: ignore[attr-defined]
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+    assert named - {"\\"} <= options
+    run = PureHeRun(model="m", weights=Path("w"))
+    shared = HybridRun(model="m", weights=Path("w"), cache=Path("c"), prepared=Path("p"))
+    gallery = GalleryRun(model="m", gallery=Path("g"), limits=False)
+    servers = [program for each in (run, shared, gallery) for program in programs_of(each) if program[0] == "server"]
+    assert {word for program in servers for word in program if word.startswith("--")} <= named
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("names", "options", "said"),
+    [
+        (
+            None,
+            [],
+            "cannot read the host file my hosts: expected a file with one host a line, like launch/hosts.example",
+        ),
+        (["a"], [], "cannot place 2 ranks on hosts of their own: expected 2 hosts in my hosts, one a line, got 1"),
+        (["a", "b"], ["--correlations", "dealer"], "expected 3 hosts in my hosts, one a line, got 2"),
+    ],
+    ids=["no file", "one host", "none for the dealer"],
+)
+def test_a_host_file_that_cannot_serve_is_refused(
+    names: list[str] | None, options: list[str], said: str, tmp_path: Path
+) -> None:
+    if names is not None:
+        hosts(tmp_path, *names)
+    status, arguments, errors = run_script("several_machines.sh", ["my hosts", *PHOTOS, *options], tmp_path)
+    assert (status, arguments) == (2, [])
+    assert errors.startswith("several_machines.sh: ")
+    assert errors.endswith(f"{said}\n")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["one_machine.sh", "several_machines.sh", "cluster.slurm"])
+def test_without_mpiexec_nothing_starts(script: str, tmp_path: Path) -> None:
+    hosts(tmp_path, "a", "b")
+    status, _, errors = run_script(script, ["my hosts", *PHOTOS], tmp_path, programs=())
+    assert (status, errors.count("\n")) == (2, 1)
+    assert errors.startswith(f"{script}: cannot find the program mpiexec: install hybridface")
 
 
 @pytest.mark.slow
