@@ -15,6 +15,7 @@ import typer
 from hybridface.commands.gallery_file import export, list_people, remove
 from hybridface.commands.gallery_limits import limits
 from hybridface.commands.gallery_log import prune_log, queries, reset_limit
+from hybridface.commands.gallery_new import make_gallery, make_key
 from hybridface.commands.gallery_options import (
     IdOption,
     KindOption,
@@ -41,6 +42,8 @@ __all__ = ["register", "verify_identity"]
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for name, command in (
+        ("create-key", make_key),
+        ("create-gallery", make_gallery),
         ("enroll", enroll),
         ("identify", identify),
         ("list", list_people),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import get_type_hints
 
 from protocols.errors import ParameterError
 
@@ -60,19 +61,17 @@ def write_tasks(path: Path, tasks: Iterable[GalleryTask]) -> None:
             file.write(json.dumps(asdict(task)) + "\n")
 
 
-def read_tasks(path: Path) -> Iterator[GalleryTask]:
-    """Yield the tasks of a file.
+def read_tasks(path: Path) -> list[GalleryTask]:
+    """Return the tasks of a file (docs/BETWEEN_MACHINES.md), without its empty lines.
 
     Raises:
-        ParameterError: the file cannot be read, or a line is no task.
+        ParameterError: the file cannot be read, or a line is no task: the message says which, and why.
     """
     try:
-        with path.open() as file:
-            for line in file:
-                fields = json.loads(line)
-                yield GalleryTask(**{**fields, "verb": Verb(fields["verb"])})
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ParameterError(f"expected tasks for a gallery in {path.name}, got {type(error).__name__}") from error
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"cannot read the tasks in {path.name}: {error}") from error
+    return [_task(line, f"{path.name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def together(tasks: Iterable[GalleryTask]) -> Iterator[list[GalleryTask]]:
@@ -85,3 +84,35 @@ def together(tasks: Iterable[GalleryTask]) -> Iterator[list[GalleryTask]]:
 
     for _, group in itertools.groupby(enumerate(tasks), what):
         yield [task for _, task in group]
+
+
+_NEEDED = {
+    Verb.ENROLL: ("identity", "photo"),
+    Verb.VERIFY: ("identity", "photo"),
+    Verb.IDENTIFY: ("photo",),
+    Verb.REMOVE: ("identity",),
+    Verb.RENAME: ("identity", "name"),
+    Verb.ROTATE: ("key",),
+}
+_TYPES = get_type_hints(GalleryTask)
+
+
+def _task(line: str, where: str) -> GalleryTask:
+    """Return the task of a line; refuse fields that there are not, of other types, or that are missing."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ParameterError(f"{where}: expected a JSON object, got {type(error).__name__}") from error
+    if not isinstance(found, dict) or found.get("verb") not in list(Verb):
+        raise ParameterError(f"{where}: expected a JSON object with a verb among {', '.join(Verb)}")
+    if unknown := found.keys() - _TYPES.keys():
+        raise ParameterError(f"{where}: expected the fields {', '.join(_TYPES)}, got {min(unknown)[:40]!r}")
+    task = GalleryTask(**{**found, "verb": Verb(found["verb"])})
+    for name, kind in _TYPES.items():
+        value = getattr(task, name)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ParameterError(f"{where}: expected another type of {name!r}, got {type(value).__name__}")
+    for name in _NEEDED.get(task.verb, ()):
+        if getattr(task, name) is None:
+            raise ParameterError(f"{where}: expected {name!r} for the verb {task.verb}, got none")
+    return task

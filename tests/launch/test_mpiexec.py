@@ -90,7 +90,7 @@ def run_script(
 ) -> tuple[int, list[str], str]:
     """Run a launch script with an `mpiexec` that only writes down its arguments."""
     written, on_path = tmp_path / "arguments", tmp_path / "bin"
-    on_path.mkdir()
+    on_path.mkdir(exist_ok=True)
     for name in programs:
         (on_path / name).write_text(FAKE)
         (on_path / name).chmod(0o755)
@@ -107,17 +107,23 @@ def run_script(
 
 
 PHOTOS = ["my photo.jpg", "b.jpg", "--aligned"]
+KEPT = ["-genvlist", "PATH,LANG,LC_ALL,UCX_TLS"]
+"""What of the client's environment goes to other hosts: nothing that could be a secret."""
 
 
 def parties(
-    correlations: str, client: list[str] = PHOTOS, server: Sequence[str] = (), all: Sequence[str] = ()
+    correlations: str,
+    client: Sequence[str] = PHOTOS,
+    server: Sequence[str] = (),
+    shared: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
 ) -> list[str]:
-    """Return what mpiexec is to be told: options of all ranks, and those of client and server."""
-    told = [*all, "--correlations", correlations]
+    """Return what mpiexec is to be told: options of client, server and all, and where others than the client run."""
+    told = [*shared, "--correlations", correlations]
     return [
         *["-n", "1", "hybridface", "party", "client", *told, *client],
-        *[":", "-n", "1", "hybridface", "party", "server", *told, *server],
-        *([":", "-n", "1", "hybridface", "party", "dealer", *told] if correlations == "dealer" else []),
+        *[":", "-n", "1", *elsewhere, "hybridface", "party", "server", *told, *server],
+        *([":", "-n", "1", *elsewhere, "hybridface", "party", "dealer", *told] if correlations == "dealer" else []),
     ]
 
 
@@ -131,7 +137,7 @@ def hosts(tmp_path: Path, *names: str) -> None:
     ("script", "before", "expected"),
     [
         ("one_machine.sh", [], ["-launcher", "fork"]),
-        ("several_machines.sh", ["my hosts"], ["-f", "my hosts", "-ppn", "1", "-genv", "OMP_NUM_THREADS", "1"]),
+        ("several_machines.sh", ["my hosts"], ["-f", "my hosts", "-ppn", "1", *KEPT, "-genv", "OMP_NUM_THREADS", "1"]),
         ("cluster.slurm", [], ["-bootstrap", "slurm", "-ppn", "1", "-genv", "OMP_NUM_THREADS", "1"]),
     ],
 )
@@ -145,21 +151,47 @@ def test_scripts_start_the_parties_and_pass_the_status_on(
 ) -> None:
     hosts(tmp_path, "a", "b", "c")
     status, arguments, _ = run_script(script, [*before, *PHOTOS], tmp_path, **extra)
-    assert arguments == [*expected, *parties(correlations)]
+    elsewhere = ["-wdir", "/"] if script == "several_machines.sh" else []
+    assert arguments == [*expected, *parties(correlations, elsewhere=elsewhere)]
+    assert status == 1
+
+
+@pytest.mark.slow
+def test_an_interface_keeps_all_that_is_sent_on_one_network(tmp_path: Path) -> None:
+    hosts(tmp_path, "a", "b")
+    _, arguments, errors = run_script("several_machines.sh", ["my hosts", *PHOTOS], tmp_path)
+    assert "-iface" not in arguments
+    assert errors == (
+        "several_machines.sh: INTERFACE is not set: what the ranks send may take any network that the hosts share\n"
+    )
+    _, arguments, errors = run_script("several_machines.sh", ["my hosts", *PHOTOS], tmp_path, INTERFACE="wg0")
+    start = arguments.index("-iface")
+    assert arguments[start : start + 5] == ["-iface", "wg0", "-genv", "UCX_NET_DEVICES", "wg0"]
+    assert errors == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--gallery", "--weights", "--cache", "--prepared"])
+def test_paths_on_the_servers_host_are_whole(option: str, tmp_path: Path) -> None:
+    hosts(tmp_path, "a", "b")
+    status, arguments, errors = run_script("several_machines.sh", ["my hosts", *PHOTOS, option, "here"], tmp_path)
+    assert (status, arguments, errors.count("\n")) == (2, [], 1)
+    assert f"cannot tell where {option} is on the server's host: expected a path that begins with /, got here" in errors
+    status, *_ = run_script("several_machines.sh", ["my hosts", *PHOTOS, option, "/there"], tmp_path)
     assert status == 1
 
 
 WORDS = [
-    ("--mode pure-he", {"all": ["--mode=pure-he"]}),
-    ("--mode=pure-he --max-answers 3", {"all": ["--mode=pure-he", "--max-answers=3"]}),
-    ("--model tiny-test --reveal both --timeout 9", {"all": ["--model=tiny-test", "--reveal=both", "--timeout=9"]}),
+    ("--mode pure-he", {"shared": ["--mode=pure-he"]}),
+    ("--mode=pure-he --max-answers 3", {"shared": ["--mode=pure-he", "--max-answers=3"]}),
+    ("--model tiny-test --reveal both --timeout 9", {"shared": ["--model=tiny-test", "--reveal=both", "--timeout=9"]}),
     ("--repeat 2 --enrolled", {"client": [*PHOTOS, "--repeat", "2", "--enrolled"]}),
     ("--gallery g.db --no-limits --client-name x", {"server": ["--gallery=g.db", "--no-limits", "--client-name=x"]}),
     ("--weights w.npz", {"client": [*PHOTOS, "--weights=w.npz"], "server": ["--weights=w.npz"]}),
     ("--prepared p", {"client": [*PHOTOS, "--prepared=p/client"], "server": ["--prepared=p/server"]}),
     ("--cache none -- --mode", {"client": [*PHOTOS, "--", "--mode"], "server": ["--cache=none"]}),
-    ("--correlations=dealer --link none", {"correlations": "dealer", "all": ["--link=none"]}),
-    ("--mode", {"all": ["--mode"]}),
+    ("--correlations=dealer --link none", {"correlations": "dealer", "shared": ["--link=none"]}),
+    ("--mode", {"shared": ["--mode"]}),
 ]
 
 

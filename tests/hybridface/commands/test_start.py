@@ -22,6 +22,8 @@ ERRORS = [
     ["verify", "missing.jpg", "missing.jpg", "--timeout", "0"],
     ["identify", "missing.jpg"],
     ["enroll", "--id", "Ann", "missing.jpg"],
+    ["create-key", "--key", "/dev/null"],
+    ["create-gallery", "--gallery", "/dev/null"],
     ["list"],
     ["queries"],
     ["rename", "Ann", "Bob"],

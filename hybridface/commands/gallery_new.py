@@ -1,0 +1,52 @@
+"""What client and server make for themselves before they first meet between machines: `create-key`, `create-gallery`.
+
+On one machine `enroll` makes both; between machines each side makes its own, and needs nobody for it.
+"""
+
+from dataclasses import dataclass
+
+from hybridface.commands.gallery_options import FileSettings, KindOption, SessionSettings
+from hybridface.commands.options import JsonOption, KeyOption
+from hybridface.output.answers import say
+from parties.gallery.kind import GalleryKind
+from protocols.errors import ParameterError
+
+__all__ = ["make_gallery", "make_key"]
+
+
+@dataclass(frozen=True)
+class KeySettings:
+    """Of a command about a key alone."""
+
+    key: KeyOption = None
+    as_json: JsonOption = False
+
+
+def make_key(settings: KeySettings) -> None:
+    """Make the client's key for private galleries: 32 random bytes in a new file, for you alone to read.
+
+    Keep a copy: without the key nobody can use what is enrolled under it.
+    """
+    from parties.gallery.key import create_key
+
+    path = SessionSettings(key=settings.key).key_path
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create_key(path)
+    text = f"made a new key, {path}: keep a copy, nothing can be read without it"
+    say({"key": str(path)}, text, settings.as_json)
+
+
+def make_gallery(settings: FileSettings, kind: KindOption = None) -> None:
+    """Make the server's file of a gallery in which nobody is enrolled yet.
+
+    A gallery is for one network, --model.
+    """
+    path, kind = settings.path, kind or GalleryKind.PRIVATE
+    if path.exists():
+        raise ParameterError(f"cannot make the gallery {path}: there is a file already; choose another --gallery")
+    from hybridface.galleries.file import GalleryFile
+    from hybridface.models.model import load_model
+
+    GalleryFile(path, load_model(settings.model, weights=False), kind).close()
+    text = f"made a new {kind.value} gallery, {path}, for {settings.model}"
+    say({"gallery": str(path), "kind": kind.value, "model": settings.model}, text, settings.as_json)
