@@ -11,11 +11,21 @@ fi
 here=$(cd "$(dirname "$0")/.." && pwd)
 source "$here/launch/ranks.sh"
 export PATH="$here/.venv/bin:$PATH" OMP_NUM_THREADS=1
-need mpiexec
+need mpiexec.gforker
 need hybridface
 sort_words "$@"
 # A rank that dies before it has joined MPI would leave the others waiting; end all after so many seconds.
 export MPIEXEC_TIMEOUT="${MPIEXEC_TIMEOUT:-3600}"
-exec mpiexec -launcher fork \
-    -n 1 hybridface party "${client[@]}" : \
-    -n 1 hybridface party "${server[@]}" ${dealer:+: -n 1 hybridface party "${dealer[@]}"}
+# This one listens on no port, and ranks of one machine need none. What it says of a killed rank is not in its exit status.
+ends=$(mktemp)
+trap 'rm -f "$ends"' EXIT
+rank=(-n 1 sh -c 'exec hybridface party "$@" >&3 2>&4' rank)
+status=0
+mpiexec.gforker -exitinfo -genv UCX_TLS self,sm \
+    "${rank[@]}" "${client[@]}" : \
+    "${rank[@]}" "${server[@]}" ${dealer:+: "${rank[@]}" "${dealer[@]}"} 3>&1 4>&2 >"$ends" 2>&1 || status=$?
+if grep -q 'signaled with' "$ends"; then
+    echo "hybridface: a rank has been killed" >&2
+    status=2
+fi
+exit "$status"

@@ -85,7 +85,7 @@ def run_script(
     script: str,
     arguments: list[str],
     tmp_path: Path,
-    programs: tuple[str, ...] = ("mpiexec", "hybridface"),
+    programs: tuple[str, ...] = ("mpiexec", "mpiexec.gforker", "hybridface"),
     **extra: str,
 ) -> tuple[int, list[str], str]:
     """Run a launch script with an `mpiexec` that only writes down its arguments."""
@@ -103,7 +103,16 @@ def run_script(
     done = subprocess.run(
         ["bash", str(path), *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30
     )
-    return done.returncode, written.read_text().splitlines() if written.exists() else [], done.stderr
+    return done.returncode, plain(written.read_text().splitlines()) if written.exists() else [], done.stderr
+
+
+def plain(arguments: list[str]) -> list[str]:
+    """Return the arguments with ranks that run in a shell, which sends their output elsewhere, as those that do not."""
+    while "rank" in arguments:
+        end = arguments.index("rank")
+        assert arguments[end - 3 : end] == ["sh", "-c", 'exec hybridface party "$@" >&3 2>&4']
+        arguments = [*arguments[: end - 3], "hybridface", "party", *arguments[end + 1 :]]
+    return arguments
 
 
 PHOTOS = ["my photo.jpg", "b.jpg", "--aligned"]
@@ -136,7 +145,7 @@ def hosts(tmp_path: Path, *names: str) -> None:
 @pytest.mark.parametrize(
     ("script", "before", "expected"),
     [
-        ("one_machine.sh", [], ["-launcher", "fork"]),
+        ("one_machine.sh", [], ["-exitinfo", "-genv", "UCX_TLS", "self,sm"]),
         ("several_machines.sh", ["my hosts"], ["-f", "my hosts", "-ppn", "1", *KEPT, "-genv", "OMP_NUM_THREADS", "1"]),
         ("cluster.slurm", [], ["-bootstrap", "slurm", "-ppn", "1", "-genv", "OMP_NUM_THREADS", "1"]),
     ],
@@ -154,6 +163,24 @@ def test_scripts_start_the_parties_and_pass_the_status_on(
     elsewhere = ["-wdir", "/"] if script == "several_machines.sh" else []
     assert arguments == [*expected, *parties(correlations, elsewhere=elsewhere)]
     assert status == 1
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_no_decision(tmp_path: Path) -> None:
+    """mpiexec.gforker ends with 0 then, which would mean the same person."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "hybridface").write_text('#!/bin/sh\n[ "$2" = server ] && kill -9 $$\nsleep 0.2\n')
+    (folder / "hybridface").chmod(0o755)
+    script = tmp_path / "launch" / "one_machine.sh"
+    script.parent.mkdir()
+    for name in ("one_machine.sh", "ranks.sh"):
+        (script.parent / name).write_text((LAUNCH / name).read_text())
+    path = f"{folder}:{Path(find_mpiexec()).parent}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["bash", str(script), *PHOTOS], env={"PATH": path}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "hybridface: a rank has been killed\n")
 
 
 @pytest.mark.slow
@@ -199,7 +226,7 @@ WORDS = [
 @pytest.mark.parametrize(("words", "expected"), WORDS, ids=[words for words, _ in WORDS])
 def test_every_option_reaches_the_ranks_that_need_it(words: str, expected: dict[str, Any], tmp_path: Path) -> None:
     _, arguments, _ = run_script("one_machine.sh", [*PHOTOS, *words.split()], tmp_path)
-    assert arguments[2:] == parties(**{"correlations": "ot", **expected})
+    assert arguments[4:] == parties(**{"correlations": "ot", **expected})
 
 
 def test_the_options_of_all_ranks_are_those_of_a_run() -> None:
@@ -252,7 +279,8 @@ def test_without_mpiexec_nothing_starts(script: str, tmp_path: Path) -> None:
     hosts(tmp_path, "a", "b")
     status, _, errors = run_script(script, ["my hosts", *PHOTOS], tmp_path, programs=())
     assert (status, errors.count("\n")) == (2, 1)
-    assert errors.startswith(f"{script}: cannot find the program mpiexec: install hybridface")
+    program = "mpiexec.gforker" if script == "one_machine.sh" else "mpiexec"
+    assert errors.startswith(f"{script}: cannot find the program {program}: install hybridface")
 
 
 @pytest.mark.slow
