@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -42,12 +43,22 @@ __all__ = [
 ]
 
 
+def _finite(seconds: float) -> float:
+    """Refuse what is no number of seconds: a range does not."""
+    if math.isnan(seconds):
+        raise typer.BadParameter("expected a number of seconds")
+    return seconds
+
+
 def _known_model(name: str) -> str:
     """Refuse a name that no model has, before anything is loaded."""
     if name:
         check_name(name)
     return name
 
+
+MOST_SECONDS = 86_400.0
+"""A day: the longest wait that options take."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -103,7 +114,12 @@ AcceptDamagedOption = Annotated[
     bool,
     typer.Option("--accept-damaged", help="Use a photo that breaks off, if the face is in the part that is there."),
 ]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a peer's message.")]
+TimeoutOption = Annotated[
+    float,
+    typer.Option(
+        "--timeout", min=1.0, max=MOST_SECONDS, callback=_finite, help="Seconds to wait for a peer's message."
+    ),
+]
 LinkOption = Annotated[
     str,
     typer.Option("--link", help=f"Simulate a network on one machine ({', '.join(LINKS)}); none between machines."),

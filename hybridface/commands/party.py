@@ -56,7 +56,7 @@ def party(
     link: LinkOption = "none",
     batch: Annotated[int, typer.Option("--batch", min=1, max=16, help="Copies of the first photo in a batch.")] = 1,
     pool: PoolOption = 0,
-    pause: Annotated[float, typer.Option("--pause", min=0, help="Seconds between verifications.")] = 0.0,
+    pause: Annotated[float, typer.Option("--pause", min=0, max=300, help="Seconds between verifications.")] = 0.0,
     cache: CacheOption = "",
     max_answers: Annotated[
         int, typer.Option("--max-answers", min=1, help="Scores that a session gives in pure-HE mode, on both sides.")

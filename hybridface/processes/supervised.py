@@ -35,6 +35,10 @@ _FAILING_SECONDS = 5.0
 """How long ranks may take to end after one has said why it fails: longer than they wait for each other then."""
 
 _TERMINATING_SECONDS = 0.4
+_WEIGHING_SECONDS = 1.0
+_WORKING_SHARE = 0.3
+"""Of one processor, taken by all ranks: above it they compute, below it they wait for each other."""
+
 _STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 _ENDED = re.compile(r"\[\d+\](\d+):Return code = \d+(?:, signaled with (.+))?")
 _FROM_MPIEXEC = ("Interrupt", "Quit", "Terminated")
@@ -51,7 +55,7 @@ class RankProcesses:
     Args:
         programs: command lines, in the order of the ranks.
         names: the ranks', for error messages.
-        silence: seconds without a line of any rank after which they count as stuck.
+        silence: seconds after which ranks count as stuck that neither say anything nor compute.
 
     Raises:
         RunError: there is no `mpiexec`.
@@ -63,7 +67,8 @@ class RankProcesses:
         except FileNotFoundError as error:
             raise RunError(str(error)) from error
         self._programs, self._names, self._silence = programs, names, silence
-        self._heard = self._all_here = time.monotonic()
+        self._heard = self._all_here = self._weighed = time.monotonic()
+        self._spent = 0.0
         self._deadline = float("inf")
         self._ranks: dict[int, psutil.Process] = {}
         self._open = len(programs)
@@ -170,6 +175,11 @@ class RankProcesses:
             self._all_here = now
         elif now > self._all_here + _END_SECONDS:
             raise RunError(f"{gone[0]} ended, and the others did not within {_END_SECONDS:g} s{self.last_line()}")
+        if now > self._weighed + _WEIGHING_SECONDS:
+            spent = sum(_seconds_of(rank) for rank in here.values())
+            if spent - self._spent > _WORKING_SHARE * (now - self._weighed):
+                self._heard = now
+            self._spent, self._weighed = spent, now
         if now > self._heard + self._silence:
             raise RunError(f"expected a sign of the ranks within {self._silence:g} s, got none{self.stopped()}")
 
@@ -238,6 +248,14 @@ def _ranks_of(process: "subprocess.Popen[bytes]") -> dict[int, psutil.Process]:
                 if _status(child) != psutil.STATUS_ZOMBIE:
                     found[int(child.environ()["PMI_RANK"])] = child
     return found
+
+
+def _seconds_of(process: psutil.Process) -> float:
+    """Return the processor seconds that a process has taken."""
+    with suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 def _status(process: psutil.Process) -> str:

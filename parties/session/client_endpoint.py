@@ -73,7 +73,7 @@ class ClientEndpoint:
         self.running = False
         """Whether a command was sent that has not ended: the session has failed if nothing works on it."""
         self._on_progress = on_progress
-        self._report("start", SETUP_STAGE, 0, 1)
+        self.report("start", SETUP_STAGE, 0, 1)
         with self.recorder.recording(OFFLINE, SETUP_STAGE):
             agree(server, terms)
             self.keys = keys = ClientKeys(CkksContext(terms.parameters))
@@ -152,7 +152,7 @@ class ClientEndpoint:
     def take_prepared(self, shape: RunShape) -> bool:
         """Take what one run needs out of the pool; prepare it now if need be, and return whether it was there."""
         if self._refill and not self.pool.ready(shape):
-            self._report(OFFLINE, "the pool is empty, preparing now", 0, 1)
+            self.report(OFFLINE, "the pool is empty, preparing now", 0, 1)
         self._restore_saved(shape)
         return self.pool.take(shape)
 
@@ -194,7 +194,7 @@ class ClientEndpoint:
 
         def on_layer(name: str) -> None:
             self.recorder.stage(ONLINE, name)
-            self._report(ONLINE, name, names.index(name), len(names))
+            self.report(ONLINE, name, names.index(name), len(names))
 
         with self.party() as party:
             share = self.network.run(party, value, len(value), on_layer)
@@ -242,7 +242,7 @@ class ClientEndpoint:
         self.command({"operation": "prepare", "images": shape.images, "decisions": shape.decisions, "part": part})
         total = len(self._layer_names) + 1
         last = self._layer_names.index(layers[0]) if (layers := layers_of_part(self._layer_names, part)) else 0
-        self._report(OFFLINE, "correlations", last, total)
+        self.report(OFFLINE, "correlations", last, total)
         with self.recorder.recording(OFFLINE, "correlations"):
             self.source.prepare(requests_of_part(self._requests(shape), part))
 
@@ -251,7 +251,7 @@ class ClientEndpoint:
             self.recorder.stage(OFFLINE, name)
             index = self._layer_names.index(name) + 1
             if index > last:
-                self._report(OFFLINE, name, index, total)
+                self.report(OFFLINE, name, index, total)
             last = max(index, last)
 
         self.network.prepare(self.channel, shape.images, on_layer, layers)
@@ -269,6 +269,7 @@ class ClientEndpoint:
         matching = matching_requests(self.terms.graph.output_shape[0], shape.decisions)
         return self.network.requests(shape.images) + matching
 
-    def _report(self, phase: str, stage: str, index: int, total: int) -> None:
+    def report(self, phase: str, stage: str, index: int, total: int) -> None:
+        """Say that a step begins: see `Progress`."""
         if self._on_progress:
             self._on_progress(Progress(phase, stage, index, total))

@@ -146,7 +146,9 @@ class PrivateClientSession(GalleryClientSession):
             self._expect_generation(people.generation)
             if people.digest != known.digest:
                 people.save(self._folder.people)
-            for rows in chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS):
+            parts = list(chunks(shards.arrange(people.parts(shards.count)), CHUNK_ROWS))
+            for number, rows in enumerate(parts):
+                self.endpoint.report(OFFLINE, "index", number, len(parts))
                 shares = [self._key.shares_of(self._scope, people.entries(one), self._dimension) for one in rows]
                 with self._recorded_party("index", OFFLINE) as party:
                     shards.extend(party, list(zip(rows, shares, strict=True)))
