@@ -15,7 +15,7 @@ __all__ = ["ONE_MACHINE", "ONE_THREAD", "find_mpiexec", "mpiexec_command", "pyth
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Numerical libraries use one thread in each rank: three ranks share the machine's cores."""
 
-ONE_MACHINE = {"UCX_TLS": "self,sm"}
+ONE_MACHINE = {"UCX_TLS": "self,sysv,cma"}
 """Ranks of one machine talk through shared memory alone: none of them listens on a port."""
 
 _PROGRAM = "mpiexec.gforker"

@@ -21,7 +21,7 @@ ends=$(mktemp)
 trap 'rm -f "$ends"' EXIT
 rank=(-n 1 sh -c 'exec hybridface party "$@" >&3 2>&4' rank)
 status=0
-mpiexec.gforker -exitinfo -genv UCX_TLS self,sm \
+mpiexec.gforker -exitinfo -genv UCX_TLS self,sysv,cma \
     "${rank[@]}" "${client[@]}" : \
     "${rank[@]}" "${server[@]}" ${dealer:+: "${rank[@]}" "${dealer[@]}"} 3>&1 4>&2 >"$ends" 2>&1 || status=$?
 if grep -q 'signaled with' "$ends"; then

@@ -7,6 +7,7 @@ Each rank writes to pipes of its own: in a shared one, long lines of two ranks w
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 from typing import IO
 
 import psutil
@@ -38,6 +40,9 @@ _TERMINATING_SECONDS = 0.4
 _WEIGHING_SECONDS = 1.0
 _WORKING_SHARE = 0.3
 """Of one processor, taken by all ranks: above it they compute, below it they wait for each other."""
+
+_SHARED_MEMORY, _SHARED_BYTES = Path("/dev/shm"), 1_200_000  # noqa: S108
+"""Where MPI's shared memory is, and how much of it a rank takes."""
 
 _STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 _ENDED = re.compile(r"\[\d+\](\d+):Return code = \d+(?:, signaled with (.+))?")
@@ -77,6 +82,7 @@ class RankProcesses:
         self._ends: list[tuple[int, str]] = []
 
     def __enter__(self) -> "RankProcesses":
+        _expect_shared_memory(len(self._programs))
         with ExitStack() as undo:
             undo.enter_context(cleaning_up())
             self._process, files = self._started(undo)
@@ -225,6 +231,18 @@ class RankProcesses:
             self._ends += [(int(end[1]), end[2])] if end[2] else []
         elif line and line.strip():
             self._noise.append((name, line.strip()))
+
+
+def _expect_shared_memory(ranks: int) -> None:
+    """Raise `RunError` where ranks would end amid the start, with a bus error: MPI does not look first."""
+    if not _SHARED_MEMORY.exists():
+        return
+    free, needed = shutil.disk_usage(_SHARED_MEMORY).free, ranks * _SHARED_BYTES
+    if free < needed:
+        raise RunError(
+            f"expected {needed / 1e6:.1f} MB of free shared memory for {ranks} ranks, found {free / 1e6:.1f} MB in "
+            f"{_SHARED_MEMORY}: remove what is left there, or give a container more (--shm-size)"
+        )
 
 
 def _writing_to(program: Sequence[str], output: int, error: int) -> list[str]:

@@ -19,7 +19,7 @@ from launch.mpiexec import ONE_MACHINE, ONE_THREAD, find_mpiexec, mpiexec_comman
 
 LAUNCH = Path(mpiexec.__file__).parent
 RANKS = [["face", "client", "a.jpg"], ["face", "server"], ["face", "dealer"]]
-SETTINGS = ["OMP_NUM_THREADS", "1", "OPENBLAS_NUM_THREADS", "1", "MKL_NUM_THREADS", "1", "UCX_TLS", "self,sm"]
+SETTINGS = ["OMP_NUM_THREADS", "1", "OPENBLAS_NUM_THREADS", "1", "MKL_NUM_THREADS", "1", "UCX_TLS", "self,sysv,cma"]
 PROGRAMS = ["-n", "1", "face", "client", "a.jpg", ":", "-n", "1", "face", "server", ":", "-n", "1", "face", "dealer"]
 
 
@@ -34,7 +34,9 @@ def test_the_environment_is_added_and_may_override_the_threads() -> None:
     command = mpiexec_command(RANKS, environment={"UCX_TLS": "tcp,self", "OMP_NUM_THREADS": "4"})
     pairs = {command[i + 1]: command[i + 2] for i, word in enumerate(command) if word == "-genv"}
     assert pairs == {**ONE_THREAD, "OMP_NUM_THREADS": "4", "UCX_TLS": "tcp,self"}
-    assert (ONE_THREAD["OMP_NUM_THREADS"], ONE_MACHINE["UCX_TLS"]) == ("1", "self,sm"), "a default was changed in place"
+    assert (ONE_THREAD["OMP_NUM_THREADS"], ONE_MACHINE["UCX_TLS"]) == ("1", "self,sysv,cma"), (
+        "a default was changed in place"
+    )
 
 
 def test_arguments_stay_whole_words() -> None:
@@ -145,7 +147,7 @@ def hosts(tmp_path: Path, *names: str) -> None:
 @pytest.mark.parametrize(
     ("script", "before", "expected"),
     [
-        ("one_machine.sh", [], ["-exitinfo", "-genv", "UCX_TLS", "self,sm"]),
+        ("one_machine.sh", [], ["-exitinfo", "-genv", "UCX_TLS", "self,sysv,cma"]),
         ("several_machines.sh", ["my hosts"], ["-f", "my hosts", "-ppn", "1", *KEPT, "-genv", "OMP_NUM_THREADS", "1"]),
         ("cluster.slurm", [], ["-bootstrap", "slurm", "-ppn", "1", "-genv", "OMP_NUM_THREADS", "1"]),
     ],

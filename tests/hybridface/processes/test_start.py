@@ -131,6 +131,22 @@ def test_what_mpiexec_has_started_ends_without_it(monkeypatch: pytest.MonkeyPatc
     assert not left()
 
 
+def test_too_little_shared_memory_is_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "_SHARED_BYTES", 10**18)
+    with pytest.raises(RunError, match=r"^expected .* MB of free shared memory for 2 ranks, found .* MB in /dev/shm: "):
+        outcome_of(monkeypatch, say(RESULT), say())
+
+
+@pytest.mark.slow
+def test_a_rank_that_computes_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It need not say anything meanwhile: a large index, on a slow machine."""
+    monkeypatch.setattr(run, "_START_SECONDS", 1.0)
+    monkeypatch.setattr(supervised, "_WEIGHING_SECONDS", 0.2)
+    monkeypatch.setattr(supervised, "_WORKING_SHARE", 0.02)  # on a busy machine
+    busy = say(RESULT, then="end = time.monotonic() + 5\nwhile time.monotonic() < end: pass")
+    assert outcome_of(monkeypatch, busy, say(then="time.sleep(5)"), timeout=1.0).results
+
+
 @pytest.mark.slow
 def test_a_benchmarks_ranks_that_do_not_end_name_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ranks, "python_module", lambda *_: ["sleep", "60"])
