@@ -26,7 +26,7 @@ from hybridface.commands.options import (
     TimeoutOption,
     WorkersOption,
 )
-from hybridface.commands.places import cache_path, check_writable
+from hybridface.commands.places import check_writable, weights_cache
 from hybridface.models import DEFAULT_MODEL
 from hybridface.modes import Mode
 from hybridface.output.terminal import ProgressBars, show
@@ -85,7 +85,7 @@ def bench_verify(
     if mode is Mode.PURE_HE:
         run = PureHeRun(**told, **verifying, max_answers=runs)
     else:
-        shared: dict[str, Any] = {"correlations": correlations, "cache": cache_path(cache), "workers": workers}
+        shared: dict[str, Any] = {"correlations": correlations, "cache": weights_cache(cache), "workers": workers}
         run = HybridRun(**told, **verifying, **shared, enrolled=True, batch=batch, pool=pool)
     with ProgressBars(shown=not quiet and not as_json) as bars:
         outcome = start(run, bars)
@@ -110,7 +110,7 @@ def bench_workers_command(
     with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
         task = progress.add_task("ranks", total=most)
         document = bench_workers(
-            model, most, runs, cache_path(cache), lambda count: progress.update(task, completed=count - 1)
+            model, most, runs, weights_cache(cache), lambda count: progress.update(task, completed=count - 1)
         )
     show(document, workers_table, as_json)
 

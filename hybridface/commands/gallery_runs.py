@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hybridface.commands.gallery_options import PhotoSettings, SessionSettings
-from hybridface.commands.places import cache_path, existing_prepared_path, say_warning
+from hybridface.commands.places import existing_prepared_path, say_warning, weights_cache
 from hybridface.errors import ImageError, RunError
 from hybridface.faces.inputs import load_chips
 from hybridface.folders import temporary_folder
@@ -91,7 +91,7 @@ def run_queries(
             link=link,
             reveal=reveal,
             correlations=settings.correlations,
-            cache=cache_path(settings.cache),
+            cache=weights_cache(settings.cache),
             prepared=existing_prepared_path(settings.prepared),
             tasks=path,
             key=key,

@@ -22,7 +22,7 @@ from hybridface.commands.options import (
     RevealOption,
     TimeoutOption,
 )
-from hybridface.commands.places import cache_path
+from hybridface.commands.places import weights_cache
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.options import PhotoOptions
 from hybridface.modes import Mode
@@ -92,7 +92,7 @@ def party(
     shared: dict[str, Any] = {
         "reveal": reveal,
         "correlations": correlations,
-        "cache": cache_path(cache),
+        "cache": weights_cache(cache),
         "prepared": prepared,
     }
     from hybridface.processes.events import Events

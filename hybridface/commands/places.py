@@ -1,5 +1,7 @@
 """Folders and files that options name: caches, prepared runs, and what a measurement is written to."""
 
+import errno
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +9,7 @@ from pathlib import Path
 
 from hybridface.errors import ImageError
 from hybridface.folders import cache_directory, data_directory, temporary_folder
+from parties.machine.durable import make_folder
 from protocols.errors import ParameterError
 
 __all__ = [
@@ -17,6 +20,7 @@ __all__ = [
     "faces_cache",
     "prepared_path",
     "say_warning",
+    "weights_cache",
 ]
 
 _STANDARD_INPUT = "-"
@@ -27,6 +31,21 @@ def cache_path(cache: str) -> Path | None:
     if cache == "none":
         return None
     return Path(cache).expanduser() if cache else cache_directory()
+
+
+def weights_cache(cache: str) -> Path | None:
+    """Return that folder; None, and say so, if there is none and it cannot be made: then nothing is kept."""
+    folder = cache_path(cache)
+    if folder is None:
+        return None
+    try:
+        make_folder(folder)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except OSError as error:
+        sys.stderr.write(f"hybridface: no cache in {folder}: {error.strerror}; name another with --cache, or none\n")
+        return None
+    return folder
 
 
 def prepared_path(prepared: str) -> Path | None:

@@ -16,7 +16,7 @@ from hybridface.commands.options import (
     RevealOption,
     TimeoutOption,
 )
-from hybridface.commands.places import cache_path, prepared_path
+from hybridface.commands.places import prepared_path, weights_cache
 from hybridface.models import DEFAULT_MODEL
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.processes.runs import PreparationRun, Purpose
@@ -60,7 +60,7 @@ def prepare(
         timeout=timeout,
         reveal=reveal,
         correlations=correlations,
-        cache=cache_path(cache),
+        cache=weights_cache(cache),
         prepared=folder,
         count=count,
         purpose=purpose,

@@ -30,7 +30,7 @@ from hybridface.commands.options import (
     TimeoutOption,
     WorkersOption,
 )
-from hybridface.commands.places import cache_path, check_photos, existing_prepared_path, say_warning
+from hybridface.commands.places import check_photos, existing_prepared_path, say_warning, weights_cache
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.options import PhotoOptions
@@ -126,7 +126,7 @@ def verify(
                 link=simulated,
                 reveal=reveal,
                 correlations=correlations,
-                cache=cache_path(cache),
+                cache=weights_cache(cache),
                 prepared=existing_prepared_path(prepared),
                 photos=chips,
                 aligned=True,
@@ -166,7 +166,7 @@ def demo(quiet: QuietOption = False) -> None:
     console = Console()
     console.print(f"Client's photos: {photos[0].name}, {photos[1].name} (credits beside them). Server: {model.name}.")
     with ProgressBars(shown=not quiet) as bars:
-        outcome = start(HybridRun(model=model.name, photos=photos, cache=cache_path("")), bars)
+        outcome = start(HybridRun(model=model.name, photos=photos, cache=weights_cache("")), bars)
     _print_outcome(outcome, model, as_json=False, layers=False)
 
 

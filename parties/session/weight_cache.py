@@ -10,10 +10,12 @@ The folder keeps the four files that were used last.
 Layers are mapped one at a time, while they are used, so that the resident memory is that of the largest layer.
 """
 
+import contextlib
 import hashlib
 import json
 import mmap
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from io import BufferedReader
@@ -89,14 +91,16 @@ class EncodedWeights:
         path = directory / f"{key}{_SUFFIX}"
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locked(directory, "the weights' cache"):  # so that workers that start together encode once
-            _forget_left(directory)
+            with contextlib.suppress(OSError):  # of a disk that is read-only
+                _forget_left(directory)
             try:
                 encoded = cls(path, key)
             except (OSError, ParameterError):
                 _encode(path, key, context, plans, weights, on_layer)
                 encoded = cls(path, key)
-            os.utime(encoded._descriptor)
-            _forget_old(directory)
+            with contextlib.suppress(OSError):  # of a disk that is read-only
+                os.utime(encoded._descriptor)
+                _forget_old(directory)
         return encoded
 
     def polynomials(self, name: str) -> RingArray:
@@ -203,12 +207,15 @@ def layer_polynomials(
     """Return, for a layer's name, what returns its weight polynomials: from the cache, or encoded into memory now.
 
     Args:
-        directory: of the cache; None, or one that cannot be written or stays locked, to hold the polynomials in memory.
+        directory: of the cache; None to hold the polynomials in memory, as happens with a warning if it cannot be
+            written or stays locked.
     """
     if directory is not None:
         try:
             encoded = EncodedWeights.load(directory, context, plans, weights, on_layer)
-        except OSError:
+        except (OSError, ParameterError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            warnings.warn(f"the weights' cache cannot be used ({reason}): they are encoded anew", stacklevel=2)
             return layer_polynomials(None, context, plans, weights, on_layer)
         return lambda name: lambda: encoded.polynomials(name)
     held = {}

@@ -83,7 +83,7 @@ class IndexFolder:
         try:
             yield
         except OSError as error:
-            path = Path(str(error.filename))
+            path = Path(str(error.filename2 or error.filename))
             if path.parent != self.path:
                 raise
             raise StoreError(f"{path.name}: cannot use a file of the index: {error.strerror}") from error

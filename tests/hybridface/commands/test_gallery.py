@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hybridface.commands import gallery_runs
+from hybridface.commands.places import weights_cache
 from hybridface.errors import RunError
 from hybridface.galleries.file import GalleryFile
 from hybridface.models.model import load_model
@@ -150,3 +151,17 @@ def test_a_refusal_is_an_error(call: Callable[..., Done], photos: dict[str, str]
     assert status == 2
     assert "expected a key file of 32 bytes" in errors
     assert read_key(home / "XDG_CONFIG_HOME" / "hybridface" / "gallery.key").secret
+
+
+def test_without_a_home_that_can_be_written_there_is_no_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert weights_cache(str(place)) is None
+        assert capsys.readouterr().err == (
+            f"hybridface: no cache in {place}: Not a directory; name another with --cache, or none\n"
+        )
+    assert weights_cache(str(tmp_path / "new")) == tmp_path / "new"
+    assert weights_cache("none") is None
+    assert capsys.readouterr().err == ""

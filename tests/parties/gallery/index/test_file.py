@@ -224,3 +224,26 @@ def test_seeds_of_shards() -> None:
     seeds = {shard_seed(SEED, shard, shards) for shards in range(1, 12) for shard in range(shards)}
     assert len(seeds) == sum(range(1, 12))
     assert not seeds & {shard_seed(bytes(range(32)), 0, 1), SEED}
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+@pytest.mark.parametrize("suffix", ["head", "opened", "rows"])
+def test_what_is_no_file_any_more_is_no_index(tmp_path: Path, suffix: str, kind: str) -> None:
+    folder, index = IndexFolder(tmp_path, LINEAGE), written(opened(tmp_path), [1])
+    path = tmp_path / f"{index.stem}.{suffix}"
+    path.unlink()
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    again = opened(tmp_path)
+    assert not len(again.indexed)
+    if kind == "folder":
+        with pytest.raises(StoreError, match=rf"{suffix}: cannot use a file of the index: "), folder.locked():
+            again.clear(BUILD)
+    else:
+        again.clear(BUILD)
+        assert len(written(again, [1]).indexed) == len(opened(tmp_path).indexed) == 1
+
+
+@pytest.mark.parametrize("head", [b"garbage", b"[" * 4000, b'{"change": "x"}', b"[]"])
+def test_a_head_of_something_else_is_written_anew(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / f"{opened(tmp_path).stem}.head").write_bytes(head)
+    assert opened(tmp_path).take_places(2).tolist() == [0, 1]
