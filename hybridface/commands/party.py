@@ -64,6 +64,9 @@ def party(
     tasks: Annotated[Path | None, typer.Option("--tasks", help="The client's tasks for a gallery, JSON lines.")] = None,
     key: KeyOption = None,
     gallery: GalleryOption = None,
+    new_gallery: Annotated[
+        bool, typer.Option("--new-gallery", help="Make the server's gallery, a private one, if there is none.")
+    ] = False,
     client_name: Annotated[
         str, typer.Option("--client-name", help="Whom the server's limits count: the client, as you know it.")
     ] = "client",
@@ -109,6 +112,7 @@ def party(
             "tasks": tasks,
             "key": key,
             "gallery": gallery,
+            "new_gallery": new_gallery,
             "client_name": client_name,
             "limits": limits,
         }

@@ -73,7 +73,7 @@ def run_server(
     """Serve one client's session about the gallery; return the exit status: of the last outcome it learned, if any."""
     if model.weights is None or run.gallery is None:
         raise ParameterError("expected a model with weights and a gallery's file")
-    with GalleryFile(run.gallery, model, limits=run.limits, new=False) as file:
+    with GalleryFile(run.gallery, model, limits=run.limits, new=run.new_gallery) as file:
         if file.kind is GalleryKind.LIST:
             _expect_no_shards(shards)
         session = _server_session(channels, shards, run, model, file, events)

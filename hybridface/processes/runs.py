@@ -123,6 +123,7 @@ class GalleryRun(SharedRun):
         tasks: the client's, a file (see `galleries.tasks`).
         key: the client's key file for a private gallery; none for a list.
         gallery: the server's file.
+        new_gallery: whether the server makes the file if there is none.
         client_name: whom the server's limits count.
         limits: whether the server limits queries.
         aligned: the tasks' photos are aligned chips.
@@ -133,6 +134,7 @@ class GalleryRun(SharedRun):
     tasks: Path | None = None
     key: Path | None = None
     gallery: Path | None = None
+    new_gallery: bool = False
     client_name: str = "client"
     limits: bool = True
     aligned: bool = False

@@ -39,7 +39,7 @@ def test_two_shards_by_hand(tmp_path: Path, photos: dict[str, str], correlations
     )
     status, out, errors = run(
         ["client", *TINY, *made, "--aligned", "--tasks", str(tasks), "--key", str(key)],
-        ["server", *TINY, *made, "--gallery", str(gallery)],
+        ["server", *TINY, *made, "--gallery", str(gallery), "--new-gallery"],
         ["client-shard", *made, "--key", str(key)],
         ["server-shard", *made, "--gallery", str(gallery)],
         *([["dealer", *made], ["dealer-shard", *made]] if correlations == "dealer" else []),
@@ -84,3 +84,16 @@ def test_a_gallery_has_no_workers(tmp_path: Path, photos: dict[str, str]) -> Non
     )
     assert status in FAILED
     assert "hybridface server: a gallery has no --workers, expected none, got 1" in errors
+
+
+def test_a_server_makes_a_gallery_only_if_it_is_told_to(tmp_path: Path, photos: dict[str, str]) -> None:
+    key, gallery, tasks = (tmp_path / name for name in ("gallery.key", "typo.db", "tasks.jsonl"))
+    create_key(key)
+    write_tasks(tasks, [GalleryTask(Verb.ENROLL, "Ann", photos["a"])])
+    status, _, errors = run(
+        ["client", *TINY, "--aligned", "--tasks", str(tasks), "--key", str(key)],
+        ["server", *TINY, "--gallery", str(gallery)],
+    )
+    assert status in FAILED
+    assert "hybridface server: typo.db: expected a gallery, found no such file; enrol somebody first" in errors
+    assert not gallery.exists()
