@@ -3,7 +3,7 @@
     with channel.receive_document("job") as job:
         name, items = job.take("layer", text(80)), job.take("items", integer(1, 16))
 
-A field that is missing is null. Nothing is converted: JSON's true is no 1, and 1.0 is no 1. A refusal says what was
+Nothing is converted: JSON's true is no 1, and 1.0 is no 1. A refusal says what was
 expected, and of what came the kind and the size alone: peers hear it, and the content may be private.
 """
 
@@ -89,9 +89,11 @@ class Document:
         """Return a field.
 
         Raises:
-            ProtocolError: it is of another kind.
+            ProtocolError: it is of another kind, or there is none.
         """
-        value = self.fields.pop(name, None)
+        if name not in self.fields:
+            raise ProtocolError(f"expected {name} to be {kind.what}, got nothing ({self.what})")
+        value = self.fields.pop(name)
         try:
             return kind.read(value)
         except ValueError as error:

@@ -71,7 +71,7 @@ def open_decisions(party: MpcParty, bits: RingArray, reveal: Reveal) -> tuple[bo
         channel.send(label, bits)
         return (None,) * bits.size
     if np.any(other > 1):
-        raise ProtocolError(f"{label} from {channel.peer}: expected bits, got {other.max():#x}")
+        raise ProtocolError(f"{label} from {channel.peer}: expected bits, got a larger number")
     return tuple(bool(bit) for bit in bits ^ other)
 
 

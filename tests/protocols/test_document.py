@@ -95,7 +95,7 @@ def test_every_field_is_taken_once() -> None:
         assert document.has("a")
         assert document.take("a", integer()) == 1
         assert not document.has("a")
-        with pytest.raises(ProtocolError, match="got null"):
+        with pytest.raises(ProtocolError, match="got nothing"):
             document.take("a", integer())
     with pytest.raises(ProtocolError, match="expected no other fields, got 2 more"), Document({"a": 1, "b": 2}, "x"):
         pass

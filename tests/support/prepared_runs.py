@@ -42,6 +42,10 @@ def session(
     try:
         with ClientSession(links.to_server, links.of_client, terms, prepared=own) as client:
             yield client
+    except BaseException:
+        for channel in filter(None, (links.to_server, links.of_client)):
+            channel.close()
+        raise
     finally:
         for thread in threads:
             thread.join(30)

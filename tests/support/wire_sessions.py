@@ -1,6 +1,7 @@
 """Cases of `wire`: sessions, from the handshake to the end, of the tiny network."""
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,11 @@ for reveal in Reveal:
 
 @case("session of pure HE")
 def _pure_he(recording: Recording) -> None:
+    run_pure_he("Ann", recording.part)
+
+
+def run_pure_he(name: str, begin: Callable[[str], None] = lambda part: None) -> bool:
+    """Enrol, and verify, in a session on ciphertexts alone; return the decision."""
     shape = PatchNetShape(4, 12, (8,), 8)
     weights = PatchNetWeights(
         (numbers(4, 8, 12, scale=0.25),), (numbers(4, 8),), numbers(8, 4, 8, scale=0.25), numbers(8)
@@ -158,9 +164,10 @@ def _pure_he(recording: Recording) -> None:
     thread = PartyThread("server", lambda: PureHeServerSession(to_client, terms, weights).serve(), (to_client,))
     thread.start()
     with PureHeClientSession(to_server, terms) as client:
-        recording.part("enrolment")
-        template = client.enroll("Ann", numbers(4, 12))
-        recording.part("verification")
-        client.verify(numbers(4, 12) / 2, template)
-        recording.part("end")
+        begin("enrolment")
+        template = client.enroll(name, numbers(4, 12))
+        begin("verification")
+        match = client.verify(numbers(4, 12) / 2, template).match
+        begin("end")
     join([thread])
+    return match

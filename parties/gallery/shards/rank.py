@@ -193,4 +193,4 @@ class ShardRank:
         now = peer.bytes_sent, peer.bytes_received, dealer.bytes_sent, dealer.bytes_received
         traffic = [new - old for new, old in zip(now, self._told, strict=True)]
         self._told = now
-        self._parent.send_document("done", {**fields, "traffic": traffic})
+        self._parent.send_document("done", {"changed": None, "refused": None, **fields, "traffic": traffic})

@@ -179,7 +179,7 @@ def test_a_word_that_is_no_bit_is_refused_wherever_it_stands(reveal: Reveal, wor
     words[position] = word
     to_client.send(f"decision/{reveal}", words)
     party = MpcParty(CLIENT, to_server, None)  # type: ignore[arg-type]
-    with pytest.raises(ProtocolError, match=f"expected bits, got {word:#x}$"):
+    with pytest.raises(ProtocolError, match="expected bits, got a larger number$"):
         open_decisions(party, np.zeros(100, dtype=np.uint64), reveal)
 
 
