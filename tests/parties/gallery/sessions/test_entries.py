@@ -66,6 +66,7 @@ def test_what_a_server_says() -> None:
         {"sizes": (0, 3)},
         {"sizes": (4, -1)},
         {"sizes": (1, 1)},
+        {"count": 3, "numbers": ((1, 1, 1),) * 3, "sizes": (-2, 1, 4)},
         {"sizes": (2**62, 2**62)},
         {"text": b"a\xff\xfe"},
         {"text": "ä".encode() + b"c", "sizes": (1, 2)},
