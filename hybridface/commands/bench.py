@@ -29,6 +29,7 @@ from hybridface.commands.options import (
 from hybridface.commands.places import check_writable, weights_cache
 from hybridface.models import DEFAULT_MODEL
 from hybridface.modes import Mode
+from hybridface.output.documents import with_plain_keys
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.photos import photo_path
 from parties.session.correlations import Correlations
@@ -200,7 +201,7 @@ def bench_peers(
         results = peers.compare(task, peers.all_peers(task, timeout=timeout, **options), runs, on_run)
     document = peers.comparison_document(results, task, runs)
     if output is not None:
-        output.write_text(json.dumps(document, indent=2) + "\n")
+        output.write_text(json.dumps(with_plain_keys(document), indent=2) + "\n")
     show(document, peers.comparison_table, as_json, columns=150)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hybridface.commands.options import JsonOption, QuietOption, TimeoutOption
-from hybridface.errors import ImageError, RunError
+from hybridface.errors import EXIT_ERROR, ImageError, RunError
 from hybridface.output.terminal import show
 from hybridface.photos import photo_path
 from protocols.link import LINKS, link_named
@@ -69,8 +69,13 @@ def bench_modes(
     if not as_json and not quiet:
         sys.stdout.write(f"Report: {paths.page}\n")
     failed = [m for m in measurements if m.reason]
-    if failed:
-        raise RunError(f"{len(failed)} of {len(measurements)} measurements failed, the first: {failed[0].reason}")
+    if not failed:
+        return
+    error = RunError(f"{len(failed)} of {len(measurements)} measurements failed, the first: {failed[0].reason}")
+    if not as_json:
+        raise error
+    sys.stderr.write(f"hybridface: {error}\n")  # the document that is printed already has all that failed
+    raise typer.Exit(EXIT_ERROR)
 
 
 def _command(arguments: list[str], accuracy: list[Path] | None) -> str:

@@ -4,7 +4,6 @@ Queries, and enrolment in a private gallery, start client, server and perhaps a 
 like `verify`; the gallery's file is the server's, the key's file the client's. A list is enrolled by the server alone.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,9 @@ from hybridface.commands.gallery_people import check_names, rename
 from hybridface.commands.import_people import import_people
 from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption
 from hybridface.commands.places import check_photos
-from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME, RunError
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, RunError
+from hybridface.output.documents import enrolment_document, identification_document, verification_document
+from parties.gallery.errors import QueryRefusedError
 from parties.gallery.kind import GalleryKind
 from protocols.errors import ParameterError
 from protocols.link import Link
@@ -88,10 +89,11 @@ def enroll(
     if replace:
         expect_photo(identity, replace, settings)
     answers = enroll_photos([(identity, photo) for photo in photos], settings, kind, whole=True)
-    _refuse(answers, settings)
+    _refuse(answers)
     if replace:
         replace_photo(identity, replace, settings)
-    say(_document(answers), f"enrolled {photos_text(len(answers))} of {identity!r}", settings.as_json)
+    document = enrolment_document(answers)
+    say(document, f"enrolled {photos_text(len(answers))} of {identity!r}", settings.as_json)
 
 
 def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal: Reveal, link: Link) -> None:
@@ -108,11 +110,12 @@ def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal:
     task = GalleryTask(Verb.VERIFY, identity, str(photo))
     outcome = run_queries([task], settings, kind, reveal=reveal, link=link)
     answer = outcome.answers[-1]
-    _refuse([answer], settings)
+    _refuse([answer])
     match = answer["match"] if answer["match"] is not None else outcome.decision
     if match is None:
         raise RunError("expected a decision, no party has told one")
-    document = {**answer, "decision": match, "reveal": reveal.value}
+    result = {"identity": identity, "model": settings.model, "mode": "hybrid", "reveal": reveal.value}
+    document = verification_document(result, match)
     say(document, decision_text(match) + _learner(reveal), settings.as_json)
     raise typer.Exit(EXIT_SAME if match else EXIT_DIFFERENT)
 
@@ -141,9 +144,9 @@ def identify(
     task = GalleryTask(Verb.IDENTIFY, photo=str(photo), top=top)
     outcome = run_queries([task], settings, kind, reveal=reveal, limits=limits, shards=shards)
     answer = outcome.answers[-1]
-    _refuse([answer], settings)
+    _refuse([answer])
     identities = _found(outcome, answer)
-    document = {**answer, "decision": identities, "reveal": reveal.value}
+    document = identification_document(identities, settings.model, reveal.value)
     say(document, names_text(identities) + _learner(reveal), settings.as_json)
     raise typer.Exit(EXIT_SAME if any(name is not None for name in identities) else EXIT_DIFFERENT)
 
@@ -178,13 +181,13 @@ def rotate_key(
         raise RunError(f"{error}; keep both key files, {settings.key_path} and {new_key}") from error
     if any("refused" in answer for answer in answers):
         new_key.unlink()  # nothing was changed, so nothing is under it
-    _refuse(answers, settings)
+    _refuse(answers)
     try:
         take_along(header_of(settings.path).scope, settings.key_path.parent, new_key.parent)
     except OSError as error:
         sys.stderr.write(f"hybridface: the record of imports stays beside {settings.key_path}: {error.strerror}\n")
     text = f"the gallery is under {new_key} now (generation {answers[-1].get('generation')})"
-    say(_document(answers), text, settings.as_json)
+    say({"generation": answers[-1].get("generation")}, text, settings.as_json)
 
 
 def _found(outcome: "Outcome", answer: dict[str, Any]) -> Sequence[str | None]:
@@ -199,16 +202,8 @@ def _learner(reveal: Reveal) -> str:
     return " (only the server learned it)" if reveal is Reveal.SERVER else ""
 
 
-def _document(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    return answers[0] if len(answers) == 1 else {"answers": answers}
-
-
-def _refuse(answers: list[dict[str, Any]], settings: SessionSettings) -> None:
-    """End with an error, if the server has refused something."""
-    refused = [answer["refused"] for answer in answers if "refused" in answer]
-    if not refused:
-        return
-    if settings.as_json:
-        sys.stdout.write(json.dumps(_document(answers)) + "\n")
-    sys.stderr.write(f"hybridface: {refused[0]}\n")
-    raise typer.Exit(EXIT_ERROR)
+def _refuse(answers: list[dict[str, Any]]) -> None:
+    """Raise `QueryRefusedError`, if the server has refused something."""
+    for answer in answers:
+        if "refused" in answer:
+            raise QueryRefusedError(answer["refused"].removeprefix("the server refuses: "), answer.get("retry_after"))

@@ -33,11 +33,16 @@ def list_people(
         lines = Table(
             "identity", "photos", *(["numbers"] if photos else []), box=None, title=title, min_width=len(title)
         )
-        for name, count in document["enrolled"].items():
-            lines.add_row(Text(shown(name)), str(count), *([", ".join(map(str, numbers[name]))] if photos else []))
+        for person in document["people"]:
+            more = [", ".join(map(str, person["numbers"]))] if photos else []
+            lines.add_row(Text(shown(person["identity"])), str(person["photos"]), *more)
         return lines
 
-    show({"enrolled": people, **({"photos": numbers} if photos else {})}, table, settings.as_json)
+    entries = [
+        {"identity": name, "photos": count, **({"numbers": numbers[name]} if photos else {})}
+        for name, count in people.items()
+    ]
+    show({"people": entries}, table, settings.as_json)
 
 
 def remove(
@@ -60,7 +65,7 @@ def remove(
         count = file.remove_photos(identities[0], photos) if photos else file.remove(identities)
     missing = [name for name in identities if asked_name(name, known) not in known]
     text = f"removed {photos_text(count)}" + "".join(f"\nnot enrolled: {name!r}" for name in missing)
-    say({"removed": count, "not enrolled": missing}, text, settings.as_json)
+    say({"removed": count, "not_enrolled": missing}, text, settings.as_json)
     raise typer.Exit(EXIT_DIFFERENT if missing else EXIT_SAME)
 
 

@@ -19,6 +19,7 @@ from hybridface.commands.prepare import prepare
 from hybridface.commands.train import train
 from hybridface.commands.verify import demo, verify
 from hybridface.errors import EXIT_ERROR, told
+from hybridface.output.documents import error_document, print_json
 from hybridface.signals import Interrupted, end_now
 from parties.transport.started import was_started_by_mpiexec
 
@@ -52,16 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; the process's own if left out.
     """
+    as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started runs what lies in the current folder
     try:
         app(arguments)
     except Exception as error:  # never exit status 1, which means different people
         sys.stderr.write(f"hybridface: {told(error)}\n")
+        if as_json:
+            print_json(error_document(error))
         _exit_with_error()
     except Interrupted as interrupted:
         end_now(interrupted.number)
     except SystemExit as end:
         nobody_reads = isinstance(end.__context__, OSError)  # typer ends a command with 1 whose output is closed
+        wrong_arguments = getattr(end.__context__, "format_message", None)  # which typer has told
+        if as_json and wrong_arguments:
+            print_json(error_document(wrong_arguments(), "usage"))
         if end.code == EXIT_ERROR or nobody_reads or isinstance(end.__context__, typer.Abort):
             _exit_with_error()
         raise

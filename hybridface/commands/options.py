@@ -19,6 +19,7 @@ __all__ = [
     "AlignedOption",
     "CacheOption",
     "CorrelationsOption",
+    "CostsOption",
     "EnrolledOption",
     "FaceOption",
     "FacesCacheOption",
@@ -125,6 +126,9 @@ LinkOption = Annotated[
     typer.Option("--link", help=f"Simulate a network on one machine ({', '.join(LINKS)}); none between machines."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+CostsOption = Annotated[
+    bool, typer.Option("--costs", help="With --json: also what it cost, by phases and stages, and peak memory.")
+]
 EnrolledOption = Annotated[
     bool,
     typer.Option("--enrolled", help="Enrol the second photo first; the cost is then of one photo against a template."),

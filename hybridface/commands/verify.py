@@ -1,9 +1,7 @@
 """`hybridface verify` and `demo`: compare two photos, by client and server as MPI processes on this machine."""
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +12,7 @@ from hybridface.commands.options import (
     AlignedOption,
     CacheOption,
     CorrelationsOption,
+    CostsOption,
     EnrolledOption,
     FaceOption,
     GalleryOption,
@@ -31,11 +30,12 @@ from hybridface.commands.options import (
     WorkersOption,
 )
 from hybridface.commands.places import check_photos, existing_prepared_path, say_warning, weights_cache
-from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, RunError
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.options import PhotoOptions
 from hybridface.models import DEFAULT_MODEL, check_name
 from hybridface.modes import Mode
+from hybridface.output.documents import print_json, verification_document
 from hybridface.output.terminal import ProgressBars, width
 from hybridface.photos import photo_path
 from parties.session.correlations import Correlations
@@ -65,6 +65,7 @@ def verify(
     enrolled: EnrolledOption = False,
     layers: LayersOption = False,
     as_json: JsonOption = False,
+    costs: CostsOption = False,
     quiet: QuietOption = False,
     timeout: TimeoutOption = 300.0,
     link: LinkOption = "none",
@@ -87,7 +88,7 @@ def verify(
     if mode is Mode.PURE_HE:
         _check_pure_he(reveal, workers)
     if second is None or identity is not None:
-        _check_gallery(mode, {"--enrolled": enrolled, "--layers": layers, "--workers": workers > 0})
+        _check_gallery(mode, {"--enrolled": enrolled, "--layers": layers, "--workers": workers > 0, "--costs": costs})
         from hybridface.commands.gallery import verify_identity
 
         settings = PhotoSettings(
@@ -134,7 +135,12 @@ def verify(
                 workers=workers,
             )
         outcome = start(run, bars)
-    _print_outcome(outcome, loaded, as_json, layers)
+    if outcome.match is None:
+        raise RunError("cannot report the decision: no party has sent one")
+    if as_json:
+        print_json(_document(outcome, outcome.match, costs))
+    else:
+        _print_outcome(outcome, loaded, layers)
     raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
 
 
@@ -167,18 +173,20 @@ def demo(quiet: QuietOption = False) -> None:
     console.print(f"Client's photos: {photos[0].name}, {photos[1].name} (credits beside them). Server: {model.name}.")
     with ProgressBars(shown=not quiet) as bars:
         outcome = start(HybridRun(model=model.name, photos=photos, cache=weights_cache("")), bars)
-    _print_outcome(outcome, model, as_json=False, layers=False)
+    _print_outcome(outcome, model, layers=False)
 
 
-def _print_outcome(outcome: "Outcome", model: "Model", as_json: bool, layers: bool) -> None:
+def _document(outcome: "Outcome", match: bool, costs: bool) -> dict[str, Any]:
+    result = outcome.results[-1]
+    spent = {**result["cost"], "setup": outcome.setup, "peak_bytes": outcome.memory} if costs else None
+    return verification_document(result, match, spent)
+
+
+def _print_outcome(outcome: "Outcome", model: "Model", layers: bool) -> None:
     from hybridface.output.cost import cost_table, decision_text, score_text
     from parties.session.cost import CostReport, StageCost
 
     result = outcome.results[-1]
-    if as_json:
-        said = {**result, "decision": outcome.match, "peak_bytes": outcome.memory, "setup": outcome.setup}
-        sys.stdout.write(json.dumps(said) + "\n")
-        return
     console = Console(width=width())
     learner = "" if result["match"] is not None else " (only the server learned it)"
     console.print(f"[bold]{decision_text(outcome.match)}[/bold]{learner}\n")

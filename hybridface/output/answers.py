@@ -1,12 +1,12 @@
 """What came of tasks about a gallery, in words: for the command line, and for ranks that no command listens to."""
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from hybridface.galleries.tasks import Verb
 from hybridface.output.cost import decision_text
+from hybridface.output.documents import print_json
 
 __all__ = ["answer_text", "names_text", "photos_text", "say", "shown"]
 
@@ -53,4 +53,7 @@ def answer_text(answer: dict[str, Any]) -> str:
 
 def say(document: dict[str, Any], text: str, as_json: bool) -> None:
     """Print what came of a command: as one JSON object, or in words."""
-    sys.stdout.write((json.dumps(document) if as_json else text) + "\n")
+    if as_json:
+        print_json(document)
+    else:
+        sys.stdout.write(f"{text}\n")

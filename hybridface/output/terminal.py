@@ -1,12 +1,13 @@
 """What every command shows alike: its result as JSON or as a table, and progress bars."""
 
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from hybridface.output.documents import print_json
 
 __all__ = ["Event", "ProgressBars", "show", "width"]
 
@@ -19,7 +20,7 @@ def show(
 ) -> None:
     """Print a result: as one JSON object, or as a table as wide as the terminal (in a pipe, `columns`)."""
     if as_json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        print_json(document)
     else:
         Console(width=None if sys.stdout.isatty() else columns).print(table(document))
 

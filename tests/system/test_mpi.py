@@ -276,7 +276,7 @@ def test_the_command_line_starts_them_and_says_what_each_took(photos: dict[str, 
         (tmp_path / f"{module}.py").write_text("raise SystemExit('a file of the current folder was run')\n")
     program = Path(sys.executable).with_name("hybridface")
     done = subprocess.run(
-        [program, "verify", photos["a"], photos["same"], "--aligned", "--json", *TINY],
+        [program, "verify", photos["a"], photos["same"], "--aligned", "--json", "--costs", *TINY],
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -287,7 +287,7 @@ def test_the_command_line_starts_them_and_says_what_each_took(photos: dict[str, 
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)
     assert document["match"] is True
-    peaks = document["peak_bytes"]
+    peaks = document["costs"]["peak_bytes"]
     assert sorted(peaks) == ["client", "server"]
     assert all(1e8 < peak < 2e9 for peak in peaks.values())
     assert peaks["client"] != peaks["server"], "of two processes"

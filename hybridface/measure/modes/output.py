@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hybridface.output.documents import with_plain_keys
 from parties.machine.durable import PUBLIC, replaced
 from protocols.errors import ParameterError
 
@@ -49,8 +50,9 @@ def write_report(paths: ReportPaths, document: dict[str, Any], page: str) -> Non
     Raises:
         ParameterError: they cannot be written any more.
     """
+    data = json.dumps(with_plain_keys(document), indent=1)
     try:
-        for path, text in ((paths.document, json.dumps(document, indent=1) + "\n"), (paths.page, page)):
+        for path, text in ((paths.document, f"{data}\n"), (paths.page, page)):
             with replaced(path, PUBLIC) as file:
                 file.write(text.encode())
     except OSError as error:

@@ -30,7 +30,7 @@ def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path
     assert call("enroll", "--id", "名前", photos["different"], *TINY) == (0, "enrolled 1 photo of '名前'\n", "")
 
     assert call("list", "--model", "tiny-test", "--json")[1:] == (
-        json.dumps({"enrolled": {"Ann B.": 1, "名前": 1}}, indent=2) + "\n",
+        json.dumps({"people": [{"identity": "Ann B.", "photos": 1}, {"identity": "名前", "photos": 1}]}) + "\n",
         "",
     )
     assert call("verify", "--id", "Ann B.", photos["same"], *TINY)[:2] == (0, "same person\n")
@@ -102,7 +102,7 @@ def test_a_change_of_key_that_is_refused_leaves_no_file(
 def test_a_new_key_is_for_its_owner_alone(
     call: Callable[..., Done], photos: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = {"verb": "enroll", "identity": "Ann"}
+    answer = {"verb": "enroll", "identity": "Ann", "photo": "a.png"}
     monkeypatch.setattr(gallery_runs, "start", lambda *_: Outcome(answers=[answer]))
     usual = os.umask(0o022)
     try:

@@ -46,5 +46,6 @@ def test_a_gallery_is_empty_and_of_its_kind(
     header = header_of(path)
     assert (header.kind, header.count) == (expected, 0)
     status, out, errors = call("create-gallery", "--gallery", str(path), "--model", "tiny-test", "--json")
-    assert (status, out) == (2, "")
-    assert f"cannot make the gallery {path}: there is a file already" in errors
+    message = f"cannot make the gallery {path}: there is a file already; choose another --gallery"
+    assert (status, errors) == (2, f"hybridface: {message}\n")
+    assert json.loads(out) == {"error": {"kind": "parameter", "message": message}}

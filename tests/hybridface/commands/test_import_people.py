@@ -32,7 +32,8 @@ def people(photos: dict[str, str], home: Path) -> Path:
 
 
 def enrolled(call: Callable[..., Done]) -> dict[str, int]:
-    found: dict[str, int] = json.loads(call("list", *FILE, "--json")[1])["enrolled"]
+    people = json.loads(call("list", *FILE, "--json")[1])["people"]
+    found: dict[str, int] = {person["identity"]: person["photos"] for person in people}
     return found
 
 

@@ -134,7 +134,6 @@ def test_errors_before_anything_starts(call: Callable[..., Done], photos: dict[s
     "options",
     [
         ["--quiet"],
-        ["--json"],
         [],
     ],
     ids=" ".join,
@@ -151,8 +150,11 @@ def test_no_mpiexec(
 
 
 def test_a_text_file_for_a_photo(call: Callable[..., Done], photos: dict[str, str]) -> None:
-    done = call("verify", photos["a"], photos["text"], *TINY, "--json")
-    assert_one_line(done, f"text.png: expected a photo, got a text file; the formats that are read are {TAKEN}")
+    message = f"text.png: expected a photo, got a text file; the formats that are read are {TAKEN}"
+    assert_one_line(call("verify", photos["a"], photos["text"], *TINY), message)
+    status, out, errors = call("verify", photos["a"], photos["text"], *TINY, "--json")
+    assert (status, errors) == (2, f"hybridface: {message}\n")
+    assert json.loads(out) == {"error": {"kind": "image", "message": message}}
 
 
 @pytest.mark.slow
@@ -215,16 +217,15 @@ def test_what_the_system_says_of_a_file_is_no_defect(error: OSError, told: str) 
 
 
 def test_json_of_the_same_person(call: Callable[..., Done], photos: dict[str, str]) -> None:
-    status, out, errors = call("verify", photos["a"], photos["same"], *TINY, "--json")
+    status, out, errors = call("verify", photos["a"], photos["same"], *TINY, "--json", "--costs")
     assert (status, errors) == (0, "")
     assert out.count("\n") == 1
     result = json.loads(out)
-    assert (result["match"], result["decision"]) == (True, True)
-    assert (result["model"], result["reveal"]) == ("tiny-test", "client")
-    assert set(result["peak_bytes"]) == {"client", "server"}
-    assert min(result["peak_bytes"].values()) > 50e6
-    cost = result["cost"]
-    assert set(cost) == {"offline", "online", "stages"}
+    assert (result["match"], result["model"], result["reveal"]) == (True, "tiny-test", "client")
+    cost = result["costs"]
+    assert set(cost["peak_bytes"]) == {"client", "server"}
+    assert min(cost["peak_bytes"].values()) > 50e6
+    assert set(cost) == {"offline", "online", "stages", "setup", "peak_bytes"}
     assert cost["online"]["rounds"] > 20
     assert cost["online"]["dealer_bytes"] == cost["offline"]["dealer_bytes"] == 0
     assert cost["online"]["bytes_up"] == sum(s["bytes_up"] for s in cost["stages"] if s["phase"] == "online")
@@ -255,16 +256,16 @@ def test_benchmark(call: Callable[..., Done], photos: dict[str, str]) -> None:
     summary = json.loads(out)
     assert (summary["runs"], summary["model"], summary["link"]) == (2, "tiny-test", "none")
     assert set(summary["peak_mib"]) == {"client", "server"}
-    seconds = summary["figures"]["online seconds"]
+    seconds = summary["figures"]["online_seconds"]
     assert 0 < seconds["min"] <= seconds["median"] <= seconds["max"]
-    up = summary["figures"]["online MB up"]
+    up = summary["figures"]["online_MB_up"]
     assert up["min"] == up["max"] > 0.01
 
 
 def test_outcome_as_text(capfd: pytest.CaptureFixture[str]) -> None:
     cost = CostReport((StageCost("online", "conv", 1.0, 2.0, 3.0, 4_000_000, 0, 0, 7),)).document()
     outcome = Outcome([{"match": True, "cost": cost}], None, {"client": 2**20})
-    _print_outcome(outcome, load_model("tiny-test", weights=False), as_json=False, layers=False)
+    _print_outcome(outcome, load_model("tiny-test", weights=False), layers=False)
     out = capfd.readouterr().out
     assert out.splitlines()[0] == "same person"
     assert "convolutions (1)" in out

@@ -91,10 +91,10 @@ def test_benchmarks_of_a_batch_and_of_one_with_a_pool(command: Command, chip: st
     assert len(list(tmp_path.glob("*.weights"))) == 1
     one = bench(command, chip, "--pool", "1", "--pause", "1.5", "--runs", "3", "--cache", "none")
     assert one["prepared"] >= 2, "the first may come before the pool is full"
-    assert one["figures"]["offline seconds"]["max"] > 0
+    assert one["figures"]["offline_seconds"]["max"] > 0
     assert len(list(tmp_path.glob("*"))) == 1
     rounds, up = (
-        [document["figures"][f"online {key}"]["median"] for document in (one, three)] for key in ("rounds", "MB up")
+        [document["figures"][f"online_{key}"]["median"] for document in (one, three)] for key in ("rounds", "MB_up")
     )
     assert rounds[0] == rounds[1]
     assert 2 < up[1] / up[0] < 3
@@ -120,9 +120,9 @@ def test_twice_as_fast_is_a_speedup_of_two(command: Command, monkeypatch: pytest
 
 
 def test_a_verification_with_workers(command: Command, chip: str) -> None:
-    document = command("verify", chip, chip, "--model", "tiny-test", "--aligned", "--workers", "1")
+    document = command("verify", chip, chip, "--model", "tiny-test", "--aligned", "--workers", "1", "--costs")
     assert document["match"] is True
-    assert set(document["peak_bytes"]) == {"client", "server", "worker"}
+    assert set(document["costs"]["peak_bytes"]) == {"client", "server", "worker"}
 
 
 @pytest.mark.slow
@@ -131,8 +131,8 @@ def test_a_benchmark_of_identification(command: Command) -> None:
     assert list(document["kinds"]) == ["list"]
     row = document["kinds"]["list"]["sizes"]["64"]
     assert (row["right"], row["found"]) == ([5, 5], 3), "a near one, two real ones; one real and one far are not"
-    assert row["online seconds"]["min"] <= row["online seconds"]["median"] <= row["online seconds"]["max"]
-    assert (document["correlations"], list(row["peak MiB"])) == ("ot", ["client", "server"])
-    assert all(peak > 0 for peak in row["peak MiB"].values())
-    assert row["online rounds"] > 4 * 6, "four for every level of the tournament"
+    assert row["online_seconds"]["min"] <= row["online_seconds"]["median"] <= row["online_seconds"]["max"]
+    assert (document["correlations"], list(row["peak_MiB"])) == ("ot", ["client", "server"])
+    assert all(peak > 0 for peak in row["peak_MiB"].values())
+    assert row["online_rounds"] > 4 * 6, "four for every level of the tournament"
     assert "fit" not in document["kinds"]["list"], "one size shows no growth"

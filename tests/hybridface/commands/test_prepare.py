@@ -31,10 +31,10 @@ def test_verifications_take_what_was_prepared(
     assert len(list(tmp_path.glob("kept/client/*/*.ready"))) == len(list(tmp_path.glob("kept/server/*/*.ready"))) == 2
     found = []
     for _ in range(3):
-        status, out, errors = call("verify", photos["a"], photos["same"], "--aligned", "--json", *where)
+        status, out, errors = call("verify", photos["a"], photos["same"], "--aligned", "--json", "--costs", *where)
         assert (status, errors) == (0, "")
         result = json.loads(out)
-        offline = {stage["stage"] for stage in result["cost"]["stages"] if stage["phase"] == "offline"}
+        offline = {stage["stage"] for stage in result["costs"]["stages"] if stage["phase"] == "offline"}
         assert ("correlations" in offline) is not result["was_prepared"]
         found.append(result["was_prepared"])
     assert found == [True, True, False]
@@ -51,7 +51,7 @@ def test_galleries_take_what_was_prepared(
     assert (status, errors) == (0, "")
     document = json.loads(out)
     assert (document["kept"], document["folder"]) == (2, str(tmp_path / "hybridface" / "prepared"))
-    assert len(document["seconds"]) == len(document["MB, both ways"]) == 2
+    assert len(document["seconds"]) == len(document["MB_both_ways"]) == 2
     left = lambda: len(list(tmp_path.glob("hybridface/prepared/client/*/*.ready")))  # noqa: E731
     assert call("enroll", "--id", "Ann", photos["a"], *TINY, "--aligned", "--quiet")[0] == 0
     assert left() == 1
@@ -75,13 +75,13 @@ def test_the_benchmark(call: Callable[..., Done]) -> None:
     assert list(document["kinds"]) == list(Correlations)
     ot, iknp, dealer = document["kinds"].values()
     assert "transfers" not in dealer
-    assert iknp["transfers"]["bytes each"] > 15
+    assert iknp["transfers"]["bytes_each"] > 15
     assert ot["start"]["MB"] > iknp["start"]["MB"] > 0
     for figures in (ot, iknp, dealer):
-        sizes = [figures["comparisons"][bits]["bytes each"] for bits in ("19", "22", "28", "32")]
+        sizes = [figures["comparisons"][bits]["bytes_each"] for bits in ("19", "22", "28", "32")]
         assert sizes == sorted(sizes)
-        assert all(one["microseconds each"] > 0 for one in figures["comparisons"].values())
-        assert set(figures["peak MiB"]) == {"client", "server", *(["dealer"] if figures is dealer else [])}
+        assert all(one["microseconds_each"] > 0 for one in figures["comparisons"].values())
+        assert set(figures["peak_MiB"]) == {"client", "server", *(["dealer"] if figures is dealer else [])}
     status, out, errors = call("bench", "correlations", *small, "--kind", "dealer", "--quiet")
     assert (status, errors) == (0, "")
     assert "5,000 random transfers" in out

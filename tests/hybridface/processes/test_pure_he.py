@@ -35,17 +35,17 @@ def test_a_verification(call: Callable[..., Done]) -> None:
     first, second = model.patch_weights.embed(images.reshape(2, model.patch_weights.shape.patches, -1))
     expected = float(np.square(first - second).sum())
 
-    status, out, errors = call("verify", *map(str, PHOTOS), "--mode", "pure-he", "--json")
+    status, out, errors = call("verify", *map(str, PHOTOS), "--mode", "pure-he", "--json", "--costs")
     said = json.loads(out)
     assert said["score"]["squared_distance"] == pytest.approx(expected, rel=1e-2)
     assert said["match"] == (expected < model.threshold**2)
     assert status == (0 if said["match"] else 1), errors
     assert (said["mode"], said["model"], said["reveal"]) == ("pure-he", "patchnet", "client")
     assert "50 to 200" in said["score"]["warning"]
-    assert sorted(said["peak_bytes"]) == ["client", "server"], "there is no dealer"
-    assert said["setup"]["bytes_up"] > 1e7
-    assert said["cost"]["offline"]["elapsed_seconds"] == 0, "nothing is done ahead of a photo but the keys, once"
-    assert said["cost"]["online"]["rounds"] == 2
+    assert sorted(said["costs"]["peak_bytes"]) == ["client", "server"], "there is no dealer"
+    assert said["costs"]["setup"]["bytes_up"] > 1e7
+    assert said["costs"]["offline"]["elapsed_seconds"] == 0, "nothing is done ahead of a photo but the keys, once"
+    assert said["costs"]["online"]["rounds"] == 2
 
 
 def test_a_result_in_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,15 +119,15 @@ def test_the_command_writes_all_runs_and_the_machine(call: Callable[..., Done], 
     assert list(rows) == ["plaintext torch", "hybridface", "hybridface, dealer", "CrypTen alone", "SPU Cheetah"]
     assert [len(row["runs"]) for row in rows.values()] == [1, 1, 1, 1, 0]
     for name in ("hybridface", "hybridface, dealer", "CrypTen alone"):
-        assert rows[name]["figures"]["max error"]["median"] < FIXED_POINT
-        assert rows[name]["figures"]["online MB"]["median"] == rows[name]["runs"][0]["bytes_online"] * 1e-6
-    assert rows["hybridface"]["ratio to hybridface"] == 1
-    assert rows["hybridface"]["figures"]["offline seconds"]["median"] > 0
+        assert rows[name]["figures"]["max_error"]["median"] < FIXED_POINT
+        assert rows[name]["figures"]["online_MB"]["median"] == rows[name]["runs"][0]["bytes_online"] * 1e-6
+    assert rows["hybridface"]["ratio_to_hybridface"] == 1
+    assert rows["hybridface"]["figures"]["offline_seconds"]["median"] > 0
     ours = rows["hybridface"], rows["hybridface, dealer"]
     assert len({row["runs"][0]["rounds"] for row in ours}) == 1, "online work is the same"
-    assert rows["CrypTen alone"]["ratio to hybridface"] > 0
+    assert rows["CrypTen alone"]["ratio_to_hybridface"] > 0
     assert "insecure" in rows["CrypTen alone"]["security"]
-    reason = rows["SPU Cheetah"]["not measured"]
+    reason = rows["SPU Cheetah"]["not_measured"]
     assert reason.startswith("SPU Cheetah: process ")
     assert reason.endswith("ended with status 1: no SPU in this environment")
 

@@ -1,0 +1,80 @@
+"""What commands print with --json: one object on standard output; docs/JSON.md and answers.schema.json have the shapes.
+
+An answer is short: what was asked for, and nothing else; --costs adds what it cost. An error is an object as well.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from hybridface.errors import told
+from protocols.errors import HybridFaceError
+
+__all__ = [
+    "enrolment_document",
+    "error_document",
+    "identification_document",
+    "print_json",
+    "verification_document",
+    "with_plain_keys",
+]
+
+_INTERNAL = "internal"
+_ANSWER = ("identity", "model", "mode", "reveal", "was_prepared", "score")
+_SPACES = re.compile(r"[\s,]+")
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def verification_document(result: dict[str, Any], match: bool, costs: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a comparison's answer.
+
+    Args:
+        result: what the client's rank has said of it.
+        match: the decision, by whoever learned it.
+        costs: what it cost, if that was asked for: phases, stages, the session's keys, and peak memory.
+    """
+    said = {name: result[name] for name in _ANSWER if name in result}
+    return {"match": match, **said, **({"costs": costs} if costs else {})}
+
+
+def identification_document(identities: Sequence[str | None], model: str, reveal: str) -> dict[str, Any]:
+    """Return whom an identification has found, nearest first; nobody is an empty list."""
+    return {"identities": [name for name in identities if name is not None], "model": model, "reveal": reveal}
+
+
+def enrolment_document(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return who was enrolled, one entry for each photo."""
+    return {"enrolled": [{"identity": answer["identity"], "photo": answer["photo"]} for answer in answers]}
+
+
+def error_document(error: Exception | str, kind: str = "") -> dict[str, Any]:
+    """Return an error: its kind, the line that is said of it, and in how many seconds to try again, if it says so.
+
+    Args:
+        error: what ended the command, or a message.
+        kind: in snake case; by default that of the error's type, "image" for an `ImageError`; "internal" for a defect.
+    """
+    message = " ".join((told(error) if isinstance(error, Exception) else error).split())
+    retry = getattr(error, "retry_after_seconds", None)
+    said = {"kind": kind or _kind(error), "message": message}
+    return {"error": said if retry is None else {**said, "retry_after_seconds": retry}}
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON object on one line, with keys that have no spaces."""
+    sys.stdout.write(json.dumps(with_plain_keys(document)) + "\n")
+
+
+def _kind(error: Exception | str) -> str:
+    if not isinstance(error, HybridFaceError):
+        return _INTERNAL
+    return _WORDS.sub("_", type(error).__name__.removesuffix("Error")).lower()
+
+
+def with_plain_keys(value: Any) -> Any:
+    """Return a document whose keys have "_" for spaces and commas: those of measurements are titles in tables."""
+    if isinstance(value, dict):
+        return {_SPACES.sub("_", str(key)): with_plain_keys(one) for key, one in value.items()}
+    return [with_plain_keys(one) for one in value] if isinstance(value, list | tuple) else value
