@@ -11,7 +11,8 @@ sort_words() {
         case $name in
         --mode | --model | --reveal | --timeout | --link | --max-answers | --correlations | \
             --gallery | --client-name | --cache | --weights | --prepared)
-            if [ "$name" = "$1" ] && [ $# -gt 1 ]; then
+            if [ "$name" = "$1" ]; then
+                [ $# -gt 1 ] || refuse "expected a value after $name, got none"
                 set -- "$name=$2" "${@:3}"
             fi
             ;;

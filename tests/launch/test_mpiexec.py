@@ -220,7 +220,6 @@ WORDS = [
     ("--prepared p", {"client": [*PHOTOS, "--prepared=p/client"], "server": ["--prepared=p/server"]}),
     ("--cache none -- --mode", {"client": [*PHOTOS, "--", "--mode"], "server": ["--cache=none"]}),
     ("--correlations=dealer --link none", {"correlations": "dealer", "shared": ["--link=none"]}),
-    ("--mode", {"shared": ["--mode"]}),
 ]
 
 
@@ -229,6 +228,12 @@ WORDS = [
 def test_every_option_reaches_the_ranks_that_need_it(words: str, expected: dict[str, Any], tmp_path: Path) -> None:
     _, arguments, _ = run_script("one_machine.sh", [*PHOTOS, *words.split()], tmp_path)
     assert arguments[4:] == parties(**{"correlations": "ot", **expected})
+
+
+@pytest.mark.slow
+def test_an_option_without_its_value_is_refused(tmp_path: Path) -> None:
+    status, arguments, errors = run_script("one_machine.sh", [*PHOTOS, "--mode"], tmp_path)
+    assert (status, arguments, errors) == (2, [], "one_machine.sh: expected a value after --mode, got none\n")
 
 
 def test_the_options_of_all_ranks_are_those_of_a_run() -> None:
