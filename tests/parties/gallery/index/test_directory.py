@@ -141,11 +141,11 @@ def test_what_does_not_add_up_is_refused(tmp_path: Path) -> None:
     to_server, to_client = local_channels("client", "server", 5.0)
     state = {"change": 1, "generation": 1, "removed": 0, "all": True}
     for document, match in (
-        ({**state, "change": -1}, "numbers of changes"),
-        ({**state, "generation": 0}, "numbers of changes"),
-        ({**state, "removed": 2**40}, "numbers of changes"),
-        ({**state, "all": 1}, "what has changed"),
-        ({}, "what has changed"),
+        ({**state, "change": -1}, "expected change to be a whole number of 0 to"),
+        ({**state, "generation": 0}, "expected generation to be a whole number of 1 to"),
+        ({**state, "removed": 2**40}, "expected removed to be a whole number of 0 to"),
+        ({**state, "all": 1}, "expected all to be true or false"),
+        ({}, "expected change to be"),
     ):
         to_client.send_document("changes", document)
         assert match in outcome(follow_changes, to_server, Directory())[1]

@@ -364,7 +364,7 @@ def test_everything_is_logged(tmp_path: Path, images: Any) -> None:
         assert {(line.client, line.allowed) for line in lines} == {("tests", True)}
         operations = [line.operation for line in lines]
         assert operations == ["enroll", "enroll", "verify", "index", "identify", "rotate-key", "remove"]
-        assert [line.tag for line in lines] == [None, limits.tag("Bob"), limits.tag("Bob"), None, None, None]
+        assert [line.tag for line in lines] == [None, limits.tag("Bob"), limits.tag("Bob"), None, None, None, None]
 
 
 @pytest.mark.slow
