@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from hybridface.commands.effects import expect_effect
 from hybridface.commands.options import (
     AcceptDamagedOption,
     AlignedOption,
@@ -53,6 +54,9 @@ KindOption = Annotated[
         show_default="private, or what the gallery is",
     ),
 ]
+
+
+_OF_SESSIONS = ("cache", "timeout", "correlations", "prepared")
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,15 @@ class SessionSettings(FileSettings):
         kind = kind_for_use(self.path, wanted, new)
         if kind is GalleryKind.LIST and self.key:
             raise ParameterError(f"{self.path.name}: expected no --key, since a list has none")
+        if kind is GalleryKind.LIST and new:
+            self._expect_no_session()
         return kind
+
+    def _expect_no_session(self) -> None:
+        """Refuse options of a session, where the server enrols alone."""
+        for field in fields(SessionSettings):
+            if field.name in _OF_SESSIONS and getattr(self, field.name) != field.default:
+                raise ParameterError(f"expected no --{field.name} for a list, whose server enrols alone")
 
 
 @dataclass(frozen=True)
@@ -141,11 +153,14 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     ]
 
     @wraps(command)
-    def call(**given: Any) -> None:
+    def call(context: typer.Context, **given: Any) -> None:
         chosen = {field.name: given.pop(field.name) for field in fields(settings)}
+        if chosen.get("aligned"):
+            expect_effect(context, ("face", "accept_damaged"), "with --aligned")
         command(settings(**chosen), **given)
 
-    signature = inspect.Signature([*others, *options])
+    of_context = inspect.Parameter("context", first.kind, annotation=typer.Context)
+    signature = inspect.Signature([of_context, *others, *options])
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
     return call

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hybridface.commands.effects import expect_effect
 from hybridface.commands.options import (
     AcceptDamagedOption,
     AlignedOption,
@@ -37,6 +38,7 @@ __all__ = ["party"]
 
 
 def party(
+    context: typer.Context,
     role: Annotated[Role, typer.Argument(help="What this rank is.")],
     photos: Annotated[list[Path] | None, typer.Argument(help="The client's two photos.")] = None,
     mode: ModeOption = Mode.HYBRID,
@@ -86,6 +88,7 @@ def party(
 
     With --correlations dealer, for all of them, there is a third: hybridface party dealer.
     """
+    _expect_effects(context, role, mode)
     told: dict[str, Any] = {
         "model": model or mode.default_model,
         "weights": weights,
@@ -124,6 +127,47 @@ def party(
     from hybridface.processes.rank import run_rank
 
     raise typer.Exit(run_rank(role, run, told_by))
+
+
+_OF_PHOTOS = ("photos", "aligned", "enrolled", "repeat", "batch", "pool", "pause", "face", "accept_damaged")
+_OF_GALLERY = ("gallery", "new_gallery", "client_name", "limits")
+_OF_CLIENT = (*_OF_PHOTOS, "tasks", "keep", "keep_for")
+_OF_BOTH = ("prepared", "max_answers")
+_OF_NETWORK = ("model", "weights", "reveal")
+NO_EFFECT: dict[Role, tuple[str, ...]] = {
+    Role.CLIENT: (*_OF_GALLERY, "cache"),
+    Role.SERVER: (*_OF_CLIENT, "key"),
+    Role.WORKER: (*_OF_CLIENT, *_OF_GALLERY, *_OF_BOTH, "key"),
+    Role.DEALER: (*_OF_CLIENT, *_OF_GALLERY, *_OF_BOTH, *_OF_NETWORK, "key", "cache"),
+    Role.CLIENT_SHARD: (*_OF_CLIENT, *_OF_GALLERY, *_OF_BOTH, *_OF_NETWORK, "cache"),
+    Role.SERVER_SHARD: (*_OF_CLIENT, *_OF_GALLERY[1:], *_OF_BOTH, *_OF_NETWORK, "key", "cache"),
+    Role.DEALER_SHARD: (*_OF_CLIENT, *_OF_GALLERY, *_OF_BOTH, *_OF_NETWORK, "key", "cache"),
+}
+"""The options that do nothing in a rank, whatever it is about."""
+
+
+def _expect_effects(context: typer.Context, role: Role, mode: Mode) -> None:
+    """Refuse options that do nothing in what was asked for."""
+    expect_effect(context, NO_EFFECT[role], f"for a {role}")
+    given = context.params
+    if mode is Mode.PURE_HE:
+        others = ("enrolled", "cache", "prepared", "tasks", "key", *_OF_GALLERY, "keep", "keep_for")
+        expect_effect(context, others, "in pure-HE mode")
+    else:
+        expect_effect(context, ("max_answers",), "in hybrid mode")
+    if given["tasks"]:
+        no_pair = (name for name in _OF_PHOTOS if name not in ("aligned", "face", "accept_damaged"))
+        expect_effect(context, (*no_pair, "keep", "keep_for"), "with --tasks")
+    elif role is Role.CLIENT:
+        expect_effect(context, ("key",), "without --tasks")
+    if given["keep"]:
+        expect_effect(context, _OF_PHOTOS, "with --keep")
+    else:
+        expect_effect(context, ("keep_for",), "without --keep")
+    if role is Role.SERVER and not given["gallery"]:
+        expect_effect(context, _OF_GALLERY[1:], "without --gallery")
+    if given["aligned"]:
+        expect_effect(context, ("face", "accept_damaged"), "with --aligned")
 
 
 def _check_pure_he(reveal: Reveal, pool: int, batch: int, repeat: int, max_answers: int) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from hybridface.commands.effects import expect_effect
 from hybridface.commands.gallery_options import PhotoSettings
 from hybridface.commands.options import (
     AcceptDamagedOption,
@@ -51,6 +52,7 @@ __all__ = ["demo", "verify"]
 
 
 def verify(
+    context: typer.Context,
     first: Annotated[
         Path, typer.Argument(help="A photo with one face (JPEG, HEIC, PNG, ...: docs/PHOTOS.md); - for standard input.")
     ],
@@ -85,10 +87,12 @@ def verify(
     check_photos([first, *([second] if second else [])])
     name, simulated = model or mode.default_model, link_named(link)
     check_name(name, under_encryption=mode is Mode.PURE_HE)
-    if mode is Mode.PURE_HE:
-        _check_pure_he(reveal, workers)
+    _expect_effects(context, identity is not None, mode, as_json)
+    if mode is Mode.PURE_HE and reveal is not Reveal.CLIENT:
+        raise ParameterError(f"in pure-HE mode the client learns the result, expected no --reveal {reveal}")
     if second is None or identity is not None:
-        _check_gallery(mode, {"--enrolled": enrolled, "--layers": layers, "--workers": workers > 0, "--costs": costs})
+        if mode is not Mode.HYBRID:
+            raise ParameterError("expected --mode hybrid for a gallery")
         from hybridface.commands.gallery import verify_identity
 
         settings = PhotoSettings(
@@ -144,21 +148,20 @@ def verify(
     raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
 
 
-def _check_pure_he(reveal: Reveal, workers: int) -> None:
-    """Raise `ParameterError` for what this mode cannot do."""
-    if reveal is not Reveal.CLIENT:
-        raise ParameterError(f"in pure-HE mode the client learns the result, expected no --reveal {reveal}")
-    if workers:
-        raise ParameterError(f"pure-HE mode has no --workers, expected none, got {workers}")
-
-
-def _check_gallery(mode: Mode, given: dict[str, bool]) -> None:
-    """Raise `ParameterError` for what a comparison with somebody in a gallery does not have."""
-    if mode is not Mode.HYBRID:
-        raise ParameterError("expected --mode hybrid for a gallery")
-    for name, is_given in given.items():
-        if is_given:
-            raise ParameterError(f"expected no {name} with --id")
+def _expect_effects(context: typer.Context, in_gallery: bool, mode: Mode, as_json: bool) -> None:
+    """Refuse options that do nothing in what was asked for."""
+    if in_gallery:
+        expect_effect(context, ("enrolled", "layers", "workers", "costs"), "with --id")
+    else:
+        expect_effect(context, ("gallery", "key"), "without --id")
+    if mode is Mode.PURE_HE:
+        expect_effect(context, ("enrolled", "workers", "correlations", "cache", "prepared"), "in pure-HE mode")
+    if as_json:
+        expect_effect(context, ("layers",), "with --json")
+    else:
+        expect_effect(context, ("costs",), "without --json")
+    if context.params["aligned"]:
+        expect_effect(context, ("face", "accept_damaged"), "with --aligned")
 
 
 def demo(quiet: QuietOption = False) -> None:
