@@ -100,15 +100,14 @@ def agree(channel: Channel, terms: Agreeable) -> None:
     channel.send_document("terms", own)
     theirs = channel.receive_document("terms").fields
     for key in {**own, **theirs}:
-        mine, other = (_as_text(document, key) for document in (own, theirs))
-        if mine != other:
+        if _as_json(own, key) != _as_json(theirs, key):
+            mine, other = (printable(document.get(key), 16) for document in (own, theirs))
             raise ProtocolError(
-                f"the peers disagree on {printable(key, 40)}: expected {printable(mine, 16)},"
-                f" the {channel.peer} has {printable(other, 16)}"
+                f"the peers disagree on {printable(key, 40)}: expected {mine}, the {channel.peer} has {other}"
             )
 
 
-def _as_text(document: Mapping[str, Any], key: str) -> str:
+def _as_json(document: Mapping[str, Any], key: str) -> str:
     """Return a term as JSON, in which 1, 1.0 and true differ."""
     return json.dumps(document[key], sort_keys=True) if key in document else "nothing"
 
