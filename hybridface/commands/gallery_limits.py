@@ -73,8 +73,8 @@ def _lines(opened: "QueryLimits") -> list[dict[str, Any]]:
         {
             "client": client or None,
             "question": question.value,
-            "at once": rate.capacity,
-            "per hour": rate.per_hour,
+            "at_once": rate.capacity,
+            "per_hour": rate.per_hour,
             "set": (client, question) in found,
         }
         for (client, question), rate in sorted({**everybody, **found}.items())
@@ -86,6 +86,6 @@ def _table(document: dict[str, Any]) -> Table:
     for line in document["limits"]:
         client = "everybody" if line["client"] is None else shown(line["client"][:_SHOWN])
         origin = "" if line["set"] else "as delivered"
-        rate = f"{line['at once']:g}", f"{line['per hour']:g}"
+        rate = f"{line['at_once']:g}", f"{line['per_hour']:g}"
         table.add_row(Text(client), line["question"], *rate, origin)
     return table

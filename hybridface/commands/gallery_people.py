@@ -1,13 +1,13 @@
 """Galleries on the command line, what becomes of names: `rename` and `check-names`."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hybridface.commands.gallery_options import SessionSettings
-from hybridface.errors import EXIT_DIFFERENT, EXIT_ERROR, EXIT_SAME
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.output.answers import say, shown
+from parties.gallery.errors import QueryRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,10 +38,7 @@ def rename(
     old = asked_name(old, people_of(settings))
     refused = rename_people([(old, new)], settings)
     if refused:
-        if settings.as_json:
-            say({"identity": old, "name": new, "refused": refused[old]}, "", as_json=True)
-        sys.stderr.write(f"hybridface: {refused[old]}\n")
-        raise typer.Exit(EXIT_ERROR)
+        raise QueryRefusedError(refused[old].removeprefix("the server refuses: "))
     say({"identity": old, "name": new}, f"{old[:_SHOWN]!r} is {new[:_SHOWN]!r} now", settings.as_json)
 
 
@@ -66,7 +63,8 @@ def check_names(
     refused = rename_people(clear, settings) if fix and clear else {}
     done = {name: becomes for name, becomes in clear if name not in refused} if fix else {}
     left = [one for one in odd if one.name not in done]
-    document = {"renamed": done, "odd": [_line(one, refused) for one in left]}
+    renamed = [{"identity": name, "name": becomes} for name, becomes in done.items()]
+    document = {"renamed": renamed, "odd": [_line(one, refused) for one in left]}
     say(document, _text(document, len(odd)), settings.as_json)
     raise typer.Exit(EXIT_DIFFERENT if left else EXIT_SAME)
 
@@ -79,7 +77,7 @@ def _text(document: dict[str, Any], count: int) -> str:
     if not count:
         return "all names are in the form of new ones"
     lines: Sequence[str] = [
-        *(f"{name[:_SHOWN]!a} is {becomes[:_SHOWN]!r} now" for name, becomes in document["renamed"].items()),
+        *(f"{one['identity'][:_SHOWN]!a} is {one['name'][:_SHOWN]!r} now" for one in document["renamed"]),
         *(f"{one['name'][:_SHOWN]!a}: {one['reason']}; {_advice(one)}" for one in document["odd"]),
     ]
     return "\n".join(lines)

@@ -69,7 +69,7 @@ def import_folder(settings: PhotoSettings, source: FolderSource, kind: GalleryKi
     answers = _enroll(content.missing, settings, kind, known)
     document = import_document(answers, len(content.done), unused, notes)
     say(document, import_text(document), settings.as_json)
-    return not any(one.kind is Kind.FAULT for one in unused) and not any(map(why_not, answers))
+    return not any(one.kind is Kind.FAULT for one in unused) and not document["not_enrolled"]
 
 
 class _Known:

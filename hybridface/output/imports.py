@@ -8,6 +8,7 @@ from typing import Any
 from hybridface.galleries.folder_photos import Kind, Unused
 from hybridface.galleries.import_content import Photo
 from hybridface.output.answers import photos_text, shown
+from hybridface.output.documents import enrolment_document
 
 __all__ = ["import_document", "import_text", "plan_document", "plan_text", "why_not"]
 
@@ -24,7 +25,7 @@ def why_not(answer: Answer) -> str | None:
 def import_document(
     answers: Sequence[Answer], earlier: int, unused: Sequence[Unused], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what an import has done.
+    """Return what an import has done: which photos are enrolled, which are not and why, and what else there was.
 
     Args:
         answers: of the photos that it tried to enrol.
@@ -32,38 +33,40 @@ def import_document(
         unused: all other files.
         notes: what else somebody should know.
     """
-    return {"answers": [*answers], "earlier": earlier, "unused": _unused(unused), "notes": [*notes]}
+    failed = [{"photo": answer["photo"], "reason": reason} for answer in answers if (reason := why_not(answer))]
+    done = enrolment_document([answer for answer in answers if not why_not(answer)])
+    return {**done, "not_enrolled": failed, "earlier": earlier, "unused": _unused(unused), "notes": [*notes]}
 
 
 def import_text(document: dict[str, Any]) -> str:
     """Return it in words: a line for every photo that is not enrolled, and for every file that was not used."""
-    answers, earlier = document["answers"], document["earlier"]
-    failed = [(answer["photo"], reason) for answer in answers if (reason := why_not(answer))]
+    failed, earlier = document["not_enrolled"], document["earlier"]
     faults = sum(one["kind"] == Kind.FAULT.value for one in document["unused"])
-    total = len(answers) + earlier + faults
-    lines = [f"enrolled {len(answers) - len(failed) + earlier} of {photos_text(total)}{_before(earlier)}"]
-    lines += [f"not enrolled: {shown(photo)}: {reason}" for photo, reason in failed]
+    enrolled = len(document["enrolled"]) + earlier
+    total = enrolled + len(failed) + faults
+    lines = [f"enrolled {enrolled} of {photos_text(total)}{_before(earlier)}"]
+    lines += [f"not enrolled: {shown(one['photo'])}: {one['reason']}" for one in failed]
     return "\n".join(lines + _unused_lines(document))
 
 
 def plan_document(
     missing: Sequence[Photo], done: Sequence[Photo], unused: Sequence[Unused], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what an import would do."""
+    """Return what an import would do: how many photos of everybody it would enrol, and how many are enrolled."""
     new, before = (Counter(photo.identity for photo in photos) for photos in (missing, done))
-    people = {name: {"new": new[name], "earlier": before[name]} for name in sorted(new | before)}
-    return {"dry run": True, "people": people, "unused": _unused(unused), "notes": [*notes]}
+    people = [{"identity": name, "new": new[name], "earlier": before[name]} for name in sorted(new | before)]
+    return {"dry_run": True, "people": people, "unused": _unused(unused), "notes": [*notes]}
 
 
 def plan_text(document: dict[str, Any]) -> str:
     """Return it in words: a line for everybody, and for every file that would not be used."""
-    new, earlier = (sum(photos[key] for photos in document["people"].values()) for key in ("new", "earlier"))
+    new, earlier = (sum(person[key] for person in document["people"]) for key in ("new", "earlier"))
     count = len(document["people"])
     people = f"{count} {'person' if count == 1 else 'people'}"
     lines = [f"would enrol {photos_text(new)} of {people}{_before(earlier, ' more')}"]
     lines += [
-        f"{shown(name[:_SHOWN])}: {photos_text(photos['new'])}{_before(photos['earlier'], ' more')}"
-        for name, photos in document["people"].items()
+        f"{shown(one['identity'][:_SHOWN])}: {photos_text(one['new'])}{_before(one['earlier'], ' more')}"
+        for one in document["people"]
     ]
     return "\n".join(lines + _unused_lines(document))
 

@@ -14,7 +14,7 @@ import pytest
 from hybridface.signals import Interrupted, cleaning_up
 from launch.mpiexec import python_module
 from support.paths import ROOT
-from support.tiny_network import save_chips
+from support.tiny_network import save_people
 
 pytestmark = pytest.mark.slow
 
@@ -68,13 +68,9 @@ def test_a_signal_ends_a_command_and_all_that_it_has_started(
     number: signal.Signals,
     after: float,
 ) -> None:
-    photos = save_chips(tmp_path, seed=1)
     command = python_module("hybridface", "bench", "verify", "--model", "tiny-test", "--runs", "2000", "--quiet")
     if number is signal.SIGTERM:  # with tasks and faces in a temporary folder
-        people = tmp_path / "people"
-        people.mkdir()
-        for person in range(300):
-            (people / f"{person}.png").write_bytes(Path(photos["a"]).read_bytes())
+        people = save_people(tmp_path / "people", 300)
         gallery = ["--gallery", str(tmp_path / "g"), "--key", str(tmp_path / "k"), "--model", "tiny-test"]
         command = python_module("hybridface", "import", str(people), "--aligned", *gallery)
     process = subprocess.Popen(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hybridface.models.model import Model, load_model
 
-__all__ = ["Chip", "pair_of", "plaintext", "save_chips"]
+__all__ = ["Chip", "pair_of", "plaintext", "save_chips", "save_people"]
 
 Chip = NDArray[np.uint8]
 
@@ -49,3 +49,11 @@ def save_chips(folder: Path, seed: int, name: str = "{}.png") -> dict[str, str]:
         paths[label] = str(folder / name.format(label))
         Image.fromarray(chips[index]).save(paths[label])
     return paths
+
+
+def save_people(folder: Path, count: int) -> Path:
+    """Save an aligned random chip for each of many people, as `import` takes them, and return the folder."""
+    folder.mkdir()
+    for number, chip in enumerate(np.random.default_rng(1).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)):
+        Image.fromarray(chip).save(folder / f"{number}.png")
+    return folder

@@ -33,6 +33,7 @@ from support.rank_programs import (
     said,
     server,
 )
+from support.tiny_network import save_people
 
 pytestmark = pytest.mark.slow
 
@@ -214,11 +215,8 @@ def test_a_killed_party_is_named_and_ends_all(commands: Commands, role: str) -> 
     assert ranks.left_after(END_SECONDS) == {}
 
 
-def test_a_stopped_party_is_named_and_ends_all(commands: Commands, photos: dict[str, str], tmp_path: Path) -> None:
-    people = tmp_path / "people"
-    people.mkdir()
-    for person in range(300):
-        (people / f"{person}.png").write_bytes(Path(photos["a"]).read_bytes())
+def test_a_stopped_party_is_named_and_ends_all(commands: Commands, tmp_path: Path) -> None:
+    people = save_people(tmp_path / "people", 300)
     gallery = ["--gallery", str(tmp_path / "gallery"), "--key", str(tmp_path / "key"), "--timeout", "15"]
     ranks = commands("import", str(people), "--aligned", *TINY, *gallery)
     ranks.wait_for("party server")

@@ -23,7 +23,7 @@ def limits_of(call: Callable[..., Done], gallery: str, *arguments: str) -> dict[
     status, out, errors = call("limits", "--gallery", gallery, "--json", *arguments)
     assert (status, errors) == (0, "")
     return {
-        (line["client"], line["question"]): (line["at once"], line["per hour"], line["set"])
+        (line["client"], line["question"]): (line["at_once"], line["per_hour"], line["set"])
         for line in json.loads(out)["limits"]
     }
 

@@ -26,7 +26,8 @@ KINDS = pytest.mark.parametrize("kind", list(GalleryKind))
 
 
 def photos_of(call: Callable[..., Done]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = json.loads(call("list", *FILE, "--photos", "--json")[1])["photos"]
+    people = json.loads(call("list", *FILE, "--photos", "--json")[1])["people"]
+    found: dict[str, list[int]] = {person["identity"]: person["numbers"] for person in people}
     return found
 
 
@@ -60,6 +61,9 @@ def test_two_people_are_never_made_one(
     status, out, errors = call("rename", "Ann", "Bob", *SESSION)
     assert (status, out) == (2, "")
     assert "found somebody of that name: two people stay two" in errors
+    status, out, _ = call("rename", "Ann", "Bob", *SESSION, "--json")
+    error = {"kind": "query_refused", "message": errors.removeprefix("hybridface: ").rstrip("\n")}
+    assert (status, json.loads(out)) == (2, {"error": error})
     assert "found none of that name" in call("rename", "Cy", "Dan", *SESSION)[2]
     status, _, errors = call("rename", "Ann", " Ann", *SESSION)
     assert status == 2
@@ -142,7 +146,10 @@ def test_old_names_are_told_and_brought_to_the_form(
     ]
     status, out, _ = call("check-names", "--fix", *SESSION, "--json")
     assert status == 1
-    assert json.loads(out)["renamed"] == {" bob": "bob", "Zoe\u0308": "Zoë"}
+    assert json.loads(out)["renamed"] == [
+        {"identity": " bob", "name": "bob"},
+        {"identity": "Zoe\u0308", "name": "Zoë"},
+    ]
     assert {one["name"] for one in json.loads(out)["odd"]} == {"a\u200bb", "e\u0301ve"}
     assert call("rename", "a\u200bb", "ab", *SESSION)[0] == 0
     assert call("rename", "e\u0301ve", "éve 2", *SESSION)[0] == 0

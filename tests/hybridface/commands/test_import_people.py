@@ -133,8 +133,12 @@ def test_a_dry_run_does_nothing(call: Callable[..., Done], people: Path, home: P
     assert call(*command)[0] == 1
     status, out, _ = call(*command, "--dry-run", "--json")
     found = json.loads(out)
-    assert found["people"]["Ann"] == {"new": 0, "earlier": 2}
-    assert found["people"]["small"] == {"new": 1, "earlier": 0}
+    assert (status, found["dry_run"]) == (0, True)
+    assert found["people"] == [
+        {"identity": "Ann", "new": 0, "earlier": 2},
+        {"identity": "Bob", "new": 0, "earlier": 1},
+        {"identity": "small", "new": 1, "earlier": 0},
+    ]
     assert enrolled(call) == {"Ann": 2, "Bob": 1}
 
 
@@ -165,9 +169,10 @@ def test_every_file_is_accounted_for(call: Callable[..., Done], photos: dict[str
         kind, reason = told[f"{people}/{sort}/Cy/1.png"]
         assert (kind, reason.partition(":")[0]) == ("fault", "'Cy' lies in 'sales/Cy' and 'support/Cy'")
     assert told[f"{people}/Ann/bob.png"] == ("fault", f"the same photo as {people}/Bob.png, of 'Bob'")
-    (answer,) = json.loads(out)["answers"]
-    assert answer["identity"] == "Dan", "whoever reads it says that it is no photo"
-    assert "unusable" in answer
+    (failed,) = json.loads(out)["not_enrolled"]
+    assert failed["photo"] == f"{people}/Dan/a.heic", "whoever reads it says that it is no photo"
+    assert failed["reason"]
+    assert json.loads(out)["enrolled"] == []
     assert enrolled(call) == {"Ann": 2, "Bob": 1}
 
 

@@ -62,9 +62,9 @@ def test_photos_of_one_person_are_all_enrolled_or_none(
     assert "disk is full" in errors
     (home / "nothing.png").write_bytes(b"")
     assert call(*command, str(home / "nothing.png"))[0] == 2
-    assert json.loads(call("list", *FILE, "--json")[1]) == {"enrolled": {"Ann": 1}}
+    assert json.loads(call("list", *FILE, "--json")[1]) == {"people": [{"identity": "Ann", "photos": 1}]}
     assert call(*command)[:2] == (0, "enrolled 2 photos of 'Ann'\n")
-    assert json.loads(call("list", *FILE, "--json")[1]) == {"enrolled": {"Ann": 3}}
+    assert json.loads(call("list", *FILE, "--json")[1]) == {"people": [{"identity": "Ann", "photos": 3}]}
 
 
 def test_photos_of_one_person_are_one_task() -> None:
@@ -81,7 +81,7 @@ def test_a_name_is_one_however_it_is_typed(call: Callable[..., Done], photos: di
     typed, formed = "Zoe\u0308", "Zoë"
     assert call("enroll", "--kind", "list", "--id", typed, photos["a"], *TINY)[1] == f"enrolled 1 photo of {formed!r}\n"
     assert call("enroll", "--id", formed, photos["same"], *TINY)[0] == 0
-    assert json.loads(call("list", *FILE, "--json")[1]) == {"enrolled": {formed: 2}}
+    assert json.loads(call("list", *FILE, "--json")[1]) == {"people": [{"identity": formed, "photos": 2}]}
     assert call("verify", "--id", typed, photos["a"], *TINY)[:2] == (0, "same person\n")
     for identity, said in ((" alice", "white space"), (" ", "white space alone"), ("a\u200bb", "U+200B")):
         status, out, errors = call("enroll", "--id", identity, photos["a"], *TINY)
@@ -195,8 +195,10 @@ def test_import_and_export(call: Callable[..., Done], photos: dict[str, str], ho
     assert first == "enrolled 3 of 5 photos"
     assert ["small.png: expected 16x16 pixels, got 5x5" in others[0], "text.jpg" in others[1]] == [True, True]
     status, out, _ = call("import", str(folder), "--json", *TINY, "--gallery", str(home / "two.db"), "--kind", "list")
-    answers = json.loads(out)["answers"]
-    assert (status, [answer["identity"] for answer in answers if "unusable" in answer]) == (1, ["small", "text"])
+    said = json.loads(out)
+    failed = [one["photo"] for one in said["not_enrolled"]]
+    assert (status, failed) == (1, [f"{folder}/small.png", f"{folder}/text.jpg"])
+    assert [one["identity"] for one in said["enrolled"]] == ["Ann", "Ann", "Bob"]
     assert call("export", str(home / "list.jsonl"), *FILE)[:2] == (0, f"exported 3 photos to {home}/list.jsonl\n")
     other = ["--gallery", str(home / "other.db")]
     status, _, errors = call("import", str(home / "list.jsonl"), "--kind", "private", *FILE, *other)

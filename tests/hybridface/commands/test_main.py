@@ -123,7 +123,8 @@ def test_errors_before_anything_starts(call: Callable[..., Done], photos: dict[s
     a = photos["a"]
     missing = "expected a photo, found no such file"
     assert_one_line(call("verify", a, "/none.jpg", *TINY), f"/none.jpg: {missing}")
-    assert_one_line(call("verify", str(tmp_path), a, *TINY), f"{tmp_path}: {missing}")
+    folder = f"{tmp_path.name}: expected a photo, got a folder; name a photo in it"
+    assert_one_line(call("verify", str(tmp_path), a, *TINY), folder)
     unknown = "expected a model named dlib-resnet29, patchnet or tiny-test, got 'nobody'"
     assert_one_line(call("verify", a, a, "--model", "nobody"), unknown)
     widths = "expected --widths with --weights random alone, got '64,64'"

@@ -56,7 +56,8 @@ def test_a_plan_without_measuring_takes_what_calibrate_wrote(command: Command, t
     times = command("calibrate", *cache)
     assert set(times) == set(CostModel.__dataclass_fields__) - {"link"}
     assert min(times.values()) > 0
-    assert json.loads((tmp_path / "calibration.json").read_text()) == times
+    written = json.loads((tmp_path / "calibration.json").read_text())
+    assert {name: written[name] for name in written if name != "sha256"} == times
     document = command("plan", "tiny-test", "--no-measure", *cache)
     assert document["constants_ms"] == times
     plans = plan_network(hf.load_model("tiny-test", weights=False).graph, cost=CostModel(**times))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jsonschema
 import pytest
 
 from hybridface.commands import gallery_runs
+from hybridface.commands.main import app
 from hybridface.errors import ImageError
 from hybridface.output import documents
 from hybridface.output.documents import error_document, identification_document, verification_document, with_plain_keys
@@ -53,7 +55,14 @@ def test_the_documented_objects_are_in_the_schema() -> None:
         CHECK.validate(json.loads(block))
 
 
+def test_every_command_is_documented() -> None:
+    text = (ROOT / "docs" / "JSON.md").read_text()
+    names = {one.name for one in app.registered_commands if one.name} - {"demo", "party"}  # those have no --json
+    assert not {name for name in names if f"`{name}`" not in text and f"| `{name} " not in text}
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_a_life_of_a_gallery(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
     """Every command about galleries, one after another, in a private gallery."""
 
@@ -78,9 +87,51 @@ def test_a_life_of_a_gallery(call: Callable[..., Done], photos: dict[str, str], 
     assert run("export", str(home / "out.jsonl"), *model) == {"exported": 1}
     other = ["--gallery", str(home / "other.db")]
     assert run("import", str(home / "out.jsonl"), *other, *model) == {"enrolled": 1}
+    renamed = run("rename", name, "Ann C.", *model, "--key", str(home / "new.key"))
+    assert renamed == {"identity": name, "name": "Ann C."}
+    name = "Ann C."
+    assert run("check-names", *model) == {"renamed": [], "odd": []}
+    assert run("list", *model, "--photos") == {"people": [{"identity": name, "photos": 1, "numbers": [1]}]}
+    delivered = {"client": None, "at_once": 20, "per_hour": 4, "set": False}
+    limits = [{**delivered, "question": question} for question in ("guess", "identify", "verify")]
+    assert run("limits") == {"limits": limits}
+    own = {"client": "door", "question": "verify", "at_once": 50, "per_hour": 0.5, "set": True}
+    assert run("limits", "--client", "door", "--verify", "50/0.5") == {"limits": [*limits, own]}
     assert run("reset-limit", "client") == {"client": "client", "about": None}
     assert run("prune-log", "2001-01-01")["removed"] == 0
     assert run("remove", name, "nobody", *model, status=1) == {"removed": 1, "not_enrolled": ["nobody"]}
+
+
+def test_a_folder_and_old_names(
+    call: Callable[..., Done], photos: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home / "people"
+    folder.mkdir()
+    shutil.copy(photos["a"], folder / "Ann.png")
+    (folder / "Bob.png").write_text("no photo")
+    (folder / "notes.txt").write_text("no photo")
+    command = ["import", "--kind", "list", str(folder), *TINY, "--json"]
+    unused = [{"file": f"{folder}/notes.txt", "kind": "other", "reason": "no photo"}]
+    people = [{"identity": name, "new": 1, "earlier": 0} for name in ("Ann", "Bob")]
+    status, out, _ = call(*command, "--dry-run")
+    assert (status, checked(out)) == (0, {"dry_run": True, "people": people, "unused": unused, "notes": []})
+    status, out, _ = call(*command)
+    done = checked(out)
+    (failed,) = done.pop("not_enrolled")
+    assert (status, failed["photo"]) == (1, f"{folder}/Bob.png")
+    enrolled = [{"identity": "Ann", "photo": f"{folder}/Ann.png"}]
+    assert done == {"enrolled": enrolled, "earlier": 0, "unused": unused, "notes": []}
+    status, out, errors = call("rename", "Bob", "Cy", *TINY[:2], "--json")
+    assert (status, checked(out)["error"]["kind"], errors.count("\n")) == (2, "query_refused", 1)
+    with monkeypatch.context() as patch:  # an older version
+        patch.setattr("parties.gallery.store.identities.person_name", str)
+        patch.setattr("hybridface.galleries.file.person_name", str)
+        for name in (" Bob", "a\u200bb"):
+            assert call("enroll", "--id", name, photos["a"], *TINY)[0] == 0
+    status, out, _ = call("check-names", "--fix", *TINY[:2], "--json")
+    names = checked(out)
+    assert (status, names["renamed"]) == (1, [{"identity": " Bob", "name": "Bob"}])
+    assert [(one["name"], one["becomes"]) for one in names["odd"]] == [("a\u200bb", None)]
 
 
 def test_an_answer_is_short_and_costs_are_extra(call: Callable[..., Done], photos: dict[str, str]) -> None:

@@ -141,8 +141,8 @@ def test_a_session_that_ends_amid_a_refill_ends_in_peace(start: Start, photos: d
     ids=lambda roles: "+".join(roles),
 )
 def test_wrong_ranks(start: Start, photos: dict[str, str], roles: list[str]) -> None:
-    shown = {"client": [photos["a"], photos["same"], "--aligned"]}
-    status, out, errors = start(*([*PARTY, role, *DEALT, *TINY, *shown.get(role, [])] for role in roles)).end()
+    own = {"client": [*TINY, photos["a"], photos["same"], "--aligned"], "server": TINY}
+    status, out, errors = start(*([*PARTY, role, *DEALT, *own.get(role, [])] for role in roles)).end()
     assert status == 2
     assert out == ""
     assert errors.splitlines() == [
