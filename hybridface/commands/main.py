@@ -3,9 +3,11 @@
 Exit status: 0 same person (or done), 1 different people, 2 error. Errors are one line on standard error.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import typer
 
@@ -54,13 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: without the program's name; the process's own if left out.
     """
     as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    _prepare_output()
     os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started runs what lies in the current folder
     try:
         app(arguments)
     except Exception as error:  # never exit status 1, which means different people
-        sys.stderr.write(f"hybridface: {told(error)}\n")
-        if as_json:
-            print_json(error_document(error))
+        with suppress(OSError):  # nobody reads it, or there is no room for it
+            sys.stderr.write(f"hybridface: {told(error)}\n")
+            if as_json:
+                print_json(error_document(error))
+                sys.stdout.flush()
         _exit_with_error()
     except Interrupted as interrupted:
         end_now(interrupted.number)
@@ -68,10 +73,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nobody_reads = isinstance(end.__context__, OSError)  # typer ends a command with 1 whose output is closed
         wrong_arguments = getattr(end.__context__, "format_message", None)  # which typer has told
         if as_json and wrong_arguments:
-            print_json(error_document(wrong_arguments(), "usage"))
-        if end.code == EXIT_ERROR or nobody_reads or isinstance(end.__context__, typer.Abort):
+            with suppress(OSError):
+                print_json(error_document(wrong_arguments(), "usage"))
+        if end.code == EXIT_ERROR or nobody_reads or not _flushed() or isinstance(end.__context__, typer.Abort):
             _exit_with_error()
         raise
+
+
+def _flushed() -> bool:
+    """Return whether everything that was written has gone out; Python would ask only at its end, and end with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):  # of what is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
+        return False
+    return True
+
+
+def _prepare_output() -> None:
+    """See that there is an output, before any work is done for it; write what its encoding does not have as escapes."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # type: ignore[unreachable]  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stderr.write("hybridface: expected an open standard output, for what the command finds\n")  # type: ignore[unreachable]
+        sys.exit(EXIT_ERROR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _exit_with_error() -> None:
