@@ -7,6 +7,7 @@ from typing import Any
 
 from protocols.channel import Channel
 from protocols.errors import PeerLostError, ProtocolError
+from protocols.frame import sum_of
 
 __all__ = ["Recorder", "Tampered", "outcome", "record", "sealed", "send_again"]
 
@@ -40,8 +41,8 @@ def sealed(frame: bytes, number: int = 0, previous: int = 0) -> bytes:
     """Return a message with the number and the checksum that fit it, after a message with the checksum `previous`."""
     start = 16 + 8 * frame[8]
     head = frame[:9] + number.to_bytes(3, "little")
-    summed = frame[start:] + head + frame[16:start] + struct.pack("<I", previous)
-    return head + struct.pack("<I", zlib.crc32(summed)) + frame[16:]
+    rest = head + frame[16:start] + struct.pack("<I", previous)
+    return head + struct.pack("<I", zlib.crc32(rest, sum_of(frame[start:]))) + frame[16:]
 
 
 def send_again(channel: Channel, frame: bytes) -> None:
