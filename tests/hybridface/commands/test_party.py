@@ -249,7 +249,7 @@ def test_the_name_of_a_gallerys_client_reaches_the_server(read: Callable[..., di
     ("words", "message"),
     [
         (["--reveal", "server"], "the client learns the result, expected no --reveal server"),
-        (["--workers", "1"], "pure-HE mode has no --workers, expected none, got 1"),
+        (["--workers", "1"], "expected no --workers in pure-HE mode: it would do nothing"),
     ],
 )
 def test_what_pure_he_does_not_have(

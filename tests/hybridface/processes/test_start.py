@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from hybridface.processes.start import Outcome, start
 
 Program = list[str]
 
+MARK = f"rank of a test of {os.getpid()}"
+"""An argument by which processes of ranks are found."""
+
 
 def say(*events: dict[str, Any] | str, status: int = 0, then: str = "") -> Program:
     """Return a program that prints events, does something, and ends; a rank that does not use MPI."""
@@ -30,7 +34,7 @@ def say(*events: dict[str, Any] | str, status: int = 0, then: str = "") -> Progr
     program = (
         f"import sys, time, os, signal\nsys.stdout.write({text!r}); sys.stdout.flush()\n{then}\nsys.exit({status})"
     )
-    return [sys.executable, "-c", program]
+    return [sys.executable, "-c", program, MARK]
 
 
 def outcome_of(monkeypatch: pytest.MonkeyPatch, client: Program, server: Program, timeout: float = 60.0) -> Outcome:
@@ -172,11 +176,17 @@ def test_the_ranks_leave_standard_input_alone(monkeypatch: pytest.MonkeyPatch) -
 
 
 def left() -> Sequence[psutil.Process]:
-    """Return the processes that this one has started and that have not ended within a second."""
+    """Return the ranks' processes that have not ended within a second."""
     deadline = time.monotonic() + 1
-    while (found := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+    while (found := [one for one in psutil.process_iter() if MARK in _words(one)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
 
 
 def test_progress_bars() -> None:

@@ -40,6 +40,7 @@ def patches(chip: Any) -> Any:
 
 def model(threshold: float = 1.0, **other: Any) -> Model:
     options = {"name": "patches", "normalise": patches, "patch_shape": WEIGHTS.shape, "patch_weights": WEIGHTS}
+    options["chip_size"] = CHIPS.shape[1]
     return dataclasses.replace(TINY, threshold=threshold, **(options | other))
 
 

@@ -32,6 +32,7 @@ LOGGED: dict[str, tuple[str, Ask]] = {
     "gallery-index": ("index", lambda client: client.update_index()),
     "gallery-list": ("list", lambda client: client.list_identities()),
     "gallery-remove": ("remove", lambda client: client.remove_identities(["nobody"])),
+    "gallery-rename": ("rename", lambda client: client.rename_identity("p0", "p9")),
     "gallery-rotate": ("rotate-key", lambda client: client.rotate_key(NEW_KEY)),
     "list-read": ("read", lambda client: client.update_index()),
 }
