@@ -285,10 +285,11 @@ def _status(process: psutil.Process) -> str:
 
 def _end_group(process: "subprocess.Popen[bytes]", ranks: Sequence[psutil.Process]) -> None:
     """End `mpiexec` and all that it started: ask them, wait a moment, and kill what is left, stopped or not."""
-    if process.poll() is not None and not any(rank.is_running() for rank in ranks):
-        return
-    with suppress(ProcessLookupError):
+    process.poll()  # or it is one of them until it is asked after
+    try:
         os.killpg(process.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return  # all have ended
     with suppress(subprocess.TimeoutExpired):
         process.wait(_TERMINATING_SECONDS)
     with suppress(ProcessLookupError):

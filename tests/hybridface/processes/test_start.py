@@ -45,7 +45,7 @@ def outcome_of(monkeypatch: pytest.MonkeyPatch, client: Program, server: Program
 
 
 RESULT = {"event": "result", "match": None, "cost": {}}
-STAY = "time.sleep(60)"
+STAY = "time.sleep(600)"
 
 
 @pytest.mark.slow
