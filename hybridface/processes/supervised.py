@@ -88,7 +88,7 @@ class RankProcesses:
             self._process, files = self._started(undo)
             self._readers = [threading.Thread(target=_pass_on, args=one, daemon=True) for one in files]
             undo.callback(self._join)
-            undo.callback(lambda: _end_group(self._process, list(self._ranks.values())))
+            undo.callback(_end_group, self._process)
             for reader in self._readers:
                 reader.start()
             self._undo = undo.pop_all()
@@ -283,7 +283,7 @@ def _status(process: psutil.Process) -> str:
         return str(psutil.STATUS_DEAD)
 
 
-def _end_group(process: "subprocess.Popen[bytes]", ranks: Sequence[psutil.Process]) -> None:
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """End `mpiexec` and all that it started: ask them, wait a moment, and kill what is left, stopped or not."""
     process.poll()  # or it is one of them until it is asked after
     try:
@@ -294,7 +294,4 @@ def _end_group(process: "subprocess.Popen[bytes]", ranks: Sequence[psutil.Proces
         process.wait(_TERMINATING_SECONDS)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    for rank in ranks:
-        with suppress(psutil.NoSuchProcess):
-            rank.kill()
     process.wait()

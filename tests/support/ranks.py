@@ -350,7 +350,7 @@ def _all_ranks(ranks: Ranks) -> dict[int, psutil.Process]:
     return dict.fromkeys(range(len(ranks.ranks)), psutil.Process())
 
 
-def _end_ranks(ranks: Ranks, _: Any) -> None:
+def _end_ranks(ranks: Ranks) -> None:
     """End the threads as processes are ended."""
     ranks.__exit__()
 

@@ -7,7 +7,7 @@ import pytest
 from hybridface.errors import EXIT_ERROR
 from hybridface.processes import joined
 from parties.transport.roles import Role
-from protocols.errors import ParameterError, PeerLostError
+from protocols.errors import UNTOLD, ParameterError, PeerLostError
 
 
 class World:
@@ -93,4 +93,4 @@ def test_peers_hear_of_an_error_also_if_nobody_reads_it_here(monkeypatch: pytest
 
     with pytest.raises(BrokenPipeError):
         run(work, [], say)
-    assert [status for _, status in world.failed] == [EXIT_ERROR]
+    assert world.failed == [(UNTOLD, EXIT_ERROR)], "not the error's own words"
