@@ -27,7 +27,7 @@ from hybridface.commands.places import weights_cache
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.options import PhotoOptions
 from hybridface.modes import Mode
-from hybridface.processes.runs import GalleryRun, HybridRun, PreparationRun, PureHeRun, Purpose, Run
+from hybridface.processes.runs import GalleryRun, HybridRun, PreparationRun, PureHeRun, Purpose, Run, SharedRun
 from parties.session.correlations import Correlations
 from parties.transport.roles import SHARD_ROLES, Role
 from protocols.errors import ParameterError
@@ -89,44 +89,49 @@ def party(
     With --correlations dealer, for all of them, there is a third: hybridface party dealer.
     """
     _expect_effects(context, role, mode)
+    from hybridface.processes.events import Events
+
+    told_by = Events(role, events)
+    reading = PhotoOptions(face, accept_damaged, told_by.warn)
     told: dict[str, Any] = {
         "model": model or mode.default_model,
         "weights": weights,
         "timeout": timeout,
         "link": link_named(link),
     }
-    shared: dict[str, Any] = {
-        "reveal": reveal,
-        "correlations": correlations,
-        "cache": weights_cache(cache),
-        "prepared": prepared,
-    }
-    from hybridface.processes.events import Events
-
-    told_by = Events(role, events)
-    reading: dict[str, Any] = {"aligned": aligned, "reading": PhotoOptions(face, accept_damaged, told_by.warn)}
-    verifying: dict[str, Any] = {"photos": tuple(photos or ()), **reading, "repeat": repeat, "pause": pause}
-    run: Run
     if mode is Mode.PURE_HE:
         _check_pure_he(reveal, pool, batch, repeat, max_answers)
-        run = PureHeRun(**told, **verifying, max_answers=max_answers)
-    elif (tasks and role is Role.CLIENT) or (gallery and role is Role.SERVER) or role in SHARD_ROLES:
-        about: dict[str, Any] = {
-            "tasks": tasks,
-            "key": key,
-            "gallery": gallery,
-            "new_gallery": new_gallery,
-            "client_name": client_name,
-            "limits": limits,
-        }
-        run = GalleryRun(**told, **shared, **about, **reading)
-    elif keep and role is Role.CLIENT:
-        run = PreparationRun(**told, **shared, count=keep, purpose=keep_for)
+        run: Run = PureHeRun(**told, **_photos(context, reading), max_answers=max_answers)
     else:
-        run = HybridRun(**told, **shared, **verifying, enrolled=enrolled, batch=batch, pool=pool)
+        shared = {
+            "reveal": reveal,
+            "correlations": correlations,
+            "cache": weights_cache(cache),
+            "prepared": prepared,
+        }
+        run = _hybrid(context, role, told | shared, reading)
     from hybridface.processes.rank import run_rank
 
     raise typer.Exit(run_rank(role, run, told_by))
+
+
+def _photos(context: typer.Context, reading: PhotoOptions) -> dict[str, Any]:
+    """Return what a run is told of the client's photos."""
+    given = {name: context.params[name] for name in ("aligned", "repeat", "pause")}
+    return {**given, "photos": tuple(context.params["photos"] or ()), "reading": reading}
+
+
+def _hybrid(context: typer.Context, role: Role, told: dict[str, Any], reading: PhotoOptions) -> SharedRun:
+    """Return the run in hybrid mode that a rank is part of, as far as it knows."""
+    given = context.params
+    about = {Role.CLIENT: given["tasks"], Role.SERVER: given["gallery"]}
+    if about.get(role) or role in SHARD_ROLES:
+        names = ("tasks", "key", "gallery", "new_gallery", "client_name", "limits", "aligned")
+        return GalleryRun(**told, **{name: given[name] for name in names}, reading=reading)
+    if given["keep"] and role is Role.CLIENT:
+        return PreparationRun(**told, count=given["keep"], purpose=given["keep_for"])
+    sizes = {name: given[name] for name in ("enrolled", "batch", "pool")}
+    return HybridRun(**told, **_photos(context, reading), **sizes)
 
 
 _OF_PHOTOS = ("photos", "aligned", "enrolled", "repeat", "batch", "pool", "pause", "face", "accept_damaged")

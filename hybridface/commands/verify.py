@@ -1,5 +1,6 @@
 """`hybridface verify` and `demo`: compare two photos, by client and server as MPI processes on this machine."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,10 +31,9 @@ from hybridface.commands.options import (
     TimeoutOption,
     WorkersOption,
 )
-from hybridface.commands.places import check_photos, existing_prepared_path, say_warning, weights_cache
+from hybridface.commands.places import check_photos, existing_prepared_path, weights_cache
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, RunError
 from hybridface.faces.choice import FaceChoice
-from hybridface.faces.options import PhotoOptions
 from hybridface.models import DEFAULT_MODEL, check_name
 from hybridface.modes import Mode
 from hybridface.output.documents import print_json, verification_document
@@ -41,11 +41,12 @@ from hybridface.output.terminal import ProgressBars, width
 from hybridface.photos import photo_path
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
-from protocols.link import link_named
+from protocols.link import Link, link_named
 from protocols.matching.reveal import Reveal
 
 if TYPE_CHECKING:
     from hybridface.models.model import Model
+    from hybridface.processes.runs import Run
     from hybridface.processes.start import Outcome
 
 __all__ = ["demo", "verify"]
@@ -90,62 +91,81 @@ def verify(
     _expect_effects(context, identity is not None, mode, as_json)
     if mode is Mode.PURE_HE and reveal is not Reveal.CLIENT:
         raise ParameterError(f"in pure-HE mode the client learns the result, expected no --reveal {reveal}")
-    if second is None or identity is not None:
-        if mode is not Mode.HYBRID:
-            raise ParameterError("expected --mode hybrid for a gallery")
-        from hybridface.commands.gallery import verify_identity
-
-        settings = PhotoSettings(
-            gallery=gallery,
-            as_json=as_json,
-            model=name,
-            key=key,
-            cache=cache,
-            timeout=timeout,
-            quiet=quiet,
-            correlations=correlations,
-            prepared=prepared,
-            aligned=aligned,
-            face=face,
-            accept_damaged=accept_damaged,
-        )
-        verify_identity(first, identity or "", settings, reveal, simulated)
+    settings = PhotoSettings(
+        gallery=gallery,
+        as_json=as_json,
+        model=name,
+        key=key,
+        cache=cache,
+        timeout=timeout,
+        quiet=quiet,
+        correlations=correlations,
+        prepared=prepared,
+        aligned=aligned,
+        face=face,
+        accept_damaged=accept_damaged,
+    )
+    if second is not None:
+        pair = _Pair(first, second, mode, reveal, simulated, enrolled, workers)
+        _verify_pair(pair, settings, layers, costs)
         return
+    if mode is not Mode.HYBRID:
+        raise ParameterError("expected --mode hybrid for a gallery")
+    from hybridface.commands.gallery import verify_identity
+
+    verify_identity(first, identity or "", settings, reveal, simulated)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A comparison of two photos: what is asked for, besides the settings that galleries have too."""
+
+    first: Path
+    second: Path
+    mode: Mode
+    reveal: Reveal
+    link: Link
+    enrolled: bool
+    workers: int
+
+    def run(self, chips: tuple[Path, ...], settings: PhotoSettings) -> "Run":
+        """Return what the ranks are to do with the aligned faces."""
+        from hybridface.processes.runs import HybridRun, PureHeRun
+
+        told: dict[str, Any] = {"model": settings.model, "timeout": settings.timeout, "link": self.link}
+        if self.mode is Mode.PURE_HE:
+            return PureHeRun(**told, photos=chips, aligned=True)
+        return HybridRun(
+            **told,
+            reveal=self.reveal,
+            correlations=settings.correlations,
+            cache=weights_cache(settings.cache),
+            prepared=existing_prepared_path(settings.prepared),
+            photos=chips,
+            aligned=True,
+            enrolled=self.enrolled,
+            workers=self.workers,
+        )
+
+
+def _verify_pair(pair: _Pair, settings: PhotoSettings, layers: bool, costs: bool) -> None:
+    """Compare two photos, print the decision, and exit: 0 same person, 1 different people."""
     from hybridface.models.model import load_model
     from hybridface.processes.portraits import aligned_photos
-    from hybridface.processes.runs import HybridRun, PureHeRun, Run
     from hybridface.processes.start import start
 
-    loaded, reading = load_model(name, weights=False), PhotoOptions(face, accept_damaged, say_warning)
-    with (
-        aligned_photos((first, second), loaded.chip_size, aligned, reading) as chips,
-        ProgressBars(shown=not quiet and not as_json) as bars,
-    ):
-        run: Run
-        if mode is Mode.PURE_HE:
-            run = PureHeRun(model=name, timeout=timeout, link=simulated, photos=chips, aligned=True)
-        else:
-            run = HybridRun(
-                model=name,
-                timeout=timeout,
-                link=simulated,
-                reveal=reveal,
-                correlations=correlations,
-                cache=weights_cache(cache),
-                prepared=existing_prepared_path(prepared),
-                photos=chips,
-                aligned=True,
-                enrolled=enrolled,
-                workers=workers,
-            )
-        outcome = start(run, bars)
+    model = load_model(settings.model, weights=False)
+    photos = aligned_photos((pair.first, pair.second), model.chip_size, settings.aligned, settings.reading)
+    shown = not settings.quiet and not settings.as_json
+    with photos as chips, ProgressBars(shown=shown) as bars:
+        outcome = start(pair.run(chips, settings), bars)
     if outcome.match is None:
         raise RunError("cannot report the decision: no party has sent one")
-    if as_json:
+    if settings.as_json:
         print_json(_document(outcome, outcome.match, costs))
     else:
-        _print_outcome(outcome, loaded, layers)
-    raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
+        _print_outcome(outcome, model, layers)
+    raise typer.Exit(EXIT_SAME if outcome.match else EXIT_DIFFERENT)
 
 
 def _expect_effects(context: typer.Context, in_gallery: bool, mode: Mode, as_json: bool) -> None:

@@ -33,13 +33,8 @@ def start_mpi(timeout: float) -> None:
     """
     if MPI.Is_initialized():
         return
-    library = ctypes.CDLL(MPI.__file__)
-    provided = ctypes.c_int()
-    _bounded(
-        lambda: library.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided)),
-        timeout,
-        "every rank to join",
-    )
+    level = MPI.THREAD_MULTIPLE
+    _bounded(lambda mpi: mpi.MPI_Init_thread(None, None, level, ctypes.byref(ctypes.c_int())), timeout, "join")
 
 
 def end_mpi(timeout: float) -> None:
@@ -50,8 +45,7 @@ def end_mpi(timeout: float) -> None:
     """
     if MPI.Is_finalized():
         return
-    library = ctypes.CDLL(MPI.__file__)
-    _bounded(library.MPI_Finalize, timeout, "every rank to end")
+    _bounded(lambda mpi: mpi.MPI_Finalize(), timeout, "end")
 
 
 def abort_world(status: int, timeout: float = 0.0) -> None:
@@ -86,14 +80,14 @@ def forget_shared_memory() -> None:
                 Path(name).unlink(missing_ok=True)
 
 
-def _bounded(call: Callable[[], Any], timeout: float, what: str) -> None:
-    """Call in another thread, and raise `PeerLostError` at the deadline."""
-    done = threading.Event()
+def _bounded(call: Callable[[ctypes.CDLL], Any], timeout: float, what: str) -> None:
+    """Call MPI's library in another thread, and raise `PeerLostError` at the deadline."""
+    done, library = threading.Event(), ctypes.CDLL(MPI.__file__)
 
     def run() -> None:
-        call()
+        call(library)
         done.set()
 
     threading.Thread(target=run, daemon=True).start()
     if not done.wait(timeout):
-        raise PeerLostError(f"expected {what} within {timeout:g} s, got none")
+        raise PeerLostError(f"expected every rank to {what} within {timeout:g} s, got none")
