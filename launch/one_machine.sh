@@ -24,8 +24,12 @@ status=0
 mpiexec.gforker -exitinfo -genv UCX_TLS self,sysv,cma \
     "${rank[@]}" "${client[@]}" : \
     "${rank[@]}" "${server[@]}" ${dealer:+: "${rank[@]}" "${dealer[@]}"} 3>&1 4>&2 >"$ends" 2>&1 || status=$?
+grep -v 'Return code = ' "$ends" >&2 || true
 if grep -q 'signaled with' "$ends"; then
     echo "hybridface: a rank has been killed" >&2
+    status=2
+fi
+if [ "$status" -gt 1 ] || grep -q 'expired' "$ends"; then
     status=2
 fi
 exit "$status"

@@ -20,7 +20,7 @@ sort_words() {
         case $name in
         --correlations) correlations=${1#*=} ;;
         --mode | --model | --reveal | --timeout | --link | --max-answers | --events) all+=("$1") ;;
-        --gallery | --client-name | --cache | --limits | --no-limits) server+=("$1") ;;
+        --gallery | --client-name | --cache | --limits | --no-limits | --new-gallery) server+=("$1") ;;
         --weights) client+=("$1") server+=("$1") ;;
         --prepared) client+=("$1/client") server+=("$1/server") ;;
         --) break ;;

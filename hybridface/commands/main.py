@@ -22,7 +22,7 @@ from hybridface.commands.train import train
 from hybridface.commands.verify import demo, verify
 from hybridface.errors import EXIT_ERROR, told
 from hybridface.output.documents import error_document, print_json
-from hybridface.signals import Interrupted, end_now
+from hybridface.signals import Interrupted, end
 from parties.transport.started import was_started_by_mpiexec
 
 __all__ = ["app", "main"]
@@ -68,14 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 sys.stdout.flush()
         _exit_with_error()
     except Interrupted as interrupted:
-        end_now(interrupted.number)
-    except SystemExit as end:
-        nobody_reads = isinstance(end.__context__, OSError)  # typer ends a command with 1 whose output is closed
-        wrong_arguments = getattr(end.__context__, "format_message", None)  # which typer has told
+        end(interrupted)
+    except SystemExit as leaving:
+        nobody_reads = isinstance(leaving.__context__, OSError)  # typer ends a command with 1 whose output is closed
+        wrong_arguments = getattr(leaving.__context__, "format_message", None)  # which typer has told
         if as_json and wrong_arguments:
             with suppress(OSError):
                 print_json(error_document(wrong_arguments(), "usage"))
-        if end.code == EXIT_ERROR or nobody_reads or not _flushed() or isinstance(end.__context__, typer.Abort):
+        if leaving.code == EXIT_ERROR or nobody_reads or not _flushed() or isinstance(leaving.__context__, typer.Abort):
             _exit_with_error()
         raise
 

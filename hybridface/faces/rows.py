@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hybridface.errors import RunError
+from hybridface.signals import Interrupted, cleaning_up, unheard
 from parties.machine.durable import PUBLIC, replaced
 from parties.machine.locks import locked
 from protocols.errors import ParameterError
@@ -212,15 +213,20 @@ def _results(work: Work, items: Iterator[Any], workers: int) -> Generator[Values
         yield from map(work, items)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _leave_with_parent) as pool:
+    with cleaning_up(), ProcessPoolExecutor(workers, context, _leave_with_parent) as pool:
         pending: deque[Future[Values | Skipped]] = deque()
         try:
             for item in items:
-                pending.append(pool.submit(work, item))
+                with unheard():  # a process that this starts ends with this one
+                    pending.append(pool.submit(work, item))
                 if len(pending) > 4 * workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+        except Interrupted:
+            for process in multiprocessing.active_children():
+                process.kill()  # or the end would wait for the rows that they are at
+            raise
         except BrokenProcessPool as error:
             raise RunError("a worker process has died; start again to go on where it stopped") from error
         finally:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from hybridface.errors import RunError
+from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, RunError
 from hybridface.output.terminal import Event
 from hybridface.processes.outcome import Outcome
 from hybridface.processes.programs import programs_of
@@ -30,7 +30,7 @@ def start(run: Run, on_event: Callable[[Event], None] | None = None) -> Outcome:
     names = [program[0] for program in programs]
     outcome = Outcome()
     errors: list[Event] = []
-    with RankProcesses(commands, names, run.timeout + _START_SECONDS) as ranks:
+    with RankProcesses(commands, names, run.timeout + _START_SECONDS, good=(EXIT_SAME, EXIT_DIFFERENT)) as ranks:
         for line in ranks.lines():
             event = _event(line)
             if event is None:

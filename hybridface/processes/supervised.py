@@ -16,14 +16,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from pathlib import Path
 from typing import IO
 
 import psutil
 
 from hybridface.errors import RunError
-from hybridface.signals import cleaning_up
+from hybridface.signals import cleaning_up, deferred
 from launch.mpiexec import find_mpiexec, mpiexec_command
+from parties.transport.shared_memory import PLACE, segments_of
 from protocols.errors import UNTOLD
 
 __all__ = ["RankProcesses"]
@@ -41,8 +41,8 @@ _WEIGHING_SECONDS = 1.0
 _WORKING_SHARE = 0.3
 """Of one processor, taken by all ranks: above it they compute, below it they wait for each other."""
 
-_SHARED_MEMORY, _SHARED_BYTES = Path("/dev/shm"), 1_200_000  # noqa: S108
-"""Where MPI's shared memory is, and how much of it a rank takes."""
+_SHARED_BYTES = 1_200_000
+"""How much shared memory MPI takes for a rank."""
 
 _STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 _ENDED = re.compile(r"\[\d+\](\d+):Return code = \d+(?:, signaled with (.+))?")
@@ -61,18 +61,28 @@ class RankProcesses:
         programs: command lines, in the order of the ranks.
         names: the ranks', for error messages.
         silence: seconds after which ranks count as stuck that neither say anything nor compute.
+        most: seconds after which they are ended in any case.
+        good: exit statuses that are no failure.
 
     Raises:
         RunError: there is no `mpiexec`.
     """
 
-    def __init__(self, programs: Sequence[Sequence[str]], names: Sequence[str], silence: float) -> None:
+    def __init__(
+        self,
+        programs: Sequence[Sequence[str]],
+        names: Sequence[str],
+        silence: float,
+        *,
+        most: float = float("inf"),
+        good: Collection[int] = (0,),
+    ) -> None:
         try:
             self._mpiexec = find_mpiexec()
         except FileNotFoundError as error:
             raise RunError(str(error)) from error
-        self._programs, self._names, self._silence = programs, names, silence
-        self._heard = self._all_here = self._weighed = time.monotonic()
+        self._programs, self._names = programs, names
+        self._silence, self._most, self._good = silence, most, good
         self._spent = 0.0
         self._deadline = float("inf")
         self._ranks: dict[int, psutil.Process] = {}
@@ -85,12 +95,14 @@ class RankProcesses:
         _expect_shared_memory(len(self._programs))
         with ExitStack() as undo:
             undo.enter_context(cleaning_up())
-            self._process, files = self._started(undo)
-            self._readers = [threading.Thread(target=_pass_on, args=one, daemon=True) for one in files]
-            undo.callback(self._join)
-            undo.callback(_end_group, self._process)
-            for reader in self._readers:
-                reader.start()
+            with deferred():  # so that nothing is started that is not ended
+                self._process, files = self._started(undo)
+                self._readers = [threading.Thread(target=_pass_on, args=one, daemon=True) for one in files]
+                undo.callback(self._join)
+                undo.callback(_end_group, self._process)
+                for reader in self._readers:
+                    reader.start()
+            self._begun = self._heard = self._all_here = self._weighed = time.monotonic()
             self._undo = undo.pop_all()
         return self
 
@@ -142,7 +154,7 @@ class RankProcesses:
     def unexpected_end(self) -> str | None:
         """Say which rank has not ended by itself, or with an error, and the last line it wrote; None if none has."""
         status = self._process.poll()
-        if not self._ends and status in (0, 1):
+        if not self._ends and status in self._good:
             return None
         by_itself = [end for end in self._ends if end[1] not in _FROM_MPIEXEC] or self._ends
         if by_itself:
@@ -186,6 +198,8 @@ class RankProcesses:
             if spent - self._spent > _WORKING_SHARE * (now - self._weighed):
                 self._heard = now
             self._spent, self._weighed = spent, now
+        if now > self._begun + self._most:
+            raise RunError(f"expected the ranks to end within {self._most:g} s, they did not{self.stopped()}")
         if now > self._heard + self._silence:
             raise RunError(f"expected a sign of the ranks within {self._silence:g} s, got none{self.stopped()}")
 
@@ -235,13 +249,13 @@ class RankProcesses:
 
 def _expect_shared_memory(ranks: int) -> None:
     """Raise `RunError` where ranks would end amid the start, with a bus error: MPI does not look first."""
-    if not _SHARED_MEMORY.exists():
+    if not PLACE.exists():
         return
-    free, needed = shutil.disk_usage(_SHARED_MEMORY).free, ranks * _SHARED_BYTES
+    free, needed = shutil.disk_usage(PLACE).free, ranks * _SHARED_BYTES
     if free < needed:
         raise RunError(
             f"expected {needed / 1e6:.1f} MB of free shared memory for {ranks} ranks, found {free / 1e6:.1f} MB in "
-            f"{_SHARED_MEMORY}: remove what is left there, or give a container more (--shm-size)"
+            f"{PLACE}: remove what is left there, or give a container more (--shm-size)"
         )
 
 
@@ -260,9 +274,9 @@ def _pass_on(file: IO[bytes] | None, take: Take) -> None:
 def _ranks_of(process: "subprocess.Popen[bytes]") -> dict[int, psutil.Process]:
     """Return the ranks' processes that have not ended, by their ranks."""
     found = {}
-    with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.Error):
         for child in psutil.Process(process.pid).children():
-            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, KeyError):
+            with suppress(psutil.Error, KeyError):
                 if _status(child) != psutil.STATUS_ZOMBIE:
                     found[int(child.environ()["PMI_RANK"])] = child
     return found
@@ -270,7 +284,7 @@ def _ranks_of(process: "subprocess.Popen[bytes]") -> dict[int, psutil.Process]:
 
 def _seconds_of(process: psutil.Process) -> float:
     """Return the processor seconds that a process has taken."""
-    with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.Error):
         times = process.cpu_times()
         return float(times.user + times.system)
     return 0.0
@@ -279,19 +293,26 @@ def _seconds_of(process: psutil.Process) -> float:
 def _status(process: psutil.Process) -> str:
     try:
         return str(process.status())
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return str(psutil.STATUS_DEAD)
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End `mpiexec` and all that it started: ask them, wait a moment, and kill what is left, stopped or not."""
+    """End `mpiexec` and all that it started: ask them, wait a moment, and kill what is left, stopped or not.
+
+    Ranks that have not joined yet leave shared memory; it is removed.
+    """
     process.poll()  # or it is one of them until it is asked after
+    segments = {segment for rank in _ranks_of(process).values() for segment in segments_of(rank.pid)}
     try:
         os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_TERMINATING_SECONDS)
     except ProcessLookupError:
-        return  # all have ended
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_TERMINATING_SECONDS)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        pass  # all have ended
+    finally:  # also if a signal comes now
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for segment in segments:
+            segment.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import mpi4py
@@ -18,11 +17,10 @@ import mpi4py
 mpi4py.rc.initialize = mpi4py.rc.finalize = False  # on import, and at the end
 from mpi4py import MPI  # noqa: E402
 
+from parties.transport.shared_memory import segments_of  # noqa: E402
 from protocols.errors import PeerLostError  # noqa: E402
 
 __all__ = ["MPI", "abort_world", "end_mpi", "forget_shared_memory", "start_mpi"]
-
-_SEGMENTS = "/dev/shm/mpich_shm_"  # noqa: S108
 
 
 def start_mpi(timeout: float) -> None:
@@ -73,11 +71,8 @@ def forget_shared_memory() -> None:
 
     Then it goes when they end, also when they are killed.
     """
-    with suppress(OSError):  # not Linux
-        for line in Path("/proc/self/maps").read_text().splitlines():
-            name = line.split(maxsplit=5)[-1]
-            if name.startswith(_SEGMENTS):
-                Path(name).unlink(missing_ok=True)
+    for segment in segments_of("self"):
+        segment.unlink(missing_ok=True)
 
 
 def _bounded(call: Callable[[ctypes.CDLL], Any], timeout: float, what: str) -> None:

@@ -96,6 +96,94 @@ def test_what_a_command_has_not_asked_for_stays() -> None:
         assert signal.getsignal(signal.SIGINT) == before
 
 
+TWICE = """
+import os, signal, tempfile, time
+from pathlib import Path
+from hybridface.folders import temporary_folder
+from hybridface.signals import Interrupted, cleaning_up, end, end_on_signals
+end_on_signals()
+try:
+    with temporary_folder() as folder:
+        try:
+            with cleaning_up():
+                os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            print(folder, flush=True)
+except Interrupted as interrupted:
+    print(folder.exists(), flush=True)
+    end(interrupted)
+"""
+
+
+def test_a_second_signal_does_not_disturb_the_end(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (130, ["False"])
+
+
+LATER = """
+import os, signal
+from hybridface.signals import deferred, end_on_signals
+end_on_signals()
+with deferred():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("done", flush=True)
+print("after", flush=True)
+"""
+
+
+def test_a_signal_can_wait(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LATER], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "done\n", "hybridface: told to end\n")
+
+
+def test_what_a_command_is_to_ignore_it_ignores(environment: dict[str, str]) -> None:
+    """As under `nohup`, which lets a long command outlive its terminal."""
+    program = "import os, signal\nfrom hybridface.signals import end_on_signals\nend_on_signals()\n"
+    program += "os.kill(os.getpid(), signal.SIGHUP); print('on', flush=True); os.kill(os.getpid(), signal.SIGTERM)"
+    command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (143, "on\n")
+
+
+WORKERS = """
+import signal, sys, time
+from pathlib import Path
+import numpy as np
+from hybridface.faces.rows import RowField, Rows, fill
+from hybridface.signals import Interrupted, end, end_on_signals
+import time_taker
+if __name__ == "__main__":
+    end_on_signals()
+    rows = Rows(Path(sys.argv[1]), 100, {"x": RowField("float64", (1,))})
+    try:
+        fill(rows, range(100), lambda row: row, time_taker.take, 2, "", False)
+    except Interrupted as interrupted:
+        end(interrupted)
+"""
+
+
+def test_workers_end_in_silence(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "time_taker.py").write_text(
+        "import time\ndef take(row):\n    print('began', flush=True)\n    time.sleep(60)\n"
+    )
+    (tmp_path / "program.py").write_text(WORKERS)
+    environment["PYTHONPATH"] += f":{tmp_path}"
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "rows")]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "began\n"
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=END_SECONDS)
+    assert (process.returncode, errors) == (130, "hybridface: interrupted\n")
+
+
 SWALLOWS = """
 import os, signal, time
 from hybridface.signals import cleaning_up, end_on_signals

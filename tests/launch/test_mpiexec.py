@@ -12,10 +12,12 @@ import pytest
 import typer
 
 from hybridface.commands.main import app
+from hybridface.commands.party import NO_EFFECT
 from hybridface.processes.programs import programs_of
 from hybridface.processes.runs import GalleryRun, HybridRun, PureHeRun
 from launch import mpiexec
 from launch.mpiexec import ONE_MACHINE, ONE_THREAD, find_mpiexec, mpiexec_command
+from parties.transport.roles import Role
 
 LAUNCH = Path(mpiexec.__file__).parent
 RANKS = [["face", "client", "a.jpg"], ["face", "server"], ["face", "dealer"]]
@@ -186,6 +188,23 @@ def test_a_killed_rank_is_no_decision(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_timeout_is_told_and_is_no_decision(tmp_path: Path) -> None:
+    folder, script = tmp_path / "bin", tmp_path / "launch" / "one_machine.sh"
+    for made in (folder, script.parent):
+        made.mkdir()
+    (folder / "hybridface").write_text("#!/bin/sh\nexec sleep 30\n")
+    (folder / "hybridface").chmod(0o755)
+    for name in ("one_machine.sh", "ranks.sh"):
+        (script.parent / name).write_text((LAUNCH / name).read_text())
+    environment = {"PATH": f"{folder}:{Path(find_mpiexec()).parent}:/usr/bin:/bin", "MPIEXEC_TIMEOUT": "1"}
+    done = subprocess.run(
+        ["bash", str(script), *PHOTOS], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "Timeout of 1 seconds expired" in done.stderr
+
+
+@pytest.mark.slow
 def test_an_interface_keeps_all_that_is_sent_on_one_network(tmp_path: Path) -> None:
     hosts(tmp_path, "a", "b")
     _, arguments, errors = run_script("several_machines.sh", ["my hosts", *PHOTOS], tmp_path)
@@ -216,6 +235,7 @@ WORDS = [
     ("--model tiny-test --reveal both --timeout 9", {"shared": ["--model=tiny-test", "--reveal=both", "--timeout=9"]}),
     ("--repeat 2 --enrolled", {"client": [*PHOTOS, "--repeat", "2", "--enrolled"]}),
     ("--gallery g.db --no-limits --client-name x", {"server": ["--gallery=g.db", "--no-limits", "--client-name=x"]}),
+    ("--gallery=g.db --new-gallery", {"server": ["--gallery=g.db", "--new-gallery"]}),
     ("--weights w.npz", {"client": [*PHOTOS, "--weights=w.npz"], "server": ["--weights=w.npz"]}),
     ("--prepared p", {"client": [*PHOTOS, "--prepared=p/client"], "server": ["--prepared=p/server"]}),
     ("--cache none -- --mode", {"client": [*PHOTOS, "--", "--mode"], "server": ["--cache=none"]}),
@@ -252,6 +272,11 @@ def test_the_options_of_all_ranks_are_those_of_a_run() -> None:
     gallery = GalleryRun(model="m", gallery=Path("g"), limits=False)
     servers = [program for each in (run, shared, gallery) for program in programs_of(each) if program[0] == "server"]
     assert {word for program in servers for word in program if word.startswith("--")} <= named
+    own = {parameter.name: parameter.opts for parameter in typer.main.get_command(app).commands["party"].params}  # type: ignore[attr-defined]
+    (server,) = (line for line in text.splitlines() if line.endswith('server+=("$1") ;;') and "client+" not in line)
+    assert {name for parameter in NO_EFFECT[Role.CLIENT] for name in own[parameter]} <= set(
+        server.split(")")[0].split()
+    )
 
 
 @pytest.mark.slow

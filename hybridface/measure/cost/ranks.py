@@ -15,13 +15,14 @@ def run_ranks(module: str, programs: Sequence[Sequence[str]], timeout: float) ->
     """Run a rank of `python -m module` for each list of arguments, and return the JSON objects that they wrote.
 
     Args:
-        timeout: seconds in which something must be written.
+        timeout: seconds for all of it.
 
     Raises:
         RunError: a rank failed, or they did not end in time.
     """
     commands = [python_module(module, *arguments) for arguments in programs]
-    with RankProcesses(commands, [f"rank {number}" for number in range(len(commands))], timeout) as ranks:
+    names = [f"rank {number}" for number in range(len(commands))]
+    with RankProcesses(commands, names, timeout, most=timeout) as ranks:
         said = [json.loads(line) for line in ranks.lines() if line.startswith("{")]
         failure = ranks.unexpected_end()
     if failure:

@@ -20,6 +20,7 @@ from hybridface.processes import start as run
 from hybridface.processes import supervised
 from hybridface.processes.runs import HybridRun
 from hybridface.processes.start import Outcome, start
+from hybridface.processes.supervised import RankProcesses
 
 Program = list[str]
 
@@ -154,8 +155,42 @@ def test_a_rank_that_computes_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.slow
 def test_a_benchmarks_ranks_that_do_not_end_name_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ranks, "python_module", lambda *_: ["sleep", "60"])
-    with pytest.raises(RunError, match=r"^expected a sign of the ranks within 0\.1 s, got none$"):
+    with pytest.raises(RunError, match=r"^expected the ranks to end within 0\.1 s, they did not$"):
         ranks.run_ranks("hybridface.nothing", [[str(tmp_path)]], 0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("then", "message"),
+    [
+        ("raise ValueError('no')", r"^rank 1 ended unexpectedly \(exit status 1\): ValueError: no$"),
+        ("while True: pass", r"^expected the ranks to end within 2 s, they did not$"),
+    ],
+    ids=["fails", "computes for ever"],
+)
+def test_a_benchmark_whose_ranks_fail_is_an_error(monkeypatch: pytest.MonkeyPatch, then: str, message: str) -> None:
+    programs = {"0": say(RESULT), "1": say(RESULT, then=then)}
+    monkeypatch.setattr(ranks, "python_module", lambda module, number: programs[number])
+    with pytest.raises(RunError, match=message):
+        ranks.run_ranks("hybridface.nothing", [["0"], ["1"]], 2.0)
+    assert not left()
+
+
+@pytest.mark.slow
+def test_a_signal_does_not_stop_the_end_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(BaseException):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    deaf = say(then=f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {STAY}")
+    with pytest.raises(Stop), RankProcesses([deaf, deaf], ["a", "b"], 60.0) as started:
+        time.sleep(1)
+        monkeypatch.setattr(started._process, "wait", stop)
+    monkeypatch.undo()
+    started._process.wait()
+    assert not left()
 
 
 @pytest.mark.slow
