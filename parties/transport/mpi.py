@@ -65,6 +65,7 @@ class MpiTransport:
     peer: str
     timeout: float
     _pending: list[MPI.Request] = field(default_factory=list)
+    _taking: list[tuple[MPI.Request, memoryview]] = field(default_factory=list)
 
     def send(self, payload: bytes, timeout: float | None = None) -> None:
         """Start to send one message, and wait for it to be taken only if a `timeout` is given.
@@ -89,7 +90,9 @@ class MpiTransport:
             raise ProtocolError(f"expected at most {max_bytes} bytes from {self.peer}, got {size}")
         buffer = np.empty(size, dtype=np.uint8).data
         request = message.Irecv([buffer, MPI.BYTE])
+        self._taking.append((request, buffer))  # MPI may write into it later, if it is not here in time
         _wait(request.Test, self.timeout, f"the rest of a message from {self.peer}")
+        self._taking.pop()
         return buffer
 
     def exchange(self, payload: bytes, max_bytes: int) -> bytes | memoryview:

@@ -5,12 +5,18 @@ even a signal is heard. Here a thread calls them without that lock, and this one
 """
 
 import ctypes
+import fcntl
 import os
+import stat
 import sys
+import termios
 import threading
+import time
+from array import array
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
-from typing import Any
 
 import mpi4py
 
@@ -18,21 +24,24 @@ mpi4py.rc.initialize = mpi4py.rc.finalize = False  # on import, and at the end
 from mpi4py import MPI  # noqa: E402
 
 from parties.transport.shared_memory import segments_of  # noqa: E402
-from protocols.errors import PeerLostError  # noqa: E402
+from protocols.errors import ParameterError, PeerLostError, ProtocolError  # noqa: E402
 
-__all__ = ["MPI", "abort_world", "end_mpi", "forget_shared_memory", "start_mpi"]
+__all__ = ["MPI", "abort_world", "end_mpi", "forget_shared_memory", "start_mpi", "wait_until_read"]
+
+
+_READ_SECONDS = 1.0
+_thread = ThreadPoolExecutor(1, "MPI")
+_ending = threading.Event()
 
 
 def start_mpi(timeout: float) -> None:
     """Start MPI in this process.
 
     Raises:
-        PeerLostError: not all ranks have done so in time.
+        PeerLostError: not all ranks have done so in time. ParameterError, ProtocolError: MPI cannot be started.
     """
-    if MPI.Is_initialized():
-        return
-    level = MPI.THREAD_MULTIPLE
-    _bounded(lambda mpi: mpi.MPI_Init_thread(None, None, level, ctypes.byref(ctypes.c_int())), timeout, "join")
+    if not MPI.Is_initialized():
+        _bounded(_initialise, timeout, "join")
 
 
 def end_mpi(timeout: float) -> None:
@@ -41,9 +50,9 @@ def end_mpi(timeout: float) -> None:
     Raises:
         PeerLostError: not all ranks have done so in time.
     """
-    if MPI.Is_finalized():
-        return
-    _bounded(lambda mpi: mpi.MPI_Finalize(), timeout, "end")
+    if not MPI.Is_finalized():
+        _ending.set()
+        _bounded(lambda mpi: mpi.MPI_Finalize(), timeout, "end")
 
 
 def abort_world(status: int, timeout: float = 0.0) -> None:
@@ -58,12 +67,25 @@ def abort_world(status: int, timeout: float = 0.0) -> None:
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            wait_until_read(stream.fileno(), _READ_SECONDS)
     if timeout and not MPI.Is_initialized():
         with suppress(PeerLostError):
             start_mpi(timeout)
-    if MPI.Is_initialized():
+    if MPI.Is_initialized() and not _ending.is_set():  # amid its end MPI can do nothing else
         MPI.COMM_WORLD.Abort(status)
     os._exit(status)
+
+
+def wait_until_read(descriptor: int, seconds: float) -> None:
+    """Wait until the other end of a pipe has read everything, or `seconds` are over.
+
+    `mpiexec` reads what ranks print through pipes. When a rank aborts, it ends at once: what it has not read is lost.
+    """
+    deadline, unread = time.monotonic() + seconds, array("i", [1])
+    while unread[0] and stat.S_ISFIFO(os.fstat(descriptor).st_mode) and time.monotonic() < deadline:
+        fcntl.ioctl(descriptor, termios.FIONREAD, unread)
+        time.sleep(0.001 if unread[0] else 0)
 
 
 def forget_shared_memory() -> None:
@@ -75,14 +97,23 @@ def forget_shared_memory() -> None:
         segment.unlink(missing_ok=True)
 
 
-def _bounded(call: Callable[[ctypes.CDLL], Any], timeout: float, what: str) -> None:
-    """Call MPI's library in another thread, and raise `PeerLostError` at the deadline."""
-    done, library = threading.Event(), ctypes.CDLL(MPI.__file__)
+def _initialise(mpi: ctypes.CDLL) -> int:
+    provided = ctypes.c_int()
+    status = int(mpi.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided)))
+    if provided.value != MPI.THREAD_MULTIPLE:
+        raise ParameterError("expected an MPI library that several threads may call, got another one")
+    return status
 
-    def run() -> None:
-        call(library)
-        done.set()
 
-    threading.Thread(target=run, daemon=True).start()
-    if not done.wait(timeout):
-        raise PeerLostError(f"expected every rank to {what} within {timeout:g} s, got none")
+def _bounded(call: Callable[[ctypes.CDLL], int], timeout: float, what: str) -> None:
+    """Call MPI's library in its thread, which is one for its start and its end, as MPI wants it.
+
+    Raises:
+        PeerLostError: the deadline has passed. ProtocolError: the library says that it failed.
+    """
+    try:
+        status = _thread.submit(call, ctypes.CDLL(MPI.__file__)).result(timeout)
+    except FutureTimeout as error:
+        raise PeerLostError(f"expected every rank to {what} within {timeout:g} s, got none") from error
+    if status != MPI.SUCCESS:
+        raise ProtocolError(f"expected MPI to {what}, got its error {status}")

@@ -18,7 +18,7 @@ def main(attack: str) -> None:
     from hybridface.models.terms import hybrid_terms
     from parties.session.server import ServerSession
     from parties.transport.mpi import join
-    from parties.transport.mpi_library import start_mpi
+    from parties.transport.mpi_library import MPI, start_mpi
     from parties.transport.roles import Role
 
     model = load_model("tiny-test")
@@ -32,6 +32,9 @@ def main(attack: str) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
     ServerSession(world.channel(Role.CLIENT), None, hybrid_terms(model), model.weights).serve()
     if attack == "does not leave":
+        time.sleep(FOREVER)
+    MPI.COMM_WORLD.Ibarrier().Wait()
+    if attack == "does not end MPI":
         time.sleep(FOREVER)
 
 

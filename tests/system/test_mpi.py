@@ -248,7 +248,15 @@ def test_nobody_can_connect_and_no_shared_memory_stays(commands: Commands) -> No
 
 
 @pytest.mark.parametrize(
-    "attack", ["never starts MPI", "never joins", "exits without a word", "stops in the session", "does not leave"]
+    "attack",
+    [
+        "never starts MPI",
+        "never joins",
+        "exits without a word",
+        "stops in the session",
+        "does not leave",
+        "does not end MPI",
+    ],
 )
 def test_a_rank_that_does_not_play_along(start: Start, photos: dict[str, str], attack: str) -> None:
     """The honest client ends by itself, and gives no decision that it has not computed."""
@@ -257,7 +265,7 @@ def test_a_rank_that_does_not_play_along(start: Start, photos: dict[str, str], a
     status, out, errors = ranks.end()
     if attack == "exits without a word":  # then mpiexec ends the client at once, with the others' exit status
         assert (answers(out), said(errors)) == ([], [])
-    elif attack == "does not leave":
+    elif attack in ("does not leave", "does not end MPI"):
         assert (status, answers(out)) == (2, ["same person"])
         assert said(errors) == ["hybridface client: expected every rank to end within 15 s, got none"]
     else:
