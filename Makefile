@@ -10,7 +10,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 SPU_VENV := .venv-spu
 SPU_INSTALLED := $(SPU_VENV)/.installed
 
-.PHONY: help demo test test-fast test-long test-faults wire-digests lint bench bench-peers clean
+.PHONY: help demo test test-fast test-long test-faults wire-digests lint bench bench-peers docs check-install clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,13 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(INSTALLED) ## Build the documentation site in build/site; needs no network
+	$(BIN)/mkdocs build --quiet --strict
+	@echo 'Open build/site/index.html'
+
+check-install: $(INSTALLED) ## Build wheel and sdist, and run the demonstration from the wheel, in an environment of its own
+	.ci/check-install $(BIN)/python
+
 bench: $(INSTALLED) ## Measure one verification against an enrolled template
 	$(BIN)/hybridface bench verify
 
@@ -51,7 +58,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --no-deps --retries 2 --index-url $(TORCH_INDEX) '$(TORCH)+cpu' \
 		|| { echo 'Cannot get $(TORCH) without CUDA from $(TORCH_INDEX): installing the usual build' >&2; $(PIP_INSTALL) $(TORCH); }
-	$(PIP_INSTALL) --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev,docs]'
 	@$(BIN)/python -c 'import torch; torch.version.cuda and print("torch is a build for CUDA, which hybridface does not use: it takes gigabytes of disk, and memory in every rank. README.md, Installation, says how to get one without.")'
 	@echo 'Compiling the arithmetic and measuring this machine (some seconds, once)'
 	$(BIN)/hybridface calibrate --quiet
@@ -64,4 +71,4 @@ $(SPU_INSTALLED): spu-constraints.txt
 	touch $@
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(SPU_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(SPU_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hybridface.local.session import LocalSession, local_session
     from hybridface.models.model import Model, load_model
     from hybridface.modes import Mode
+    from hybridface.version import __version__
     from parties import CostReport, MatchResult, Progress, Template
     from parties.session.pure_he import EncryptedTemplate, PureHeResult
     from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError
@@ -45,6 +46,7 @@ __all__ = [
     "PureHeResult",
     "Reveal",
     "Template",
+    "__version__",
     "face_chip",
     "load_model",
     "local_session",
@@ -62,6 +64,7 @@ __getattr__ = hand_on(
         "hybridface.local.session": ["LocalSession", "local_session"],
         "hybridface.models.model": ["Model", "load_model"],
         "hybridface.modes": ["Mode"],
+        "hybridface.version": ["__version__"],
         "parties": ["CostReport", "MatchResult", "Progress", "Template"],
         "parties.session.pure_he": ["EncryptedTemplate", "PureHeResult"],
         "protocols.errors": ["HybridFaceError", "ParameterError", "PeerLostError", "ProtocolError"],

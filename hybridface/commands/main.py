@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Annotated
 
 import typer
 
@@ -35,8 +36,26 @@ app = typer.Typer(
     add_completion=False,
     context_settings=CONTEXT,
     pretty_exceptions_enable=False,
-    help="Is this the same face? Asked between two organisations that do not show each other their data.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from hybridface.version import __version__
+
+        typer.echo(f"hybridface {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Is this the same face? Asked between two organisations that do not show each other their data."""
+
+
 app.command("verify")(verify)
 app.command("demo")(demo)
 app.command("party")(party)

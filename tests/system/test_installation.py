@@ -63,7 +63,7 @@ def test_make_says_that_there_is_no_build_without_cuda(tmp_path: Path) -> None:
     (_, usual, others), written = make(tmp_path, no_cpu_build=True, notice="torch is a build for CUDA")
     assert usual[-1] == pinned()
     assert "--index-url" not in usual
-    assert others[-1] == ".[dev]"
+    assert others[-1] == ".[dev,docs]"
     assert f"Cannot get {pinned()} without CUDA from {CPU_INDEX}: installing the usual build" in written
     assert "torch is a build for CUDA" in written
 
@@ -81,6 +81,6 @@ def test_the_image_has_the_packages_and_nothing_that_lies_about() -> None:
     assert "*" in (ROOT / ".dockerignore").read_text().splitlines()
     assert set(kept) == {
         *("hybridface", "launch", "parties", "protocols"),
-        *("README.md", "constraints.txt", "pyproject.toml"),
+        *("LICENSE", "NOTICE", "README.md", "constraints.txt", "pyproject.toml"),
     }
     assert all((ROOT / name).exists() for name in kept)
