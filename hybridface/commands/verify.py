@@ -38,7 +38,7 @@ from hybridface.models import DEFAULT_MODEL, check_name
 from hybridface.modes import Mode
 from hybridface.output.documents import print_json, verification_document
 from hybridface.output.terminal import ProgressBars, width
-from hybridface.photos import photo_path
+from hybridface.photos import copy_photos, photo_path
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
 from protocols.link import Link, link_named
@@ -184,8 +184,16 @@ def _expect_effects(context: typer.Context, in_gallery: bool, mode: Mode, as_jso
         expect_effect(context, ("face", "accept_damaged"), "with --aligned")
 
 
-def demo(quiet: QuietOption = False) -> None:
+def demo(
+    quiet: QuietOption = False,
+    save_photos: Annotated[
+        Path | None, typer.Option(help="Copy the demonstration's photos into this folder, and compare nothing.")
+    ] = None,
+) -> None:
     """Compare two photos that come with the project, by the same private computation as `verify`."""
+    if save_photos is not None:
+        typer.echo(f"{copy_photos(save_photos)} photos, and their credits, are in {save_photos}.")
+        return
     from hybridface.models.model import load_model
     from hybridface.processes.runs import HybridRun
     from hybridface.processes.start import start

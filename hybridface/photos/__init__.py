@@ -1,11 +1,12 @@
 """Six portraits of public figures under free licences (CREDITS.md), for the demonstration and the tests."""
 
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
 from hybridface.errors import ImageError
 
-__all__ = ["PHOTOS", "photo_path"]
+__all__ = ["PHOTOS", "copy_photos", "photo_path"]
 
 PHOTOS = (
     "person_a_1.jpg",
@@ -28,3 +29,15 @@ def photo_path(name: str) -> Path:
     if not path.is_file():
         raise ImageError(f"expected the name of a portrait in hybridface.photos, got {name!r}")
     return path
+
+
+def copy_photos(folder: Path) -> int:
+    """Copy the portraits and their credits into a folder, which is made if need be, and return how many portraits.
+
+    Raises:
+        OSError: the folder or a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*PHOTOS, "CREDITS.md"):
+        shutil.copyfile(str(files(__name__) / name), folder / name)
+    return len(PHOTOS)
