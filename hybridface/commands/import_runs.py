@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from hybridface.errors import ImageError
 from hybridface.galleries.file import GalleryFile
 from hybridface.galleries.folder_photos import Kind
 from hybridface.galleries.import_content import Photo, sort_out
-from hybridface.galleries.import_journal import ImportJournal, forget_older_record
+from hybridface.galleries.import_journal import ImportJournal, forget_older_record, held
 from hybridface.galleries.import_plan import IdentityRule, ImportPlan, plan_import
 from hybridface.galleries.kind import expect_exported_model, expect_model, kind_for_import
 from hybridface.models.model import load_model
 from hybridface.output.answers import photos_text, say
 from hybridface.output.imports import import_document, import_text, plan_document, plan_text, why_not
 from parties.gallery.kind import GalleryKind
-from parties.gallery.store.store import GalleryStore
+from parties.gallery.store.store import GalleryStore, header_of
 
 __all__ = ["FolderSource", "import_file", "import_folder"]
 
@@ -53,16 +54,41 @@ def import_file(settings: PhotoSettings, source: Path, kind: GalleryKind | None)
 
 
 def import_folder(settings: PhotoSettings, source: FolderSource, kind: GalleryKind | None) -> bool:
-    """Enrol a folder's photos, say what came of it, and return whether all are enrolled."""
+    """Enrol a folder's photos, say what came of it, and return whether all are enrolled.
+
+    Raises:
+        RunError: another import into this gallery runs, and does not end in time; nothing is enrolled.
+    """
     plan = plan_import(source.folder, source.rule, source.names)
     if not plan.people and not any(one.kind is Kind.FAULT for one in plan.unused):
         raise ImageError(f"{source.folder}: expected photos, found none among {len(plan.unused)} files")
     kind = settings.kind(kind, new=True)
-    known = _Known(settings, kind, source.dry_run)
+    with nullcontext() if source.dry_run else _held(settings, kind):
+        return _import(plan, settings, kind, source.dry_run)
+
+
+def _held(settings: PhotoSettings, kind: GalleryKind) -> AbstractContextManager[None]:
+    """Hold the record of a gallery's imports alone.
+
+    The gallery says which record is its own, so it is made first, if there is none.
+    """
+    if not settings.path.exists():
+        GalleryFile(settings.path, load_model(settings.model, weights=False), kind).close()
+    return held(_beside(settings, kind).parent, header_of(settings.path).scope)
+
+
+def _beside(settings: PhotoSettings, kind: GalleryKind) -> Path:
+    """Return the file that the record lies beside."""
+    return settings.path if kind is GalleryKind.LIST else settings.key_path
+
+
+def _import(plan: ImportPlan, settings: PhotoSettings, kind: GalleryKind, dry_run: bool) -> bool:
+    """Do what is planned, or say what would be done; return whether all photos are enrolled, or would be."""
+    known = _Known(settings, kind, dry_run)
     content = sort_out(plan.people, known.journal)
     unused = [*plan.unused, *content.unused]
     notes = [*_alike(plan), *_added_to(content.missing, known.people)]
-    if source.dry_run:
+    if dry_run:
         document = plan_document(content.missing, content.done, unused, notes)
         say(document, plan_text(document), settings.as_json)
         return not any(one.kind is Kind.FAULT for one in unused)
@@ -80,7 +106,7 @@ class _Known:
     """
 
     def __init__(self, settings: PhotoSettings, kind: GalleryKind, read_only: bool) -> None:
-        beside = settings.path if kind is GalleryKind.LIST else settings.key_path
+        beside = _beside(settings, kind)
         self._settings, self._folder, self._read_only = settings, beside.parent, read_only
         if not read_only:
             forget_older_record(beside, settings.path)

@@ -6,7 +6,8 @@ and a tag: HMAC-SHA-256 of the file's SHA-256, under a secret in a file of its o
 alone tells nobody whether a photo that they have is enrolled; with the secret it does, of exactly the same file.
 
 A row's number is never used again, so what was removed counts as missing. A photo is noted after the gallery holds it;
-one that was in work when the command was killed may be enrolled twice, which changes no answer.
+one that was in work when the command was killed may be enrolled twice, which changes no answer. Who imports holds the
+record from before the first look at the gallery, so that two imports do not enrol the same.
 """
 
 import hashlib
@@ -14,18 +15,20 @@ import hmac
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hybridface.errors import RunError
-from parties.machine.durable import append_durably, write_durably
+from parties.machine.durable import append_durably, make_folder, write_durably
+from parties.machine.locks import locked
 from parties.machine.secret_file import read_secret, secret_of
 
-__all__ = ["ImportJournal", "forget_older_record", "photo_digest", "renumber", "take_along"]
+__all__ = ["ImportJournal", "forget_older_record", "held", "photo_digest", "renumber", "take_along"]
 
 _MOST_BYTES = 1 << 28
 _TAG_DIGITS = 32
-_RECORD, _SECRET = ".imported", ".imported-key"
+_RECORD, _SECRET, _LOCK = ".imported", ".imported-key", ".imported-lock"
 
 
 class ImportJournal:
@@ -94,6 +97,28 @@ class ImportJournal:
 
     def _refusal(self, reason: str | None) -> RunError:
         return RunError(f"{self._path.name}: cannot note what is enrolled: {reason}")
+
+
+@contextmanager
+def held(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[None]:
+    """Hold a gallery's record alone, whether there is one yet or not.
+
+    Args:
+        seconds: to wait for it; LOCK_SECONDS if left out.
+
+    Raises:
+        RunError: another import or renaming had it for too long, or it cannot be locked.
+    """
+    path = _path(folder, scope).with_suffix(_LOCK)
+    with ExitStack() as stack:
+        try:
+            make_folder(folder)
+            stack.enter_context(locked(path, "the record of imports", seconds=seconds))
+        except TimeoutError as error:
+            raise RunError(f"{error}: another import or renaming in this gallery has it; try again after it") from error
+        except OSError as error:
+            raise RunError(f"{path.name}: cannot lock the record of imports: {error.strerror}") from error
+        yield
 
 
 def take_along(scope: bytes, old: Path, new: Path) -> None:

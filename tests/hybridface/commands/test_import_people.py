@@ -2,14 +2,24 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hybridface.galleries.import_journal import ImportJournal
+from hybridface.commands import import_runs
+from hybridface.commands.gallery_options import PhotoSettings
+from hybridface.commands.import_runs import FolderSource, import_folder
+from hybridface.galleries.file import GalleryFile
+from hybridface.galleries.import_journal import ImportJournal, held
+from hybridface.models.model import load_model
+from parties.gallery.kind import GalleryKind
+from parties.gallery.store.store import header_of
 from parties.machine.secret_file import SECRET_BYTES
 from support.ranks import Done
 
@@ -104,6 +114,47 @@ def test_an_interrupted_import_goes_on(
     found = enrolled(call)
     assert found["Ann"] == 2
     assert 1 <= found["Bob"] <= 2, "the photo in work may have been enrolled already"
+
+
+def test_two_imports_at_once_enrol_each_photo_once(people: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = PhotoSettings(home / "new.db", model="tiny-test", aligned=True, quiet=True)
+    both, sort_out, made = threading.Barrier(2), import_runs.sort_out, []
+
+    def slowly(*arguments: Any) -> Any:
+        content = sort_out(*arguments)
+        with suppress(threading.BrokenBarrierError):  # one alone waits in vain
+            both.wait(2)
+        return content
+
+    monkeypatch.setattr(import_runs, "sort_out", slowly)
+    imports = [
+        threading.Thread(target=lambda: made.append(import_folder(settings, FolderSource(people), GalleryKind.LIST)))
+        for _ in range(2)
+    ]
+    for one in imports:
+        one.start()
+    for one in imports:
+        one.join()
+    assert made == [False, False], "small.png is too small for both"
+    with GalleryFile(settings.path, load_model("tiny-test", weights=False)) as file:
+        assert file.identities() == {"Ann": 2, "Bob": 1}
+
+
+@pytest.mark.parametrize("kind", ["private", "list"])
+def test_an_import_that_waits_too_long_enrols_nothing(
+    call: Callable[..., Done], people: Path, home: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["import", "--kind", kind, str(people), *TINY]
+    gallery, key = (home / name / "hybridface" for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"))
+    assert call("create-gallery", "--kind", kind, "--model", "tiny-test")[0] == 0
+    with held(gallery if kind == "list" else key, header_of(gallery / "gallery.db").scope):
+        monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 0.1)
+        status, out, errors = call(*command)
+        assert (status, out, errors.count("\n")) == (2, "", 1)
+        assert "expected the lock of the record of imports within 0.1 s: another import or renaming" in errors
+        assert call(*command, "--dry-run")[0] == 0, "it only looks"
+    assert enrolled(call) == {}
+    assert call(*command)[0] == 1
 
 
 @pytest.mark.timeout(120)

@@ -8,7 +8,7 @@ import pytest
 
 from hybridface.errors import RunError
 from hybridface.galleries import import_journal
-from hybridface.galleries.import_journal import ImportJournal, forget_older_record, photo_digest, take_along
+from hybridface.galleries.import_journal import ImportJournal, forget_older_record, held, photo_digest, take_along
 
 SCOPE = bytes(range(16))
 ONE, TWO = hashlib.sha256(b"1").digest(), hashlib.sha256(b"2").digest()
@@ -97,6 +97,23 @@ def test_a_record_follows_the_key(tmp_path: Path) -> None:
     assert [path.stat().st_mode & 0o777 for path in new.iterdir()] == [0o600, 0o600]
     take_along(SCOPE, old, new)
     take_along(SCOPE, new, new)
+
+
+def test_one_alone_holds_a_record(tmp_path: Path) -> None:
+    with held(tmp_path / "a" / "b", SCOPE):
+        with pytest.raises(
+            RunError, match=r"^expected the lock of the record of imports within 0\.01 s: another import"
+        ):
+            with held(tmp_path / "a" / "b", SCOPE, 0.01):
+                pytest.fail("held twice")
+        with held(tmp_path / "a" / "b", bytes(16), 0.01), held(tmp_path, SCOPE, 0.01):
+            pass
+    with held(tmp_path / "a" / "b", SCOPE, 0.01):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="imported-lock: cannot lock the record of imports: Not a directory"):
+        with held(tmp_path / "file", SCOPE):
+            pytest.fail("no folder")
 
 
 def test_what_cannot_be_read_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
