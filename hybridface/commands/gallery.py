@@ -4,7 +4,6 @@ Queries, and enrolment in a private gallery, start client, server and perhaps a 
 like `verify`; the gallery's file is the server's, the key's file the client's. A list is enrolled by the server alone.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -164,12 +163,10 @@ def rotate_key(
     if kind_for_use(settings.path) is GalleryKind.LIST:
         raise ParameterError(f"{settings.path.name}: expected a private gallery, found a list, which has no key")
     from hybridface.commands.gallery_runs import run_queries
-    from hybridface.galleries.import_journal import take_along
     from hybridface.galleries.tasks import GalleryTask, Verb
     from hybridface.models.model import load_model
     from hybridface.output.answers import say
     from parties.gallery.key import create_key, read_key
-    from parties.gallery.store.store import header_of
 
     expect_model(settings.path, load_model(settings.model, weights=False))
     read_key(settings.key_path)  # both before a file is made that would lie in the way of the next try
@@ -182,10 +179,6 @@ def rotate_key(
     if any("refused" in answer for answer in answers):
         new_key.unlink()  # nothing was changed, so nothing is under it
     _refuse(answers)
-    try:
-        take_along(header_of(settings.path).scope, settings.key_path.parent, new_key.parent)
-    except OSError as error:
-        sys.stderr.write(f"hybridface: the record of imports stays beside {settings.key_path}: {error.strerror}\n")
     text = f"the gallery is under {new_key} now (generation {answers[-1].get('generation')})"
     say({"generation": answers[-1].get("generation")}, text, settings.as_json)
 

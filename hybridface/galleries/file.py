@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from hybridface.galleries.import_journal import moving
 from hybridface.galleries.kind import expect_model
 from hybridface.models.model import Model
 from parties.gallery.errors import StoreError
@@ -137,7 +138,7 @@ class GalleryFile:
             return remove_photos(self.store, identity, photos, erase)
 
     def rename(self, old: str, new: str) -> None:
-        """Give an identity of a list another name.
+        """Give an identity of a list another name; the record of imports follows.
 
         Args:
             old: as it is in the gallery.
@@ -145,11 +146,13 @@ class GalleryFile:
         Raises:
             ParameterError: the gallery is private: only the client's key makes its shares those of another name.
             RefusalError: there is nobody of the old name, or somebody of the new one. TracesLeftError: as `remove`.
+            RunError: an import runs, and nobody is renamed; or the record cannot be written.
         """
         self._expect_list("its shares depend on names")
         new = person_name(new)
-        self._log("rename", new)
-        self.store.rename(old, new)
+        with moving(self.store.path.parent, self.store.scope) as note:
+            self._log("rename", new)
+            self.store.rename(old, new, note)
 
     def export(self, path: Path) -> int:
         """Write the gallery as it is at rest to a new file; return how many photos."""

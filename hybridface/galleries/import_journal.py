@@ -15,8 +15,8 @@ import hmac
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from hybridface.errors import RunError
@@ -24,7 +24,7 @@ from parties.machine.durable import append_durably, make_folder, write_durably
 from parties.machine.locks import locked
 from parties.machine.secret_file import read_secret, secret_of
 
-__all__ = ["ImportJournal", "forget_older_record", "held", "photo_digest", "renumber", "take_along"]
+__all__ = ["ImportJournal", "forget_older_record", "held", "moving", "photo_digest", "take_along"]
 
 _MOST_BYTES = 1 << 28
 _TAG_DIGITS = 32
@@ -122,7 +122,7 @@ def held(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[N
 
 
 def take_along(scope: bytes, old: Path, new: Path) -> None:
-    """Copy the record of a gallery to another folder, where its key is from now on.
+    """Copy the record of a gallery to another folder, where its key is from now on; the caller holds it.
 
     Raises:
         OSError: it cannot be copied.
@@ -133,21 +133,27 @@ def take_along(scope: bytes, old: Path, new: Path) -> None:
             write_durably(copy, path.read_bytes())
 
 
-def renumber(folder: Path, scope: bytes, rows: Mapping[int, int]) -> None:
-    """Note that photos have other rows now, if there is a record.
+@contextmanager
+def moving(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[Callable[[Mapping[int, int]], None]]:
+    """Hold a gallery's record, as `held`, while somebody gets another name, or the gallery another key.
 
-    Args:
-        rows: the new row of each old one.
-
-    Raises:
-        RunError: the record cannot be written.
+    Gives what is called with the new row of each old one; it raises RunError if the record cannot be written. In a
+    folder that can only be read, and has no record, no import can make one: there is nothing to hold.
     """
     path = _path(folder, scope)
+    with held(folder, scope, seconds) if path.exists() or os.access(folder, os.W_OK) else nullcontext():
+        yield lambda rows: _renumber(path, rows)
+
+
+def _renumber(path: Path, rows: Mapping[int, int]) -> None:
     if path.exists():
         try:
             write_durably(path, b"".join(_line(rows.get(row, row), tag) for row, tag in _read(path)))
         except OSError as error:
-            raise RunError(f"{path.name}: cannot note what is enrolled: {error.strerror}") from error
+            raise RunError(
+                f"{path.name}: cannot note who was renamed, so the next import may enrol these photos again:"
+                f" {error.strerror}"
+            ) from error
 
 
 def forget_older_record(beside: Path, gallery: Path) -> None:

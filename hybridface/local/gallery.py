@@ -6,15 +6,17 @@ embeddings are in its file. Between machines: docs/GALLERIES.md.
 """
 
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from hybridface.errors import ImageError, ModelError
+from hybridface.errors import ImageError, ModelError, RunError
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, index_folder
+from hybridface.galleries.following import change_key, rename_identity
 from hybridface.galleries.kind import kind_for_use
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
 from hybridface.models.model import Model
@@ -225,11 +227,11 @@ class Gallery(LocalParties[GalleryClientSession]):
         return self._opened().remove_photos(identity, photos)
 
     def rename(self, old: str, new: str) -> None:
-        """Give somebody a name that nobody has."""
-        if self.kind is GalleryKind.LIST:
+        """Give somebody a name that nobody has; a folder's next import knows them under it."""
+        if self._key is None:
             self._opened().rename(old, new)
         else:
-            self._private().rename_identity(old, new)
+            rename_identity(self._private(), self._key, old, new)
 
     def export(self, path: str | Path) -> int:
         """Write the gallery as it is at rest to a new file, for another server; return how many photos."""
@@ -239,9 +241,17 @@ class Gallery(LocalParties[GalleryClientSession]):
         """Put a private gallery under a new key, in a new file, without enrolling anybody again; return its generation.
 
         Raises:
-            ParameterError: it is a list, which has no key.
+            ParameterError: it is a list, which has no key. RunError: an import runs; the gallery stays under its key.
         """
-        return self._private().rotate_key(create_key(Path(path).expanduser()))
+        session, path = self._private(), Path(path).expanduser()
+        secret = create_key(path)
+        try:
+            generation = change_key(session, self._key or path, path, secret, warnings.warn)
+        except RunError:
+            path.unlink()  # nothing is under it, and it would lie in the way of the next try
+            raise
+        self._key = path
+        return generation
 
     def _opened(self) -> GalleryFile:
         if self._file is None:

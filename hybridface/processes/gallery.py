@@ -6,7 +6,8 @@ owner enrols and removes in the file. A server that learns an outcome says so.
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError, ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.galleries.file import GalleryFile, index_folder
+from hybridface.galleries.following import change_key, rename_identity
 from hybridface.galleries.tasks import GalleryTask, Verb, together
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
@@ -63,6 +65,8 @@ def run_client(
                 events.say("answer", **answer)
                 if not events.shown:
                     sys.stdout.write(f"{answer_text(answer)}\n")
+                if "generation" in answer:
+                    run = replace(run, key=Path(task.key or ""))
                 status = EXIT_DIFFERENT if answer.get("match") is False or "refused" in answer else EXIT_SAME
     return status
 
@@ -181,7 +185,8 @@ def _do(session: GalleryClientSession, tasks: list[GalleryTask], model: Model, r
     """Do tasks that belong together, all or none; return what came of each."""
     task = tasks[0]
     try:
-        answer = _VERBS[task.verb](session, task, lambda: np.concatenate([_image(one, model, run) for one in tasks]))
+        work = _verbs(run)[task.verb]
+        answer = work(session, task, lambda: np.concatenate([_image(one, model, run) for one in tasks]))
     except QueryRefusedError as error:
         answer = {"refused": str(error), "retry_after": error.retry_after_seconds}
     except ImageError as error:
@@ -224,9 +229,14 @@ def _enroll(session: PrivateClientSession, task: GalleryTask, images: Image) -> 
     return {"rows": done.rows, "cost": done.cost.document()}
 
 
-def _rename(session: PrivateClientSession, task: GalleryTask, _: Image) -> Answer:
-    session.rename_identity(task.identity or "", task.name or "")
+def _rename(run: GalleryRun, session: PrivateClientSession, task: GalleryTask, _: Image) -> Answer:
+    rename_identity(session, run.key or Path(), task.identity or "", task.name or "")
     return {"renamed": task.name}
+
+
+def _rotate(run: GalleryRun, session: PrivateClientSession, task: GalleryTask, _: Image) -> Answer:
+    new = Path(task.key or "")
+    return {"generation": change_key(session, run.key or Path(), new, read_key(new), run.reading.on_warning)}
 
 
 def _private(work: Callable[[PrivateClientSession, GalleryTask, Image], Answer]) -> Callable[..., Answer]:
@@ -240,12 +250,14 @@ def _private(work: Callable[[PrivateClientSession, GalleryTask, Image], Answer])
     return checked
 
 
-_VERBS: dict[Verb, Callable[..., Answer]] = {
-    Verb.ENROLL: _private(_enroll),
-    Verb.VERIFY: _verify,
-    Verb.IDENTIFY: _identify,
-    Verb.LIST: _private(lambda session, task, image: {"enrolled": session.list_identities()}),
-    Verb.REMOVE: _private(lambda session, task, image: {"removed": session.remove_identities([task.identity or ""])}),
-    Verb.RENAME: _private(_rename),
-    Verb.ROTATE: _private(lambda s, task, image: {"generation": s.rotate_key(read_key(Path(task.key or "")))}),
-}
+def _verbs(run: GalleryRun) -> dict[Verb, Callable[..., Answer]]:
+    """Return what does each verb."""
+    return {
+        Verb.ENROLL: _private(_enroll),
+        Verb.VERIFY: _verify,
+        Verb.IDENTIFY: _identify,
+        Verb.LIST: _private(lambda session, task, image: {"enrolled": session.list_identities()}),
+        Verb.REMOVE: _private(lambda session, task, _: {"removed": session.remove_identities([task.identity or ""])}),
+        Verb.RENAME: _private(partial(_rename, run)),
+        Verb.ROTATE: _private(partial(_rotate, run)),
+    }

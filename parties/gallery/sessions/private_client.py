@@ -35,6 +35,7 @@ from protocols.matching.outcome import index_bits
 __all__ = ["Enrolment", "Identification", "PrivateClientSession"]
 
 _PHOTOS = list_of(row(integer(1), integer(1)), CHUNK_ROWS, 1)
+_MOVED = list_of(row(integer(1), integer(1), integer(1)), CHUNK_ROWS, 1)
 _TRIES = 3
 """Of an identification, while others change the gallery."""
 
@@ -82,6 +83,11 @@ class PrivateClientSession(GalleryClientSession):
         self._shards: ShardGroup | None = None
         self._people, self._indexed = Directory(), False
         self.endpoint.channel.send_document("key", {"check": key.check(self._scope, self._generation)})
+
+    @property
+    def scope(self) -> bytes:
+        """16 bytes of the gallery, the same in all copies: for who keeps something about it."""
+        return self._scope
 
     def enroll_identity(self, identity: str, images: NDArray[np.float64]) -> Enrolment:
         """Add photos (n, C, H, W) of an identity to the gallery: all of them, or none.
@@ -237,8 +243,10 @@ class PrivateClientSession(GalleryClientSession):
                 self._forget_index(shards)
             return removed
 
-    def rename_identity(self, old: str, new: str) -> None:
-        """Give somebody another name, without enrolling again. The server learns differences of streams: uniform.
+    def rename_identity(self, old: str, new: str) -> dict[int, int]:
+        """Give somebody another name, without enrolling again; return the new row of each old one.
+
+        The server learns differences of streams: uniform.
 
         Args:
             old: as it is in the gallery.
@@ -250,16 +258,18 @@ class PrivateClientSession(GalleryClientSession):
         shards = self._group()
         with self.endpoint.request(), shards.writing():
             with self._ask({"operation": "gallery-rename", "identity": old, "name": new}) as answer:
-                photos, photo = answer.take("photos", _PHOTOS), answer.take("photo", integer(1))
-            entries = [Entry(0, old, number, generation) for number, generation in photos]
+                photos = answer.take("photos", _MOVED)
+                row, photo = (answer.take(name, integer(1)) for name in ("row", "photo"))
+            entries = [Entry(place, old, number, generation) for place, number, generation in photos]
             for entry in entries:
                 self._expect_generation(entry.generation)
-            renamed = [Entry(0, new, photo + i, self._generation) for i in range(len(entries))]
+            renamed = [Entry(row + i, new, photo + i, self._generation) for i in range(len(entries))]
             own, others = (self._key.shares_of(self._scope, part, self._dimension) for part in (entries, renamed))
             self._forget_index(shards)
             self.endpoint.channel.send("gallery/renaming", own - others)
             self.endpoint.channel.receive_document("renamed").end()
             self.endpoint.finish()
+            return {one.row: other.row for one, other in zip(entries, renamed, strict=True)}
 
     def rotate_key(self, key: GalleryKey) -> int:
         """Put the whole gallery under a new key, without enrolling again; return its new generation.

@@ -301,7 +301,9 @@ class PrivateServerSession(GalleryServerSession):
             reserved = self._store.reserve_many([new] * len(entries))
             try:
                 self._forget_index()
-                self._accept(photos=[[entry.photo, entry.generation] for entry in entries], photo=reserved[0].photo)
+                first = reserved[0]  # the others' numbers follow
+                photos = [[entry.row, entry.photo, entry.generation] for entry in entries]
+                self._accept(photos=photos, row=first.row, photo=first.photo)
                 change = self.endpoint.channel.receive(
                     "gallery/renaming", np.uint64, (len(entries), self._store.dimension)
                 )

@@ -15,8 +15,8 @@ from protocols.arithmetic.fixed_point import RingArray
 __all__ = ["commit_name", "expect_free", "rename"]
 
 
-def rename(tables: Tables, old: str, new: str) -> list[Entry]:
-    """Give an identity of a list another name: see `GalleryStore.rename`."""
+def rename(tables: Tables, old: str, new: str) -> dict[int, int]:
+    """Give an identity of a list another name; return the new row of each old one: see `GalleryStore.rename`."""
     raw = identity_bytes(new)
     with tables.database.writing():
         expect_free(tables, new)
@@ -24,7 +24,7 @@ def rename(tables: Tables, old: str, new: str) -> list[Entry]:
         if not photos:
             raise RefusalError("expected an enrolled identity, found none of that name")
         tables.remove(identity_bytes(old))
-        return [tables.add(new, raw, share_bytes(share, tables.dimension)) for _, share in photos]
+        return {one.row: tables.add(new, raw, share_bytes(share, tables.dimension)).row for one, share in photos}
 
 
 def commit_name(tables: Tables, old: Sequence[Entry], new: Sequence[Entry], change: RingArray) -> None:

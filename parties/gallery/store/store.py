@@ -281,16 +281,20 @@ class GalleryStore:
             removed = self._tables.remove_photos(raw, photos)
         return self._without_traces(removed)
 
-    def rename(self, old: str, new: str) -> list[Entry]:
-        """Give an identity of a list a name that nobody has; return its photos under it, in the order of before.
+    def rename(self, old: str, new: str, on_moved: Callable[[dict[int, int]], None] | None = None) -> None:
+        """Give an identity of a list a name that nobody has.
+
+        Args:
+            on_moved: called, before anything is erased, with the new row of each old one.
 
         Raises:
             RefusalError: there is nobody of the old name, or somebody of the new one. TracesLeftError: as
                 `remove_many`.
         """
-        entries = renaming.rename(self._tables, old, new)
-        self._without_traces(len(entries))
-        return entries
+        rows = renaming.rename(self._tables, old, new)
+        if on_moved:
+            on_moved(rows)
+        self._without_traces(len(rows))
 
     def commit_name(self, old: Sequence[Entry], new: Sequence[Entry], change: RingArray) -> None:
         """Give an identity of a private gallery another name, as `rename`.

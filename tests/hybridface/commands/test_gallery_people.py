@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import pytest
 
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile
+from hybridface.galleries.import_journal import ImportJournal, held
+from hybridface.galleries.tasks import GalleryTask, Verb, write_tasks
 from hybridface.models.model import load_model
-from parties.gallery.errors import StoreError
+from parties.gallery.errors import StoreError, TracesLeftError
+from parties.gallery.key import create_key
 from parties.gallery.kind import GalleryKind
-from parties.gallery.store.store import GalleryStore
-from support.ranks import Done
+from parties.gallery.store.store import GalleryStore, header_of
+from support.ranks import Done, Ranks, ranks_in_threads
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -120,6 +124,81 @@ def test_imports_know_who_was_renamed(call: Callable[..., Done], photos: dict[st
     (home / "people" / "Ann").rename(home / "people" / "Anna")
     assert call(*command)[:2] == (0, "enrolled 2 of 2 photos (2 of them before)\n")
     assert {name: len(numbers) for name, numbers in photos_of(call).items()} == {"Anna": 2}
+
+
+def test_imports_know_whom_a_task_has_renamed(call: Callable[..., Done], photos: dict[str, str], home: Path) -> None:
+    (home / "people" / "Ann").mkdir(parents=True)
+    for name in ("a", "same"):
+        shutil.copy(photos[name], home / "people" / "Ann")
+    assert call("import", str(home / "people"), *TINY)[0] == 0
+    old, new = home / "XDG_CONFIG_HOME" / "hybridface" / "gallery.key", home / "safe" / "new.key"
+    new.parent.mkdir()
+    create_key(new)
+    tasks = [
+        GalleryTask(Verb.RENAME, "Ann", name="Bea"),
+        GalleryTask(Verb.ROTATE, key=str(new)),
+        GalleryTask(Verb.RENAME, "Bea", name="Anna"),
+    ]
+    write_tasks(home / "tasks.jsonl", tasks)
+    server = ["server", "--gallery", gallery_of(home)]
+    ranks = [["client", "--tasks", home / "tasks.jsonl", "--key", old], server]
+    programs = [[sys.executable, "-P", "-m", "hybridface", "party", *map(str, one), *FILE] for one in ranks]
+    with ranks_in_threads():
+        status, out, errors = Ranks.of(programs).end()
+    assert (status, errors) == (0, "")
+    assert out.splitlines()[-1] == "'Bea' is 'Anna' now"
+    (home / "people" / "Ann").rename(home / "people" / "Anna")
+    out = call("import", str(home / "people"), *TINY, "--key", str(new))[1]
+    assert out == "enrolled 2 of 2 photos (2 of them before)\n"
+
+
+@KINDS
+def test_nobody_is_renamed_while_an_import_runs(
+    call: Callable[..., Done], photos: dict[str, str], home: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("enroll", "--kind", kind, "--id", "Ann", photos["a"], *TINY)[0] == 0
+    key = home / "XDG_CONFIG_HOME" / "hybridface"
+    beside = gallery_of(home).parent if kind == "list" else key
+    with held(beside, header_of(gallery_of(home)).scope):
+        monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 0.1)
+        status, out, errors = call("rename", "Ann", "Anna", *SESSION)
+        assert (status, out) == (2, "")
+        assert "expected the lock of the record of imports within 0.1 s: another import" in errors
+    assert photos_of(call) == {"Ann": [1]}
+    assert call("rename", "Ann", "Anna", *SESSION)[0] == 0
+
+
+def test_photos_that_are_enrolled_during_a_renaming_stay_whole(tmp_path: Path, photos: dict[str, str]) -> None:
+    model = load_model("tiny-test")
+    share = ClearEmbedding(model)(photos["a"], True)
+    with GalleryFile(tmp_path / "list.db", model, GalleryKind.LIST) as file:
+        (row,) = file.enroll_together("Ann", [share])
+        ImportJournal(tmp_path, file.store.scope, {row: "Ann"}).add("Ann", row, bytes(32))
+        log = file.limits.log
+
+        def meanwhile(*arguments: Any) -> None:
+            log(*arguments)
+            file.store.enroll("Ann", share)
+
+        file.limits.log = meanwhile  # type: ignore[method-assign]
+        file.rename("Ann", "Anna")
+        assert file.identities() == {"Anna": 2}
+        enrolled = {entry.row: entry.identity for entry in file.store.listing(0)[-1]}
+        assert ImportJournal(tmp_path, file.store.scope, enrolled).owners(bytes(32)) == {"Anna"}
+
+
+def test_the_record_follows_also_when_old_bytes_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held_by_a_reader(_: GalleryStore) -> None:
+        raise StoreError("a reader still holds the old bytes")
+
+    with GalleryFile(tmp_path / "list.db", load_model("tiny-test"), GalleryKind.LIST) as file:
+        (row,) = file.enroll_together("Ann", [np.zeros(file.store.dimension, dtype=np.uint64)])
+        ImportJournal(tmp_path, file.store.scope, {row: "Ann"}).add("Ann", row, bytes(32))
+        monkeypatch.setattr(GalleryStore, "erase", held_by_a_reader)
+        with pytest.raises(TracesLeftError):
+            file.rename("Ann", "Anna")
+        enrolled = {entry.row: entry.identity for entry in file.store.listing(0)[-1]}
+        assert ImportJournal(tmp_path, file.store.scope, enrolled).owners(bytes(32)) == {"Anna"}
 
 
 def old_gallery(home: Path, photos: dict[str, str], *names: str) -> None:

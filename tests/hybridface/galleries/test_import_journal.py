@@ -1,6 +1,8 @@
 """Which photos are enrolled: known by their content, whatever has been cut off, lost or removed since."""
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,7 +10,14 @@ import pytest
 
 from hybridface.errors import RunError
 from hybridface.galleries import import_journal
-from hybridface.galleries.import_journal import ImportJournal, forget_older_record, held, photo_digest, take_along
+from hybridface.galleries.import_journal import (
+    ImportJournal,
+    forget_older_record,
+    held,
+    moving,
+    photo_digest,
+    take_along,
+)
 
 SCOPE = bytes(range(16))
 ONE, TWO = hashlib.sha256(b"1").digest(), hashlib.sha256(b"2").digest()
@@ -97,6 +106,30 @@ def test_a_record_follows_the_key(tmp_path: Path) -> None:
     assert [path.stat().st_mode & 0o777 for path in new.iterdir()] == [0o600, 0o600]
     take_along(SCOPE, old, new)
     take_along(SCOPE, new, new)
+
+
+def test_a_record_follows_new_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ImportJournal(tmp_path, SCOPE, {}).add("Ann", 1, ONE)
+    with moving(tmp_path, SCOPE) as note:
+        with pytest.raises(RunError), held(tmp_path, SCOPE, 0.01):
+            pytest.fail("an import began")
+        note({1: 5, 2: 6})
+    assert ImportJournal(tmp_path, SCOPE, {5: "Anna"}).owners(ONE) == {"Anna"}
+    with moving(tmp_path, SCOPE) as note, monkeypatch.context() as patch:
+        patch.setattr(import_journal, "write_durably", full)
+        with pytest.raises(RunError, match="cannot note who was renamed, .* may enrol these photos again: No space"):
+            note({5: 6})
+
+
+def test_where_no_import_can_be_noted_nothing_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_journal.os, "access", lambda *_: False)
+    with moving(tmp_path, SCOPE) as note:
+        note({1: 5})
+    assert not list(tmp_path.iterdir())
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_one_alone_holds_a_record(tmp_path: Path) -> None:
