@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hybridface.errors import ImageError
 from hybridface.folders import cache_directory, data_directory, temporary_folder
-from parties.machine.durable import make_folder
+from parties.machine.durable import PUBLIC, make_folder
 from protocols.errors import ParameterError
 
 __all__ = [
@@ -87,6 +87,6 @@ def say_warning(text: str) -> None:
 def check_writable(path: Path) -> None:
     """Raise `ParameterError` now, rather than after a long measurement."""
     try:
-        path.open("a").close()
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, PUBLIC))
     except OSError as error:
         raise ParameterError(f"expected a file to write to, got {path}: {error.strerror}") from error

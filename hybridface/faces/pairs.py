@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridface.errors import ImageError
+from parties.machine.plain_files import read_plain
 from protocols.errors import ParameterError
 
 __all__ = ["Folds", "Pair", "folds_from_text", "photos_of", "read_folds", "read_pairs"]
+
+_MOST_BYTES = 1 << 28
 
 Pair = tuple[str, str, bool]
 """Two photos, as NAME/NAME_0001.jpg, and whether they show the same person."""
@@ -49,7 +52,7 @@ def read_pairs(path: Path) -> list[Pair]:
         ImageError: the file is missing or has another format.
     """
     try:
-        lines = [line.split("\t") for line in path.read_text().splitlines()[1:] if line.strip()]
+        lines = [line.split("\t") for line in _text(path).splitlines()[1:] if line.strip()]
         pairs = [
             (_photo(line[0], line[1]), _photo(line[0] if len(line) == 3 else line[2], line[-1]), len(line) == 3)
             for line in lines
@@ -70,8 +73,8 @@ def read_folds(path: Path) -> Folds:
     """
     pairs = read_pairs(path)
     try:
-        folds, half = (int(word) for word in path.read_text().split("\n", 1)[0].split())
-    except ValueError as error:
+        folds, half = (int(word) for word in _text(path).split("\n", 1)[0].split())
+    except (OSError, ValueError) as error:
         raise ImageError(f"{path}: expected a header with folds and pairs, got {error}") from error
     if len(pairs) != 2 * folds * half:
         raise ImageError(f"{path}: expected {folds} folds of {2 * half} pairs, got {len(pairs)} pairs")
@@ -93,6 +96,10 @@ def folds_from_text(text: str) -> tuple[int, ...]:
 def photos_of(pairs: Sequence[Pair]) -> list[str]:
     """Return the photos that occur in pairs, each once, sorted."""
     return sorted({photo for pair in pairs for photo in pair[:2]})
+
+
+def _text(path: Path) -> str:
+    return read_plain(path, _MOST_BYTES).decode()
 
 
 def _checked(line: list[str]) -> bool:

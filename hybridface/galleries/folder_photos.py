@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from parties.machine.plain_files import open_plain
+
 __all__ = ["Kind", "Unused", "find_photos"]
 
 _SUFFIXES = tuple(
@@ -113,7 +115,7 @@ def _title(mode: int) -> str:
 
 def _is_photo(path: Path) -> bool:
     """Return whether a file begins as photos do."""
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+    with open_plain(path) as file:
         head = file.read(_HEAD_BYTES)
     is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return head.startswith(_HEADS) or is_webp or (head[4:8] == b"ftyp" and head[8:12] in _BRANDS)

@@ -22,11 +22,15 @@ from pathlib import Path
 from hybridface.errors import RunError
 from parties.machine.durable import append_durably, make_folder, write_durably
 from parties.machine.locks import locked
+from parties.machine.plain_files import open_plain, read_plain
 from parties.machine.secret_file import read_secret, secret_of
 
 __all__ = ["ImportJournal", "forget_older_record", "held", "moving", "photo_digest", "take_along"]
 
-_MOST_BYTES = 1 << 28
+_MOST_BYTES, _CHUNK = 1 << 28, 1 << 20
+_MOST_RECORD_BYTES = 1 << 29
+"""Of a record: eleven million photos have fewer."""
+
 _TAG_DIGITS = 32
 _RECORD, _SECRET, _LOCK = ".imported", ".imported-key", ".imported-lock"
 
@@ -130,7 +134,7 @@ def take_along(scope: bytes, old: Path, new: Path) -> None:
     for suffix in (_RECORD, _SECRET):
         path = _path(old, scope).with_suffix(suffix)
         if path.exists() and not (copy := new / path.name).exists():
-            write_durably(copy, path.read_bytes())
+            write_durably(copy, read_plain(path, _MOST_RECORD_BYTES))
 
 
 @contextmanager
@@ -172,17 +176,21 @@ def photo_digest(photo: Path) -> bytes:
     Raises:
         OSError: it cannot be read. ValueError: it is far too large for a photo.
     """
-    with open(os.open(photo, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        if os.fstat(file.fileno()).st_size > _MOST_BYTES:
-            raise ValueError(f"expected a photo of at most {_MOST_BYTES >> 20} MB, got a larger file")
-        return hashlib.file_digest(file, "sha256").digest()
+    digest, size = hashlib.sha256(), 0
+    with open_plain(photo) as file:
+        while size <= _MOST_BYTES and (chunk := file.read(_CHUNK)):
+            digest.update(chunk)
+            size += len(chunk)
+    if size > _MOST_BYTES:
+        raise ValueError(f"expected a photo of at most {_MOST_BYTES >> 20} MB, got a larger file")
+    return digest.digest()
 
 
 def _read(path: Path) -> Iterable[tuple[int, str]]:
     """Yield a record's lines; one that was cut off, or is none, says nothing."""
     if not path.exists():
         return
-    for line in path.read_bytes().splitlines():
+    for line in read_plain(path, _MOST_RECORD_BYTES).splitlines():
         try:
             match json.loads(line):
                 case [int(row), str(tag)] if row > 0 and len(tag) == _TAG_DIGITS:

@@ -7,6 +7,7 @@ one person's.
 """
 
 import csv
+import io
 import os
 import unicodedata
 from collections import defaultdict
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from hybridface.galleries.folder_photos import Kind, Unused, find_photos
 from parties.gallery.store.identities import person_name
+from parties.machine.plain_files import read_plain
 from protocols.errors import ParameterError
 
 __all__ = ["IdentityRule", "ImportPlan", "plan_import"]
@@ -123,17 +125,16 @@ def _read_names(names: Path) -> dict[str, dict[str, int]]:
     """
     listed: dict[str, dict[str, int]] = defaultdict(dict)
     try:
-        if not names.is_file() or names.stat().st_size > _MOST_BYTES:
-            raise ParameterError(f"{names.name}: expected a CSV file of at most {_MOST_BYTES >> 20} MB")
-        with names.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            if not set(reader.fieldnames or ()) >= _COLUMNS:
-                raise ParameterError(f"{names.name}: expected a first line with the columns photo and identity")
-            for row in reader:
-                path, name = _row(row, f"{names.name}: line {reader.line_num}")
-                listed[path].setdefault(name, reader.line_num)
+        text = read_plain(names, _MOST_BYTES).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if not set(reader.fieldnames or ()) >= _COLUMNS:
+            raise ParameterError(f"{names.name}: expected a first line with the columns photo and identity")
+        for row in reader:
+            path, name = _row(row, f"{names.name}: line {reader.line_num}")
+            listed[path].setdefault(name, reader.line_num)
     except OSError as error:
-        raise ParameterError(f"{names.name}: cannot read the names: {error.strerror}") from error
+        most = f"{names.name}: expected a CSV file of at most {_MOST_BYTES >> 20} MB"
+        raise ParameterError(f"{most}, but cannot read it: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ParameterError(f"{names.name}: expected a CSV file in UTF-8, got other bytes") from error
     except csv.Error as error:

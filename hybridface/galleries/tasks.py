@@ -11,9 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import get_type_hints
 
+from parties.machine.plain_files import read_plain
 from protocols.errors import ParameterError
 
 __all__ = ["GalleryTask", "Verb", "read_tasks", "together", "write_tasks"]
+
+_MOST_BYTES = 1 << 28
 
 
 class Verb(StrEnum):
@@ -65,12 +68,15 @@ def read_tasks(path: Path) -> list[GalleryTask]:
     """Return the tasks of a file (docs/BETWEEN_MACHINES.md), without its empty lines.
 
     Raises:
-        ParameterError: the file cannot be read, or a line is no task: the message says which, and why.
+        ParameterError: the file cannot be read, is no plain one, or has more than 256 MB; or a line is no task: the
+            message says which, and why.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise ParameterError(f"cannot read the tasks in {path.name}: {error}") from error
+        lines = read_plain(path, _MOST_BYTES).decode().replace("\r\n", "\n").split("\n")
+    except OSError as error:
+        raise ParameterError(f"cannot read the tasks in {path.name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"cannot read the tasks in {path.name}: expected UTF-8, got other bytes") from error
     return [_task(line, f"{path.name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 

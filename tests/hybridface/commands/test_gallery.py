@@ -8,16 +8,26 @@ from pathlib import Path
 import pytest
 
 from hybridface.commands import gallery_runs
-from hybridface.commands.places import weights_cache
+from hybridface.commands.places import check_writable, weights_cache
 from hybridface.errors import RunError
 from hybridface.galleries.file import GalleryFile
 from hybridface.models.model import load_model
 from hybridface.processes.start import Outcome
 from parties.gallery.key import create_key, read_key
 from parties.gallery.kind import GalleryKind
+from protocols.errors import ParameterError
 from support.ranks import Done
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_that_nobody_reads_is_no_file_to_write_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ParameterError, match="expected a file to write to, got .*/pipe: No such device or address"):
+        check_writable(tmp_path / "pipe")
+    check_writable(tmp_path / "new")
+    assert (tmp_path / "new").read_bytes() == b""
 
 
 @pytest.mark.slow

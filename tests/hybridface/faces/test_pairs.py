@@ -1,5 +1,6 @@
 """The pairs file, its folds, and which pairs are measured."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,15 @@ def test_other_formats_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ImageError, match=r"pairs\.txt: expected pairs in LFW's format, got ") as caught:
         read_pairs(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.timeout(20)
+def test_pairs_that_have_no_end_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(ImageError, match="expected pairs in LFW's format, got .*expected a plain file"):
+            read_pairs(tmp_path / name)
 
 
 def test_unreadable_pairs(tmp_path: Path) -> None:

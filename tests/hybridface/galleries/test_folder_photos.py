@@ -3,7 +3,9 @@
 import errno
 import os
 import socket
+import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,6 +89,17 @@ def test_what_is_no_file_is_never_opened(tmp_path: Path, monkeypatch: pytest.Mon
         photos, told = found(tmp_path)
     assert photos == []
     assert told == {"a.jpg": (Kind.OTHER, "no file but a pipe"), "c.jpg": (Kind.OTHER, "no file but a socket")}
+
+
+@pytest.mark.timeout(20)
+def test_a_file_that_became_a_pipe_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "a.dat")
+    writer = os.open(tmp_path / "a.dat", os.O_RDWR)  # somebody writes, but not yet
+    before = SimpleNamespace(S_ISDIR=stat.S_ISDIR, S_ISREG=lambda _: True)  # as it was when it was looked at
+    monkeypatch.setattr(folder_photos, "stat", before)
+    kind, reason = found(tmp_path)[1]["a.dat"]
+    assert (kind, reason.partition(",")[0]) == (Kind.FAULT, "cannot be read: expected a plain file")
+    os.close(writer)
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

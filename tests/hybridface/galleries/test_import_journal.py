@@ -162,3 +162,22 @@ def test_what_cannot_be_read_or_written(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(import_journal, "_MOST_BYTES", 2)
     with pytest.raises(ValueError, match="expected a photo of at most"):
         photo_digest(tmp_path / "large")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_has_no_end_is_refused(tmp_path: Path, kind: str) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    new.mkdir()
+    ImportJournal(old, SCOPE, {}).add("Ann", 1, ONE)
+    record = next(old.glob("*.imported"))
+    record.unlink()
+    os.mkfifo(record) if kind == "pipe" else record.symlink_to("/dev/zero")
+    with pytest.raises(RunError, match="cannot note what is enrolled: expected a plain file"):
+        ImportJournal(old, SCOPE, {1: "Ann"})
+    with moving(old, SCOPE) as note, pytest.raises(RunError, match="cannot note who was renamed, .*a plain file"):
+        note({1: 2})
+    with pytest.raises(OSError, match="expected a plain file"):
+        take_along(SCOPE, old, new)
+    with pytest.raises(OSError, match="expected a plain file"):
+        photo_digest(record)

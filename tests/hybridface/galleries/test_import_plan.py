@@ -135,3 +135,14 @@ def test_a_list_goes_with_its_rule(tmp_path: Path) -> None:
             plan_import(tmp_path, rule, names)
     with pytest.raises(ParameterError, match=r"none.csv: expected a CSV file of at most 256 MB"):
         plan_import(tmp_path, IdentityRule.CSV, tmp_path / "none.csv")
+
+
+@pytest.mark.timeout(20)
+def test_a_list_that_has_no_end_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "large.csv").touch()
+    os.truncate(tmp_path / "large.csv", 1 << 40)
+    for name, said in (("pipe", "expected a plain file"), ("large", "expected at most 268435456 bytes, got more")):
+        with pytest.raises(ParameterError, match=f"{name}.csv: expected a CSV file of at most 256 MB, .*{said}"):
+            plan_import(tmp_path, IdentityRule.CSV, tmp_path / f"{name}.csv")

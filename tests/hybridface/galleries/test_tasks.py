@@ -1,6 +1,7 @@
 """Tasks about a gallery in a file: as documented, and what is none is refused with its line."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -73,5 +74,23 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"^cannot read the tasks in tasks.jsonl: "):
         read_tasks(path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ParameterError, match=r"^cannot read the tasks in tasks.jsonl: "):
+    with pytest.raises(ParameterError, match=r"^cannot read the tasks in tasks.jsonl: expected UTF-8, got other bytes"):
         read_tasks(path)
+
+
+@pytest.mark.timeout(20)
+def test_a_file_that_has_no_end_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(ParameterError, match=f"^cannot read the tasks in {name}: expected a plain file"):
+            read_tasks(tmp_path / name)
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 1 << 40)
+    with pytest.raises(ParameterError, match=r"^cannot read the tasks in large: expected at most 268435456 bytes"):
+        read_tasks(tmp_path / "large")
+
+
+def test_lines_may_end_as_other_systems_end_them(tmp_path: Path) -> None:
+    (tmp_path / "tasks.jsonl").write_bytes(b'{"verb": "list"}\r\n\r\n{"verb": "list"}\r\n')
+    assert read_tasks(tmp_path / "tasks.jsonl") == [GalleryTask(Verb.LIST)] * 2
