@@ -25,7 +25,7 @@ from hybridface.output.answers import shown
 from hybridface.processes.portraits import write_chip
 from hybridface.processes.runs import GalleryRun
 from hybridface.processes.start import Outcome, start
-from parties.gallery.errors import StoreError, TracesLeftError
+from parties.gallery.errors import KeyFileError, StoreError, TracesLeftError
 from parties.gallery.key import create_key, read_key
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.store import header_of
@@ -160,12 +160,12 @@ def _enroll_in_list(
     """Enrol in this process; if all are wanted, nobody before every photo is known to be usable."""
     model, answers = load_model(settings.model), []
     embedded = _embedded(people, ClearEmbedding(model), settings, whole)
+    file: GalleryFile | None = None
     with ExitStack() as opened, _counting(len(people), settings) as advance:
         if settings.path.exists():  # what cannot be used is refused before anything is computed
             file = opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
         checked = [list(embedded)] if whole else ([one] for one in embedded)
-        if not settings.path.exists():
-            file = opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
+        file = file or opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
         for answer in itertools.chain.from_iterable(_stored(file, photos) for photos in checked):
             answers.append(answer)
             advance(answer["identity"])
@@ -234,8 +234,13 @@ def _make_private(settings: SessionSettings) -> None:
         raise _no_key(settings)
     if not key.exists():
         make_folder(key.parent)
-        create_key(key)
-        sys.stderr.write(f"hybridface: made a new key, {key}: keep a copy, nothing can be read without it\n")
+        try:
+            create_key(key)
+        except KeyFileError:
+            if not key.exists():  # else another process has made it meanwhile, and this one uses it
+                raise
+            return
+        say_warning(f"made a new key, {key}: keep a copy, nothing can be read without it")
 
 
 @contextmanager

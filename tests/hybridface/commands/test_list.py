@@ -19,6 +19,7 @@ from hybridface.processes.events import Events
 from hybridface.processes.gallery import _Outcomes
 from hybridface.processes.start import Outcome
 from parties.gallery.errors import StoreError
+from parties.gallery.key import create_key
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.database import Database
 from parties.gallery.store.limits import OPERATOR
@@ -39,6 +40,35 @@ def tiny_list(call: Callable[..., Done], photos: dict[str, str], home: Path) -> 
     for name, photo in (("Ann", "a"), ("Bob", "different")):
         assert call("enroll", "--kind", "list", "--id", name, photos[photo], *TINY)[0] == 0
     return home / "XDG_DATA_HOME" / "hybridface" / "gallery.db"
+
+
+@pytest.mark.slow
+def test_a_list_that_another_process_makes_meanwhile_is_used(
+    call: Callable[..., Done], photos: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, others = gallery_runs.ClearEmbedding.__call__, iter(["Bob"])
+
+    def meanwhile(*arguments: Any) -> Any:
+        for other in others:
+            assert call("enroll", "--kind", "list", "--id", other, photos["different"], *TINY)[0] == 0
+        return load(*arguments)
+
+    monkeypatch.setattr(gallery_runs.ClearEmbedding, "__call__", meanwhile)
+    assert call("enroll", "--kind", "list", "--id", "Ann", photos["a"], *TINY)[0] == 0
+    people = json.loads(call("list", *FILE, "--json")[1])["people"]
+    assert [person["identity"] for person in people] == ["Ann", "Bob"]
+
+
+@pytest.mark.slow
+def test_a_key_that_another_process_makes_meanwhile_is_used(
+    call: Callable[..., Done], photos: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(path: Path) -> None:
+        create_key(path)
+        create_key(path)
+
+    monkeypatch.setattr(gallery_runs, "create_key", meanwhile)
+    assert call("enroll", "--id", "Ann", photos["a"], *TINY) == (0, "enrolled 1 photo of 'Ann'\n", "")
 
 
 @pytest.mark.slow
