@@ -9,7 +9,7 @@ from pathlib import Path
 
 from protocols.errors import HybridFaceError
 
-__all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "ImageError", "ModelError", "RunError", "told"]
+__all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "ImageError", "ModelError", "RunError", "printable", "told"]
 
 _SHOWN = 200
 
@@ -29,9 +29,17 @@ class RunError(HybridFaceError):
     """A process of a computation failed; the message says which, and why."""
 
 
+def printable(text: str) -> str:
+    """Return a text as it may be written to a terminal: on one line, and what cannot be printed as escapes.
+
+    Names of files, and what a peer says, may hold what makes a terminal do something else.
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def told(error: Exception) -> str:
     """Return the line that a user is told of an error; of a defect, also where in the code it is."""
-    text = " ".join(str(error).splitlines())
+    text = printable(" ".join(str(error).splitlines()))
     if isinstance(error, HybridFaceError):
         return text
     if isinstance(error, OSError) and error.strerror:
@@ -45,4 +53,4 @@ def _told_by_system(error: OSError) -> str:
     """Return what the system says of a file: a full disk, no permission, a name that is too long."""
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     what = " and ".join(f"{name[:_SHOWN]}..." if len(name) > _SHOWN else name for name in names)
-    return " ".join(f"cannot use {what or 'a file'}: {error.strerror}".splitlines())
+    return printable(" ".join(f"cannot use {what or 'a file'}: {error.strerror}".splitlines()))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hybridface.commands.options import JsonOption, QuietOption, TimeoutOption
+from hybridface.commands.places import say_warning
 from hybridface.errors import EXIT_ERROR, ImageError, RunError
 from hybridface.output.terminal import show
 from hybridface.photos import photo_path
@@ -74,7 +75,7 @@ def bench_modes(
     error = RunError(f"{len(failed)} of {len(measurements)} measurements failed, the first: {failed[0].reason}")
     if not as_json:
         raise error
-    sys.stderr.write(f"hybridface: {error}\n")  # the document that is printed already has all that failed
+    say_warning(str(error))  # the document that is printed already has all that failed
     raise typer.Exit(EXIT_ERROR)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hybridface.errors import ImageError
+from hybridface.errors import ImageError, printable
 from hybridface.folders import cache_directory, data_directory, temporary_folder
 from parties.machine.durable import PUBLIC, make_folder
 from protocols.errors import ParameterError
@@ -43,7 +43,7 @@ def weights_cache(cache: str) -> Path | None:
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
-        sys.stderr.write(f"hybridface: no cache in {folder}: {error.strerror}; name another with --cache, or none\n")
+        say_warning(f"no cache in {folder}: {error.strerror}; name another with --cache, or none")
         return None
     return folder
 
@@ -81,7 +81,7 @@ def check_photos(photos: Sequence[Path]) -> None:
 
 def say_warning(text: str) -> None:
     """Tell the user, on one line, that something is odd."""
-    sys.stderr.write(f"hybridface: {text}\n")
+    sys.stderr.write(f"hybridface: {printable(text)}\n")
 
 
 def check_writable(path: Path) -> None:

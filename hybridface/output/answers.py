@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from hybridface.errors import printable
 from hybridface.galleries.tasks import Verb
 from hybridface.output.cost import decision_text
 from hybridface.output.documents import print_json
@@ -30,9 +31,9 @@ def answer_text(answer: dict[str, Any]) -> str:
     """Return what came of one task, as the client knows it."""
     match answer:
         case {"refused": str(reason)}:
-            return reason
+            return printable(reason)
         case {"unusable": str(reason)}:
-            return f"not enrolled: {reason}"
+            return f"not enrolled: {printable(reason)}"
         case {"verb": Verb.VERIFY.value, "match": match}:
             return decision_text(match)
         case {"verb": Verb.IDENTIFY.value, "match": None}:
@@ -56,4 +57,4 @@ def say(document: dict[str, Any], text: str, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")

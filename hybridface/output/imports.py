@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hybridface.errors import printable
 from hybridface.galleries.folder_photos import Kind, Unused
 from hybridface.galleries.import_content import Photo
 from hybridface.output.answers import photos_text, shown
@@ -45,7 +46,7 @@ def import_text(document: dict[str, Any]) -> str:
     enrolled = len(document["enrolled"]) + earlier
     total = enrolled + len(failed) + faults
     lines = [f"enrolled {enrolled} of {photos_text(total)}{_before(earlier)}"]
-    lines += [f"not enrolled: {shown(one['photo'])}: {one['reason']}" for one in failed]
+    lines += [f"not enrolled: {shown(one['photo'])}: {printable(one['reason'])}" for one in failed]
     return "\n".join(lines + _unused_lines(document))
 
 
@@ -79,10 +80,14 @@ def _unused(unused: Sequence[Unused]) -> list[dict[str, str]]:
     return [{"file": str(one.path), "kind": one.kind.value, "reason": one.reason} for one in unused]
 
 
+def _title(kind: str) -> str:
+    return "not enrolled" if kind == Kind.FAULT.value else "not used"
+
+
 def _unused_lines(document: dict[str, Any]) -> list[str]:
     """Return a line for each file, but one for all system files."""
     lines = [
-        f"{'not enrolled' if one['kind'] == Kind.FAULT.value else 'not used'}: {shown(one['file'])}: {one['reason']}"
+        f"{_title(one['kind'])}: {shown(one['file'])}: {printable(one['reason'])}"
         for one in document["unused"]
         if one["kind"] != Kind.SYSTEM.value
     ]

@@ -227,6 +227,27 @@ def test_every_file_is_accounted_for(call: Callable[..., Done], photos: dict[str
     assert enrolled(call) == {"Ann": 2, "Bob": 1}
 
 
+def test_names_of_files_cannot_steer_a_terminal(
+    call: Callable[..., Done], photos: dict[str, str], people: Path
+) -> None:
+    evil = "x\x1b[31m\nenrolled EVIL.png"
+    (people / "small.png").unlink()
+    shutil.copy(photos["a"], people / "Ann" / evil)  # the same as 1.png
+    shutil.copy(photos["different"], people / "Ann" / f"2{evil}")  # the same as Bob.png
+    (people / "Ann" / f"3{evil}").write_bytes(b"no photo")
+    command = ["import", "--kind", "list", str(people), *TINY]
+    for more in ("--dry-run", "--quiet"):
+        status, out, errors = call(*command, more)
+        assert status == 1
+        assert "\x1b" not in out + errors
+        assert not [line for line in out.splitlines() if line.startswith("enrolled EVIL")]
+        assert "of 'Ann'" in out
+    documents = [json.loads(call(*command, more, "--json")[1]) for more in ("--dry-run", "--quiet")]
+    for document in documents:
+        assert f"{people}/Ann/2{evil}" in [one["file"] for one in document["unused"]], "a program gets the name"
+        assert all(one["reason"].isprintable() for one in document["unused"])
+
+
 def test_a_photo_of_somebody_else_is_told(call: Callable[..., Done], photos: dict[str, str], people: Path) -> None:
     command = ["import", "--kind", "list", str(people), *TINY]
     call(*command)

@@ -12,14 +12,19 @@ import pytest
 from PIL import Image
 
 from hybridface.commands import main
+from hybridface.commands.places import say_warning
 from hybridface.commands.verify import _print_outcome
+from hybridface.errors import ImageError
 from hybridface.errors import told as told_of
 from hybridface.faces.formats import TAKEN
 from hybridface.models.model import load_model
+from hybridface.output.answers import answer_text, say
 from hybridface.photos import photo_path
 from hybridface.processes import supervised
+from hybridface.processes.events import Events
 from hybridface.processes.start import Outcome
 from parties.session.cost import CostReport, StageCost
+from parties.transport.roles import Role
 from support.ranks import Done
 from support.tiny_network import save_chips
 
@@ -212,6 +217,32 @@ def test_a_defect_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
 )
 def test_what_the_system_says_of_a_file_is_no_defect(error: OSError, told: str) -> None:
     assert told_of(error) == told
+
+
+EVIL = "x\x1b[31m\x9b2J\rEVIL\u202e.jpg"
+SHOWN_EVIL = "x\\x1b[31m\\x9b2J\\rEVIL\\u202e.jpg"
+
+
+def test_names_cannot_steer_a_terminal(
+    call: Callable[..., Done], photos: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / EVIL).touch()
+    shown = SHOWN_EVIL.replace("\\r", " ")  # lines end there
+    status, out, errors = call("verify", str(tmp_path / EVIL), photos["a"], *TINY)
+    assert (status, out, errors) == (2, "", f"hybridface: {shown}: expected a photo, got an empty file\n")
+    assert told_of(ImageError(f"{EVIL}: Zoë, 名前 or \udce9")) == f"{shown}: Zoë, 名前 or \\udce9"
+    assert told_of(OSError(28, "No space left", EVIL)) == f"cannot use {shown}: No space left"
+    say_warning(f"{EVIL}\nof two lines")
+    Events(Role.CLIENT, shown=False).warn(EVIL)
+    errors = f"hybridface: {SHOWN_EVIL}\\nof two lines\nhybridface client: {SHOWN_EVIL}\n"
+    assert capfd.readouterr() == ("", errors)
+
+
+def test_nor_can_answers(capfd: pytest.CaptureFixture[str]) -> None:
+    say({}, f"{EVIL}\nZoë", as_json=False)
+    assert capfd.readouterr().out == f"{SHOWN_EVIL}\nZoë\n"
+    assert answer_text({"refused": f"{EVIL}\n"}) == f"{SHOWN_EVIL}\\n", "which a peer says"
+    assert answer_text({"unusable": EVIL}) == f"not enrolled: {SHOWN_EVIL}"
 
 
 # Results
