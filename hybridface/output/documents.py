@@ -21,6 +21,7 @@ __all__ = [
     "with_plain_keys",
 ]
 
+_SYSTEM = "system"
 _INTERNAL = "internal"
 _ANSWER = ("identity", "model", "mode", "reveal", "was_prepared", "score")
 _SPACES = re.compile(r"[\s,]+")
@@ -54,7 +55,8 @@ def error_document(error: Exception | str, kind: str = "") -> dict[str, Any]:
 
     Args:
         error: what ended the command, or a message.
-        kind: in snake case; by default that of the error's type, "image" for an `ImageError`; "internal" for a defect.
+        kind: in snake case; by default that of the error's type, "image" for an `ImageError`; "system" for what the
+            system says, as of a full disk; "internal" for a defect.
     """
     message = " ".join((told(error) if isinstance(error, Exception) else error).split())
     retry = getattr(error, "retry_after_seconds", None)
@@ -69,7 +71,7 @@ def print_json(document: Any) -> None:
 
 def _kind(error: Exception | str) -> str:
     if not isinstance(error, HybridFaceError):
-        return _INTERNAL
+        return _SYSTEM if isinstance(error, OSError) and error.strerror else _INTERNAL
     return _WORDS.sub("_", type(error).__name__.removesuffix("Error")).lower()
 
 

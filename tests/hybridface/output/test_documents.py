@@ -1,5 +1,6 @@
 """JSON for programs: one object, in a shape that the schema has, and errors as well."""
 
+import errno
 import json
 import re
 import shutil
@@ -158,12 +159,13 @@ def test_an_answer_is_short_and_costs_are_extra(call: Callable[..., Done], photo
         (["list"], "parameter"),
         (["queries"], "parameter"),
         (["create-key", "--key", "/dev/null"], "key_file"),
+        (["list", "--gallery", "x" * 300], "system"),
         (["bench", "verify", "--model", "no"], "model"),
         (["plan", "no"], "model"),
         (["eval", "lfw", "--images", "missing"], "usage"),
         (["train", "--images", "missing"], "usage"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else value,
 )
 def test_an_error_is_an_object(call: Callable[..., Done], home: Path, arguments: list[str], kind: str) -> None:
     status, out, errors = call(*arguments, "--json")
@@ -187,10 +189,30 @@ def test_a_query_too_many_says_when_to_ask_again(
 
 
 def test_kinds_of_errors() -> None:
-    kinds = [error_document(error)["error"]["kind"] for error in (ImageError("x"), KeyFileError("x"), OSError("x"))]
-    assert kinds == ["image", "key_file", "internal"]
+    errors = ImageError("x"), KeyFileError("x"), OSError(errno.ENOSPC, "No space left"), OSError("x"), ValueError("x")
+    kinds = [error_document(error)["error"]["kind"] for error in errors]
+    assert kinds == ["image", "key_file", "system", "internal", "internal"]
     assert error_document(QueryRefusedError("no\nmore"))["error"]["message"] == "the server refuses: no more"
     assert error_document("two\n lines", "usage") == {"error": {"kind": "usage", "message": "two lines"}}
+
+
+def test_what_is_called_internal_is_told_as_internal() -> None:
+    errors = (
+        OSError(errno.EACCES, "Permission denied", "gallery.db"),
+        PermissionError("x"),
+        TimeoutError(),
+        KeyError("x"),
+    )
+    for error in errors:
+        said = error_document(error)["error"]
+        assert (said["kind"] == "internal") is said["message"].startswith("internal error"), said
+
+
+def test_the_schema_and_the_documents_name_the_same_kinds() -> None:
+    table = (ROOT / "docs" / "JSON.md").read_text().partition("| kind | what |")[2].partition("\n\n")[0]
+    documented = [name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.partition(" | ")[0])]
+    error = SCHEMA["$defs"]["error"]["properties"]["error"]["properties"]
+    assert error["kind"]["examples"] == documented
 
 
 def test_nobody_is_an_empty_list() -> None:
