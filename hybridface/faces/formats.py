@@ -6,43 +6,46 @@ reader is code that an untrusted file can attack.
 """
 
 import codecs
+import re
 
 from PIL import Image
 
 from hybridface.errors import ImageError
 
-__all__ = ["SUFFIXES", "TAKEN", "format_of"]
+__all__ = ["HEAD_BYTES", "SUFFIXES", "TAIL_BYTES", "TAKEN", "UNREAD_SUFFIXES", "format_of", "known_format"]
 
 TAKEN = "AVIF, BMP, GIF, HEIC, ICO, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF and WebP"
 """The formats that are read, in words."""
 
-SUFFIXES = frozenset(
-    {
-        ".avif",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".ico",
-        ".j2k",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-    }
-    | {".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-)
+_SUFFIXES = {
+    "AVIF": ".avif .avifs",
+    "BMP": ".bmp .dib",
+    "GIF": ".gif",
+    "HEIF": ".heic .heics .heif .heifs .hif",
+    "ICO": ".ico",
+    "JPEG": ".jfi .jfif .jif .jpe .jpeg .jpg .mpo .pjp .pjpeg",
+    "JPEG2000": ".j2c .j2k .jp2 .jpc .jpf .jpx",
+    "PNG": ".apng .png",
+    "PPM": ".pbm .pfm .pgm .pnm .ppm",
+    "TGA": ".icb .tga .vda .vst",
+    "TIFF": ".tif .tiff",
+    "WEBP": ".webp",
+}
+
+SUFFIXES = frozenset(" ".join(_SUFFIXES.values()).split())
 """How names of photos end, in lower case: which files of a folder are taken for photos."""
+
+UNREAD_SUFFIXES = frozenset([".arw", ".cr2", ".cr3", ".dng", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2", ".svg"])
+"""How names of pictures end that are not read: photos all the same, to whoever looks for photos."""
+
+HEAD_BYTES, TAIL_BYTES = 4096, 18
+"""Of a file, by which its format is known."""
 
 _STARTS = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
     (b"II+\0", "TIFF"),
@@ -50,12 +53,12 @@ _STARTS = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
     (b"\0\0\x01\0", "ICO"),
-    (b"(\0\0\0", "DIB"),
 )
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
+_PPM = re.compile(rb"P[1-7fF]\s+[\d#W]")
 _TGA_END = b"TRUEVISION-XFILE.\0"
-_TGA_SUFFIXES = (".tga", ".icb", ".vda", ".vst")
+_TGA_SUFFIXES = tuple(_SUFFIXES["TGA"].split())
 
 _OTHERS = (
     (b"%PDF", "a PDF document"),
@@ -104,12 +107,23 @@ def format_of(name: str, data: bytes) -> str:
     Raises:
         ImageError: it is of no format that is read; the message says what it is.
     """
-    head = data[:4096]
-    found = next((kind for start, kind in _STARTS if head.startswith(start)), None) or _by_structure(head)
-    if found is None and (data.endswith(_TGA_END) or name.lower().endswith(_TGA_SUFFIXES)):
-        found = "TGA"
+    head = data[:HEAD_BYTES]
+    found = known_format(name, head, data[-TAIL_BYTES:])
     if found is None:
         raise ImageError(f"{name}: expected a photo, got {_other(head, data)}; the formats that are read are {TAKEN}")
+    return found
+
+
+def known_format(name: str, head: bytes, tail: bytes) -> str | None:
+    """Return Pillow's name of a photo's format, None if it is of none that is read.
+
+    Args:
+        name: of the file; a Targa file without a footer is known by it alone.
+        head, tail: the file's first and last bytes, `HEAD_BYTES` and `TAIL_BYTES` of them if there are so many.
+    """
+    found = next((kind for start, kind in _STARTS if head.startswith(start)), None) or _by_structure(head)
+    if found is None and (tail == _TGA_END or name.lower().endswith(_TGA_SUFFIXES)):
+        return "TGA"
     return found
 
 
@@ -117,8 +131,12 @@ def _by_structure(head: bytes) -> str | None:
     """Return the format of a container, or of one whose first bytes vary."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if head[:1] == b"P" and head[1:2] in b"1234567fF" and head[2:3].isspace():
+    if _PPM.match(head):
         return "PPM"
+    if head[:2] == b"BM" and head[15:18] == bytes(3):  # the length of what follows: text is none
+        return "BMP"
+    if head[:4] == b"(\0\0\0" and head[12:14] == b"\1\0":
+        return "DIB"
     if head[4:8] != b"ftyp":
         return None
     brands = _brands(head)

@@ -12,23 +12,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hybridface.faces.formats import HEAD_BYTES, SUFFIXES, TAIL_BYTES, UNREAD_SUFFIXES, known_format
 from parties.machine.plain_files import open_plain
 
 __all__ = ["Kind", "Unused", "find_photos"]
 
-_SUFFIXES = tuple(
-    f".{name}"
-    for name in (
-        *("apng", "avif", "bmp", "dib", "gif", "heic", "heics", "heif", "heifs", "hif", "ico", "j2k", "jfi", "jfif"),
-        *("jif", "jp2", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "pbm", "pgm", "pjp", "pjpeg", "png", "pnm", "ppm"),
-        *("psd", "svg", "tga", "tif", "tiff", "webp", "arw", "cr2", "cr3", "dng", "nef", "orf", "raf", "rw2"),
-    )
-)
 _SYSTEM_FILES = "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r"
 _SYSTEM_FOLDERS = "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"
-_HEAD_BYTES = 16
-_HEADS = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*"
-_BRANDS = b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"
 
 
 class Kind(StrEnum):
@@ -97,7 +87,7 @@ def _judge(path: Path, entry: "os.DirEntry[str]") -> Path | Unused:
             return Unused(path, Kind.FAULT, "a link to a folder, which is not followed") if entry.is_symlink() else path
         if not stat.S_ISREG(mode):
             return Unused(path, Kind.OTHER, f"no file but a {_title(mode)}")
-        if path.suffix.lower() in _SUFFIXES or _is_photo(path):
+        if _is_photo(path):
             return path
     except FileNotFoundError:
         broken = entry.is_symlink()
@@ -114,8 +104,10 @@ def _title(mode: int) -> str:
 
 
 def _is_photo(path: Path) -> bool:
-    """Return whether a file begins as photos do."""
+    """Return whether a file is one that would be read as a photo, or is named like another picture."""
+    if path.suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
+        return True
     with open_plain(path) as file:
-        head = file.read(_HEAD_BYTES)
-    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    return head.startswith(_HEADS) or is_webp or (head[4:8] == b"ftyp" and head[8:12] in _BRANDS)
+        head = file.read(HEAD_BYTES)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        return known_format(path.name, head, file.read(TAIL_BYTES)) is not None

@@ -2,9 +2,10 @@
 
 import pillow_heif
 import pytest
+from PIL import Image
 
 from hybridface.errors import ImageError
-from hybridface.faces.formats import SUFFIXES, TAKEN, format_of
+from hybridface.faces.formats import SUFFIXES, TAKEN, UNREAD_SUFFIXES, format_of
 from support.pictures import encoded, picture
 
 KINDS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
@@ -26,6 +27,8 @@ OTHERS = [
     (b"\x7fELF\2\1", "a program"),
     (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer instead of the file that it stands for"),
     ("not a photo, but prose: \u00e9".encode(), "a text file"),
+    (b"BMW and other makers of cars\n", "a text file"),
+    (b"P5 is the fifth point\n", "a text file"),
     ("prose".encode("utf-16"), "a text file"),
     (("x" * 4095 + "\u00e9").encode(), "a text file"),
     (bytes(1000), "a file of zeros"),
@@ -58,6 +61,11 @@ def test_other_files_are_named(data: bytes, words: str) -> None:
     assert str(caught.value) == f"photo.jpg: expected a photo, got {words}; the formats that are read are {TAKEN}"
 
 
-def test_suffixes_are_in_lower_case() -> None:
-    assert {".jpg", ".heic", ".avif", ".tga"} < SUFFIXES
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+def test_every_usual_name_of_a_format_that_is_read_is_known() -> None:
+    Image.init()
+    usual = {suffix for suffix, kind in Image.EXTENSION.items() if kind in (*KINDS, "MPO")}
+    assert usual <= SUFFIXES
+    assert {".heic", ".jif", ".pjpeg"} < SUFFIXES
+    known = SUFFIXES | UNREAD_SUFFIXES
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in known)
+    assert not SUFFIXES & UNREAD_SUFFIXES

@@ -8,11 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pillow_heif
 import pytest
 
+from hybridface.faces.formats import SUFFIXES, UNREAD_SUFFIXES, format_of
 from hybridface.galleries import folder_photos
 from hybridface.galleries.folder_photos import Kind, find_photos
+from support.pictures import encoded, picture
 
+KINDS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
 
 
@@ -23,23 +27,39 @@ def found(folder: Path) -> tuple[list[str], dict[str, tuple[Kind, str]]]:
     return [str(photo.relative_to(folder)) for photo in photos], told
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "A.JPG", "a.jfif", "a.heic", "a.HEIF", "a.avif", "a.gif", "a.webp", "a.dng"])
-def test_a_photo_is_known_by_its_name(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"")
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES | UNREAD_SUFFIXES))
+def test_a_photo_is_known_by_its_name(tmp_path: Path, suffix: str) -> None:
+    for name in (f"A{suffix.upper()}", f"a{suffix}"):
+        (tmp_path / name).write_bytes(b"")
+    assert found(tmp_path) == ([f"A{suffix.upper()}", f"a{suffix}"], {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["IMG_0001", "photo.jpg.bak", "alice.large"])
+def test_a_photo_of_another_name_is_known_as_it_would_be_read(tmp_path: Path, kind: str, name: str) -> None:
+    if kind == "HEIF":
+        pillow_heif.register_heif_opener()
+    data = encoded(picture(), kind)
+    (tmp_path / name).write_bytes(data)
+    assert format_of(name, data) == kind
     assert found(tmp_path) == ([name], {})
 
 
-HEADS = [JPEG, b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"MM\0*", b"RIFF0000WEBP", b"0000ftypheic", b"0000ftypavif"]
+def test_the_largest_file_is_known_by_its_ends(tmp_path: Path) -> None:
+    with open(tmp_path / "photo", "wb") as file:
+        file.truncate(1 << 40)
+        file.seek(-18, os.SEEK_END)
+        file.write(b"TRUEVISION-XFILE.\0")
+    assert found(tmp_path) == (["photo"], {})
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("name", ["IMG_0001", "photo.jpg.bak", "alice.large"])
-def test_a_photo_of_another_name_is_known_by_its_first_bytes(tmp_path: Path, head: bytes, name: str) -> None:
-    (tmp_path / name).write_bytes(head + bytes(100))
-    assert found(tmp_path)[0] == [name]
+NO_PHOTOS = [
+    b"", b"name,photo\n", b"%PDF-1.7", b"0000ftypisom", b"RIFF0000AVI ", b"PK\3\4", b"BMW and other makers of cars\n",
+    b"(\0\0\0" + bytes(range(40)), b"P5 is the fifth point\n",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("content", [b"", b"name,photo\n", b"%PDF-1.7", b"0000ftypisom", b"RIFF0000AVI ", b"PK\3\4"])
+@pytest.mark.parametrize("content", NO_PHOTOS)
 def test_what_is_no_photo_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.dat").write_bytes(content)
     assert found(tmp_path) == ([], {"file.dat": (Kind.OTHER, "no photo")})
