@@ -7,7 +7,7 @@ from PIL import Image
 
 from hybridface.photos import photo_path
 
-__all__ = ["PAIRS", "PORTRAITS", "save_portraits"]
+__all__ = ["PAIRS", "PORTRAITS", "portrait", "save_portraits", "two_people"]
 
 PORTRAITS = {
     "Ann/Ann_0001.jpg": "person_a_1.jpg",
@@ -34,3 +34,17 @@ def save_portraits(root: Path) -> Path:
         archive.add(root / "faces", "faces")
     (root / "pairs.txt").write_text(PAIRS)
     return root
+
+
+def portrait(number: int) -> Image.Image:
+    """Return a bundled photo of one face: 1 or 2."""
+    return Image.open(photo_path(f"impostor_{number}.jpg")).convert("RGB")
+
+
+def two_people() -> Image.Image:
+    """Return a photo of both: the larger face on the left, the other in the middle."""
+    left, middle = portrait(2), portrait(1)
+    image = Image.new("RGB", (2 * left.width + middle.width, max(left.height, middle.height)), (128, 128, 128))
+    image.paste(left, (0, 0))
+    image.paste(middle, (left.width, 0))
+    return image

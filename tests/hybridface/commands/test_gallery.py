@@ -16,6 +16,7 @@ from hybridface.processes.start import Outcome
 from parties.gallery.key import create_key, read_key
 from parties.gallery.kind import GalleryKind
 from protocols.errors import ParameterError
+from support.portraits import portrait, two_people
 from support.ranks import Done
 
 TINY = ["--model", "tiny-test", "--aligned", "--quiet"]
@@ -175,3 +176,22 @@ def test_without_a_home_that_can_be_written_there_is_no_cache(
     assert weights_cache(str(tmp_path / "new")) == tmp_path / "new"
     assert weights_cache("none") is None
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", list(GalleryKind))
+def test_a_face_is_chosen_in_every_photo(call: Callable[..., Done], home: Path, kind: GalleryKind) -> None:
+    folder = home / "people"
+    folder.mkdir()
+    both, one = folder / "both.png", home / "one.png"
+    two_people().save(both)
+    portrait(2).save(one)
+    model = ["--model", "tiny-test", "--quiet"]
+    assert call("enroll", "--kind", kind, "--id", "Ann", str(one), *model)[0] == 0
+    for command in (["enroll", "--id", "Bob", both], ["verify", "--id", "Ann", both], ["identify", both]):
+        status, _, errors = call(*map(str, command), *model)
+        assert (status, "expected one face, found 2" in errors) == (2, True), command
+        assert call(*map(str, command), *model, "--face", "largest")[0] < 2, command
+    assert call("import", str(folder), *model)[0] == 1
+    assert call("import", str(folder), *model, "--face", "largest")[0] == 0

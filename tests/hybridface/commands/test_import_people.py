@@ -1,5 +1,6 @@
 """`hybridface import` of a folder: what is enrolled, what is not and why, and going on after an interruption."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -191,6 +192,23 @@ def test_a_dry_run_does_nothing(call: Callable[..., Done], people: Path, home: P
         {"identity": "small", "new": 1, "earlier": 0},
     ]
     assert enrolled(call) == {"Ann": 2, "Bob": 1}
+
+
+@pytest.mark.parametrize("kind", ["private", "list"])
+def test_the_record_of_an_older_version_goes_with_the_first_import(
+    call: Callable[..., Done], people: Path, home: Path, kind: str
+) -> None:
+    gallery, key = home / "gallery.db", home / "gallery.key"
+    name = hashlib.sha256(str(gallery.resolve()).encode()).hexdigest()[:16]
+    beside = key if kind == "private" else gallery
+    record = beside.with_name(f"{beside.name}.{name}.import")
+    record.write_text("names, and hashes that need no secret")
+    options = ["--key", str(key)] if kind == "private" else []
+    command = ["import", "--kind", kind, str(people), *TINY, "--gallery", str(gallery), *options]
+    assert call(*command, "--dry-run")[0] == 0
+    assert record.exists()
+    assert call(*command)[0] == 1
+    assert not record.exists()
 
 
 def test_every_file_is_accounted_for(call: Callable[..., Done], photos: dict[str, str], people: Path) -> None:

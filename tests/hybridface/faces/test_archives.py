@@ -78,10 +78,22 @@ def test_no_link_leads_out_of_the_folder(tmp_path: Path, kind: str) -> None:
     assert not any(file.is_symlink() for file in out.rglob("*"))
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE],
+)
 def test_what_is_no_plain_file_is_left_out(tmp_path: Path, kind: bytes) -> None:
     path = archive(tmp_path / "a.tar", lambda add: [add("x.jpg", kind, "y"), add("y.jpg", content=b"face")])
     assert sizes_in(path) == {"y.jpg": 4}
+
+
+def test_a_file_with_holes_is_left_out(tmp_path: Path) -> None:
+    """A few bytes in the tar file may be a terabyte of zeros on the disk."""
+    member = tarfile.TarInfo("x.jpg")
+    member.size, member.pax_headers = 4, {"GNU.sparse.map": "0,4", "GNU.sparse.size": str(1 << 40)}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as file:
+        file.addfile(member, io.BytesIO(b"face"))
+    assert sizes_in(tmp_path / "a.tar") == {}
 
 
 @pytest.mark.parametrize("name", ["../x.jpg", "a/../../x.jpg", "/x.jpg"])

@@ -10,22 +10,15 @@ from hybridface.faces.images import face_chip
 from hybridface.faces.options import PhotoOptions
 from hybridface.photos import photo_path
 from support.pictures import encoded
+from support.portraits import portrait, two_people
 
 pytestmark = pytest.mark.slow
 
 
-def portrait(number: int) -> Image.Image:
-    return Image.open(photo_path(f"impostor_{number}.jpg")).convert("RGB")
-
-
 @pytest.fixture(scope="module")
 def both() -> Image.Image:
-    """A photo of two people: the larger face on the left, the other in the middle."""
-    left, middle = portrait(2), portrait(1)
-    image = Image.new("RGB", (2 * left.width + middle.width, max(left.height, middle.height)), (128, 128, 128))
-    image.paste(left, (0, 0))
-    image.paste(middle, (left.width, 0))
-    return image
+    """A photo of two people."""
+    return two_people()
 
 
 def test_several_faces_are_refused_with_their_places(both: Image.Image) -> None:
