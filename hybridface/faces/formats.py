@@ -2,7 +2,7 @@
 
 Names do not count: photos are often named after another format. Formats whose readers run interpreters or other
 programs (PostScript, PDF, Windows metafiles) are not read, nor those that no camera, phone or browser writes: every
-reader is code that an untrusted file can attack.
+reader is code that an untrusted file can attack. Pillow's reader of icons (ICO) decodes before it says a size.
 """
 
 import codecs
@@ -14,7 +14,7 @@ from hybridface.errors import ImageError
 
 __all__ = ["HEAD_BYTES", "SUFFIXES", "TAIL_BYTES", "TAKEN", "UNREAD_SUFFIXES", "format_of", "known_format"]
 
-TAKEN = "AVIF, BMP, GIF, HEIC, ICO, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF and WebP"
+TAKEN = "AVIF, BMP, GIF, HEIC, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF and WebP"
 """The formats that are read, in words."""
 
 _SUFFIXES = {
@@ -22,7 +22,6 @@ _SUFFIXES = {
     "BMP": ".bmp .dib",
     "GIF": ".gif",
     "HEIF": ".heic .heics .heif .heifs .hif",
-    "ICO": ".ico",
     "JPEG": ".jfi .jfif .jif .jpe .jpeg .jpg .mpo .pjp .pjpeg",
     "JPEG2000": ".j2c .j2k .jp2 .jpc .jpf .jpx",
     "PNG": ".apng .png",
@@ -52,7 +51,6 @@ _STARTS = (
     (b"MM\0+", "TIFF"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
-    (b"\0\0\x01\0", "ICO"),
 )
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
@@ -65,6 +63,7 @@ _OTHERS = (
     (b"%!", "a PostScript (EPS) document"),
     (b"\xc5\xd0\xd3\xc6", "a PostScript (EPS) document"),
     (b"\xd7\xcd\xc6\x9a", "a Windows metafile (WMF)"),
+    (b"\0\0\x01\0", "a Windows icon (ICO)"),
     (b"8BPS", "a Photoshop document (PSD)"),
     (b"gimp xcf", "a GIMP document (XCF)"),
     (b"\xff\x0a", "a JPEG XL picture"),

@@ -8,7 +8,7 @@ from hybridface.errors import ImageError
 from hybridface.faces.formats import SUFFIXES, TAKEN, UNREAD_SUFFIXES, format_of
 from support.pictures import encoded, picture
 
-KINDS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+KINDS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
 OTHERS = [
     (b"%PDF-1.7\n", "a PDF document"),
@@ -16,6 +16,7 @@ OTHERS = [
     (b"\xd7\xcd\xc6\x9a\0\0", "a Windows metafile (WMF)"),
     (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
     (b"<!DOCTYPE html><title>Not found</title>", "an HTML page"),
+    (b"\0\0\1\0\1\0", "a Windows icon (ICO)"),
     (b"8BPS\0\1", "a Photoshop document (PSD)"),
     (b"\xff\x0a\xfa\x1f", "a JPEG XL picture"),
     (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "a video (MP4, QuickTime)"),
