@@ -25,13 +25,15 @@ _FORM = "AT_ONCE/PER_HOUR, such as 10/2; or default."
 def limits(
     settings: GallerySettings,
     client: Annotated[
-        str, typer.Option("--client", help="Whose limits, as the log names the client; everybody's, if left out.")
+        str, typer.Option("--client", help="Whose limits, as the log names the client; if left out, all.")
     ] = "",
     verify: Annotated[str, typer.Option("--verify", help=f"Verifications of one person: {_FORM}")] = "",
     identify: Annotated[str, typer.Option("--identify", help=f"Identifications: {_FORM}")] = "",
     guess: Annotated[str, typer.Option("--guess", help=f"Verifications of people who are not enrolled: {_FORM}")] = "",
 ) -> None:
     """Say how often clients may ask a gallery, and set it; from the next query on, also in sessions that are open.
+
+    With --client it says what holds for that client: its own limits, or everybody's where it has none.
 
     The limits are what makes rebuilding a template from answers slow: raise them with care.
     """
@@ -44,7 +46,7 @@ def limits(
     with QueryLimits(path) as opened:
         for question, rate in rates.items():
             opened.set_rate(client, Question(question), rate)
-        document = {"limits": _lines(opened)}
+        document = {"limits": _lines(opened, client)}
     show(document, _table, settings.as_json)
 
 
@@ -62,13 +64,17 @@ def _rate(text: str) -> "Rate | None":
     return Rate(*numbers)
 
 
-def _lines(opened: "QueryLimits") -> list[dict[str, Any]]:
-    """Return what holds for everybody, and what for some clients."""
+def _lines(opened: "QueryLimits", only: str) -> list[dict[str, Any]]:
+    """Return what holds for everybody, and what for some clients; or, for one client alone, what holds for it."""
     from parties.gallery.store.limits import DEFAULTS
     from parties.gallery.store.rates import ALL_CLIENTS
 
     found = opened.rates()
     everybody = {(ALL_CLIENTS, question): rate for question, rate in DEFAULTS.items()}
+    rates = {**everybody, **found}
+    if only:
+        held = [(only if (only, question) in found else ALL_CLIENTS, question) for question in DEFAULTS]
+        rates = {key: rates[key] for key in held}
     return [
         {
             "client": client or None,
@@ -77,7 +83,7 @@ def _lines(opened: "QueryLimits") -> list[dict[str, Any]]:
             "per_hour": rate.per_hour,
             "set": (client, question) in found,
         }
-        for (client, question), rate in sorted({**everybody, **found}.items())
+        for (client, question), rate in sorted(rates.items())
     ]
 
 

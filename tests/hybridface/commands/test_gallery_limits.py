@@ -52,6 +52,30 @@ def test_limits_are_said_and_set(call: Callable[..., Done], gallery: str) -> Non
     assert lines == [(OPERATOR, "set limit")] * 6
 
 
+def test_the_limits_of_one_client_are_its_own_or_everybodys(call: Callable[..., Done], gallery: str) -> None:
+    limits_of(call, gallery, "--client", "door", "--verify", "50/10", "--guess", "2/1")
+    limits_of(call, gallery, "--guess", "3/0.5")
+    of_gate = {
+        ("gate", "verify"): (7, 1, True),
+        (None, "identify"): (20, 4, False),
+        (None, "guess"): (3, 0.5, True),
+    }
+    assert limits_of(call, gallery, "--client", "gate", "--verify", "7/1") == of_gate
+    assert limits_of(call, gallery, "--client", "gate") == of_gate
+    assert list(limits_of(call, gallery, "--client", "nobody")) == [
+        (None, question) for question in ("guess", "identify", "verify")
+    ]
+    status, out, _ = call("limits", "--gallery", gallery, "--client", "door")
+    assert (status, [line.split() for line in out.splitlines()][1:]) == (
+        0,
+        [
+            ["everybody", "identify", "20", "4", "as", "delivered"],
+            ["door", "guess", "2", "1"],
+            ["door", "verify", "50", "10"],
+        ],
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
