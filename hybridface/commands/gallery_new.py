@@ -5,10 +5,12 @@ On one machine `enroll` makes both; between machines each side makes its own, an
 
 from dataclasses import dataclass
 
-from hybridface.commands.gallery_options import FileSettings, KindOption, SessionSettings
+from hybridface.commands.gallery_options import FileSettings, KindOption
 from hybridface.commands.options import JsonOption, KeyOption
+from hybridface.commands.places import key_path
 from hybridface.output.answers import say
 from parties.gallery.kind import GalleryKind
+from parties.machine.durable import make_folder
 from protocols.errors import ParameterError
 
 __all__ = ["make_gallery", "make_key"]
@@ -29,8 +31,8 @@ def make_key(settings: KeySettings) -> None:
     """
     from parties.gallery.key import create_key
 
-    path = SessionSettings(key=settings.key).key_path
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = key_path(settings.key)
+    make_folder(path.parent)
     create_key(path)
     text = f"made a new key, {path}: keep a copy, nothing can be read without it"
     say({"key": str(path)}, text, settings.as_json)

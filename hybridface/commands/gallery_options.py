@@ -25,10 +25,10 @@ from hybridface.commands.options import (
     QuietOption,
     TimeoutOption,
 )
-from hybridface.commands.places import say_warning
+from hybridface.commands.places import key_path, say_warning
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.options import PhotoOptions
-from hybridface.folders import configuration_directory, data_directory
+from hybridface.folders import data_directory
 from hybridface.models import DEFAULT_MODEL
 from parties.gallery.kind import GalleryKind
 from parties.session.correlations import Correlations
@@ -104,7 +104,7 @@ class SessionSettings(FileSettings):
     @property
     def key_path(self) -> Path:
         """Of the client's key, for a private gallery."""
-        return self.key or configuration_directory() / "gallery.key"
+        return key_path(self.key)
 
     def kind(self, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
         """Return the gallery's kind, as `kind_for_use`; refuse a key for a list.

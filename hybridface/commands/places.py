@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hybridface.errors import ImageError, printable
-from hybridface.folders import cache_directory, data_directory, temporary_folder
+from hybridface.folders import cache_directory, configuration_directory, data_directory, temporary_folder
 from parties.machine.durable import PUBLIC, make_folder
 from protocols.errors import ParameterError
 
@@ -18,6 +18,7 @@ __all__ = [
     "check_writable",
     "existing_prepared_path",
     "faces_cache",
+    "key_path",
     "prepared_path",
     "say_warning",
     "weights_cache",
@@ -46,6 +47,11 @@ def weights_cache(cache: str) -> Path | None:
         say_warning(f"no cache in {folder}: {error.strerror}; name another with --cache, or none")
         return None
     return folder
+
+
+def key_path(key: Path | None) -> Path:
+    """Return the file of the client's key that `--key` names, or the usual one."""
+    return key or configuration_directory() / "gallery.key"
 
 
 def prepared_path(prepared: str) -> Path | None:

@@ -24,6 +24,15 @@ def test_a_key_is_new_and_its_owners(call: Callable[..., Done], tmp_path: Path) 
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in (first, second))
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_folders_of_a_key_are_its_owners(call: Callable[..., Done], home: Path, chosen: bool) -> None:
+    path = (home / "not" / "yet" if chosen else home / "XDG_CONFIG_HOME" / "hybridface") / "gallery.key"
+    options = ["--key", str(path)] if chosen else []
+    assert call("create-key", *options)[0] == 0
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (path.parent, path.parent.parent)] == [0o700, 0o700]
+    assert path.exists()
+
+
 def test_a_key_that_is_there_stays(call: Callable[..., Done], tmp_path: Path) -> None:
     path = tmp_path / "one.key"
     call("create-key", "--key", str(path))
