@@ -1,9 +1,9 @@
-"""What most commands about galleries are told: settings, a dataclass of which every field is an option."""
+"""What most commands about galleries are told: settings, a dataclass whose fields are options, but for the context."""
 
 import inspect
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -35,6 +35,7 @@ from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
 
 __all__ = [
+    "OF_SESSIONS",
     "FileSettings",
     "GallerySettings",
     "IdOption",
@@ -56,7 +57,9 @@ KindOption = Annotated[
 ]
 
 
-_OF_SESSIONS = ("cache", "timeout", "correlations", "prepared")
+_CONTEXT = "context"
+OF_SESSIONS = "cache", "timeout", "correlations", "prepared"
+"""Options of a command that starts client and server, which do nothing where it starts none."""
 
 
 @dataclass(frozen=True)
@@ -100,32 +103,30 @@ class SessionSettings(FileSettings):
     quiet: QuietOption = False
     correlations: CorrelationsOption = Correlations.OT
     prepared: PreparedOption = ""
+    context: typer.Context | None = field(default=None, repr=False, compare=False)  # of the command; no option
 
     @property
     def key_path(self) -> Path:
         """Of the client's key, for a private gallery."""
         return key_path(self.key)
 
-    def kind(self, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
-        """Return the gallery's kind, as `kind_for_use`; refuse a key for a list.
+    def kind(self, wanted: GalleryKind | None = None, new: bool = False, alone: bool = False) -> GalleryKind:
+        """Return the gallery's kind, as `kind_for_use`; refuse what does nothing for a list: a key.
+
+        Args:
+            alone: the command changes a list without a session, so that options of one do nothing either.
 
         Raises:
-            ParameterError: it is another kind, or is not there, or a list is to have a key.
+            ParameterError: it is another kind, or is not there, or an option does nothing.
         """
         from hybridface.galleries.kind import kind_for_use
 
         kind = kind_for_use(self.path, wanted, new)
         if kind is GalleryKind.LIST and self.key:
             raise ParameterError(f"{self.path.name}: expected no --key, since a list has none")
-        if kind is GalleryKind.LIST and new:
-            self._expect_no_session()
+        if kind is GalleryKind.LIST and (new or alone) and self.context:
+            expect_effect(self.context, OF_SESSIONS, "for a list, which its server changes alone")
         return kind
-
-    def _expect_no_session(self) -> None:
-        """Refuse options of a session, where the server enrols alone."""
-        for field in fields(SessionSettings):
-            if field.name in _OF_SESSIONS and getattr(self, field.name) != field.default:
-                raise ParameterError(f"expected no --{field.name} for a list, whose server enrols alone")
 
 
 @dataclass(frozen=True)
@@ -147,19 +148,22 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     first, *others = inspect.signature(command, eval_str=True).parameters.values()
     settings = first.annotation
     hints = get_type_hints(settings, include_extras=True)
+    listed = [one for one in fields(settings) if one.name != _CONTEXT]
     options = [
-        inspect.Parameter(field.name, first.kind, default=field.default, annotation=_in_panel(hints[field.name]))
-        for field in fields(settings)
+        inspect.Parameter(one.name, first.kind, default=one.default, annotation=_in_panel(hints[one.name]))
+        for one in listed
     ]
 
     @wraps(command)
     def call(context: typer.Context, **given: Any) -> None:
-        chosen = {field.name: given.pop(field.name) for field in fields(settings)}
+        chosen = {one.name: given.pop(one.name) for one in listed}
         if chosen.get("aligned"):
             expect_effect(context, ("face", "accept_damaged"), "with --aligned")
+        if _CONTEXT in hints:
+            chosen[_CONTEXT] = context
         command(settings(**chosen), **given)
 
-    of_context = inspect.Parameter("context", first.kind, annotation=typer.Context)
+    of_context = inspect.Parameter(_CONTEXT, first.kind, annotation=typer.Context)
     signature = inspect.Signature([of_context, *others, *options])
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}

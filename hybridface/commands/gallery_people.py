@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hybridface.commands.gallery_options import SessionSettings
+from hybridface.commands.effects import expect_effect
+from hybridface.commands.gallery_options import OF_SESSIONS, SessionSettings
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME
 from hybridface.output.answers import say, shown
 from parties.gallery.errors import QueryRefusedError
@@ -32,7 +33,7 @@ def rename(
     from parties.gallery.store.identities import asked_name, person_name
 
     new = person_name(new)
-    settings.kind()
+    settings.kind(alone=True)
     from hybridface.commands.renaming import people_of, rename_people
 
     old = asked_name(old, people_of(settings))
@@ -54,7 +55,9 @@ def check_names(
 
     Exit status: 0 all names are in the form, 1 some are not, 2 error.
     """
-    settings.kind()
+    settings.kind(alone=True)
+    if settings.context and not fix:
+        expect_effect(settings.context, (*OF_SESSIONS, "key"), "without --fix")
     from hybridface.commands.renaming import people_of, rename_people
     from parties.gallery.store.identities import odd_names
 

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-from hybridface.commands.gallery_options import KindOption, PhotoSettings
+from hybridface.commands.effects import expect_effect
+from hybridface.commands.gallery_options import OF_SESSIONS, KindOption, PhotoSettings
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError
 from hybridface.galleries.import_plan import IdentityRule
-from protocols.errors import ParameterError
 
 __all__ = ["import_people"]
+
+_OF_FOLDERS = (*OF_SESSIONS, "key", "aligned", "face", "accept_damaged", "identity_from", "names", "dry_run")
 
 
 def import_people(
@@ -46,8 +48,8 @@ def import_people(
     from hybridface.commands.import_runs import FolderSource, import_file, import_folder
 
     if source.is_file():
-        if names or dry_run or identity_from is not IdentityRule.FOLDER:
-            raise ParameterError(f"{source.name}: expected a folder for --identity-from, --names and --dry-run")
+        if settings.context:
+            expect_effect(settings.context, _OF_FOLDERS, f"for {source.name}, which is an exported file")
         import_file(settings, source, kind)
         return
     folder = FolderSource(source, identity_from, names, dry_run)

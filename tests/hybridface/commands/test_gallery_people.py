@@ -56,6 +56,15 @@ def test_somebody_gets_another_name(call: Callable[..., Done], photos: dict[str,
     assert call("verify", "--id", "Ann", photos["different"], *TINY)[0] == 0
 
 
+@pytest.mark.parametrize("option", ["--key", "--timeout"])
+def test_options_of_a_session_are_refused_where_names_are_only_said(
+    call: Callable[..., Done], home: Path, option: str
+) -> None:
+    assert call("create-gallery", *FILE)[0] == 0
+    refusal = f"hybridface: expected no {option} without --fix: it would do nothing\n"
+    assert call("check-names", *FILE, option, "300") == (2, "", refusal)
+
+
 @KINDS
 def test_two_people_are_never_made_one(
     call: Callable[..., Done], photos: dict[str, str], home: Path, kind: str

@@ -301,8 +301,13 @@ def test_rules_that_are_none(call: Callable[..., Done], people: Path, options: l
     assert said in errors
 
 
-def test_an_exported_file_has_its_names(call: Callable[..., Done], home: Path) -> None:
+@pytest.mark.parametrize(
+    "option", [["--dry-run"], ["--identity-from", "folder"], ["--timeout", "300"], ["--aligned"], ["--key", "k"]]
+)
+def test_options_about_folders_are_refused_for_an_exported_file(
+    call: Callable[..., Done], home: Path, option: list[str]
+) -> None:
     (home / "gallery.jsonl").write_text("")
-    status, _, errors = call("import", str(home / "gallery.jsonl"), "--dry-run")
-    assert status == 2
-    assert "gallery.jsonl: expected a folder for --identity-from, --names and --dry-run" in errors
+    status, _, errors = call("import", str(home / "gallery.jsonl"), *option)
+    why = "for gallery.jsonl, which is an exported file: it would do nothing"
+    assert (status, errors) == (2, f"hybridface: expected no {option[0]} {why}\n")

@@ -251,6 +251,22 @@ def test_a_photo_of_several_that_cannot_be_used(call: Callable[..., Done], photo
     assert not (home / "XDG_DATA_HOME").exists(), "nobody was enrolled"
 
 
+@pytest.mark.parametrize(
+    "option", [["--timeout", "300"], ["--cache", ""], ["--correlations", "ot"], ["--prepared", ""]]
+)
+def test_options_of_a_session_are_refused_for_a_list(
+    call: Callable[..., Done], photos: dict[str, str], home: Path, option: list[str]
+) -> None:
+    """Also if their values are the usual ones: whoever gives one expects something of it."""
+    refusal = f"hybridface: expected no {option[0]} for a list, which its server changes alone: it would do nothing\n"
+    enroll, import_ = ["enroll", "--id", "Ann", photos["a"], *TINY], ["import", str(Path(photos["a"]).parent), *TINY]
+    for command in (enroll, import_):
+        assert call(*command, "--kind", "list", *option) == (2, "", refusal), command
+    assert call("create-gallery", "--kind", "list", *FILE)[0] == 0
+    for command in (enroll, import_, ["rename", "Ann", "Bob", *FILE], ["check-names", "--fix", *FILE]):
+        assert call(*command, *option) == (2, "", refusal), command
+
+
 @pytest.mark.slow
 def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny_list: Path) -> None:
     exported = tiny_list.parent / "list.jsonl"
