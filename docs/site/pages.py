@@ -16,7 +16,13 @@ from mkdocs.structure.pages import Page
 __all__ = ["on_files", "on_page_markdown"]
 
 ROOT = Path(__file__).parents[2]
-_AT_ROOT = {"README.md": "index.md", "CHANGELOG.md": "project/changelog.md", "CONTRIBUTING.md": "project/contributing.md"}
+_AT_ROOT = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "project/changelog.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+    "LICENSE": "project/licence.md",
+    "NOTICE": "project/licence.md",
+}
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -30,7 +36,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links between the root's files and `docs/` into links between pages."""
+    """Turn links between the root's files and `docs/` into links between pages; drop the tests' mark of examples."""
+    markdown = re.sub(r"^```python no-run$", "```python", markdown, flags=re.MULTILINE)
     here = page.file.src_uri
     up = "../" * here.count("/")
     for source, target in _AT_ROOT.items():
@@ -44,8 +51,11 @@ def _commands() -> str:
     """Return the help of every command, as Typer writes it in Markdown."""
     call = [sys.executable, "-m", "typer", "hybridface.commands.main", "utils", "docs", "--name", "hybridface"]
     text = subprocess.run(call, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    text = re.sub(r"^# `hybridface`$", "# Commands", text, flags=re.MULTILINE)
-    return re.sub(r"^(#+) `(.*)`$", r"\1 \2", html.unescape(text), flags=re.MULTILINE)
+    text = re.sub(r"^(#+) `(.*)`$", r"\1 \2", html.unescape(text), flags=re.MULTILINE)
+    about = dict(re.findall(r"^#+ hybridface (.+)\n\n(.+)$", text, re.MULTILINE))  # Typer's list cuts it short
+    overview = "\n".join(f"* [`{name}`](#hybridface-{name.replace(' ', '-')}): {said}" for name, said in about.items())
+    start, _, rest = text.partition("**Commands**:")
+    return f"{start}**Commands**:\n\n{overview}\n\n{rest[rest.index('## ') :]}".replace("# hybridface", "# Commands", 1)
 
 
 def _licence() -> str:

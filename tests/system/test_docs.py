@@ -1,63 +1,17 @@
 """The documents: Python examples run as they stand, each in a namespace of its own, and links lead somewhere."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import hybridface
+import protocols
+from support.markdown import Block, blocks, documents
 from support.paths import ROOT
 
-FENCE = "```"
 PYTHON, NOT_RUN = "python", "python no-run"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its file, first line of source, the heading above it, what follows the fence, and its source."""
-
-    path: Path
-    line: int
-    heading: str
-    language: str
-    source: str
-
-    @property
-    def id(self) -> str:
-        slug = re.sub(r"[^a-z0-9]+", "-", self.heading.lower()).strip("-")
-        return f"{self.path.stem}-{slug}-line-{self.line}"
-
-
-def documents() -> list[Path]:
-    return [path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if path.is_file()]
-
-
-def blocks(path: Path) -> list[Block]:
-    """Return the fenced blocks of a Markdown file.
-
-    Raises:
-        ValueError: the last block is not closed.
-    """
-    found: list[Block] = []
-    heading, start = path.stem, 0
-    language: str | None = None
-    source: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if language is None and line.startswith(FENCE):
-            language, start, source = line.removeprefix(FENCE).strip(), number + 1, []
-        elif language is not None and line.rstrip() == FENCE:
-            found.append(Block(path, start, heading, language, "\n".join(source) + "\n"))
-            language = None
-        elif language is not None:
-            source.append(line)
-        elif line.startswith("#"):
-            heading = line.lstrip("#").strip()
-    if language is not None:
-        raise ValueError(
-            f"{path.name}: expected a closing fence for the block at line {start}, got the end of the file"
-        )
-    return found
-
 
 EXAMPLES = [block for path in documents() for block in blocks(path) if block.language == PYTHON]
 
@@ -80,6 +34,16 @@ def test_protocols_have_examples() -> None:
 def test_python_fences_are_known(path: Path) -> None:
     fences = {block.language for block in blocks(path) if block.language.startswith(PYTHON)}
     assert fences <= {PYTHON, NOT_RUN}
+
+
+@pytest.mark.parametrize(("package", "page"), [(hybridface, "python"), (protocols, "protocols")])
+def test_the_reference_has_every_public_name(package: ModuleType, page: str) -> None:
+    text = (ROOT / "docs" / "reference" / f"{page}.md").read_text()
+    named = {line.rpartition(".")[2] for line in text.splitlines() if line.startswith("::: ")}
+    whole = {"__version__", "CLIENT", "SERVER", "FRACTION_BITS"}  # constants, which say all by their value
+    errors = {"HybridFaceError", "ParameterError", "PeerLostError", "ProtocolError"}  # the page has their module
+    reveal = {"Reveal"}  # on one page only, so that links have one target
+    assert set(package.__all__) - whole - errors - reveal <= named
 
 
 @pytest.mark.slow

@@ -1,0 +1,63 @@
+"""The tutorials, typed along: every command is run, and prints what its page says."""
+
+import doctest
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.markdown import blocks
+from support.paths import ROOT
+
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+TYPED = [path for path in TUTORIALS if any(block.language == "console" for block in blocks(path))]
+GUARD_SECONDS = 250
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A user's home, which all share, because the server's encoded weights in it are large."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def typed(tutorial: Path) -> list[tuple[str, str]]:
+    """Return the commands of a tutorial, each with what it prints."""
+    found: list[tuple[str, str]] = []
+    for block in blocks(tutorial):
+        for line in block.source.splitlines(keepends=True) if block.language == "console" else []:
+            if line.startswith("$ "):
+                found.append((line[2:].rstrip(), ""))
+            else:
+                found[-1] = found[-1][0], found[-1][1] + line
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tutorial", TYPED, ids=lambda tutorial: tutorial.stem)
+def test_a_tutorial_can_be_typed_along(tutorial: Path, home: Path, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "PYTHON"))}
+    environment |= {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command, expected in typed(tutorial):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=GUARD_SECONDS,
+            check=False,
+        )
+        as_expected = doctest.OutputChecker().check_output(expected, done.stdout, doctest.ELLIPSIS)
+        assert as_expected, f"{command}\nprinted:\n{done.stdout}\nexpected:\n{expected}"
+
+
+def test_the_tutorials_verify_enrol_and_identify() -> None:
+    commands = {command.split()[1] for path in TYPED for command, _ in typed(path) if command.startswith("hybridface")}
+    assert commands >= {"verify", "enroll", "identify", "list", "remove"}
