@@ -13,6 +13,8 @@ Nothing is used twice, whatever crashes when:
   deleted. "used" files are never read again, and go when the folder is next opened.
 - The server takes only what the client asks for; if one side has lost its file, the other's goes unused.
 
+Only names of the forms that we give are ours: whatever else is in the folder is neither read nor removed.
+
 Several processes may use a folder. Whoever writes or takes a run holds the folder's lock with others; whoever removes
 what was left holds it alone.
 
@@ -28,6 +30,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +61,8 @@ MAX_DAYS = 30
 
 _DIGITS = 32
 _READY, _USED = ".ready", ".used"
+_PAIRING = "pairing"
+_OURS = re.compile(r"[0-9a-f]{32}\.(ready|used|part)|pairing\.[0-9a-f]{16}\.part")
 _PART_SECONDS, _DAY_SECONDS = 3600.0, 86400.0  # after so long nobody writes a file any more; a day
 _DIGEST_BYTES, _BINDING_BYTES = 32, 64
 _MAX_RUN_BYTES = 2 << 30
@@ -90,7 +95,7 @@ class PreparedStore:
 
     def pairing(self, server: str) -> str:
         """Return the number by which a server knows this client: drawn once."""
-        return self._drawn_once(self._of(server) / "pairing")
+        return self._drawn_once(self._of(server) / _PAIRING)
 
     def ready(self, peer: str, binding: str) -> list[str]:
         """Return the numbers of the runs that may be used, the oldest first."""
@@ -99,18 +104,14 @@ class PreparedStore:
     def clean(self) -> None:
         """Remove what crashes have left, what is too old, and the folders of peers of whom nothing is kept.
 
-        While other processes are at the folder all the time, that waits for the next call.
-
-        Raises:
-            OSError: it cannot be removed.
+        Whatever cannot be removed now waits for the next call; so does all while others are at the folder all the time.
         """
-        with suppress(TimeoutError), self._held(shared=False, seconds=_CLEAN_SECONDS):
+        with suppress(OSError), self._held(shared=False, seconds=_CLEAN_SECONDS):
             for folder in self._peers():
-                for path in entries_of(folder):
-                    if _is_left(path):
-                        path.unlink(missing_ok=True)
-                if not entries_of(folder):
-                    folder.rmdir()
+                with suppress(OSError):
+                    for path in filter(_is_left, entries_of(folder)):
+                        _remove(path)
+                    folder.rmdir()  # if it is empty
 
     def make_room(self, peer: str, binding: str) -> None:
         """See that there is room for one more run; the peer's oldest ones of other kinds go for it.
@@ -161,7 +162,7 @@ class PreparedStore:
             try:
                 return _read(used, binding)
             finally:
-                used.unlink(missing_ok=True)
+                _remove(used)
                 sync_folder(self._of(peer))
 
     def discard(self, peer: str, number: str) -> None:
@@ -171,10 +172,11 @@ class PreparedStore:
 
     def _ready(self, folder: Path) -> list[Path]:
         """Return the runs of a peer, the oldest first; another process may remove some meanwhile."""
-        return sorted((path for path in entries_of(folder) if path.suffix == _READY), key=changed_at)
+        own = (path for path in entries_of(folder) if path.suffix == _READY and is_number(path.stem))
+        return sorted((path for path in own if path.is_file()), key=changed_at)
 
     def _peers(self) -> Iterator[Path]:
-        return (path for path in entries_of(self._folder) if path.is_dir())
+        return (path for path in entries_of(self._folder) if is_number(path.name) and path.is_dir())
 
     @contextmanager
     def _held(self, shared: bool, seconds: float | None = None) -> Iterator[None]:
@@ -257,11 +259,19 @@ def _binding(path: Path) -> str:
 
 
 def _is_left(path: Path) -> bool:
-    """Return whether a peer's file will not be used any more; nobody is taking a run now."""
+    """Return whether a file is ours, and will not be used any more; nobody is taking a run now."""
+    if not _OURS.fullmatch(path.name):
+        return False
     if path.suffix == _USED:
         return True
     age = time.time() - changed_at(path)
-    return age > (MAX_DAYS * _DAY_SECONDS if path.suffix == _READY else _PART_SECONDS) and path.suffix != ""
+    return age > (MAX_DAYS * _DAY_SECONDS if path.suffix == _READY else _PART_SECONDS)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file; if that cannot be, because it is a folder by now or may not be written, the next cleaning may."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def opened_store(folder: Path | None) -> PreparedStore | None:

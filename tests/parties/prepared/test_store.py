@@ -128,6 +128,72 @@ def test_what_is_too_old_goes(tmp_path: Path) -> None:
     assert store.pairing(SERVER) == pairing, "that stays"
 
 
+OTHERS = [
+    "Pictures/wedding.jpg",
+    "identity.part",
+    f"{NUMBER}.part",
+    f"{PEER}/wedding.jpg",
+    f"{PEER}/wedding.used",
+    f"{PEER}/{NUMBER}",
+    f"{PEER}/{NUMBER}.jpg",
+    f"{PEER}/{NUMBER}.ready.part",
+    f"{PEER}/pairing.old.part",
+    f"{PEER}/{NUMBER}.ready/wedding.jpg",
+    f"{PEER}/{NUMBER}.used/{NUMBER}.used",
+    f"notes/{NUMBER}.ready",
+]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_not_ours_stays(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"theirs")
+    left = tmp_path / ("2" * 32) / f"{NUMBER}.used"
+    left.parent.mkdir()
+    left.touch()
+    for one in (path, path.parent):
+        os.utime(one, (0, 0))
+    store = PreparedStore(tmp_path)
+    store.clean()
+    assert path.read_bytes() == b"theirs"
+    assert not left.parent.exists(), "what is ours goes all the same"
+    assert store.ready(PEER, "") == []
+
+
+@pytest.mark.parametrize("name", [f"{NUMBER}.used", f"{NUMBER}.part", f"pairing.{'a' * 16}.part"])
+def test_what_crashes_left_goes(tmp_path: Path, name: str) -> None:
+    (tmp_path / PEER).mkdir()
+    (tmp_path / PEER / name).touch()
+    os.utime(tmp_path / PEER / name, (0, 0))
+    PreparedStore(tmp_path).clean()
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_under_names_of_ours_count_for_nothing(tmp_path: Path) -> None:
+    for number in (f"{i:032x}" for i in range(MAX_KEPT + 1)):
+        (tmp_path / PEER / f"{number}.ready").mkdir(parents=True)
+    store = PreparedStore(tmp_path)
+    store.make_room(PEER, BINDING)
+    assert store.take(PEER, "0" * 32, BINDING) is None
+
+
+@pytest.mark.parametrize("method", ["listdir", "rmdir", "unlink", "open"])
+def test_a_folder_that_cannot_be_cleaned_is_left_for_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    kept(tmp_path, age=MAX_DAYS * 2 * 86400.0)
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        patch.setattr(os, method, fail)
+        PreparedStore(tmp_path).clean()
+    PreparedStore(tmp_path).clean()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("number", ["", "../" + "0" * 29, "A" * 32, "0" * 31, "0" * 33])
 def test_numbers_that_are_none_touch_no_file(tmp_path: Path, number: str) -> None:
     store = PreparedStore(tmp_path)
