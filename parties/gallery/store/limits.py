@@ -146,9 +146,9 @@ class QueryLimits:
         """
         _check(client, operation)
         _check_tokens(tokens)
-        tag = self.tag(identity)
         refused = None
         with self._database.writing():
+            tag = self._tag(identity)
             try:
                 self._take_all(client, tag, tokens, enrolled)
             except QueryLimitError as error:
@@ -171,16 +171,15 @@ class QueryLimits:
         """
         _check(client)
         _check_tokens(tokens)
-        tag = self.tag(identity)
         with self._database.writing():
+            tag = self._tag(identity)
             self._take_all(client, tag, tokens, enrolled)
 
     def log(self, client: str, operation: str, identity: str | None, allowed: bool) -> None:
         """Add a line to the log; beyond `kept` lines, the oldest goes."""
         _check(client, operation)
-        tag = self.tag(identity)
         with self._database.writing():
-            self._log(client, operation, tag, allowed)
+            self._log(client, operation, self._tag(identity), allowed)
 
     def queries(self, identity: str | None = None, last: int = 100) -> list[Query]:
         """Return the log's last lines, oldest first; with an identity, only those about it.
@@ -217,12 +216,13 @@ class QueryLimits:
             identity: EVERYONE for identifications and guesses.
         """
         _check(client)
-        tags = (EVERYONE_TAG, GUESSES_TAG) if identity is EVERYONE else (self.tag(identity),) * 2
         with self._database.writing():
+            tag = self._tag(identity)
+            tags = (EVERYONE_TAG, GUESSES_TAG) if tag is None else (tag, tag)
             self._database.execute("UPDATE bucket SET time = min(time, ?)", (self._clock(),))
             self._database.execute("UPDATE state SET query_time = min(query_time, ?)", (self._clock(),))
             self._database.execute("DELETE FROM bucket WHERE client = ? AND tag IN (?, ?)", (client, *tags))
-            self._log(OPERATOR, "reset limit", self.tag(identity), True)
+            self._log(OPERATOR, "reset limit", tag, True)
 
     def rates(self) -> dict[tuple[str, Question], Rate]:
         """Return the rates that the operator has set, by client (ALL_CLIENTS for everybody) and question."""
@@ -242,11 +242,17 @@ class QueryLimits:
 
     def tag(self, identity: str | None) -> bytes | None:
         """Return what stands for an identity in the log: 16 bytes; None for EVERYONE."""
+        database = self._database
+        with database.reading() if database.read_only else database.writing():
+            return self._tag(identity)
+
+    def _tag(self, identity: str | None) -> bytes | None:
+        """Return the same within a transaction: the log's key stays until that ends, for all processes."""
         if identity is EVERYONE:
             return None
         if not 0 < len(identity) <= MAX_IDENTITY:
             raise ParameterError(f"expected an identity of 1 to {MAX_IDENTITY} characters, got {len(identity)}")
-        self._secret = self._secret or adopt_log_secret(self._database)
+        self._secret = adopt_log_secret(self._database, self._secret)
         return identity_tag(self._secret, identity.encode(errors="surrogatepass"))
 
     def close(self) -> None:

@@ -8,7 +8,8 @@ key's file, too, can guess.
 
 Older versions had the key in the gallery's file; it is moved when the gallery is next opened for writing. In its place
 stands a check: a PRF's output, by which a key that was lost or replaced is noticed. Then no hash in the log has a
-meaning any more, and all are removed; the limits on queries about single people begin anew.
+meaning any more, and all are removed; the limits on queries about single people begin anew. A process that has the
+gallery open compares it in every transaction in which it hashes a name, since another may have drawn a new key.
 """
 
 import hashlib
@@ -54,23 +55,29 @@ def log_secret(gallery: Path) -> bytes:
         ) from error
 
 
-def adopt_log_secret(database: "Database") -> bytes:
+def adopt_log_secret(database: "Database", known: bytes | None = None) -> bytes:
     """Return the key of an open gallery's log; if it is another one than before, forget what that has hashed.
 
-    The caller has not begun a transaction. Of a gallery that is opened read-only no key is made, and nothing forgotten.
+    The caller has begun a transaction. Of a gallery that is opened read-only no key is made, and nothing forgotten.
+
+    Args:
+        known: the key that the caller used last; it is still the right one if no other process has taken up another.
 
     Raises:
         StoreError: as for `log_secret`; or the key is missing, or another one, where nothing can be written.
     """
     if database.read_only:
         return _present_secret(database)
+    ((kept,),) = database.rows("SELECT salt FROM state")
+    if known is not None and kept == _check(known):
+        return known
     secret = log_secret(database.path)
-    check = _check(secret)
-    if database.rows("SELECT salt FROM state") != [(check,)]:
-        with database.writing():
-            if database.execute("UPDATE state SET salt = ? WHERE salt IS NOT ?", (check, check)):
-                database.execute("UPDATE query SET tag = NULL")
-                database.execute("DELETE FROM bucket WHERE length(tag) = 16")
+    if kept != (check := _check(secret)):
+        database.execute("UPDATE state SET salt = ?", (check,))
+        forgotten = database.execute("UPDATE query SET tag = NULL WHERE tag IS NOT NULL")
+        forgotten += database.execute("DELETE FROM bucket WHERE length(tag) = 16")
+        if forgotten:
+            database.execute("UPDATE state SET erasing = 1")
     return secret
 
 

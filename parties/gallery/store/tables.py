@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.database import Database
-from parties.gallery.store.log_secret import identity_tag, log_secret
+from parties.gallery.store.log_secret import adopt_log_secret, identity_tag
 from parties.gallery.store.records import Changes, Entry, checksum, identity_text, share_array
 from protocols.arithmetic.fixed_point import RingArray
 
@@ -193,7 +193,7 @@ class Tables:
                 (int, int, int | None),
             ),
         )
-        tag = identity_tag(log_secret(self.database.path), raw)
+        tag = identity_tag(adopt_log_secret(self.database), raw)
         queries = self.database.execute("DELETE FROM bucket WHERE tag = ?", (tag,))
         queries += self.database.execute("UPDATE query SET tag = NULL WHERE tag = ?", (tag,))
         if known:

@@ -1,6 +1,7 @@
 """The key of the log lies beside the gallery and not in it; older files are brought to that, and keep their log."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -110,6 +111,48 @@ def test_without_its_key_a_log_forgets_its_names_and_goes_on(path: Path) -> None
         assert [line.client for line in limits.queries("Ann")] == [OPERATOR], "the new key stays"
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("SELECT count(*) FROM bucket").fetchone() == (1,), "that of identifications"
+
+
+ASKING: dict[str, Callable[[QueryLimits], object]] = {
+    "admit": lambda limits: limits.admit("door", "verify", "Ann"),
+    "take": lambda limits: limits.take("door", "Ann"),
+    "log": lambda limits: limits.log("door", "enrol", "Ann", True),
+    "reset": lambda limits: limits.reset("door", "Ann"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_server_that_runs_takes_up_the_key_that_another_process_drew(path: Path, ask: str) -> None:
+    """Else what it hashes from then on would not be found, and stay, when the identity is removed."""
+    with opened(path) as store, QueryLimits(path) as server:
+        server.admit("door", "verify", "Ann")
+        lost = server.tag("Ann")
+        secret_path(path).unlink()
+        with QueryLimits(path) as operator:
+            operator.log(OPERATOR, "export", "Bob", True)
+        ASKING[ask](server)
+        assert server.tag("Ann") == identity_tag(log_secret(path), b"Ann") != lost
+        store.remove("Ann")
+        assert [line.tag for line in server.queries() if line.tag] == [server.tag("Bob")]
+        assert store.database.number("SELECT count(*) FROM bucket WHERE length(tag) = 16") == 0
+
+
+def test_a_removal_forgets_what_a_lost_key_has_hashed(path: Path) -> None:
+    with opened(path) as store, QueryLimits(path) as limits:
+        limits.admit("door", "verify", "Ann")
+        tag = limits.tag("Ann") or b""
+        secret_path(path).unlink()
+        store.remove("Ann")
+        assert [line.tag for line in limits.queries()] == [None]
+        assert store.database.number("SELECT count(*) FROM bucket WHERE length(tag) = 16") == 0
+    assert not any(tag in file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_a_key_is_read_again_only_if_the_gallery_has_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(path), QueryLimits(path) as limits:
+        limits.admit("door", "verify", "Ann")
+        monkeypatch.setattr(module, "log_secret", lambda gallery: pytest.fail("expected the key that is known"))
+        limits.admit("door", "verify", "Ann")
 
 
 @pytest.mark.parametrize("content", [b"", bytes(32), b"x" * 33])
