@@ -13,12 +13,15 @@ gallery open compares it in every transaction in which it hashes a name, since a
 """
 
 import hashlib
+import secrets
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parties.gallery.errors import StoreError
-from parties.machine.secret_file import SECRET_BYTES, keep_secret, secret_of
+from parties.machine.secret_file import SECRET_BYTES, keep_secret, read_secret, secret_of
 
 if TYPE_CHECKING:
     from parties.gallery.store.database import Database
@@ -45,8 +48,15 @@ def log_secret(gallery: Path) -> bytes:
         StoreError: it can be neither read nor made, or is damaged.
     """
     path = secret_path(gallery)
-    try:
+    with _telling(path):
         return secret_of(path)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Say of which file it is that the key cannot be used, and what to do."""
+    try:
+        yield
     except OSError as error:
         raise StoreError(f"{path.name}: cannot use the log's key: {error.strerror}") from error
     except ValueError as error:
@@ -82,13 +92,19 @@ def adopt_log_secret(database: "Database", known: bytes | None = None) -> bytes:
 
 
 def _present_secret(database: "Database") -> bytes:
-    """Return the key as it is: an older version has it in the gallery's file."""
-    (kept,) = database.rows("SELECT salt FROM state")[0]
+    """Return the key as it is, and make none: an older version has it in the gallery's file.
+
+    A gallery that has never hashed a name has no check. No hash is under any key then, so a random one does.
+    """
+    ((kept,),) = database.rows("SELECT salt FROM state")
+    if kept is None:
+        return secrets.token_bytes(SECRET_BYTES)
     if isinstance(kept, bytes) and len(kept) == SECRET_BYTES:
         return kept
     path = secret_path(database.path)
-    if path.exists() and kept == _check(secret := log_secret(database.path)):
-        return secret
+    with _telling(path), suppress(FileNotFoundError):
+        if kept == _check(secret := read_secret(path)):
+            return secret
     raise StoreError(f"{path.name}: expected the key under which the log's names are hashed, found another one or none")
 
 

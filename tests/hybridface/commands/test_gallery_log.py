@@ -71,6 +71,18 @@ def test_a_client_may_ask_about_everyone_again(call: Callable[..., Done], galler
             limits.take("client", "Ann")
 
 
+def test_no_line_is_about_a_name_before_any_was_asked_about(call: Callable[..., Done], tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    GalleryStore(path, "0" * 64, 8, GalleryKind.PRIVATE).close()
+    with QueryLimits(path) as limits:
+        limits.log(OPERATOR, "export", EVERYONE, True)
+    before = sorted(path.parent.iterdir())
+    for options, lines in (((), [False]), (("--only",), [])):
+        status, out, _ = call("queries", "--gallery", str(path), "--id", "Ann", *options, "--json")
+        assert (status, [line["about"] for line in json.loads(out)["queries"]]) == (0, lines)
+    assert sorted(path.parent.iterdir()) == before, "a reader makes no key"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -11,6 +11,7 @@ import pytest
 from parties.gallery.errors import StoreError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store import log_secret as module
+from parties.gallery.store.database import Database
 from parties.gallery.store.limits import EVERYONE, OPERATOR, QueryLimits
 from parties.gallery.store.log_secret import identity_tag, log_secret, secret_path
 from parties.gallery.store.schema import migrate
@@ -175,6 +176,49 @@ def test_the_log_is_read_without_a_key(path: Path) -> None:
         limits.log(OPERATOR, "export", EVERYONE, True)
         assert len(limits.queries()) == 1
     assert not secret_path(path).exists()
+
+
+@pytest.mark.parametrize("lies_there", [False, True])
+def test_a_log_without_names_is_read_with_and_without_a_key(path: Path, lies_there: bool) -> None:
+    """Nobody was asked about, so no line is about anybody; the reader makes no key."""
+    with opened(path), QueryLimits(path) as limits:
+        limits.log(OPERATOR, "export", EVERYONE, True)
+    if lies_there:
+        secret_path(path).write_bytes(SALT)
+    with closing(Database(path, read_only=True)) as database, QueryLimits(database) as limits:
+        assert limits.queries("Ann") == []
+        assert limits.tag("Ann") not in [line.tag for line in limits.queries()]
+    assert secret_path(path).exists() is lies_there
+
+
+@pytest.mark.parametrize("key", [None, SALT], ids=["lost", "another"])
+def test_a_reader_says_that_the_key_is_lost_or_another(path: Path, key: bytes | None) -> None:
+    """Else it would say that nobody has asked about Ann."""
+    with opened(path), QueryLimits(path) as limits:
+        limits.log("door", "verify", "Ann", True)
+    right = secret_path(path).read_bytes()
+    with closing(Database(path, read_only=True)) as database, QueryLimits(database) as limits:
+        assert [line.client for line in limits.queries("Ann")] == ["door"]
+        secret_path(path).unlink()
+        if key:
+            secret_path(path).write_bytes(key)
+        with pytest.raises(StoreError, match="gallery.db.logkey: expected the key under which"):
+            limits.queries("Ann")
+        assert secret_path(path).exists() is (key is not None), "a reader makes no key"
+        secret_path(path).write_bytes(right)
+        assert [line.client for line in limits.queries("Ann")] == ["door"]
+
+
+def test_a_reader_tells_of_a_damaged_key(path: Path) -> None:
+    with opened(path), QueryLimits(path) as limits:
+        limits.log("door", "verify", "Ann", True)
+    secret_path(path).write_bytes(bytes(32))
+    with (
+        closing(Database(path, read_only=True)) as database,
+        QueryLimits(database) as limits,
+        pytest.raises(StoreError, match="gallery.db.logkey: cannot use the log's key: expected 32 random bytes"),
+    ):
+        limits.queries("Ann")
 
 
 def test_a_removal_takes_the_hashes_along(path: Path) -> None:
