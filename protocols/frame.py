@@ -20,16 +20,12 @@ from numpy.typing import NDArray
 
 from protocols.errors import PeerLostError, ProtocolError
 
-__all__ = ["VERSION", "Direction", "checksum_of_data", "frame_size", "is_error_report", "printable", "sum_of", "tag_of"]
+__all__ = ["VERSION", "Direction", "checksum_of_data", "frame_size", "is_error_report", "printable", "tag_of"]
 
 VERSION = 3
 MAX_ERROR_BYTES = 400
 """Of an error report's text."""
 
-LONG_BYTES = 1 << 16
-"""From this length on, data are summed up in rows."""
-
-_WIDTHS = 512, 509  # words of a row
 _MAGIC = b"HF"
 _HEADER = struct.Struct("<2sBBIB3sI")
 _SUMMED = 12  # bytes of the header before its last field, the checksum
@@ -77,13 +73,13 @@ class Direction:
         if code is None or array.ndim > _MAX_DIMENSIONS:
             raise ProtocolError(f"{label}: cannot send {array.dtype} with {array.ndim} dimensions")
         data = _bytes_of(array)
-        return self._head(code, tag_of(label), array.shape, sum_of(data) if of_data is None else of_data) + data
+        return self._head(code, tag_of(label), array.shape, zlib.crc32(data) if of_data is None else of_data) + data
 
     @classmethod
     def error_report(cls, message: str) -> bytes:
         """Return a last message that says why its sender ends; it has no number, so it is heard after a loss, too."""
         text = message.encode(errors="replace")[:MAX_ERROR_BYTES]
-        return cls()._head(_ERROR_CODE, 0, (len(text),), sum_of(text)) + text
+        return cls()._head(_ERROR_CODE, 0, (len(text),), zlib.crc32(text)) + text
 
     def array_of(
         self, frame: bytes | memoryview, label: str, peer: str, expected: tuple[np.dtype[Any], tuple[int, ...]]
@@ -135,7 +131,7 @@ class Direction:
             )
         view = memoryview(frame)
         head = bytes(view[:_SUMMED]) + view[_HEADER.size : start]
-        if self._checksum(head, sum_of(view[start:])) != checksum:
+        if self._checksum(head, zlib.crc32(view[start:])) != checksum:
             raise ProtocolError(f"{what}: expected a message as it was sent, got one with another checksum")
         self._go_on(checksum)
 
@@ -147,26 +143,8 @@ class Direction:
 
 
 def checksum_of_data(array: NDArray[Any]) -> int:
-    """Return what sums up an array's bytes, for an array that goes to several peers."""
-    return sum_of(_bytes_of(array))
-
-
-def sum_of(data: memoryview | bytes) -> int:
-    """Return the CRC-32 of data; of long data, which would take too long, that of something shorter.
-
-    Long data are words of eight bytes in rows, and the rows are added up: first those of one width, then those of
-    another, without a common divisor, so that blocks which change places do not go unnoticed. Damage within the length
-    of a row, such as of any single bit, always changes the sums.
-    """
-    if len(data) < LONG_BYTES:
-        return zlib.crc32(data)
-    words = np.frombuffer(data, dtype="<u8", count=len(data) // 8)
-    checksum = zlib.crc32(data[words.nbytes :])
-    for width in _WIDTHS:
-        rows = len(words) // width
-        summed = np.add.reduce(words[: rows * width].reshape(rows, width), axis=0)
-        checksum = zlib.crc32(words[rows * width :].data, zlib.crc32(summed.data, checksum))
-    return checksum
+    """Return the CRC-32 of an array's bytes, for an array that goes to several peers."""
+    return zlib.crc32(_bytes_of(array))
 
 
 def is_error_report(frame: bytes | memoryview) -> bool:

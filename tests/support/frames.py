@@ -7,7 +7,6 @@ from typing import Any
 
 from protocols.channel import Channel
 from protocols.errors import PeerLostError, ProtocolError
-from protocols.frame import sum_of
 
 __all__ = ["Recorder", "Tampered", "outcome", "record", "sealed", "send_again"]
 
@@ -42,7 +41,7 @@ def sealed(frame: bytes, number: int = 0, previous: int = 0) -> bytes:
     start = 16 + 8 * frame[8]
     head = frame[:9] + number.to_bytes(3, "little")
     rest = head + frame[16:start] + struct.pack("<I", previous)
-    return head + struct.pack("<I", zlib.crc32(rest, sum_of(frame[start:]))) + frame[16:]
+    return head + struct.pack("<I", zlib.crc32(rest, zlib.crc32(frame[start:]))) + frame[16:]
 
 
 def send_again(channel: Channel, frame: bytes) -> None:
