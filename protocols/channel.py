@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.document import Document, parsed
-from protocols.errors import PeerLostError, ProtocolError
+from protocols.errors import ParameterError, PeerLostError, ProtocolError
 from protocols.frame import VERSION, Direction, checksum_of_data, frame_size, is_error_report, printable, tag_of
 
 __all__ = [
@@ -131,8 +131,17 @@ class Channel:
         return self._parse(answer, label, array.dtype, array.shape)
 
     def send_document(self, label: str, document: dict[str, Any]) -> None:
-        """Send a small JSON document (parameters, a report)."""
+        """Send a small JSON document (parameters, a report).
+
+        Raises:
+            ParameterError: it takes more than 1 MiB, which the peer would not take; nothing was sent.
+        """
         payload = np.frombuffer(json.dumps(document, sort_keys=True).encode(), dtype=np.uint8)
+        if payload.size > _MAX_DOCUMENT_BYTES:
+            raise ParameterError(
+                f"cannot send {label}: expected at most {_MAX_DOCUMENT_BYTES} bytes, got {payload.size};"
+                " send less at once"
+            )
         self.send(f"{label}/size", np.array([payload.size], dtype=np.uint64))
         self.send(label, payload)
 

@@ -217,7 +217,11 @@ class Gallery(LocalParties[GalleryClientSession]):
         return self._opened().identities() if self.kind is GalleryKind.LIST else self._private().list_identities()
 
     def remove(self, identities: Sequence[str]) -> int:
-        """Remove identities with all their photos, and every trace of them in the files; return how many photos."""
+        """Remove identities with all their photos, and every trace of them in the files; return how many photos.
+
+        Raises:
+            ParameterError: of a private gallery, more than 1 MiB of names at once; nobody is removed.
+        """
         if self.kind is GalleryKind.LIST:
             return self._opened().remove(identities)
         return self._private().remove_identities(identities)

@@ -110,11 +110,19 @@ class ClientEndpoint:
             raise self._refill.error
 
     def command(self, document: dict[str, Any]) -> None:
-        """Send a command. After one that failed there is no way back: the peers are out of step."""
+        """Send a command. After one that failed there is no way back: the peers are out of step.
+
+        Raises:
+            ParameterError: it is too large; nothing was sent, and the session goes on.
+        """
         if self.running:
             raise ProtocolError("expected an open session, but this one has failed; open a new one")
         self.running = True
-        self.channel.send_document("command", document)
+        try:
+            self.channel.send_document("command", document)
+        except ParameterError:
+            self.running = False
+            raise
 
     @contextmanager
     def asking(self, command: dict[str, Any]) -> Iterator[None]:

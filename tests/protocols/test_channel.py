@@ -170,6 +170,20 @@ def receive_document(payload: bytes, size: int | None = None) -> Document:
     return server.receive_document("doc")
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_document_is_sent_up_to_the_size_that_the_peer_takes(more: int) -> None:
+    client, server = channels()
+    frames = record(client)
+    document = {"a": "x" * ((1 << 20) - len('{"a": ""}') + more)}
+    if more:
+        with pytest.raises(ParameterError, match="cannot send doc: expected at most 1048576 bytes, got 1048577; send"):
+            client.send_document("doc", document)
+        assert frames == [], "the peer is not out of step"
+        document = {}
+    client.send_document("doc", document)
+    assert server.receive_document("doc").fields == document
+
+
 def test_a_document_arrives_as_sent() -> None:
     client, server = channels()
     client.send_document("doc", {"a": [1, 2.5, None], "ü": "text"})

@@ -29,7 +29,7 @@ from parties.session.cost import OFFLINE, CostReport
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.channel import CLIENT, Channel
 from protocols.document import hexadecimal, integer, list_of, row, word
-from protocols.errors import HiddenError, PeerLostError, ProtocolError
+from protocols.errors import HiddenError, ParameterError, PeerLostError, ProtocolError
 from protocols.matching.outcome import index_bits
 
 __all__ = ["Enrolment", "Identification", "PrivateClientSession"]
@@ -232,11 +232,18 @@ class PrivateClientSession(GalleryClientSession):
 
         Raises:
             QueryRefusedError: the server does not; nothing is removed. StoreError: the client's own index cannot be
-                removed, or another session holds it for too long.
+                removed, or another session holds it for too long. ParameterError: the names take more than one
+                command holds, 1 MiB; nothing is removed.
         """
         shards = self._group()
         with self.endpoint.request(), shards.writing():
-            with self._ask({"operation": "gallery-remove", "identities": list(identities)}) as answer:
+            try:
+                answer = self._ask({"operation": "gallery-remove", "identities": list(identities)})
+            except ParameterError as error:  # which is about the command's size
+                raise ParameterError(
+                    f"cannot remove {len(identities)} identities at once: {error}; nobody was removed"
+                ) from error
+            with answer:
                 removed = answer.take("removed", integer())
             self.endpoint.finish()
             if removed:

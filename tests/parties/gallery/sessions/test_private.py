@@ -233,6 +233,20 @@ def test_names_have_one_form_whoever_sends_them(tmp_path: Path, images: Any, mon
         assert client.remove_identities(["Zoe\u0308"]) == 1
 
 
+@pytest.mark.slow
+def test_what_one_command_cannot_hold_is_refused_before_anything_is_sent(tmp_path: Path, images: Any) -> None:
+    with session(tmp_path) as client:
+        client.enroll_identity("Ann", images[0, :1])
+        many = ["Ann", *(f"somebody else {number:06}" for number in range(50_000))]
+        refusal = r"cannot remove 50001 identities at once: cannot send command: .* got 12\d{5}; .*; nobody was removed"
+        with pytest.raises(ParameterError, match=refusal):
+            client.remove_identities(many)
+        with pytest.raises(ParameterError, match="cannot send command"):
+            client.rename_identity("x" * (1 << 20), "Bob")
+        assert client.list_identities() == {"Ann": 1}, "the session goes on"
+        assert client.remove_identities(many[:40_000]) == 1
+
+
 def test_another_number_of_shards_than_the_server_has(tmp_path: Path) -> None:
     to_server, to_client = local_channels("client", "server", 5.0)
     client_dealer, dealer_client = local_channels("client", "dealer")
