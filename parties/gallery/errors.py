@@ -3,6 +3,7 @@
 from protocols.errors import HybridFaceError
 
 __all__ = [
+    "MOST_SECONDS",
     "IndexChangedError",
     "KeyFileError",
     "KeyFileWarning",
@@ -12,6 +13,10 @@ __all__ = [
     "StoreError",
     "TracesLeftError",
 ]
+
+
+MOST_SECONDS = 1e12
+"""A refusal never tells a longer time than this; clients take none."""
 
 
 class StoreError(HybridFaceError):
@@ -44,16 +49,17 @@ class QueryLimitError(HybridFaceError):
     """A client has asked too often about an identity.
 
     Args:
-        retry_after_seconds: until the next query would be allowed.
+        retry_after_seconds: until the next query would be allowed; 0 to MOST_SECONDS, the nearest if it is
+            another number.
     """
 
     for_peers = True
 
     def __init__(self, retry_after_seconds: float) -> None:
+        self.retry_after_seconds = min(MOST_SECONDS, max(0.0, retry_after_seconds))
         super().__init__(
-            f"expected fewer queries, got one too many: the next is allowed in {retry_after_seconds:.0f} s"
+            f"expected fewer queries, got one too many: the next is allowed in {self.retry_after_seconds:.0f} s"
         )
-        self.retry_after_seconds = retry_after_seconds
 
 
 class KeyFileError(HybridFaceError):

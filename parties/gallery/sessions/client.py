@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.gallery.errors import IndexChangedError, QueryRefusedError
+from parties.gallery.errors import MOST_SECONDS, IndexChangedError, QueryRefusedError
 from parties.gallery.index.search import PROBE, TOP_MAX, decide
 from parties.session.client import MatchResult
 from parties.session.client_endpoint import ClientEndpoint
@@ -24,7 +24,7 @@ from protocols.shares.party import MpcParty
 
 __all__ = ["GalleryClientSession", "Identification", "check_top"]
 
-_MAX_SECONDS, _MAX_REASON = 1e12, 1000
+_MAX_REASON = 1000
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class GalleryClientSession(ABC):
         if (reason := answer.take("refused", optional(text(_MAX_REASON)))) is None:
             return answer
         with answer:
-            seconds = answer.take("retry after", optional(number(0, _MAX_SECONDS)))
+            seconds = answer.take("retry after", optional(number(0, MOST_SECONDS)))
             changed = answer.take("changed", boolean)
         self.endpoint.finish()
         if changed:

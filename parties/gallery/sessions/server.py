@@ -107,7 +107,7 @@ class GalleryServerSession(ABC):
         self.endpoint.report()
 
     def _refuse(self, error: HybridFaceError) -> None:
-        retry_after = max(error.retry_after_seconds, 0.0) if isinstance(error, QueryLimitError) else None
+        retry_after = error.retry_after_seconds if isinstance(error, QueryLimitError) else None
         changed = isinstance(error, IndexChangedError)
         document = {"refused": str(error), "retry after": retry_after, "changed": changed}
         self.endpoint.channel.send_document("answer", document)

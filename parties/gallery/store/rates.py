@@ -22,6 +22,7 @@ EVERYONE_TAG, GUESSES_TAG = b"", b"guesses"
 """In a bucket, in place of an identity's 16 bytes."""
 
 _SECONDS = 3600.0
+_LEAST, _MOST = 1e-6, 1e9
 _BUCKETS = {
     "verify": "length(tag) = 16",
     "identify": f"tag = x'{EVERYONE_TAG.hex()}'",
@@ -43,16 +44,17 @@ class Rate:
 
     Args:
         capacity: tokens at once, at least 1.
-        per_hour: how many more an hour later, above 0.
+        per_hour: how many more an hour later, at least a millionth: a refusal says when to come back.
     """
 
     capacity: float
     per_hour: float
 
     def __post_init__(self) -> None:
-        if not (1 <= self.capacity < 1e9 and 0 < self.per_hour < 1e9):
+        if not (1 <= self.capacity < _MOST and _LEAST <= self.per_hour < _MOST):
             raise ParameterError(
-                f"expected 1 query or more, and a rate above 0, got {self.capacity} and {self.per_hour}"
+                f"expected 1 query or more at once and {_LEAST:g} or more an hour, each below {_MOST:g},"
+                f" got {self.capacity:g} and {self.per_hour:g}"
             )
 
 

@@ -233,6 +233,25 @@ def test_names_have_one_form_whoever_sends_them(tmp_path: Path, images: Any, mon
         assert client.remove_identities(["Zoe\u0308"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("rate", "ahead", "least"), [(Rate(1, 1e-6), 0.0, 3.5e9), (Rate(1, 1), 1e300, 1e12)], ids=["slowest rate", "clock"]
+)
+def test_a_refusal_for_very_long_ends_nothing_else(
+    tmp_path: Path, images: Any, rate: Rate, ahead: float, least: float
+) -> None:
+    with session(tmp_path, limits=(rate, rate)) as client:
+        client.enroll_identity("Ann", images[0, :1])
+        client.verify_identity("Ann", images[0, :1])
+        with contextlib.closing(sqlite3.connect(tmp_path / "gallery.db")) as file, file:
+            file.execute("UPDATE state SET query_time = max(query_time, ?)", (ahead,))
+            file.execute("UPDATE bucket SET full = full + ?", (2 * ahead,))
+            file.execute("UPDATE bucket SET time = max(time, ?)", (ahead,))
+        with pytest.raises(QueryRefusedError, match="next is allowed in") as caught:
+            client.verify_identity("Ann", images[0, :1])
+        assert least <= (caught.value.retry_after_seconds or 0) <= 1e12
+        assert client.list_identities() == {"Ann": 1}, "the session goes on"
+
+
 @pytest.mark.slow
 def test_what_one_command_cannot_hold_is_refused_before_anything_is_sent(tmp_path: Path, images: Any) -> None:
     with session(tmp_path) as client:

@@ -328,10 +328,19 @@ def test_two_stores_have_other_hashes(begin: Callable[..., QueryLimits], tmp_pat
         assert other.tag("alice") != begin().tag("alice")
 
 
-@pytest.mark.parametrize("rate", [(0, 1), (0.5, 1), (1, 0), (1, -1), (float("nan"), 1), (1, float("inf"))])
+@pytest.mark.parametrize("rate", [(0, 1), (0.5, 1), (1, 0), (1, 1e-7), (1, -1), (float("nan"), 1), (1, float("inf"))])
 def test_rates_out_of_range(rate: tuple[float, float]) -> None:
     with pytest.raises(ParameterError, match="expected 1 query or more"):
         Rate(*rate)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(-5, 0), (0, 0), (5, 5), (1e300, 1e12), (float("inf"), 1e12), (float("nan"), 0)]
+)
+def test_a_refusal_tells_a_time_that_clients_take(seconds: float, told: float) -> None:
+    error = QueryLimitError(seconds)
+    assert error.retry_after_seconds == told
+    assert str(error).endswith(f"the next is allowed in {told:.0f} s")
 
 
 def test_names_out_of_range(begin: Callable[..., QueryLimits]) -> None:
