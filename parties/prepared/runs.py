@@ -3,6 +3,8 @@
 The server says who it is, and the client what it has for that server; both forget what the other has not. A server
 without a folder says so, and then nothing is asked of it. See `store` for why nothing is used twice.
 
+A folder that cannot be used ends no session: it goes on as if nothing were kept. Only who asks to keep a run hears why.
+
 Each step is one command, and either both sides take a run out of memory (or into it) or the session has failed: masks
 that are out of step would give a wrong answer.
 """
@@ -91,7 +93,7 @@ class PreparedRunsClient:
     def __init__(self, store: PreparedStore, prepared: RunsInMemory, channel: Channel, asking: Asking) -> None:
         self._store, self._prepared = store, prepared
         self._channel, self._asking = channel, asking
-        self._asked, self._server = False, ""
+        self._asked, self._server, self._pairing = False, "", ""
         self._known: dict[RunShape, list[str]] = {}
         store.clean()
 
@@ -99,12 +101,14 @@ class PreparedRunsClient:
         """See that a run can be kept.
 
         Raises:
-            ParameterError: there is no room here, or the server keeps none.
+            ParameterError: there is no room here, the folder cannot be used, or the server keeps none.
         """
         server = self._server_identity()
         if not server:
             raise ParameterError("expected a server with a folder for prepared runs, it has none")
-        self._store.make_room(server, self._prepared.binding(shape))
+        with _telling():
+            self._store.make_room(server, self._prepared.binding(shape))
+            self._paired()
 
     def save(self, shape: RunShape) -> str | None:
         """Keep a prepared run; the caller has looked for room, and has taken the run out of its count.
@@ -131,13 +135,11 @@ class PreparedRunsClient:
     def _discarding(self, server: str, number: str) -> Iterator[None]:
         """Leave nothing of a run that could not be kept: the server's file of it is of no use then either."""
         try:
-            yield
-        except BaseException as error:
+            with _telling():
+                yield
+        except BaseException:
             with suppress(OSError):
                 self._store.discard(server, number)
-            if isinstance(error, OSError):
-                where = f" as {error.filename}" if error.filename else ""
-                raise ParameterError(f"cannot keep a prepared run{where}: {error.strerror or error}") from error
             raise
 
     def knows(self, shape: RunShape) -> bool:
@@ -151,7 +153,10 @@ class PreparedRunsClient:
     def restore(self, shape: RunShape) -> bool:
         """Take up one run on both sides; False if one of them cannot."""
         number = self._known[shape].pop(0)
-        arrays = self._store.take(self._server, number, self._prepared.binding(shape))
+        try:
+            arrays = self._store.take(self._server, number, self._prepared.binding(shape))
+        except OSError:  # what was read is not used: a crash might bring the file back
+            arrays = None
         with self._asking(self._command("adopt", shape, number=number, usable=arrays is not None)):
             with self._channel.receive_document("adopted") as answer:
                 adopted = answer.take("adopted", boolean)  # who took anything else for no would go on alone
@@ -162,12 +167,17 @@ class PreparedRunsClient:
         return adopted
 
     def _compare(self, shape: RunShape) -> list[str]:
-        own = self._store.ready(self._server, self._prepared.binding(shape))[:MAX_KEPT]
+        try:
+            own = self._store.ready(self._server, self._prepared.binding(shape))[:MAX_KEPT]
+            self._paired()
+        except OSError:
+            return []
         asking = self._asking(self._command("kept runs", shape, numbers=own))
         with asking, self._channel.receive_document("kept runs") as answer:
             theirs = [number.hex() for number in answer.take("numbers", list_of(_NUMBER, MAX_KEPT))]
         for number in set(own) - set(theirs):
-            self._store.discard(self._server, number)
+            with suppress(OSError):
+                self._store.discard(self._server, number)
         return [number for number in own if number in theirs]
 
     def _server_identity(self) -> str:
@@ -180,9 +190,13 @@ class PreparedRunsClient:
         return self._server
 
     def _command(self, operation: str, shape: RunShape, **fields: Any) -> dict[str, Any]:
-        pairing = self._store.pairing(self._server)
-        pair = {"images": shape.images, "decisions": shape.decisions, "pairing": pairing}
+        pair = {"images": shape.images, "decisions": shape.decisions, "pairing": self._paired()}
         return {"operation": operation, **pair, **fields}
+
+    def _paired(self) -> str:
+        """Return the number by which the server knows this client, which the folder is asked for once."""
+        self._pairing = self._pairing or self._store.pairing(self._server)
+        return self._pairing
 
 
 class PreparedRunsServer:
@@ -208,8 +222,11 @@ class PreparedRunsServer:
         return self._folder
 
     def introduce(self) -> None:
-        """Tell the client who keeps its runs."""
-        identity = self._folder.identity() if self._folder else None
+        """Tell the client who keeps its runs: nobody, if the folder cannot be used."""
+        try:
+            identity = self._folder.identity() if self._folder else None
+        except OSError:
+            self._folder = identity = None
         self._channel.send_document("kept server", {"identity": identity})
 
     def save(self, shape: RunShape, pairing: str, number: str) -> None:
@@ -219,12 +236,10 @@ class PreparedRunsServer:
         reason = None
         try:
             store.make_room(pairing, binding)
+            store.write(pairing, number, binding, arrays)
+            store.publish(pairing, number)
         except ParameterError as error:  # which names no file
             reason = str(error)
-        try:
-            if reason is None:
-                store.write(pairing, number, binding, arrays)
-                store.publish(pairing, number)
         except OSError:
             with suppress(OSError):
                 store.discard(pairing, number)
@@ -233,16 +248,33 @@ class PreparedRunsServer:
 
     def compare(self, shape: RunShape, pairing: str, numbers: list[str]) -> None:
         """Tell which runs both have; forget the others."""
-        own = self._store.ready(pairing, self._prepared.binding(shape))
+        store, own = self._store, list[str]()
+        with suppress(OSError):
+            own = store.ready(pairing, self._prepared.binding(shape))
         for number in set(own) - set(numbers):
-            self._store.discard(pairing, number)
+            with suppress(OSError):
+                store.discard(pairing, number)
         self._channel.send_document("kept runs", {"numbers": [number for number in own if number in numbers]})
 
     def restore(self, shape: RunShape, pairing: str, number: str, usable: bool) -> bool:
         """Take up one run, if the client can; return whether both do."""
-        arrays = self._store.take(pairing, number, self._prepared.binding(shape))
+        store = self._store
+        try:
+            arrays = store.take(pairing, number, self._prepared.binding(shape))
+        except OSError:  # what was read is not used: a crash might bring the file back
+            arrays = None
         adopted = usable and arrays is not None
         if arrays is not None and adopted:
             self._prepared.load(shape, arrays)
         self._channel.send_document("adopted", {"adopted": adopted})
         return adopted
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Say why a run cannot be kept, and as which file."""
+    try:
+        yield
+    except OSError as error:
+        where = f" as {error.filename}" if error.filename else ""
+        raise ParameterError(f"cannot keep a prepared run{where}: {error.strerror or error}") from error

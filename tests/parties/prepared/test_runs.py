@@ -209,6 +209,8 @@ def failing(method: str, side: str, error: Exception) -> Any:
     ("method", "error", "reason"),
     [
         ("make_room", ParameterError("expected less"), "it does not: expected less"),
+        ("make_room", OSError(13, "/srv/disk may not be read"), "it does not: it could not write them"),
+        ("write", TimeoutError("/srv/disk is locked"), "it does not: it could not write them"),
         ("write", OSError(28, "/srv/disk is full"), "it does not: it could not write them"),
         ("publish", OSError(5, "/srv/disk is bad"), "it does not: it could not write them"),
     ],
@@ -221,6 +223,85 @@ def test_a_server_that_does_not_keep_it(
             client.save_prepared(2, 1)
         assert client.verify_pair(pair).match == expected(model, pair), "both have dropped the run"
     assert not runs(tmp_path)
+
+
+UNUSABLE = [OSError(5, "/srv/disk is bad"), TimeoutError("expected the lock within 60 s")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", UNUSABLE, ids=["disk", "lock"])
+@pytest.mark.parametrize(
+    ("method", "side"),
+    [("identity", "server"), ("pairing", "client"), *((m, s) for m in ("ready", "take") for s in ("client", "server"))],
+)
+def test_a_folder_that_cannot_be_used_ends_no_session(
+    tmp_path: Path, model: Model, pair: Any, method: str, side: str, error: OSError
+) -> None:
+    with session(tmp_path, model, Correlations.DEALER) as client:
+        client.save_prepared(2, 1)
+    with failing(method, side, error), session(tmp_path, model, Correlations.DEALER) as client:
+        for _ in range(3):
+            result = client.verify_pair(pair)
+            assert (result.was_prepared, result.match) == (False, expected(model, pair))
+    with session(tmp_path, model, Correlations.DEALER) as client:
+        results = [client.verify_pair(pair) for _ in range(9)]  # masks out of step give the right bit half the time
+    assert {result.match for result in results} == {expected(model, pair)}
+    stays = method in ("identity", "pairing") or (method, side) == ("ready", "client")  # nobody was asked about it
+    assert [result.was_prepared for result in results] == [stays] + 8 * [False]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_what_cannot_be_forgotten_stays_unused(tmp_path: Path, model: Model, pair: Any, side: str) -> None:
+    with session(tmp_path, model) as client:
+        client.save_prepared(2, 1)
+        client.save_prepared(2, 1)
+    runs(tmp_path, "server" if side == "client" else "client")[0].unlink()
+    with failing("discard", side, UNUSABLE[0]), session(tmp_path, model) as client:
+        assert [client.verify_pair(pair).was_prepared for _ in range(2)] == [True, False]
+    assert len(runs(tmp_path)) == 1
+    with session(tmp_path, model) as client:
+        assert client.verify_pair(pair).was_prepared is False
+    assert not runs(tmp_path)
+
+
+def test_a_server_whose_folder_is_a_file_keeps_nothing(tmp_path: Path, model: Model, pair: Any) -> None:
+    (tmp_path / "server").write_bytes(b"")
+    with session(tmp_path, model) as client:
+        with pytest.raises(ParameterError, match="expected a server with a folder for prepared runs, it has none"):
+            client.save_prepared(2, 1)
+        assert client.verify_pair(pair).match == expected(model, pair)
+
+
+@pytest.mark.parametrize("method", ["make_room", "pairing"])
+def test_a_client_whose_folder_cannot_be_used_says_so_before_anything_is_made(
+    tmp_path: Path, model: Model, pair: Any, method: str
+) -> None:
+    with session(tmp_path, model) as client:
+        refusal = pytest.raises(ParameterError, match="cannot keep a prepared run: the disk is bad")
+        with failing(method, "client", OSError(5, "the disk is bad")), refusal:
+            client.save_prepared(2, 1)
+        assert client.verify_pair(pair).match == expected(model, pair)
+    assert not runs(tmp_path)
+
+
+def test_a_server_that_takes_up_a_run_alone_ends_the_session(tmp_path: Path, model: Model, pair: Any) -> None:
+    """It would go on with masks that the client has not got."""
+    with session(tmp_path, model, Correlations.DEALER) as client:
+        client.save_prepared(2, 1)
+    (path,) = runs(tmp_path, "client")
+    path.write_bytes(path.read_bytes()[:-1])
+    send = Channel.send_document
+
+    def changed(channel: Channel, label: str, document: dict[str, Any]) -> None:
+        send(channel, label, {"adopted": True} if label == "adopted" else document)
+
+    with (
+        mock.patch.object(Channel, "send_document", changed),
+        pytest.raises(ProtocolError, match="expected the server not to take up a run that the client has not got"),
+        session(tmp_path, model, Correlations.DEALER) as client,
+    ):
+        client.verify_pair(pair)
 
 
 @pytest.mark.slow
