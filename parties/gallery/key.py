@@ -25,6 +25,7 @@ import numpy as np
 from parties.gallery.errors import KeyFileError, KeyFileWarning
 from parties.gallery.store.records import Entry, identity_bytes
 from parties.machine.durable import created
+from parties.machine.plain_files import open_plain
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.arithmetic.randomness import KEY_BYTES, keystream
 from protocols.errors import ParameterError
@@ -132,18 +133,18 @@ def read_key(path: Path) -> GalleryKey:
         KeyFileError: there is no such file, or it is no key.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size != KEY_BYTES:
-                raise KeyFileError(f"{path.name}: expected a key file of {KEY_BYTES} bytes, got another file")
-            secret = file.read(KEY_BYTES)
+        with open_plain(path) as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            secret = file.read(KEY_BYTES + 1)
     except OSError as error:
         raise KeyFileError(f"{path.name}: cannot read the key file: {error.strerror}") from error
-    if len(secret) != KEY_BYTES or len(set(secret)) == 1:
+    if len(secret) != KEY_BYTES:
+        raise KeyFileError(f"{path.name}: expected a key file of {KEY_BYTES} bytes, got another file")
+    if len(set(secret)) == 1:
         raise KeyFileError(f"{path.name}: expected {KEY_BYTES} random bytes, got a file that was cut or overwritten")
-    if stat.S_IMODE(status.st_mode) & 0o077:
+    if mode & 0o077:
         warnings.warn(
-            f"{path.name}: other users may read this key (mode {stat.S_IMODE(status.st_mode):04o}); chmod 600 it",
+            f"{path.name}: other users may read this key (mode {mode:04o}); chmod 600 it",
             KeyFileWarning,
             stacklevel=2,
         )

@@ -3,12 +3,11 @@
 Whoever gets the other file alone, in a backup or as a copy, has not got the secret.
 """
 
-import os
 import secrets
-import stat
 from pathlib import Path
 
 from parties.machine.durable import created
+from parties.machine.plain_files import open_plain
 
 __all__ = ["SECRET_BYTES", "keep_secret", "read_secret", "secret_of"]
 
@@ -31,14 +30,13 @@ def read_secret(path: Path) -> bytes:
     """Return a file's secret.
 
     Raises:
-        OSError: it cannot be read. ValueError: it is no file of 32 bytes.
+        OSError: it cannot be read, or is no plain file. ValueError: it has not 32 bytes, or they are all the same.
     """
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size != SECRET_BYTES:
-            raise ValueError(f"expected a file of {SECRET_BYTES} bytes")
-        secret = file.read(SECRET_BYTES)
-    if len(secret) != SECRET_BYTES or len(set(secret)) == 1:
+    with open_plain(path) as file:
+        secret = file.read(SECRET_BYTES + 1)
+    if len(secret) != SECRET_BYTES:
+        raise ValueError(f"expected a file of {SECRET_BYTES} bytes")
+    if len(set(secret)) == 1:
         raise ValueError(f"expected {SECRET_BYTES} random bytes")
     return secret
 

@@ -143,11 +143,26 @@ def test_what_is_no_key(tmp_path: Path, content: bytes) -> None:
         read_key(path)
 
 
+def test_a_large_file_is_no_key_and_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.key"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(KeyFileError, match="expected a key file of 32 bytes, got another file"):
+        read_key(path)
+
+
 def test_a_path_that_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name in ("missing", "pipe", "."):
-        with pytest.raises(KeyFileError):
+    (tmp_path / "folder").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    for name, said in (
+        ("missing", "No such file"),
+        ("pipe", "expected a plain file"),
+        ("folder", "expected a plain file"),
+    ):
+        with pytest.raises(KeyFileError, match=f"{name}: cannot read the key file: {said}"):
             read_key(tmp_path / name)
+    assert len(os.listdir("/proc/self/fd")) == before, "it is left open"
     with pytest.raises(KeyFileError, match="No such file"):
         create_key(tmp_path / "nowhere" / "key")
     with pytest.raises(ParameterError, match="expected a key of 32 bytes, got 5"):

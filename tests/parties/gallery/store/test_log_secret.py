@@ -1,5 +1,6 @@
 """The key of the log lies beside the gallery and not in it; older files are brought to that, and keep their log."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -164,11 +165,14 @@ def test_a_damaged_key_is_told(path: Path, content: bytes) -> None:
         limits.tag("Ann")
 
 
-def test_a_key_that_is_no_file_is_told(path: Path) -> None:
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_a_key_that_is_no_file_is_told(path: Path, make: Callable[[Path], None]) -> None:
     opened(path).close()
-    secret_path(path).mkdir()
-    with pytest.raises(StoreError, match="gallery.db.logkey: cannot use the log's key"):
+    make(secret_path(path))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StoreError, match="gallery.db.logkey: cannot use the log's key: expected a plain file"):
         log_secret(path)
+    assert len(os.listdir("/proc/self/fd")) == before, "it is left open"
 
 
 def test_the_log_is_read_without_a_key(path: Path) -> None:
