@@ -143,12 +143,14 @@ def parsed(payload: bytes, what: str) -> Document:
 
 
 def shown(value: Any) -> str:
-    """Return what a value is, without its content, but for null, truth values and numbers."""
+    """Return what a value is, without its content: its kind, and the size of what has one."""
     match value:
-        case None | bool():
-            return json.dumps(value)
+        case None:
+            return "null"
+        case bool():
+            return "a truth value"
         case int() | float():
-            return f"the number {value:.6g}" if abs(value) < LARGEST else "a number out of range"
+            return "a number"
         case str():
             return f"a text of {len(value)} characters"
         case list():

@@ -103,11 +103,26 @@ def test_every_field_is_taken_once() -> None:
         raise KeyError
 
 
-def test_a_refusal_has_no_content_of_texts() -> None:
-    for value in ("a secret", ["a secret"], {"a secret": "a secret"}):
-        with pytest.raises(ProtocolError) as caught:
-            Document({"field": value}, "a test").take("field", integer())
-        assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("a secret", "a text of 8 characters"),
+        (["a secret"], "a list of 1"),
+        ({"a secret": "a secret"}, "an object of 1 fields"),
+        (31337, "a number"),
+        (-31337.5, "a number"),
+        (10**400, "a number"),
+        (True, "a truth value"),
+        (False, "a truth value"),
+        (None, "null"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_refusal_tells_the_kind_and_the_size_alone(value: object, said: str) -> None:
+    """Peers hear it, and a value may be private."""
+    with pytest.raises(ProtocolError) as caught:
+        Document({"field": value}, "a test").take("field", integer(1, 5))
+    assert str(caught.value) == f"expected field to be a whole number of 1 to 5, got {said} (a test)"
 
 
 @pytest.mark.parametrize(

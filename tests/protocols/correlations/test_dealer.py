@@ -373,7 +373,7 @@ def test_random_requests_never_raise_anything_else(document: Any) -> None:
     ("document", "message"),
     [
         ({}, "requests to be a list of at most 100000 objects, got nothing"),
-        ({"requests": 3}, "requests to be a list of at most 100000 objects, got the number 3"),
+        ({"requests": 3}, "requests to be a list of at most 100000 objects, got a number"),
         ({"requests": [{}] * 100_001}, "requests to be a list of at most 100000 objects, got a list of 100001"),
         ({"requests": [], "more": 1}, "no other fields, got 1 more"),
         ({"requests": [{}]}, "a correlation request"),
