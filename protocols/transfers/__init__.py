@@ -1,8 +1,15 @@
 """Oblivious transfer between two semi-honest parties, without a dealer: from nothing to millions of random transfers.
 
-From the ground up: `base` (elliptic curves, 127 transfers) -> `iknp` (symmetric cryptography, 16 bytes a transfer) ->
-`ggm` and `lpn` -> `ferret` (less than a bit a transfer); `hashing` turns correlated transfers into random ones;
-`random_transfers` is what users import. `kernels` has the loops.
+Users import `random_transfers`. It builds on the other modules, from the ground up:
+
+| module | makes |
+|---|---|
+| `base` | 127 transfers, by elliptic curves |
+| `iknp` | any number of correlated transfers, by symmetric cryptography, for 16 bytes each |
+| `ferret`, with `ggm` and `lpn` | correlated transfers for less than a bit each |
+| `hashing` | random transfers from correlated ones |
+
+`kernels` has the compiled loops.
 """
 
 from typing import TYPE_CHECKING

@@ -1,24 +1,26 @@
-"""Base oblivious transfers from elliptic curves: a few of them start the extension, which makes millions.
+"""Make base oblivious transfers by elliptic curves. A few of them start the extension, which makes millions.
 
-Sender: no input; output pairs of random 32-byte keys. Receiver: choice bits; output one key of every pair. This is
-the "simplest" transfer (Chou and Orlandi, ePrint 2015/267) with random keys, for semi-honest parties, in the subgroup
-of prime order of edwards25519, which is the group that Ristretto255 encodes. libsodium computes, in constant time,
-through PyNaCl; nothing here does arithmetic on curves.
+The sender puts in nothing and gets pairs of random 32-byte keys. The receiver puts in choice bits and gets one key of
+every pair. This is the "simplest" transfer (Chou and Orlandi, ePrint 2015/267) with random keys, for semi-honest
+parties. The group is the subgroup of prime order of edwards25519, which Ristretto255 encodes. libsodium does all
+arithmetic on curves, in constant time, through PyNaCl.
 
     sender     A = a G                            -> receiver
     receiver   B_i = b_i G + c_i A                -> sender
     sender     key_{i,0} = H(session, i, A, B_i, a B_i), key_{i,1} = H(session, i, A, B_i, a (B_i - A))
     receiver   key_{i,c_i} = H(session, i, A, B_i, b_i A)
 
-H is SHA-256; `session` is the hash of a label and of all points, so that keys of two sessions have nothing in common.
+H is SHA-256. `session` is the hash of a label and of all points, so the keys of two sessions have nothing in common.
 
-What each side sees: the sender sees B_i, uniform in the group whatever c_i is, and so learns nothing at all, whatever
-it can compute. The receiver sees A. The other key is the hash of a point that differs from its own by a A, the
-Diffie-Hellman value of A with itself: to tell the key from a random one it must find that point (computational
-Diffie-Hellman in this group, in the random oracle model; about 126 bits).
+What the sender sees: B_i, which is uniform in the group for either c_i. So the sender learns nothing, even with
+unlimited computing power.
 
-A peer's points must be canonical encodings in the subgroup, and not of small order (PyNaCl from 1.6.2 on: before, its
-libsodium let some points outside the subgroup pass, CVE-2025-69277).
+What the receiver sees: A. The key that it does not get is the hash of a point. That point differs from the receiver's
+own by a A, the Diffie-Hellman value of A with itself. The receiver must find the point to tell this key from a random
+one. This is the computational Diffie-Hellman problem in this group, in the random oracle model: about 126 bits.
+
+A peer's points must be canonical encodings in the subgroup, and not of small order. This needs PyNaCl 1.6.2 or newer:
+the libsodium of older ones lets some points outside the subgroup pass (CVE-2025-69277).
 """
 
 import hashlib
@@ -34,7 +36,7 @@ from protocols.errors import ParameterError, ProtocolError
 __all__ = ["BASE_KEY_BYTES", "receive_base_transfers", "send_base_transfers"]
 
 BASE_KEY_BYTES = 32
-"""Bytes of a key, and of a session's hash."""
+"""Bytes of a key, and also of a session's hash."""
 
 _POINT_BYTES = bindings.crypto_core_ed25519_BYTES
 _MAX_TRANSFERS = 1 << 16
@@ -47,13 +49,13 @@ def send_base_transfers(channel: Channel, label: str, count: int) -> tuple[Bytes
     """Make `count` transfers as the sender.
 
     Args:
-        label: the session's name; both sides give the same one.
+        label: the session's name, the same on both sides.
 
     Returns:
-        The keys, uint8 (count, 2, 32), and the session's hash, 32 bytes, public and the same on both sides.
+        The keys, uint8 (count, 2, 32), and the session's hash: 32 bytes, public, the same on both sides.
 
     Raises:
-        ProtocolError: a point of the peer is invalid. ParameterError: not 1 to 65536 transfers.
+        ProtocolError: a point of the peer is invalid. ParameterError: `count` is not in 1 to 65536.
     """
     _check_count(count)
     scalar = _random_scalar()
@@ -64,8 +66,8 @@ def send_base_transfers(channel: Channel, label: str, count: int) -> tuple[Bytes
     session = _session(label, ours, points)
     keys = np.empty((count, 2, BASE_KEY_BYTES), dtype=np.uint8)
     for i, point in enumerate(points):
-        if point == ours:  # the difference is the neutral element, which an honest receiver gives once in 2^252
-            raise ProtocolError(f"expected points that differ from the sender's from {channel.peer}, got the same")
+        if point == ours:  # their difference is the neutral element; an honest receiver causes this once in 2^252
+            raise ProtocolError(f"expected points from {channel.peer} that differ from the sender's, got the same")
         for choice, base in enumerate((point, bindings.crypto_core_ed25519_sub(point, ours))):
             shared = bindings.crypto_scalarmult_ed25519_noclamp(scalar, base)
             keys[i, choice] = _key(session, i, ours, point, shared)
@@ -76,14 +78,14 @@ def receive_base_transfers(channel: Channel, label: str, choices: Bytes) -> tupl
     """Make transfers as the receiver.
 
     Args:
-        label: the session's name; both sides give the same one.
+        label: the session's name, the same on both sides.
         choices: (count,), each 0 or 1.
 
     Returns:
-        The chosen keys, uint8 (count, 32), and the session's hash, 32 bytes, public and the same on both sides.
+        The chosen keys, uint8 (count, 32), and the session's hash: 32 bytes, public, the same on both sides.
 
     Raises:
-        ProtocolError: the peer's point is invalid. ParameterError: not 1 to 65536 transfers.
+        ProtocolError: the peer's point is invalid. ParameterError: there are not 1 to 65536 choices.
     """
     _check_count(choices.size)
     theirs = channel.receive(f"{label}/base sender", np.uint8, (_POINT_BYTES,)).tobytes()
@@ -92,7 +94,7 @@ def receive_base_transfers(channel: Channel, label: str, choices: Bytes) -> tupl
     points = []
     for scalar, choice in zip(scalars, choices.tolist(), strict=True):
         own = bindings.crypto_scalarmult_ed25519_base_noclamp(scalar)
-        points.append((own, bindings.crypto_core_ed25519_add(own, theirs))[choice])  # both, so that time tells nothing
+        points.append((own, bindings.crypto_core_ed25519_add(own, theirs))[choice])  # both: same time for either choice
     channel.send(f"{label}/base receiver", np.frombuffer(b"".join(points), dtype=np.uint8).reshape(-1, _POINT_BYTES))
     session = _session(label, theirs, points)
     keys = np.empty((choices.size, BASE_KEY_BYTES), dtype=np.uint8)
@@ -107,7 +109,7 @@ def _check_count(count: int) -> None:
 
 
 def _random_scalar() -> bytes:
-    """Return a uniform scalar; reducing 512 bits is off by less than 2^-256."""
+    """Return a uniform scalar. It is a reduction of 512 bits, which is off from uniform by less than 2^-256."""
     return bindings.crypto_core_ed25519_scalar_reduce(secrets.token_bytes(64))
 
 
@@ -122,7 +124,7 @@ def _checked(point: bytes, peer: str) -> bytes:
 
 
 def _session(label: str, sender: bytes, receiver: list[bytes]) -> bytes:
-    """Return the hash of everything that was sent; the label's length comes first, so that nothing is ambiguous."""
+    """Return the hash of the label and all points. The label's length comes first, so the encoding is unambiguous."""
     name = label.encode()
     transcript = [_DOMAIN, len(name).to_bytes(8, "little"), name, sender, *receiver]
     return hashlib.sha256(b"".join(transcript)).digest()

@@ -1,34 +1,41 @@
-"""Silent extension: correlated transfers for less than a bit each (Ferret: Yang, Weng, Lan, Zhang, Wang, CCS 2020,
-ePrint 2020/924), with correlated trees and noise that is regular: one error in every tree.
+"""Make correlated transfers for less than a bit each: the silent extension (Ferret).
 
-Both sides' inputs and outputs are those of `iknp`: q and Delta; w = q ^ c Delta with c in the low bit. A round turns
-k + t d transfers into t 2^d:
+Source: Yang, Weng, Lan, Zhang, Wang, CCS 2020, ePrint 2020/924. Here it has correlated trees and regular noise: one
+error in every tree.
 
-1. t d of them grow t trees of depth d (`ggm`). Leaves: v for the sender, v ^ e Delta for the receiver, where e has a
-   single one in every tree, at a place that the transfers' choice bits decide.
-2. k of them, r and r ^ u Delta, are spread over all leaves by a public code A (`lpn`): q = A r ^ v, and w = A (r ^ u
-   Delta) ^ v ^ e Delta = q ^ c Delta, with c = A u ^ e. Every round has new rows of A: what somebody finds out about
-   the code of one round is of no use for another.
+Inputs and outputs are those of `iknp`: the sender gets q and Delta, the receiver w = q ^ c Delta with c in the low bit.
+The extension runs in passes (names in the code call a pass a round). A pass turns k + t d transfers into t 2^d:
 
-The outputs of the last trees are kept back, as the next round's k + t d. The first round's come from `iknp`, with the
-same Delta. Trees grow a batch at a time, and the code is applied at once, while the batch lies in cache. The sender
-sends a batch's corrections, d blocks a tree, when it grows it, and never waits.
+1. t d of the transfers grow t trees of depth d (`ggm`). The leaves are v for the sender and v ^ e Delta for the
+   receiver. e has a single one in every tree, at a place that the transfers' choice bits decide.
+2. A public code A (`lpn`) spreads the other k transfers, r and r ^ u Delta, over all leaves: q = A r ^ v, and
+   w = A (r ^ u Delta) ^ v ^ e Delta = q ^ c Delta, with c = A u ^ e. Every pass uses new rows of A, so a discovery
+   about the code of one pass does not help against another pass.
 
-What each side sees: the sender sees the first transfers' messages, and nothing after. u and the places in e are
-uniform choice bits that it knows nothing of, so c looks uniform to it, also when users open it in part, if *learning
-parity with noise* (LPN) with this code and one error in every 2^d samples is hard. The receiver sees the corrections
-of the trees. q stays hidden from it as far as Delta does, for which the trees' hash function answers, not LPN. The
-outputs' use as the next round's inputs is Ferret's: pseudorandom bits in place of random ones.
+A pass keeps the outputs of the last trees as the k + t d transfers of the next pass. Those of the first pass come from
+`iknp`, with the same Delta. Trees grow a batch at a time, and the code is applied at once, while the batch lies in
+cache. The sender sends a batch's corrections, d blocks for each tree, when it grows the batch. It never waits.
 
-Parameters are named after d, and those of emp-ot (github.com/emp-toolkit/emp-ot, emp-ot/tuning.h in commit 94ff0e6,
-one after v1.0.0-alpha.1, July 2026). By its authors' estimate they give about 128-bit security against the published
-attacks on LPN with regular noise, which they list as Gauss, SD-ISD, BJMM, hybrid, esser and agb2; the hybrid attack
-binds, and t is the largest that admits N = t 2^d samples at that level. Nothing here re-derives these estimates. What
-is easily checked: guessing k samples without error succeeds with (1 - k / N)^t, and costs the solution of k equations
-each time, k^2.8 steps: 2^142 for a round with d = 11, 2^145 for 12, 2^147 for 13. To break any one of n rounds costs n
-times less, since each has a secret and a code of its own. Attacks on regular noise are a young
-subject; whoever prefers to rest on AES alone takes `iknp`. Semi-honest parties only: there is no check that
-corrections are right.
+What the sender sees: the messages of the first transfers, and nothing after them. u and the places in e are uniform
+choice bits, about which the sender knows nothing. So c looks uniform to it, even when users open a part of c. This
+holds if *learning parity with noise* (LPN) with this code and one error in every 2^d samples is hard.
+
+What the receiver sees: the corrections of the trees. q stays hidden from it as long as Delta does. That rests on the
+trees' hash function, not on LPN.
+
+The use of outputs as inputs of the next pass is Ferret's: pseudorandom bits take the place of random ones.
+
+Parameters are named after d. They are those of emp-ot (github.com/emp-toolkit/emp-ot, emp-ot/tuning.h in commit
+94ff0e6, one after v1.0.0-alpha.1, July 2026). Its authors estimate about 128-bit security against the published attacks
+on LPN with regular noise. They list Gauss, SD-ISD, BJMM, hybrid, esser and agb2. The hybrid attack is the best of
+these, and t is the largest that allows N = t 2^d samples at that level. Nothing here re-derives these estimates.
+
+One attack is easy to check: guess k samples without error. A guess succeeds with probability (1 - k / N)^t, and costs
+the solution of k equations, k^2.8 steps. So the attack costs 2^142 steps for a pass with d = 11, 2^145 for 12, 2^147
+for 13. To break any one of n passes costs n times less, since each pass has a secret and a code of its own.
+
+Attacks on regular noise are a young subject. Take `iknp` to rest on AES alone. Semi-honest parties only: nobody checks
+that corrections are right.
 """
 
 from abc import ABC, abstractmethod
@@ -48,15 +55,15 @@ from protocols.transfers.lpn import LocalCode
 __all__ = ["B11", "SilentParameters", "SilentReceiver", "SilentSender"]
 
 _BATCH = 1 << 16
-"""Leaves of a batch of trees: 1 MiB."""
+"""Leaves in a batch of trees: 1 MiB."""
 
 
 @dataclass(frozen=True)
 class SilentParameters:
-    """t trees of depth d, and a secret of k = 2^log_secret bits. Others than B11 are for tests: insecure.
+    """t trees of depth d, and a secret of k = 2^log_secret bits. All except B11 are insecure, for tests only.
 
     Raises:
-        ParameterError: out of range, or a round needs as many transfers as it makes.
+        ParameterError: an argument is out of range, or a pass makes no more transfers than it needs.
     """
 
     trees: int
@@ -67,7 +74,7 @@ class SilentParameters:
         if not (1 <= self.trees < 1 << 16 and 1 <= self.log_secret <= 24 and 2 <= self.depth <= 20):
             raise ParameterError(f"expected t below 2^16, k up to 2^24, d of 2 to 20, got {self}")
         if self.given_trees < 1:
-            raise ParameterError(f"expected a round that makes more than the {self.needed} transfers it needs: {self}")
+            raise ParameterError(f"expected a pass that makes more than the {self.needed} transfers it needs: {self}")
 
     @property
     def secret(self) -> int:
@@ -76,12 +83,12 @@ class SilentParameters:
 
     @property
     def needed(self) -> int:
-        """Transfers that a round uses up."""
+        """Transfers that a pass uses up."""
         return self.secret + self.trees * self.depth
 
     @property
     def given_trees(self) -> int:
-        """Trees whose leaves are given out; the other ones' are the next round's."""
+        """Trees whose leaves are given out. The leaves of the other trees are for the next pass."""
         return self.trees - -(-self.needed >> self.depth)
 
     @property
@@ -97,7 +104,7 @@ B11 = SilentParameters(trees=1170, log_secret=17, depth=11)
 
 
 class _Rounds(ABC):
-    """What both sides do: grow batches of trees, spread the secret over them, keep the last ones back."""
+    """The passes, as both sides run them: grow batches of trees, spread the secret over them, keep the last ones."""
 
     def __init__(self, channel: Channel, label: str, parameters: SilentParameters, session: bytes) -> None:
         self._channel, self._parameters = channel, parameters
@@ -110,7 +117,7 @@ class _Rounds(ABC):
         self._batches = 0
 
     def extend(self, wanted: int) -> Blocks:
-        """Make the next batch of transfers, however many are wanted.
+        """Make the next batch of transfers. Its size does not depend on `wanted`.
 
         Returns:
             The blocks, uint64 (count, 2), which the next call overwrites.
@@ -120,7 +127,7 @@ class _Rounds(ABC):
         return self._batch(self._parameters.given_trees)
 
     def _begin_round(self) -> None:
-        """Make what the last round kept back, and begin with it."""
+        """Make the outputs that the last pass keeps, and begin the next pass with them."""
         kept = [self._batch(self._parameters.trees).copy() for _ in range(self._kept_batches())]
         self._base = np.concatenate(kept)[: self._parameters.needed]
         self._tree = 0
@@ -147,10 +154,10 @@ class _Rounds(ABC):
 
 
 class SilentSender(_Rounds):
-    """The sender's side. Its constructor makes the first round's transfers.
+    """The sender's side. Its constructor makes the transfers for the first pass.
 
     Args:
-        label: the session's name; both sides give the same one.
+        label: the session's name, the same on both sides.
         parameters: the same on both sides.
 
     Attributes:
@@ -175,10 +182,10 @@ class SilentSender(_Rounds):
 
 
 class SilentReceiver(_Rounds):
-    """The receiver's side. Its constructor makes the first round's transfers.
+    """The receiver's side. Its constructor makes the transfers for the first pass.
 
     Args:
-        label: the session's name; both sides give the same one.
+        label: the session's name, the same on both sides.
         parameters: the same on both sides.
 
     Attributes:

@@ -1,34 +1,40 @@
-"""Correlated trees: a vector of blocks for the sender, the same for the receiver but for Delta at one secret place.
+"""Grow correlated trees: both sides get the same blocks, except for a difference Delta at one secret place.
 
-The half-tree of Guo, Yang, Wang, Zhang, Xie et al. (EUROCRYPT 2023, ePrint 2022/1431, Figure 3). Sender: Delta
-(`iknp`), a random root k; output 2^d leaves v. Receiver: a path alpha of d bits; output the same leaves, but v ^ Delta
-where the path ends. Leaves' low bits, cleared at the last level, carry choices: 0 everywhere, 1 at the path's end.
+This is the half-tree of Guo, Yang, Wang, Zhang, Xie et al. (EUROCRYPT 2023, ePrint 2022/1431, Figure 3).
+
+- The sender puts in Delta (of `iknp`) and a random root k. It gets 2^d leaves v.
+- The receiver puts in a path alpha of d bits. It gets the same leaves, but v ^ Delta where the path ends.
+
+The last level clears the leaves' low bits. So they can carry choices: 0 everywhere, 1 at the path's end.
 
     the two nodes of level 1 are k and k ^ Delta;   below, left = H(parent), right = parent ^ left
 
-Two siblings add up to their parent, so every level adds up to Delta. The receiver walks down: it knows all nodes of a
-level but the one on its path, hence all their children, and of the unknown node's children it gets the one off the path
-from the sum K of all nodes on that side (left or right). K_left ^ K_right = Delta, so one correction tells it the sum
-that it chooses, and nothing of the other: with a correlated transfer (q; w = q ^ b Delta, b uniform),
+Two siblings add up to their parent, so every level adds up to Delta. The receiver walks down the levels. It knows all
+nodes of a level except the one on its path, and therefore all their children. One child of the unknown node is off the
+path. The receiver gets it from the sum K of all nodes on that side (left or right). K_left ^ K_right = Delta, so one
+correction gives the receiver the sum that it chooses, and says nothing about the other sum. This takes a correlated
+transfer (q; w = q ^ b Delta, b uniform):
 
     sender     K_left ^ q                          -> receiver, a block for every level
-    receiver   that ^ w = K_left ^ b Delta: the right side's sum if b, else the left one's; its path goes the other way
+    receiver   (K_left ^ q) ^ w = K_left ^ b Delta: K_right if b = 1, else K_left;   its path goes to the other side
 
-The path is therefore the complement of the transfers' choice bits, uniform, and nobody chose it. At the end the sum
-of all known leaves is v ^ Delta: the last place needs no correction of its own.
+So the path is the complement of the transfers' choice bits: it is uniform, and nobody chose it. At the end, the sum of
+all known leaves is v ^ Delta, so the last place needs no correction of its own.
 
-What each side sees: the sender sees nothing. The receiver sees K_left ^ q, which is the one sum that it is to have,
-masked by its own w. It then misses one node at every level, the one on its path, which is a known sum ^ Delta; H is
-circular correlation robust, so the children of that node look uniform (`hashing` has the bound), and it never learns
-Delta. The seed of H is public. Corrections are not authenticated: a wrong one makes wrong leaves, which is not noticed,
-and a sender that then sees what the receiver does learns about the path. Semi-honest parties only.
+What each side sees: the sender sees nothing. The receiver sees K_left ^ q, the one sum that it may have, masked by its
+own w. At every level it lacks one node, the one on its path, which is a known sum ^ Delta. H is circular correlation
+robust, so the children of that node look uniform (`hashing` has the bound). The receiver never learns Delta. The seed
+of H is public.
 
-The receiver's memory is accessed at places that depend on its path: a program on the same machine that watches caches
-may learn something, the sender does not.
+Semi-honest parties only: corrections are not authenticated. A wrong correction makes wrong leaves, and nobody notices.
+A sender that sends one, and then sees what the receiver does, learns about the path.
+
+The receiver accesses memory at places that depend on its path. A program on the same machine that watches caches may
+learn something from this; the sender does not.
 
 All trees of a batch grow together, level by level. A level is an array (nodes, trees): the left children of all nodes,
-then the right ones. So the leaf at the end of a path is at the reversed path, bit i of its place being bit i + 1 of
-the path from the root; and place p of tree t is block p trees + t.
+then the right children. So the leaf at the end of a path lies at the reversed path: bit i of its place is bit i + 1 of
+the path from the root. Place p of tree t is block p trees + t.
 """
 
 import numpy as np
@@ -45,12 +51,12 @@ _BUT_LOW_BIT = np.array([2**64 - 2, 2**64 - 1], dtype=np.uint64)
 
 
 class TreeGrower:
-    """One side's memory and hash for batch after batch of trees. Both sides grow the same batches in the same order.
+    """One side's memory and hash for batches of trees. Both sides must grow the same batches in the same order.
 
     Args:
         depth: d, 2 to 24.
-        most: trees in a batch at most.
-        seed: 32 bytes, public, of the hash.
+        most: the most trees in a batch.
+        seed: the hash's seed, 32 bytes, public.
     """
 
     def __init__(self, depth: int, most: int, seed: bytes) -> None:
@@ -86,7 +92,7 @@ class TreeGrower:
 
         Args:
             keys: the sums of the known sides, (d, trees, 2).
-            sides: which these are, (d, trees): 0 left, 1 right; the path goes the other way.
+            sides: the known sides, (d, trees): 0 left, 1 right. The path goes to the other side.
 
         Returns:
             The leaves (2^d trees, 2), which the next call overwrites.
@@ -108,7 +114,7 @@ class TreeGrower:
         return nodes.reshape(-1, 2)
 
     def _expand(self, children: NDArray[np.uint64], level: int, sums: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Make the next level in place, (nodes, trees, 2), whose first half is the parents; return what it kept."""
+        """Turn the parents, the first half of `children` (nodes, trees, 2), into all children; return the bits kept."""
         half = len(children) // 2
         parents, rights = children[:half], children[half:]
         count = parents.size // 2

@@ -1,24 +1,27 @@
-"""The hash function that breaks correlations: AES-128 on a linear map of the input, with keys that change.
+"""Break the correlation of transfers by a hash function: AES-128 on a linear map of the input, with changing keys.
 
     H_j(x) = pi_j(sigma(x)) ^ sigma(x),   sigma(high, low) = (high ^ low, high),   pi_j = AES-128 under key_j
 
-sigma is a linear orthomorphism: it and x -> sigma(x) ^ x are permutations. With pi_j an ideal permutation, H_j is
-circular correlation robust (Guo, Katz, Wang, Yu, IEEE S&P 2020, ePrint 2019/074, section 7.3): for a secret Delta,
-values H_j(x ^ Delta) and H_j(x ^ Delta) ^ Delta at distinct, even chosen x look random and independent.
+sigma is a linear orthomorphism: sigma and x -> sigma(x) ^ x are both permutations. If pi_j is an ideal permutation, H_j
+is circular correlation robust (Guo, Katz, Wang, Yu, IEEE S&P 2020, ePrint 2019/074, section 7.3). That is: for a secret
+Delta and distinct x, take H_j(x ^ Delta) or H_j(x ^ Delta) ^ Delta of each x. These values look random and independent,
+even if somebody chose the x.
 
-**Keys change**, because one key for all makes it easier to hit any of many targets (Guo, Katz, Wang, Weng, Yu,
-CRYPTO 2020, ePrint 2019/1168). Hashes are numbered; number i uses key j = i // 4096, the first 16 bytes of
-SHA-256(seed, j), under a public seed of the session. In the ideal-cipher model a party that makes p AES calls can only
-profit if one of them meets an input or an output of a hash of an unknown x ^ Delta under the same key. With at most C
-such hashes to a key, q in all, and Delta of 127 secret bits, its advantage is at most
+**Keys change.** One key for all hashes would make it easier to hit any of many targets (Guo, Katz, Wang, Weng, Yu,
+CRYPTO 2020, ePrint 2019/1168). So hashes are numbered, and number i uses key j = i // 4096: the first 16 bytes of
+SHA-256(seed, j), under a public seed of the session.
+
+**Bound**, in the ideal-cipher model. A party makes p AES calls. A call helps it only if the call meets an input or an
+output of a hash of an unknown x ^ Delta under the same key. There are q such hashes, at most C of them under one key,
+and Delta has 127 secret bits. Then the party's advantage is at most
 
     2 p C / 2^127 + q C / 2^126,   with C = 2^12:   p = 2^80 calls give 2^-34; q = 2^40 hashes give 2^-74
 
-The first term counts calls (forwards and backwards) times targets. The second: two inputs under one key are the same
-(an honest party's are pseudorandom), or two outputs would be, if they were random instead of a permutation's. With one
-key for all, the first would be 2 p q / 2^127: 2^-6 for q = 2^40.
+The first term counts calls (forwards and backwards) times targets. The second term covers two cases. Two inputs under
+one key may be the same; an honest party's inputs are pseudorandom. Or two outputs would be the same if they were random
+instead of a permutation's. With one key for all hashes, the first term would be 2 p q / 2^127: 2^-6 for q = 2^40.
 
-Nothing here is secret but inputs and outputs: both parties compute the same function.
+Only inputs and outputs are secret: both parties compute the same function.
 """
 
 import hashlib
@@ -34,20 +37,20 @@ from protocols.transfers import kernels
 __all__ = ["HASHES_PER_KEY", "Blocks", "CorrelationRobustHash", "blocks_with_slack", "derived_seed"]
 
 HASHES_PER_KEY = 1 << 12
-"""C above: how many numbers share a key."""
+"""C above: how many hashes share a key."""
 
 SEED_BYTES = 32
 
 _KEY_BYTES = 16
 _BLOCK_BYTES = 16
-_SLACK = 1  # AES writes whole blocks, and asks for room for nearly one more
+_SLACK = 1  # AES writes whole blocks, and requires room for nearly one more
 
 Blocks = NDArray[np.uint64]
 """Blocks of 128 bits as two words each, low word first: uint64 (count, 2)."""
 
 
 def blocks_with_slack(count: int) -> Blocks:
-    """Return an uninitialised array (count + 1, 2) in whose first `count` blocks `encrypt` can work."""
+    """Return an uninitialised array (count + 1, 2) for `encrypt`, which changes the first `count` blocks."""
     return np.empty((count + _SLACK, 2), dtype=np.uint64)
 
 
@@ -57,13 +60,13 @@ def derived_seed(session: bytes, purpose: str) -> bytes:
 
 
 class CorrelationRobustHash:
-    """H of one session and purpose; no two purposes share a seed.
+    """The hash H for one purpose in one session. No two purposes share a seed.
 
     Args:
         seed: 32 bytes, public, the same on both sides.
 
     Raises:
-        ParameterError: a seed of another length.
+        ParameterError: the seed has another length.
     """
 
     def __init__(self, seed: bytes) -> None:
@@ -74,7 +77,7 @@ class CorrelationRobustHash:
         self._scratch = blocks_with_slack(2 * HASHES_PER_KEY)
 
     def encrypt(self, blocks: Blocks, first: int) -> None:
-        """Apply AES in place to all of `blocks`, (count + 1, 2), but the last: block i is number first + i."""
+        """Apply AES in place to `blocks` (count + 1, 2), except to the last one. Block i has number first + i."""
         for start, stop, key in _pieces(first, len(blocks) - _SLACK):
             self._encrypt(blocks[start : stop + _SLACK], key)
 
@@ -94,11 +97,11 @@ class CorrelationRobustHash:
             kernels.finish_pairs(part, delta, pairs, out[start:stop])
 
     def of_blocks(self, blocks: Blocks, first: int, low_bits: NDArray[np.uint8], out: NDArray[np.uint64]) -> None:
-        """Write H(blocks[i]), with number first + i, to out[i], and the blocks' low bits, which are choices.
+        """Write H(blocks[i]), with number first + i, to out[i], and the low bit of blocks[i] to low_bits[i].
 
         Args:
             blocks: (count, 2).
-            low_bits: (count,).
+            low_bits: (count,), the choices.
             out: (count, words): the first 1 or 2 words of every hash.
         """
         for start, stop, key in _pieces(first, len(blocks)):
@@ -108,17 +111,17 @@ class CorrelationRobustHash:
             kernels.finish_hash(part, scratch, low_bits[start:stop], out[start:stop])
 
     def _encrypt(self, blocks: Blocks, key: int) -> None:
-        """Apply AES under key number `key` to all of `blocks` but the last."""
+        """Apply AES under key number `key` to all of `blocks` except the last one."""
         if key != self._key:
             digest = hashlib.sha256(self._seed + key.to_bytes(8, "little")).digest()
             aes = algorithms.AES(digest[:_KEY_BYTES])
-            self._cipher = Cipher(aes, modes.ECB()).encryptor()  # noqa: S305  (AES itself, block by block, is wanted)
+            self._cipher = Cipher(aes, modes.ECB()).encryptor()  # noqa: S305  (intended: plain AES, block by block)
             self._key = key
         data = blocks.data.cast("B")
         self._cipher.update_into(data[: -_SLACK * _BLOCK_BYTES], data)
 
 
 def _pieces(first: int, count: int) -> list[tuple[int, int, int]]:
-    """Return start, stop and key of the runs of `count` hashes, numbered from `first`, that share a key."""
+    """Cut `count` hashes, numbered from `first`, into runs that share a key; return start, stop and key of each."""
     bounds = [0, *range(HASHES_PER_KEY - first % HASHES_PER_KEY, count, HASHES_PER_KEY), count] if count else []
     return [(a, b, (first + a) // HASHES_PER_KEY) for a, b in itertools.pairwise(bounds)]

@@ -1,27 +1,32 @@
-"""IKNP: from 127 base transfers to any number of correlated ones, 16 bytes each (Ishai, Kilian, Nissim, Petrank,
-CRYPTO 2003, semi-honest, in the correlated form of Asharov, Lindell, Schneider, Zohner, CCS 2013).
+"""Extend 127 base transfers to any number of correlated transfers, 16 bytes each (IKNP).
 
-Sender: no input; output Delta, 128 bits, uniform but for its low bit, which is 1, and blocks q_i, uniform but for their
-low bit, which is 0. Receiver: no input; output w_i = q_i ^ c_i Delta for uniform choice bits c_i, each in the low bit
-of its w_i.
+Source: Ishai, Kilian, Nissim, Petrank, CRYPTO 2003, for semi-honest parties, in the correlated form of Asharov,
+Lindell, Schneider, Zohner, CCS 2013.
 
-The sender is the base transfers' *receiver*, with the bits of Delta as choices: of every pair of keys (k_{r,0},
-k_{r,1}), r = 1 .. 127, it has k_{r,Delta_r}. G expands a key to as many bits as there are transfers. By rows of bits:
+Neither side puts in anything.
+
+- The sender gets Delta and a block q_i for each transfer. Delta has 128 bits, uniform except for its low bit, which
+  is 1. The blocks q_i are uniform except for their low bit, which is 0.
+- The receiver gets w_i = q_i ^ c_i Delta for uniform choice bits c_i. The low bit of w_i is c_i.
+
+In the base transfers the sender is the *receiver*, with the bits of Delta as choices. So it has k_{r,Delta_r} of every
+pair of keys (k_{r,0}, k_{r,1}), r = 1 .. 127. G expands a key to as many bits as there are transfers. By rows of bits:
 
     receiver   u_r = G(k_{r,0}) ^ G(k_{r,1}) ^ c   -> sender
     receiver   w_r = G(k_{r,0}),                w_0 = c
     sender     q_r = G(k_{r,Delta_r}) ^ Delta_r u_r,   q_0 = 0
 
-so that w_r = q_r ^ Delta_r c in every row; the transposed matrix has a block per transfer. Row 0 needs no transfer,
+So w_r = q_r ^ Delta_r c in every row. The transposed matrix has one block for each transfer. Row 0 needs no transfer,
 because bit 0 of Delta is known to be 1.
 
-What each side sees: the receiver sees nothing after the base transfers. The sender sees u_r, masked by the one of the
-two expansions whose key it does not have: uniform to it. Security: the base transfers, and AES-256 in counter mode as
-a pseudorandom generator; every key expands one stream, which goes on from one extension to the next.
+What each side sees: the receiver sees nothing after the base transfers. The sender sees u_r. One of its two expansions
+comes from a key that the sender does not have, so u_r looks uniform to it. Security rests on the base transfers, and on
+AES-256 in counter mode as a pseudorandom generator. Every key expands one stream, which continues from one extension to
+the next.
 
-The receiver sends ahead of the sender, but no more than 8 extensions (8 MB): then it waits for a receipt.
+The receiver may be up to 8 extensions (8 MB) ahead of the sender. Then it waits for a receipt.
 
-A receiver that lies about c in some rows is not noticed, and learns bits of Delta: semi-honest parties only.
+Semi-honest parties only: a receiver that lies about c in some rows learns bits of Delta, and nobody notices.
 """
 
 import numpy as np
@@ -38,7 +43,7 @@ from protocols.transfers.hashing import Blocks
 __all__ = ["IKNP_BATCH", "IknpReceiver", "IknpSender"]
 
 IKNP_BATCH = 1 << 16
-"""Most transfers of one extension: the matrix takes 1 MiB."""
+"""The most transfers of one extension: its matrix takes 1 MiB."""
 
 _RECEIPT_EVERY = 8
 _ROWS = 128
@@ -52,7 +57,7 @@ class IknpSender:
     """The sender's side. Its constructor makes the base transfers.
 
     Args:
-        label: the session's name; both sides give the same one.
+        label: the session's name, the same on both sides.
 
     Attributes:
         delta: (2,) words, a secret of this side.
@@ -72,7 +77,7 @@ class IknpSender:
         self._extensions = 0
 
     def extend(self, wanted: int) -> Blocks:
-        """Make at least one and at most IKNP_BATCH transfers: `wanted`, or the next multiple of 64.
+        """Make `wanted` transfers, rounded up to a multiple of 64, but at most IKNP_BATCH.
 
         Returns:
             The blocks q, uint64 (count, 2).
@@ -94,7 +99,7 @@ class IknpReceiver:
     """The receiver's side. Its constructor makes the base transfers.
 
     Args:
-        label: the session's name; both sides give the same one.
+        label: the session's name, the same on both sides.
 
     Attributes:
         session: 32 bytes, public, the same on both sides.
@@ -110,7 +115,7 @@ class IknpReceiver:
         self._extensions = 0
 
     def extend(self, wanted: int) -> Blocks:
-        """Make at least one and at most IKNP_BATCH transfers: `wanted`, or the next multiple of 64.
+        """Make `wanted` transfers, rounded up to a multiple of 64, but at most IKNP_BATCH.
 
         Returns:
             The blocks w, uint64 (count, 2), with the choices in their low bits.
@@ -129,7 +134,7 @@ class IknpReceiver:
 
 
 class _Streams:
-    """The generators G of some keys, (count, 32), each going on where it stopped."""
+    """The generators G of some keys, (count, 32). Each continues where it stopped."""
 
     def __init__(self, keys: NDArray[np.uint8]) -> None:
         self._streams: list[CipherContext] = [
@@ -137,9 +142,9 @@ class _Streams:
         ]
 
     def rows(self, words: int, above: int = 0) -> Rows:
-        """Return the next bits of every stream, a row each, below some uninitialised rows, (above + count, words)."""
+        """Return rows (above + count, words): `above` uninitialised ones, then the next bits of every stream."""
         size, count = 8 * words, above + len(self._streams)
-        buffer = np.empty(count * words + _AES_BYTES // 8, dtype=np.uint64)  # AES asks for room for one more block
+        buffer = np.empty(count * words + _AES_BYTES // 8, dtype=np.uint64)  # AES requires room for one more block
         view = buffer.data.cast("B")
         for i, stream in enumerate(self._streams, start=above):
             stream.update_into(_ZEROS[:size], view[i * size : (i + 1) * size + _AES_BYTES])

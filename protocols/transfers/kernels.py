@@ -1,8 +1,8 @@
-"""Compiled loops over 128-bit blocks: what oblivious transfer repeats millions of times, and nothing else.
+"""Compiled loops over 128-bit blocks, for the steps that oblivious transfer repeats millions of times.
 
-A block is two 64-bit words, low word first: arrays (count, 2) uint64. Hash functions come in two halves, before and
-after AES, which runs in between on the whole array (`hashing`). `ggm`, `lpn`, `iknp` and `hashing` are the interface;
-they check shapes.
+A block is two 64-bit words, low word first. Arrays of blocks are uint64 (count, 2). A hash has two loops: one before
+AES and one after it. `hashing` runs AES in between, on the whole array. Call these loops through `ggm`, `lpn`, `iknp`
+and `hashing`, which check shapes.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ __all__ = [
 
 _ONE = np.uint64(1)
 _TOGETHER = 8
-"""Squares side by side, whose rows fill a cache line."""
+"""Squares side by side: their rows fill a cache line."""
 
 _STEPS = np.array([32, 16, 8, 4, 2, 1], dtype=np.uint64)
 _MASKS = np.array(
@@ -40,7 +40,7 @@ _MASKS = np.array(
 
 @compiled
 def orthomorphism(blocks, out):  # type: ignore[no-untyped-def]
-    """out = sigma(blocks): high word high ^ low, low word high."""
+    """Set out to sigma(blocks): its high word is high ^ low, its low word is high."""
     for i in range(blocks.shape[0]):
         low, high = blocks[i, 0], blocks[i, 1]
         out[i, 0], out[i, 1] = high, high ^ low
@@ -48,7 +48,7 @@ def orthomorphism(blocks, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def finish_hash(blocks, encrypted, choices, out):  # type: ignore[no-untyped-def]
-    """choices = the blocks' low bits; out (count, 1 or 2) = the first words of encrypted ^ sigma(blocks)."""
+    """Set choices to the blocks' low bits, out (count, 1 or 2) to the first words of encrypted ^ sigma(blocks)."""
     both = out.shape[1] == 2
     for i in range(blocks.shape[0]):
         low, high = blocks[i, 0], blocks[i, 1]
@@ -60,7 +60,7 @@ def finish_hash(blocks, encrypted, choices, out):  # type: ignore[no-untyped-def
 
 @compiled
 def prepare_pairs(blocks, delta, out):  # type: ignore[no-untyped-def]
-    """out[i, b] = sigma(blocks[i] ^ b delta), shape (count, 2, 2)."""
+    """Set out[i, b] to sigma(blocks[i] ^ b delta); out is (count, 2, 2)."""
     other_low, other_high = delta[1], delta[1] ^ delta[0]
     for i in range(blocks.shape[0]):
         low, high = blocks[i, 1], blocks[i, 1] ^ blocks[i, 0]
@@ -70,7 +70,7 @@ def prepare_pairs(blocks, delta, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def finish_pairs(blocks, delta, encrypted, out):  # type: ignore[no-untyped-def]
-    """out[i, b] = the first words of encrypted[i, b] ^ sigma(blocks[i] ^ b delta), shape (count, 2, 1 or 2)."""
+    """Set out[i, b] to the first words of encrypted[i, b] ^ sigma(blocks[i] ^ b delta); out is (count, 2, 1 or 2)."""
     both = out.shape[2] == 2
     other_low, other_high = delta[1], delta[1] ^ delta[0]
     for i in range(blocks.shape[0]):
@@ -86,7 +86,7 @@ def finish_pairs(blocks, delta, encrypted, out):  # type: ignore[no-untyped-def]
 def expand(parents, encrypted, keep, rights, sums):  # type: ignore[no-untyped-def]
     """Replace parents (nodes, trees, 2) by their left children, write the right ones, add up the left ones.
 
-    left = encrypted ^ sigma(parent), right = parent ^ left, both with the bits of `keep` only; sums (trees, 2).
+    left = encrypted ^ sigma(parent), right = parent ^ left, both with the bits of `keep` only; sums is (trees, 2).
     """
     keep_low, keep_high = keep[0], keep[1]
     sums[:] = 0
@@ -104,11 +104,12 @@ def expand(parents, encrypted, keep, rights, sums):  # type: ignore[no-untyped-d
 
 @compiled
 def puncture(nodes, sums, keys, sides, keep, position, known):  # type: ignore[no-untyped-def]
-    """Correct a level in which every tree has one unknown node, nodes (2, parents, trees, 2): left and right children.
+    """Correct a level in which every tree has one unknown node.
 
-    Both children of the unknown parent at position[t] are wrong. The one on the known side sides[t] follows from that
-    side's sum keys[t]; the other is set to zero, and is the next unknown one. known[t] is the sum of all known nodes,
-    of the parents before and of the children after; sums those of the left children, wrong ones included.
+    `nodes` (2, parents, trees, 2) has the left and the right children. Both children of the unknown parent at
+    position[t] are wrong. The child on the known side sides[t] follows from that side's sum keys[t]. The other child is
+    set to zero: it is the next unknown node. known[t] is the sum of all known nodes, of the parents before this call
+    and of the children after it. sums[t] is the sum of the left children, including wrong ones.
     """
     for t in range(nodes.shape[2]):
         side, p = np.int64(sides[t]), position[t]
@@ -125,7 +126,7 @@ def puncture(nodes, sums, keys, sides, keep, position, known):  # type: ignore[n
 
 @compiled
 def xor_positions(table, positions, mask, out):  # type: ignore[no-untyped-def]
-    """out[i] ^= the blocks of the table at positions[i, :] & mask; positions (count, weight) uint32."""
+    """Xor the table's blocks at positions[i, :] & mask into out[i]; positions is uint32 (count, weight)."""
     for i in range(out.shape[0]):
         low, high = out[i, 0], out[i, 1]
         for j in range(positions.shape[1]):
@@ -137,10 +138,10 @@ def xor_positions(table, positions, mask, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def transpose(rows, out):  # type: ignore[no-untyped-def]
-    """Bit r of block i of out (64 words, 2) = bit i of row r of rows (128, words).
+    """Set bit r of block i of out (64 words, 2) to bit i of row r of rows (128, words).
 
-    Squares of 64 x 64 bits are transposed in six steps that swap halves of halves (Warren, Hacker's Delight, 7-3), two
-    above each other and some side by side.
+    The loop transposes squares of 64 x 64 bits, in six steps that swap halves of halves (Warren, Hacker's Delight,
+    7-3). It takes two squares above each other, and several side by side, at a time.
     """
     square = np.empty((128, _TOGETHER), dtype=np.uint64)
     for first in range(0, rows.shape[1], _TOGETHER):

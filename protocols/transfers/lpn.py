@@ -1,15 +1,16 @@
-"""The code of learning parity with noise (LPN): long pseudorandom vectors from short ones, without interaction.
+"""Make long pseudorandom vectors from short ones without interaction: the code of learning parity with noise (LPN).
 
-The code is a public matrix A over bits with rows of weight 10: out = A v for a vector v of 2^s blocks is, for every
-row, the exclusive or of ten blocks of v at pseudorandom positions (repeats allowed). Both parties apply it to their own
-shares, without sending anything: the sender to q, the receiver to w = q ^ c Delta, and A w = A q ^ (A c) Delta.
+The code is a public matrix A of bits; each row has weight 10. For a vector v of 2^s blocks, each block of A v is the
+exclusive or of ten blocks of v at pseudorandom positions (repeats allowed). Each party applies A to its own share and
+sends nothing: the sender to q, the receiver to w = q ^ c Delta. Then A w = A q ^ (A c) Delta.
 
-The assumption (`ferret` has the parameters): A c ^ e looks uniform for a uniform c and an e with few ones. A code whose
-rows have ten ones, drawn at random, is what Ferret uses (Yang, Weng, Lan, Zhang, Wang, CCS 2020, ePrint 2020/924,
-section 4.1; the constant weight is Alekhnovich's local code).
+The assumption (`ferret` has the parameters): A c ^ e looks uniform for a uniform c and an e with few ones. Ferret uses
+such a code, with ten ones at random places in each row (Yang, Weng, Lan, Zhang, Wang, CCS 2020, ePrint 2020/924,
+section 4.1). The constant weight is that of Alekhnovich's local code.
 
-Positions are 32-bit words of AES-256 in counter mode under a public seed of the session, modulo 2^s; row i takes words
-10 i to 10 i + 9. They are made again for every use, a run of rows at a time: stored, they would take 40 bytes a row.
+Positions are 32-bit words of AES-256 in counter mode, under a public seed of the session, modulo 2^s. Row i takes words
+10 i to 10 i + 9. `LocalCode` computes positions anew for every use, a run of rows at a time. To store them would take
+40 bytes for each row.
 """
 
 import numpy as np
@@ -39,7 +40,7 @@ class LocalCode:
         log_length: s, 1 to 31: vectors have 2^s blocks.
 
     Raises:
-        ParameterError: out of range.
+        ParameterError: an argument is out of range.
     """
 
     def __init__(self, seed: bytes, log_length: int) -> None:
@@ -50,15 +51,15 @@ class LocalCode:
         self._buffer = bytearray(_RUN * _ROW_BYTES + _AES_BYTES - 1)
 
     def add_to(self, out: Blocks, vector: Blocks, first: int) -> None:
-        """Add (exclusive or) rows first, first + 1, ... of A times the vector to `out`, in place.
+        """Add rows first, first + 1, ... of A times the vector to `out` by exclusive or, in place.
 
         Args:
             out: (count, 2).
             vector: (2^s, 2).
-            first: even, so that it begins an AES block.
+            first: even, so that this row begins an AES block.
 
         Raises:
-            ParameterError: an odd first row, or a vector of another length.
+            ParameterError: the first row is odd or negative, or the vector has another length.
         """
         if first % 2 or first < 0 or len(vector) != self._length:
             raise ParameterError(

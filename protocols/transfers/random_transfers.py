@@ -1,26 +1,30 @@
-"""Random oblivious transfers, as many as wanted: what the correlations of two parties without a dealer are made from.
+"""Make any number of random oblivious transfers. Two parties without a dealer make their correlations from them.
 
-Sender: no input; output pairs of uniform pads. Receiver: no input; output uniform choice bits and one pad of every
-pair. Users turn them into transfers of their own messages and choices by sending differences.
+Neither side puts in anything. The sender gets pairs of uniform pads. The receiver gets uniform choice bits and one pad
+of every pair. Users send differences to turn these into transfers of their own messages and choices.
 
-A transfer is a correlated one (`iknp` or `ferret`: q; w = q ^ c Delta) whose correlation is broken by `hashing`: pads
-H(q) and H(q ^ Delta); the receiver has H(w) = H(q ^ c Delta). Transfer number i uses the hash function number i. What
-each side sees, and why it leaks nothing, is said in these modules; beyond their messages nothing is sent.
+A transfer starts as a correlated one (`iknp` or `ferret`: q; w = q ^ c Delta). `hashing` breaks the correlation: the
+sender's pads are H(q) and H(q ^ Delta), and the receiver has H(w) = H(q ^ c Delta). Transfer number i uses hash
+function number i. The docstrings of these modules say what each side sees, and why that leaks nothing. This module
+sends nothing more.
 
-| kind | transfer | start |
+| kind | sent for a transfer | sent at the start |
 |---|---|---|
 | "silent" | less than a bit | base transfers, and k + t d of "iknp" (`ferret`): 2.3 MB for B11 |
 | "iknp" | 16 bytes | base transfers |
 
-Both sides make the same calls, with the same counts, in the same order. Messages are numbered, so that a mismatch ends
-both sides once it changes what is sent; counts that differ within one batch of "silent" are not noticed, and then pads
-have nothing to do with each other. Between two parties there may be any number of instances, in both directions, over
-one channel, each under a label of its own: what a party draws as sender the other draws as receiver at the same place.
+Both sides must make the same calls, with the same counts, in the same order. Messages are numbered, so a mismatch ends
+both sides as soon as it changes what they send. But nobody notices counts that differ within one batch of "silent";
+then the two sides' pads have nothing to do with each other.
 
-Semi-honest: a peer that sends wrong corrections makes pads wrong, which is not noticed. Failure otherwise: none; pads
-that should differ are the same with probability 2^-128, or 2^-64 if only one word is drawn. Assumptions: computational
-Diffie-Hellman and a random oracle (`base`), AES as a generator and as an ideal cipher (`iknp`, `hashing`), and for
-"silent" learning parity with regular noise (`ferret`).
+Two parties may run any number of instances over one channel, in both directions. Each instance has a label of its own.
+Where one party draws as sender, the other must draw as receiver at the same place.
+
+Semi-honest parties only: a peer that sends wrong corrections makes pads wrong, and nobody notices. Otherwise transfers
+do not fail, except that pads that should differ are the same with probability 2^-128, or 2^-64 for pads of one word.
+
+Assumptions: computational Diffie-Hellman and a random oracle (`base`), AES as a generator and as an ideal cipher
+(`iknp`, `hashing`), and for "silent" learning parity with regular noise (`ferret`).
 """
 
 from collections.abc import Iterator
@@ -42,7 +46,7 @@ TransferKind = Literal["silent", "iknp"]
 
 
 class _Draws:
-    """What both sides do: hand out a stream of correlated transfers in pieces, and refuse to go on after an error."""
+    """The part that both sides share: hand out correlated transfers in pieces, and refuse to go on after an error."""
 
     def __init__(self, source: IknpSender | IknpReceiver | SilentSender | SilentReceiver) -> None:
         self._source = source
@@ -54,13 +58,13 @@ class _Draws:
     @contextmanager
     def _drawing(self) -> Iterator[None]:
         if self._failed:
-            raise ProtocolError("expected transfers that work, but these have failed before: start new ones")
+            raise ProtocolError("expected working transfers, but these have failed before: start new ones")
         self._failed = True
         yield
         self._failed = False
 
     def _pieces(self, count: int) -> Iterator[tuple[int, Blocks]]:
-        """Yield the next `count` blocks in pieces, each with its place; a piece lives until the next one."""
+        """Yield the next `count` blocks in pieces, each with its place. A piece is valid until the next one."""
         done = 0
         while done < count:
             if not len(self._left):
@@ -74,15 +78,16 @@ class _Draws:
 class RandomSender(_Draws):
     """The sender of random transfers.
 
-    The constructor makes the base transfers, and for "silent" the first round's, with the peer's `RandomReceiver`.
+    The constructor makes the base transfers, with the peer's `RandomReceiver`. For "silent" it also makes the transfers
+    for the first pass.
 
     Args:
-        label: the instance's name, the same on both sides, and another one for every instance on a channel.
+        label: the instance's name: the same on both sides, different for every instance on a channel.
         kind: "silent" or "iknp", the same on both sides.
-        parameters: of "silent", the same on both sides.
+        parameters: those of "silent", the same on both sides.
 
     Raises:
-        ProtocolError: a message of the peer is malformed. ParameterError: no such kind.
+        ProtocolError: a message of the peer is malformed. ParameterError: there is no such kind.
     """
 
     def __init__(
@@ -95,11 +100,13 @@ class RandomSender(_Draws):
 
     @property
     def delta(self) -> NDArray[np.uint64]:
-        """Delta of the correlated form, two words, low bit 1. Whoever has it can read every choice's other pad."""
+        """Delta of the correlated form, two words, low bit 1. A receiver that knows it can read all its other pads."""
         return self._delta
 
     def draw(self, count: int, words: int = 2) -> NDArray[np.uint64]:
-        """Make the next `count` transfers. For millions, draw some hundred thousand at a time: pads are large.
+        """Make the next `count` transfers.
+
+        Pads are large. For millions of transfers, draw some hundred thousand at a time.
 
         Args:
             words: 64-bit words of a pad, 1 or 2.
@@ -108,7 +115,8 @@ class RandomSender(_Draws):
             Both pads of every transfer, uint64 (count, 2, words).
 
         Raises:
-            ProtocolError: a message of the peer is malformed, or an earlier draw failed. ParameterError: see above.
+            ProtocolError: a message of the peer is malformed, or an earlier draw failed.
+            ParameterError: `count` is negative, or `words` is not 1 or 2.
         """
         pads = np.empty((_checked_count(count), 2, _checked_words(words)), dtype=np.uint64)
         with self._drawing():
@@ -120,15 +128,16 @@ class RandomSender(_Draws):
 class RandomReceiver(_Draws):
     """The receiver of random transfers.
 
-    The constructor makes the base transfers, and for "silent" the first round's, with the peer's `RandomSender`.
+    The constructor makes the base transfers, with the peer's `RandomSender`. For "silent" it also makes the transfers
+    for the first pass.
 
     Args:
-        label: the instance's name, the same on both sides, and another one for every instance on a channel.
+        label: the instance's name: the same on both sides, different for every instance on a channel.
         kind: "silent" or "iknp", the same on both sides.
-        parameters: of "silent", the same on both sides.
+        parameters: those of "silent", the same on both sides.
 
     Raises:
-        ProtocolError: a message of the peer is malformed. ParameterError: no such kind.
+        ProtocolError: a message of the peer is malformed. ParameterError: there is no such kind.
     """
 
     def __init__(
@@ -138,7 +147,9 @@ class RandomReceiver(_Draws):
         super().__init__(IknpReceiver(channel, label) if kind == "iknp" else SilentReceiver(channel, label, parameters))
 
     def draw(self, count: int, words: int = 2) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-        """Make the next `count` transfers. For millions, draw some hundred thousand at a time: pads are large.
+        """Make the next `count` transfers.
+
+        Pads are large. For millions of transfers, draw some hundred thousand at a time.
 
         Args:
             words: 64-bit words of a pad, 1 or 2.
@@ -147,7 +158,8 @@ class RandomReceiver(_Draws):
             The choices, uint8 (count,), each 0 or 1, and the chosen pads, uint64 (count, words).
 
         Raises:
-            ProtocolError: a message of the peer is malformed, or an earlier draw failed. ParameterError: see above.
+            ProtocolError: a message of the peer is malformed, or an earlier draw failed.
+            ParameterError: `count` is negative, or `words` is not 1 or 2.
         """
         pads = np.empty((_checked_count(count), _checked_words(words)), dtype=np.uint64)
         choices = np.empty(count, dtype=np.uint8)
