@@ -1,4 +1,4 @@
-"""Correlated randomness: what the comparisons and products use up, and where it comes from."""
+"""Correlated randomness: the correlations that comparisons and products use up, and their sources."""
 
 from typing import TYPE_CHECKING
 

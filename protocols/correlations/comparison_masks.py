@@ -1,11 +1,11 @@
-"""The correlations that a comparison uses up: the mask of its input, and the masks of a level of its tree.
+"""Define the correlations that a comparison uses up: the mask of its input, and the masks of a level of its tree.
 
-A comparison on k bits cuts those below the sign into groups of four, or of three, whose products cost less to make
-without a dealer (see `Cut`).
+A comparison on k bits cuts the bits below the sign into groups of four, or of three. The products of groups of three
+cost less to make without a dealer (see `Cut`).
 
-Both carry products of mask bits, so that products of *masked* bits are sums of shares with public coefficients (see
-`borrow_tree`). A set of mask bits m_0, m_1, ... is numbered by the integer whose bit i says whether m_i is in it; row
-S - 1 of an array of products belongs to set S.
+Both correlations carry products of mask bits. So products of *masked* bits are sums of shares with public coefficients
+(see `borrow_tree`). Every set of mask bits m_0, m_1, ... has a number: the integer whose bit i says whether m_i is in
+the set. Row S - 1 of an array of products belongs to set S.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = ["WIDTHS", "BorrowJoin", "ComparisonMask", "Cut", "by_group"]
 _GROUPS_OF = {4: 4, 8: 4, 16: 4, 19: 3, 22: 3, 28: 3, 32: 4, 64: 4}
 
 WIDTHS = tuple(_GROUPS_OF)
-"""Bits that a comparison may look at."""
+"""How many bits a comparison may look at."""
 
 _MAX_NODES = 16
 
@@ -31,12 +31,12 @@ _MAX_NODES = 16
 class Cut:
     """How the bits of r below the sign are cut into the leaves of a comparison's tree.
 
-    Neighbouring bits whose products come with the mask are a group; the lowest group may be smaller.
+    A group is a run of neighbouring bits. The products of its bits come with the mask. The lowest group may be smaller.
 
     Args:
         lowest: bits of the lowest group.
         group: bits of each further group.
-        further: how many of these there are.
+        further: how many further groups there are.
     """
 
     lowest: int
@@ -45,7 +45,7 @@ class Cut:
 
     @classmethod
     def of(cls, bits: int, signed: bool) -> "Cut":
-        """Return the cut of a comparison on so many bits, the highest of which is a sign, or is not.
+        """Return the cut of a comparison on `bits` bits. If `signed`, the highest bit is a sign.
 
         Raises:
             ParameterError: there is no such width.
@@ -58,7 +58,7 @@ class Cut:
 
     @property
     def groups(self) -> int:
-        """How many groups there are."""
+        """How many groups there are, with the lowest."""
         return 1 + self.further
 
 
@@ -71,10 +71,14 @@ def by_group(planes: RingArray, group: int) -> RingArray:
 class ComparisonMask(FreeRequest):
     """The mask of a comparison of `count` elements on their low `bits` bits (see `comparison`).
 
-    Fields: r (count,), additive; b, a mask bit each, one plane; then, as bit planes, the products of all sets of the
-    bits of r in the lowest group (2^lowest - 1, words); those of the bits of every further group, from the lowest up
-    (2^group - 1, further, words); if `signed`, the top bit r[bits - 1] (words,), which is in no group; and if `select`,
-    b and r b, additive (count,).
+    The fields, in this order:
+
+    - r (count,), additive;
+    - b, one mask bit for each element, as a bit plane;
+    - the products of all sets of the bits of r in the lowest group, as bit planes (2^lowest - 1, words);
+    - the same for every further group, from the lowest up, as bit planes (2^group - 1, further, words);
+    - if `signed`, the top bit r[bits - 1], which is in no group, as a bit plane (words,);
+    - if `select`, b and r b, additive, (count,) each.
     """
 
     kind: ClassVar[str] = "comparison-mask"
@@ -119,11 +123,19 @@ class ComparisonMask(FreeRequest):
 class BorrowJoin(FreeRequest):
     """The masks of one level of a comparison's tree: `nodes` nodes of `children` children each (see `borrow_tree`).
 
-    Per node, its children numbered from the lowest: a mask bit t_i of the propagate bit of child i >= 1, u_i of the
-    generate bit of child i < children - 1, and z of the propagate bit of child 0, but not for the lowest node. Fields:
-    the masks, in the order of `split`; the products of all sets of two or more t_i, in the order of their numbers
-    (2^(children-1) - children, nodes, words); for every i, those of u_i with all sets of t_(i+1), t_(i+2), ...
-    (2^(children-1-i) - 1, nodes, words); those of z with all sets of t_i (2^(children-1) - 1, nodes - 1, words).
+    The children of a node are numbered from the lowest. A node has these mask bits:
+
+    - t_i, for the propagate bit of child i >= 1;
+    - u_i, for the generate bit of child i < children - 1;
+    - z, for the propagate bit of child 0, except in the lowest node.
+
+    The fields, in this order:
+
+    - the masks, in the order of `split`;
+    - the products of all sets of two or more t_i, in the order of the sets' numbers
+      (2^(children-1) - children, nodes, words);
+    - for every i, the products of u_i with all sets of t_(i+1), t_(i+2), ... (2^(children-1-i) - 1, nodes, words);
+    - the products of z with all sets of t_i (2^(children-1) - 1, nodes - 1, words).
     """
 
     kind: ClassVar[str] = "borrow-join"
@@ -150,7 +162,7 @@ class BorrowJoin(FreeRequest):
         return tuple(Field(shape, xor=True) for shape in shapes)
 
     def split(self, planes: RingArray) -> tuple[RingArray, RingArray, RingArray]:
-        """Return views of a level's opened planes or of their masks: those of t, of u, and of z.
+        """Return views of a level's opened planes, or of their masks: those of t, of u, and of z.
 
         Args:
             planes: (opened, words).

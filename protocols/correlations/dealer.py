@@ -1,15 +1,17 @@
-"""Correlated randomness from a dealer: a third rank that sees no data.
+"""Make correlated randomness by a dealer: a third rank that sees no data.
 
-Client: sends requests (types and sizes) and expands its seed. Server: expands its seed and receives one correction per
-request. Dealer: holds both seeds, computes the derived fields, sends the corrections. It learns which correlations are
-used, hence the network's shape, and nothing else: it receives nothing that depends on an input. Security: the server's
-correction is masked by the client's stream, so each party sees only pseudorandom values (AES-256). The dealer must
-collude with neither party: with one of them it could open every value.
+- The client sends requests (types and sizes) and expands its seed.
+- The server expands its seed and receives one correction for each request.
+- The dealer holds both seeds, computes the derived fields, and sends the corrections.
 
-A fixed mask (`fixed_mask`) outlives a session: each party keeps its seed of it, and tells the dealer, which then knows
-the mask, and not what it hides.
+The dealer learns which correlations are used, and so the network's shape. It learns nothing else: it receives nothing
+that depends on an input. The client's stream masks the server's correction, so each party sees only pseudorandom values
+(AES-256). The dealer must collude with neither party: together with one of them it could open every value.
 
-Each request has an index, counted from 0 on all three sides, that selects the stream; nothing is ever expanded twice.
+A fixed mask (`fixed_mask`) outlives a session. Each party keeps its seed of the mask, and tells the dealer the seed.
+Then the dealer knows the mask, but not what the mask hides.
+
+Each request has an index, which all three sides count from 0. It selects the stream. No stream is ever expanded twice.
 """
 
 from abc import ABC, abstractmethod
@@ -34,7 +36,7 @@ _MASK_SEED = "seed of the fixed mask"
 
 
 class Dealer:
-    """The dealer's loop: answers requests until the client says that it is done.
+    """The dealer's loop. It answers requests until the client says that it is done.
 
     Args:
         client, server: channels to the two parties.
@@ -100,7 +102,7 @@ class Dealer:
 
 
 class _DealerParty(CorrelationPool, ABC):
-    """What the two parties' ends share: the pool, the index, the stream."""
+    """The part that both parties' ends share: the pool, the index, the stream."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__()
@@ -116,12 +118,12 @@ class _DealerParty(CorrelationPool, ABC):
             self.put(request, self._make(request))
 
     def tell_mask(self, mask: FixedMask) -> None:
-        """Tell the dealer this party's share of the fixed mask, for the rest of the session; both parties do."""
+        """Tell the dealer this party's share of the fixed mask, for the rest of the session. Both parties do this."""
         (seed,) = mask.seeds
         self._channel.send(_MASK_SEED, np.frombuffer(seed, dtype=np.uint8))
 
     def take(self, request: Request) -> list[RingArray]:
-        """Return this party's shares of a correlation: prepared ones first, else made now."""
+        """Return this party's shares of a correlation: prepared ones, or if there are none, new ones."""
         pooled = self._pooled(request)
         if pooled is not None:
             return pooled
@@ -129,14 +131,14 @@ class _DealerParty(CorrelationPool, ABC):
         return self._make(request)
 
     def end(self) -> None:
-        """Let the dealer end; the server leaves that to the client."""
+        """Let the dealer end. The server leaves this to the client."""
 
     def _announce(self, requests: Sequence[Request]) -> None:
-        """Tell the dealer; the server leaves that to the client."""
+        """Send requests to the dealer. The server leaves this to the client."""
 
     def _make(self, request: Request) -> list[RingArray]:
         index = self._index
-        self._index += 1  # first: a stream is never expanded twice, also after an error
+        self._index += 1  # count first, so that no stream is expanded twice, even after an error
         stream = Stream(self._seed, index)
         uniform = _draw(stream, request.uniform)
         return uniform + self._derived(request, stream)
@@ -147,13 +149,13 @@ class _DealerParty(CorrelationPool, ABC):
 
 
 class DealerClient(_DealerParty):
-    """The client's end: rank 0, sends the requests."""
+    """The client's end: rank 0, which sends the requests."""
 
     def _announce(self, requests: Sequence[Request]) -> None:
         self._channel.send_document("requests", {"requests": [request.document() for request in requests]})
 
     def tell_mask(self, mask: FixedMask) -> None:
-        """Tell the dealer, which asks the server for its share then."""
+        """Tell the dealer this party's share. The dealer then waits for the server's share too."""
         self._channel.send_document("requests", {"fixed mask": mask.dimension})
         super().tell_mask(mask)
 
@@ -166,7 +168,7 @@ class DealerClient(_DealerParty):
 
 
 class DealerServer(_DealerParty):
-    """The server's end: rank 1, receives the corrections."""
+    """The server's end: rank 1, which receives the corrections."""
 
     def _derived(self, request: Request, stream: Stream) -> list[RingArray]:
         sizes = [int(np.prod(field.shape, dtype=np.int64)) for field in request.derived]

@@ -1,11 +1,12 @@
-"""Correlations about a fixed mask: a matrix B that hides many templates for good, and its products with fresh vectors.
+"""Define correlations about a fixed mask: a matrix B that hides many templates for good.
 
-B = B_0 + B_1 modulo 2^64, each expanded from a seed that one party keeps and tells the dealer at the start of a
-session (AES-256 in counter mode; row j begins at block j d / 2, so any row can be expanded alone). A row number is used
-for one template ever, so no row of B hides two. The dealer knows B and never sees what it hides.
+B = B_0 + B_1 modulo 2^64. Each party keeps a seed, and expands its B_i from it by AES-256 in counter mode. Row j begins
+at block j d / 2, so any row can be expanded alone. Each row number is used for one template ever, so no row of B hides
+two templates. A dealer, if there is one, gets both seeds at the start of a session. It knows B and never sees what B
+hides.
 
-- `FixedNorms`: the squared norms of rows of B, once, when templates are indexed.
-- `FixedProduct`: a fresh uniform vector a, and B a: once a query.
+- `FixedNorms`: the squared norms of rows of B; made once, when templates are indexed.
+- `FixedProduct`: a fresh uniform vector a, and B a; made once for each query.
 """
 
 from abc import abstractmethod
@@ -24,13 +25,13 @@ from protocols.errors import ParameterError
 __all__ = ["FixedMask", "FixedNorms", "FixedProduct", "FixedRequest"]
 
 _RUN = 1 << 9
-"""Rows at a time: they stay in cache."""
+"""Rows that are expanded at a time, so that they stay in cache."""
 
 MAX_ROWS = 1 << 27
-"""Of one request."""
+"""The most rows of one request."""
 
 ROW_BITS = 56
-"""Of a row's number: they are never used again, so they may be far from zero."""
+"""Bits of a row's number. Numbers are never used again, so they may be far from zero."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class FixedMask:
     """B, or a party's share of it.
 
     Args:
-        seeds: 32 bytes each; one, or for the dealer both parties'.
+        seeds: 32 bytes each: the party's own seed, or for the dealer both parties' seeds.
         dimension: d, even.
     """
 
@@ -50,7 +51,7 @@ class FixedMask:
             raise ParameterError(f"expected seeds of {KEY_BYTES} bytes and an even dimension, got {self.dimension}")
 
     def rows(self, first: int, count: int) -> RingArray:
-        """Return rows `first`, ..., uint64 (count, d)."""
+        """Return `count` rows from row `first` on, uint64 (count, d)."""
         counter = (first * self.dimension // 2).to_bytes(16, "big")
         total = keystream(self.seeds[0], counter, count * self.dimension)
         for seed in self.seeds[1:]:
@@ -58,7 +59,7 @@ class FixedMask:
         return total.reshape(count, self.dimension)
 
     def runs(self, first: int, count: int) -> Iterator[tuple[slice, RingArray]]:
-        """Yield some rows at a time, with their place among the `count`."""
+        """Yield the same rows some at a time, each run with its place among the `count`."""
         for start in range(0, count, _RUN):
             run = min(_RUN, count - start)
             yield slice(start, start + run), self.rows(first + start, run)
@@ -77,11 +78,11 @@ class FixedMask:
 
 @dataclass(frozen=True)
 class FixedRequest(Request):
-    """A correlation that the dealer makes with the mask that both parties told it.
+    """A correlation about rows of the fixed mask. Both parties must first tell their shares of it (`tell_mask`).
 
     Args:
-        first: row.
-        rows: how many.
+        first: the number of the first row.
+        rows: how many rows.
         dimension: d.
     """
 
@@ -91,7 +92,7 @@ class FixedRequest(Request):
 
     def __post_init__(self) -> None:
         if not (0 <= self.first < 1 << ROW_BITS and 0 < self.rows <= MAX_ROWS):
-            raise ParameterError(f"expected 1 to {MAX_ROWS} rows of {ROW_BITS} bits, got {self.rows} from {self.first}")
+            raise ParameterError(f"expected 1 to {MAX_ROWS} rows below 2^{ROW_BITS}, got {self.rows} from {self.first}")
 
     @property
     def derived(self) -> tuple[Field, ...]:

@@ -1,11 +1,11 @@
-"""What a correlation is: shares of random values that satisfy a relation.
+"""Describe correlations: shares of random values that satisfy a relation.
 
-It is split in two: *uniform* fields, whose shares both parties simply draw, and *derived* fields, which are functions
-of the uniform ones: the client's share of them is drawn as well, the server's is the difference. So a dealer that
-shares a seed with each party needs to send one correction, of the derived fields, to the server.
+A correlation has two kinds of fields. Both parties draw their shares of the *uniform* fields. The *derived* fields are
+functions of the uniform ones. The client draws its share of these too, and the server's share is the difference. So a
+dealer that shares a seed with each party sends only one correction, of the derived fields, to the server.
 
-Fields are arrays in Z_2^64, shared by addition, or by exclusive or (bit planes: bit j of word w of a plane belongs to
-element 64 w + j).
+Fields are arrays in Z_2^64. They are shared by addition, or by exclusive or (bit planes: bit j of word w of a plane
+belongs to element 64 w + j).
 """
 
 import dataclasses
@@ -46,19 +46,19 @@ class Field:
 
 @dataclass(frozen=True)
 class Request(ABC):
-    """A correlation's type and size: all that the dealer learns."""
+    """A correlation's type and size. A dealer learns nothing else about it."""
 
     kind: ClassVar[str]
 
     @property
     @abstractmethod
     def uniform(self) -> tuple[Field, ...]:
-        """The fields that are drawn."""
+        """The fields whose shares both parties draw."""
 
     @property
     @abstractmethod
     def derived(self) -> tuple[Field, ...]:
-        """The fields that follow from them."""
+        """The fields that follow from the uniform ones."""
 
     def document(self) -> dict[str, Any]:
         """Return the request as a JSON object."""
@@ -70,7 +70,7 @@ class Request(ABC):
 
 @dataclass(frozen=True)
 class FreeRequest(Request):
-    """A correlation whose derived fields follow from the uniform ones and nothing else."""
+    """A correlation whose derived fields follow from the uniform ones alone."""
 
     @abstractmethod
     def derive(self, first: Sequence[RingArray], second: Sequence[RingArray]) -> list[RingArray]:

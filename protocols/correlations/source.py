@@ -1,6 +1,6 @@
-"""Where the online protocols take correlations from: one interface for a dealer, and for oblivious transfer.
+"""Supply the online protocols with correlations: one interface for a dealer, and for oblivious transfer.
 
-What is made and not used yet waits in a pool, first made, first used.
+A pool keeps the correlations that are made and not used yet. The first one made is the first one used.
 """
 
 from collections import deque
@@ -24,20 +24,20 @@ class CorrelationSource(Protocol):
         """Make correlations ahead of time (offline)."""
 
     def put(self, request: Request, shares: Sequence[RingArray]) -> None:
-        """Add shares of one correlation that were taken out of such a source before, and were not used."""
+        """Put back shares of one correlation that were taken out of such a source and not used."""
 
     def take(self, request: Request) -> list[RingArray]:
-        """Return this party's shares of one correlation (uniform fields, then derived), never given out before."""
+        """Return this party's shares of one correlation, uniform fields before derived ones; never the same twice."""
 
     def tell_mask(self, mask: FixedMask) -> None:
-        """Take this party's share of a fixed mask, for the rest of the session."""
+        """Accept this party's share of a fixed mask, for the rest of the session."""
 
     def end(self) -> None:
-        """Let others who take part end: the client's side calls it."""
+        """Let a third party that takes part end. The client's side calls this."""
 
 
 class CorrelationPool:
-    """A party's shares by what was asked for."""
+    """A party's unused shares, by request."""
 
     def __init__(self) -> None:
         self._pool: dict[Request, deque[list[RingArray]]] = {}
@@ -46,7 +46,7 @@ class CorrelationPool:
         """Add a party's shares of one correlation: uniform fields, then derived ones.
 
         Raises:
-            ParameterError: they are not that correlation's.
+            ParameterError: the shares do not fit the request.
         """
         shapes = [field.shape for field in (*request.uniform, *request.derived)]
         if [share.shape for share in shares] != shapes or any(share.dtype != np.uint64 for share in shares):
@@ -54,6 +54,6 @@ class CorrelationPool:
         self._pool.setdefault(request, deque()).append(list(shares))
 
     def _pooled(self, request: Request) -> list[RingArray] | None:
-        """Return the oldest shares of a correlation, for the last time; None if there are none."""
+        """Remove and return the oldest shares of a correlation; return None if there are none."""
         queue = self._pool.get(request)
         return queue.popleft() if queue else None

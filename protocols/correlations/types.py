@@ -1,4 +1,4 @@
-"""The correlations that the online protocols use up besides those of a comparison, and how a request is parsed."""
+"""Define the correlations that the online protocols use up, except a comparison's, and parse requests."""
 
 import dataclasses
 import math
@@ -57,7 +57,7 @@ class ArithmeticTriple(FreeRequest):
     """c = a * b for a bilinear operation of torch: mul, matmul, conv1d, conv2d.
 
     Args:
-        options: its keyword arguments, sorted, integers or tuples of them.
+        options: the operation's keyword arguments, sorted; each value is an integer or a tuple of integers.
     """
 
     kind: ClassVar[str] = "arithmetic-triple"
@@ -86,7 +86,7 @@ class ArithmeticTriple(FreeRequest):
 
 @dataclass(frozen=True)
 class SquarePair(FreeRequest):
-    """r and r^2."""
+    """A random r, and r^2."""
 
     kind: ClassVar[str] = "square-pair"
     shape: Shape
@@ -192,7 +192,7 @@ def request_from_document(document: Any) -> Request:
     """Parse a request that a peer sent.
 
     Raises:
-        ProtocolError: it is not a known correlation of a sane size.
+        ProtocolError: the document is no known correlation, or the correlation is too large.
     """
     try:
         fields = {name: _tuples(value) for name, value in document.items() if name != "kind"}
@@ -219,10 +219,10 @@ def _is_shape(value: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a field is an integer, a name, or a tuple of such."""
+    """Return whether a field is an integer, a name, or a tuple of these."""
     return type(value) in (int, str) or (isinstance(value, tuple) and all(_is_plain(item) for item in value))
 
 
 def _tuples(value: Any) -> Any:
-    """JSON's lists back to tuples."""
+    """Turn JSON's lists back into tuples."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,8 +1,9 @@
-"""The other correlations by transfers: squares, products of words of bits, shared bits, masks and wraps of truncations.
+"""Make other correlations by transfers: squares, products of words of bits, shared bits, truncation masks and wraps.
 
-Each party draws its shares of the uniform fields. Products of its own shares are its own to compute; those of one's
-share with the other's come from `word_products` and `bit_products`, the client choosing. What is seen is masked there.
-All but the products are made for some words of 64 elements: arrays of one dimension.
+Each party draws its shares of the uniform fields, and computes products of its own shares alone. Products of a party's
+share with the other's share come from `word_products` and `bit_products`; the client chooses. Those modules say how
+they mask what each party sees. All makers except `binary_triple` work on some words of 64 elements: arrays of one
+dimension.
 """
 
 import math
@@ -28,13 +29,13 @@ Shares = list[RingArray]
 
 
 def square_pair(end: End, label: str, kind: SquarePair, words: int) -> Steps[Shares]:
-    """r^2 = r_0^2 + r_1^2 + 2 r_0 r_1, the client's r_0 being the choices of transfers."""
+    """Make r^2 = r_0^2 + r_1^2 + 2 r_0 r_1. The bits of the client's r_0 are choices of transfers."""
     r, cross = yield from number_products(end, label, random_words(64 * words), told=False)
     return [r, r * r + np.uint64(2) * cross]
 
 
 def shared_bit(end: End, label: str, kind: SharedBit, words: int) -> Steps[Shares]:
-    """A random bit, shared both ways: s_0 + s_1 - 2 s_0 s_1."""
+    """Make a random bit, shared by exclusive or, and by addition as s_0 + s_1 - 2 s_0 s_1."""
     bits = random_words(64 * words) & np.uint64(1)
     yield Turn.CLIENT_CHOOSES
     drawn = end.draw(CLIENT, bits.size)
@@ -46,7 +47,7 @@ def shared_bit(end: End, label: str, kind: SharedBit, words: int) -> Steps[Share
 
 
 def truncation_mask(end: End, label: str, kind: TruncationMask, words: int) -> Steps[Shares]:
-    """r = a + b - 2 sum_i 2^i a_i b_i of a client's a and a server's b, and the same sums over bits shifted right."""
+    """Make r = a + b - 2 sum_i 2^i a_i b_i from the client's a and the server's b, and such sums over shifted bits."""
     numbers = random_words(64 * words)
     r, shifted, top = (WordProducts(numbers.size) for _ in range(3))
     yield Turn.CLIENT_CHOOSES
@@ -68,10 +69,10 @@ def truncation_mask(end: End, label: str, kind: TruncationMask, words: int) -> S
 
 
 def wrap_count(end: End, label: str, kind: WrapCount, words: int) -> Steps[Shares]:
-    """How often the signed sum of the shares of r wraps: carry out - sign of r_0 - sign of r_1 + sign of r.
+    """Count how often the signed sum of the shares of r wraps: carry out - sign of r_0 - sign of r_1 + sign of r.
 
-    The carries into and out of the top bit come from an adder on bit planes, one product a bit, one after the other:
-    c' = c ^ (a ^ c)(b ^ c).
+    The carries into and out of the top bit come from an adder on bit planes. It takes one product for each bit, one
+    after the other: c' = c ^ (a ^ c)(b ^ c).
     """
     r = random_words(64 * words)
     planes = bit_planes(r, _BITS)
@@ -85,7 +86,7 @@ def wrap_count(end: End, label: str, kind: WrapCount, words: int) -> Steps[Share
 
 
 def binary_triple(end: End, label: str, request: BinaryTriple) -> Steps[Shares]:
-    """a & b, on words as they broadcast."""
+    """Make a & b on words; the shapes of a and b broadcast."""
     a, b = (random_words(math.prod(shape)).reshape(shape) for shape in (request.left, request.right))
     planes = np.stack([part.reshape(-1) for part in np.broadcast_arrays(a, b)])
     products = np.empty(planes.shape[1], dtype=np.uint64)
@@ -117,7 +118,7 @@ def _additive(end: End, label: str, planes: RingArray) -> Steps[list[RingArray]]
 
 
 def _chosen(end: End, label: str, planes: RingArray) -> Steps[list[Drawn]]:
-    """Draw transfers whose choices are the client's bits (n, words); the server's do not matter."""
+    """Draw transfers whose choices are the client's bits (n, words); the server's `planes` do not matter."""
     yield Turn.CLIENT_CHOOSES
     drawn = [end.draw(CLIENT, 64 * planes.shape[1]) for _ in planes]
     yield Turn.CLIENT

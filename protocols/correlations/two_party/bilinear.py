@@ -1,10 +1,14 @@
-"""Triples of bilinear operations by transfers: c = a * b for products of numbers, of matrices, and convolutions.
+"""Make triples c = a * b of bilinear operations by transfers: products of numbers or matrices, and convolutions.
 
-a * b = (a_0 + a_1) * (b_0 + b_1): each party computes the product of its own shares; the two mixed ones are made number
-by number (`word_products`), or, for a matrix product or a convolution, entry by entry of b: the entry times the vector
-a * e, e the unit of that entry, which is all that depends on it (`fixed_products`, which also draws b). So a triple
-costs 64 transfers, and 260 bytes a number of the vector, for each entry of b and party: good for small ones, as
-identification's, and refused for large ones.
+a * b = (a_0 + a_1) * (b_0 + b_1). Each party computes the product of its own shares alone. That leaves the two mixed
+products, which `word_products` makes:
+
+- A product of numbers is made number by number.
+- A matrix product or a convolution is made entry by entry of b: the entry times the vector a * e, where e is the unit
+  vector of that entry. The vector has those numbers of the result that depend on the entry. This also draws b.
+
+In the second case, each entry of b costs each party 64 transfers, and 260 bytes for each number of the vector. This is
+good for small triples, such as those of an identification. Large ones are refused.
 """
 
 import math
@@ -25,14 +29,14 @@ from protocols.errors import ParameterError
 __all__ = ["arithmetic_triple", "check_triple"]
 
 _MOST_PRODUCTS = 1 << 24
-"""Of numbers, for which a party sends 4 GB."""
+"""The most products of numbers in a triple. A party sends 4 GB for them."""
 
 
 def check_triple(request: ArithmeticTriple) -> None:
     """Refuse a triple that is too large.
 
     Raises:
-        ParameterError: it is.
+        ParameterError: the triple has more than 2^24 products of numbers.
     """
     outputs = math.prod(request.derived[0].shape)
     products = outputs if request.operation == "mul" else math.prod(request.right) * _width(request)
@@ -47,7 +51,7 @@ def arithmetic_triple(end: End, label: str, request: ArithmeticTriple) -> Steps[
 
 
 def _numbers(end: End, label: str, request: ArithmeticTriple, a: RingArray) -> Steps[list[RingArray]]:
-    """The client chooses by its a for the server's b, then by its b for the server's a."""
+    """Make a product of numbers. The client chooses by its a for the server's b, then by its b for the server's a."""
     b = random_words(math.prod(request.right)).reshape(request.right)
     parts = [part.reshape(-1) for part in np.broadcast_arrays(a, b)]
     factors = np.concatenate(parts if end.rank == CLIENT else parts[::-1])
@@ -56,7 +60,7 @@ def _numbers(end: End, label: str, request: ArithmeticTriple, a: RingArray) -> S
 
 
 def _vectors(end: End, label: str, request: ArithmeticTriple, a: RingArray) -> Steps[list[RingArray]]:
-    """b comes with the products."""
+    """Make a matrix product or a convolution. b comes with the products."""
     count, shape = math.prod(request.right), request.derived[0].shape
 
     def vectors(entries: NDArray[np.int64]) -> RingArray:
@@ -72,17 +76,17 @@ def _vectors(end: End, label: str, request: ArithmeticTriple, a: RingArray) -> S
 
 
 def _is_matrices(request: ArithmeticTriple) -> bool:
-    """Whether an entry of b, in its column, matters to one column of the result alone."""
+    """Return whether an entry of b affects only its own column of the result."""
     return request.operation == "matmul" and len(request.left) == len(request.right) == 2
 
 
 def _width(request: ArithmeticTriple) -> int:
-    """How many numbers of the result an entry of b matters to."""
+    """Return how many numbers of the result an entry of b affects."""
     return request.left[0] if _is_matrices(request) else math.prod(request.derived[0].shape)
 
 
 def _units(request: ArithmeticTriple, a: RingArray, entries: NDArray[np.int64]) -> RingArray:
-    """Return a * e for the units e of some entries of b, (entries, outputs)."""
+    """Return a * e for the unit vectors e of some entries of b, (entries, outputs)."""
     rows = np.empty((len(entries), _width(request)), dtype=np.uint64)
     for row, entry in zip(rows, entries.tolist(), strict=True):
         unit = np.zeros(math.prod(request.right), dtype=np.uint64)

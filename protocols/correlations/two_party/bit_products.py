@@ -1,25 +1,30 @@
-"""Shares of products of shared bits, when each party knows its own shares of the bits in the clear.
+"""Make shares of products of shared bits, when each party knows its own shares of the bits in the clear.
 
-Bits x_i = a_i ^ b_i; the client knows a_i, the server b_i, all uniform. A product over a set S is made from that over
-R, which is S without its highest bit x_i. With shares p ^ q of the product over R,
+The bits are x_i = a_i ^ b_i. The client knows a_i, the server knows b_i, and all are uniform. To make the product over
+a set S, start from the product over R, which is S without its highest bit x_i. With shares p ^ q of the product over R,
 
-    x_i (p ^ q) = a_i p ^ b_i q ^ a_i q ^ b_i p,
+    x_i (p ^ q) = a_i p ^ b_i q ^ a_i q ^ b_i p.
 
-so each party computes one term alone, and each of the other two takes a correlated transfer of one bit: choice a_i of
-the client for the server's q, choice b_i of the server for the client's p (choice a_j if R is a single x_j, for then
-p = a_j). With pads P_0, P_1 of a random transfer of choice c the offerer sends P_0 ^ P_1 ^ v, and the two hold P_0 and
-P_0 ^ c v. One transfer serves all terms of a choice, each with a bit of the pads that is used for nothing else. So a
-product takes two bits, and an instance one transfer for each choice.
+Each party computes one of these terms alone. Each of the other two terms takes a correlated transfer of one bit: the
+client's choice a_i for the server's q, and the server's choice b_i for the client's p. If R is a single bit x_j, then
+p = a_j. Then the last term takes the client's choice a_j for the server's b_i instead.
 
-Three messages suffice for sets of four. The server's shares over two bits follow from the pads, so it sends the terms
-of q over one or two bits first; the client's over two and three follow from that, and from the pads of the terms that
-it sends then; the server's over three follow, and the terms of these are the third message.
+Take pads P_0, P_1 of a random transfer with choice c. The offerer sends P_0 ^ P_1 ^ v and holds P_0; the chooser holds
+P_0 ^ c v. One transfer serves all terms of a choice. Each term uses a bit of the pads that is used for nothing else. So
+a product takes two bits of messages, and an instance takes one transfer for each choice.
 
-What each sees: bits, each masked by a bit of a pad that it does not have. Choices are the transfers' own, so nothing
-is said about them; where a party has bits already, see `word_products`.
+Three messages suffice for sets of four:
 
-All is done on bit planes, 64 instances to a word. The idea of taking shares of a product for the next one's inputs is
-GMW's (Goldreich, Micali, Wigderson, STOC 1987).
+1. The server's shares over two bits follow from the pads. So it first sends the terms of q over one or two bits.
+2. The client's shares over two and three bits follow from this message, and from the pads of the terms that the client
+   then sends.
+3. The server's shares over three bits follow from that, and the server sends their terms.
+
+What each sees: bits, each masked by a bit of a pad that it does not have. The choices are the transfers' own, so no
+message says anything about them. Where a party has its bits already, see `word_products`.
+
+All work is on bit planes, 64 instances to a word. The shares of a product become inputs of the next one, which is an
+idea of GMW (Goldreich, Micali, Wigderson, STOC 1987).
 """
 
 from collections.abc import Sequence
@@ -39,17 +44,17 @@ __all__ = ["ProductPlan", "Term", "random_products", "shared_products"]
 
 _LARGEST_SET = 4
 _LATE_SET = 3
-"""Of a term of the client's: the server's share follows from the client's message."""
+"""Client terms whose value is over so many bits come late: the server's share follows from the client's message."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """A product of a choice and a share that takes a transfer.
+    """A product of one party's choice and the other's share. It takes a transfer.
 
     Args:
-        choice: i, the bit whose share is the choice.
+        choice: i, the number of the bit whose share is the choice.
         value: the set whose product's share is offered.
-        product: the set to which it belongs.
+        product: the set of the product to which this term belongs.
     """
 
     choice: int
@@ -59,12 +64,12 @@ class Term:
 
 @dataclass(frozen=True)
 class ProductPlan:
-    """Which products of so many bits are wanted.
+    """The products to make, and the number of bits that they are made from.
 
     Args:
         masks: how many bits there are.
-        products: sets of two to four bits, each as an integer whose bit i says whether x_i is in it, without its
-            highest one a single bit or a set that is there too.
+        products: sets of two to four bits. Each is an integer whose bit i says whether x_i is in the set. Each set
+            without its highest bit must be a single bit, or one of `products` too.
     """
 
     masks: int
@@ -75,13 +80,13 @@ class ProductPlan:
         for product in self.products:
             fits = 0 < product < 1 << self.masks and 1 < product.bit_count() <= _LARGEST_SET
             if not fits or product ^ _highest(product) not in known:
-                raise ParameterError(f"expected products of 2 to 4 of {self.masks} bits, and what they are made from")
+                raise ParameterError(f"expected products of 2 to 4 of {self.masks} bits, and their smaller products")
         if max((*self.counts(CLIENT), *self.counts(SERVER)), default=0) > PLANE_BITS:
             raise ParameterError(f"expected at most {PLANE_BITS} terms of a choice, got {self.products}")
 
     @cached_property
     def client_terms(self) -> tuple[Term, ...]:
-        """The terms of the client's choices, by choice."""
+        """The terms of the client's choices, sorted by choice."""
         terms = []
         for product in self.products:
             top, rest = _highest(product), product ^ _highest(product)
@@ -92,12 +97,12 @@ class ProductPlan:
 
     @cached_property
     def server_terms(self) -> tuple[Term, ...]:
-        """The terms of the server's choices, by choice."""
+        """The terms of the server's choices, sorted by choice."""
         terms = [Term(_place(_highest(s)), s ^ _highest(s), s) for s in self.products if s.bit_count() > 2]
         return tuple(sorted(terms, key=lambda term: term.choice))
 
     def counts(self, chooser: int) -> tuple[int, ...]:
-        """Return how many terms each bit has as a choice of that rank; one that has none takes no transfer."""
+        """Return how many terms each bit has as a choice of rank `chooser`. A bit without terms takes no transfer."""
         terms = self.client_terms if chooser == CLIENT else self.server_terms
         return tuple(sum(term.choice == i for term in terms) for i in range(self.masks))
 
@@ -120,7 +125,7 @@ def _draw_planes(end: End, chooser: int, counts: Sequence[int], bits: RingArray)
     """Draw the transfers of all choices that have terms; return the terms' pads, (sides, terms, words).
 
     Args:
-        bits: of this party, (masks, words); where it chooses, its choices take their place.
+        bits: this party's, (masks, words). Where it chooses, its choices replace them.
     """
     words = bits.shape[1]
     planes = [np.empty((1 if end.rank == chooser else 2, 0, words), dtype=np.uint64)]
@@ -141,7 +146,7 @@ def shared_products(
     Args:
         bits: this party's shares, uint64 (masks, ...).
         by_client: bits of the pads that mask the client's terms, in their order, uint64 (sides, terms, ...).
-        by_server: likewise of the server's terms.
+        by_server: the same for the server's terms.
     """
     side = _Side(end, plan, bits)
     is_client = end.rank == CLIENT
@@ -168,7 +173,7 @@ def shared_products(
 
 
 class _Side:
-    """A party's shares of products, by their sets, and what goes into those that are not complete."""
+    """A party's shares of products, by set, and the parts of those that are not complete yet."""
 
     def __init__(self, end: End, plan: ProductPlan, bits: RingArray) -> None:
         self._end, self._plan = end, plan
@@ -176,12 +181,12 @@ class _Side:
         self._crossed = {product: np.zeros(bits.shape[1:], dtype=np.uint64) for product in plan.products}
 
     def take_pads(self, terms: Sequence[Term], pads: RingArray) -> None:
-        """Add the offerer's shares of terms: the first pads."""
+        """Add the offerer's shares of terms, which are the first pads."""
         for term, pad in zip(terms, pads[0], strict=True):
             self._crossed[term.product] ^= pad
 
     def move(self, label: str, terms: Sequence[Term], which: Sequence[int], pads: RingArray) -> None:
-        """Send some terms' message, or receive it and add the chooser's shares of them."""
+        """Send the message of some terms as the offerer, or receive it and add the chooser's shares of the terms."""
         if len(pads) == 2:
             message = [pads[0, t] ^ pads[1, t] ^ self.shares[terms[t].value] for t in which]
             self._end.channel.send(label, np.stack(message))
@@ -191,7 +196,7 @@ class _Side:
             self._crossed[terms[t].product] ^= pads[0, t] ^ (self.shares[1 << terms[t].choice] & bits)
 
     def complete(self, size: int) -> None:
-        """Add to the products of so many bits what this party knows alone; nothing is missing then."""
+        """Complete the products of `size` bits: add the term that this party knows alone."""
         for product in self._plan.products:
             if product.bit_count() == size:
                 top = _highest(product)
@@ -199,7 +204,7 @@ class _Side:
 
 
 def _highest(members: int) -> int:
-    """The set of the highest member alone."""
+    """Return the set of the highest member alone."""
     return 1 << members.bit_length() - 1
 
 

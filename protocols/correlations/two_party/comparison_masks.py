@@ -1,20 +1,26 @@
-"""Masks of comparisons by transfers: r, its low bits, their products by groups, and a bit that selects.
+"""Make masks of comparisons by transfers: r, its low bits, their products by groups, and a bit that selects.
 
-The client knows a and the server b, uniform. The low bits of r are a ^ b, so their products are products of shared
-bits (`bit_products`), and r = a + b - 2 sum_i 2^i a_i b_i + 2^(k-1) (...) is a sum whose last part takes one transfer a
-bit: choice a_i, word b_i (`word_products`). Only the low k bits of that sum must be right; what is above the sign is
-uniform anyway, since each party adds a random multiple of 2^(k-1), whose lowest bit is its share of the sign bit. So
-the word of bit i needs k - 1 - i bits. The same transfer serves that word and the products with choice a_i, with other
-bits of its pads. Of the server's bits those above the second of each group are choices of transfers too.
+**r and its bits.** The client knows a, the server knows b, and both are uniform. The low bits of r are a ^ b, so their
+products are products of shared bits (`bit_products`). The number itself is
 
-The bit: the client knows s_0, the server s_1, both choices of transfers, one in either direction;
+    r = a + b - 2 sum_i 2^i a_i b_i + 2^(k-1) (...).
+
+The sum over i takes one transfer for each bit: choice a_i, word b_i (`word_products`). Only its low k bits must be
+right. Everything above the sign is uniform anyway, since each party adds a random multiple of 2^(k-1). The lowest bit
+of this multiple is the party's share of the sign bit. So the word of bit i needs k - 1 - i bits. The same transfer
+serves this word and the products with choice a_i, with different bits of its pads. The server's bits above the second
+of each group are choices of transfers too.
+
+**The bit that selects.** The client knows s_0, the server knows s_1. Both are choices of transfers, one in each
+direction:
 
     s = s_0 + s_1 - 2 s_0 s_1,     r s = r_0 s_0 + r_1 s_1 + r_1 (1 - 2 s_1) s_0 + r_0 (1 - 2 s_0) s_1.
 
-What each sees is masked by pads that it does not have, as in these modules; r, a, b and s stay as shared.
+**Masks of a level of the tree** are random shared bits, and the products that a `BorrowJoin` has. Both parties know
+their own shares of the masks, so all products are products of shared bits. The lowest node has no z, and so fewer
+products.
 
-Masks of a level of the tree are random shared bits, and the products that a `BorrowJoin` has: both parties know their
-own shares of the masks, so all are products of shared bits. The lowest node has no z, and so fewer products.
+What each sees is masked by pads that it does not have, as in the modules named above. r, a, b and s stay shared.
 """
 
 import numpy as np
@@ -33,11 +39,11 @@ __all__ = ["comparison_masks", "join_masks", "pad_words"]
 
 _ONE, _TWO = np.uint64(1), np.uint64(2)
 _NARROW = 32
-"""Bits of a number that fit into a word of a pad beside those that mask bits."""
+"""How many bits of a number fit into a word of a pad, beside the bits that mask bits."""
 
 
 def pad_words(kind: ComparisonMask) -> int:
-    """Return how many words the pads have that mask both numbers and bits."""
+    """Return how many words a pad has that masks both a number and bits."""
     return 1 if kind.bits <= _NARROW else 2
 
 
@@ -45,7 +51,7 @@ def comparison_masks(end: End, label: str, kind: ComparisonMask, words: int) -> 
     """Make a party's shares of the fields of `kind`, for 64 `words` elements.
 
     Args:
-        kind: for its bits, and whether it selects and is signed; its count is ignored.
+        kind: says how many bits, and whether to select and to have a sign. Its count is ignored.
     """
     count, low = 64 * words, kind.bits - kind.signed
     numbers, sums, leaves = random_words(count), WordProducts(count), _Leaves(end.rank, kind.cut, words)
@@ -73,7 +79,7 @@ def comparison_masks(end: End, label: str, kind: ComparisonMask, words: int) -> 
 
 
 class _Leaves:
-    """Bits of the pads for the products of all groups, the lowest and the further ones, and which bit is where."""
+    """The bits of pads that mask the products of the lowest and the further groups, and the place of each bit of r."""
 
     def __init__(self, rank: int, cut: Cut, words: int) -> None:
         self._cut = cut
@@ -88,19 +94,19 @@ class _Leaves:
         ]
 
     def is_servers_choice(self, i: int) -> bool:
-        """Whether bit i of r is a choice of transfers for the server too."""
+        """Return whether bit i of r is a choice of transfers for the server too."""
         part, _, place = self._place(i)
         return self._plans[part].counts(SERVER)[place] > 0
 
     def take(self, chooser: int, i: int, drawn: Drawn) -> None:
-        """Take what is needed of the transfers of bit i."""
+        """Keep the bits of the pads that the products with bit i need."""
         part, group, place = self._place(i)
         counts = self._plans[part].counts(chooser)
         start = sum(counts[:place])
         self._pads[chooser][part][:, start : start + counts[place], group] = drawn.planes(counts[place])
 
     def products(self, end: End, label: str, bits: RingArray) -> Steps[list[RingArray]]:
-        """Make shares of the products of all sets in each group, as in `ComparisonMask`: the lowest, the further ones.
+        """Make shares of the products of all sets in the lowest and in the further groups, as in `ComparisonMask`.
 
         Args:
             bits: this party's, uint64 (low, words).
@@ -119,21 +125,21 @@ class _Leaves:
         return [made[0][:, 0], made[1] if self._cut.further else empty]
 
     def _place(self, i: int) -> tuple[int, int, int]:
-        """Return whether bit i is in a further group, in which, and where in it."""
+        """Return whether bit i is in a further group (0 or 1), the number of that group, and the place in it."""
         if i < self._cut.lowest:
             return 0, 0, i
         return 1, *divmod(i - self._cut.lowest, self._cut.group)
 
 
 def _plan(size: int) -> ProductPlan:
-    """All products of the bits of a group."""
+    """Return the plan of all products of a group's bits."""
     return ProductPlan(size, tuple(s for s in range(1, 1 << size) if s.bit_count() > 1))
 
 
 def _values(
     end: End, label: str, numbers: RingArray, sums: WordProducts, by_client: Drawn | None, by_server: Drawn | None
 ) -> Steps[list[RingArray]]:
-    """Make r, a plane of random bits, and if there are transfers for it the bit's value and r times it."""
+    """Make r and a plane of random bits s; with transfers for s, also the value of s, and r s."""
     yield Turn.SERVER
     r = numbers - sums.exchange(end, f"{label}/sums")
     if by_client is None or by_server is None:
@@ -154,7 +160,7 @@ def _values(
 
 
 def join_masks(end: End, label: str, kind: BorrowJoin, words: int) -> Steps[list[RingArray]]:
-    """Make a party's shares of the fields of `kind` for so many words, whatever it says."""
+    """Make a party's shares of the fields of `kind`, for `words` words instead of its own number."""
     request = BorrowJoin(kind.children, kind.nodes, words)
     tops, sets = request.children - 1, _sets(request.children - 1)
     makers: list[Steps[tuple[RingArray, RingArray]]] = []

@@ -1,8 +1,9 @@
-"""A party's random transfers, in both directions: what all correlations without a dealer are made from.
+"""Draw a party's random transfers, in both directions. All correlations without a dealer are made from them.
 
 In every transfer one party *offers* two pads and the other *chooses* one (`protocols.transfers`). Client and server
-have two instances: one in which the client chooses, one in which the server does. The makers beside this file turn
-transfers into correlations by sending differences, each masked by pads or choices that are used for nothing else.
+have two instances: one in which the client chooses, one in which the server does. The makers beside this file send
+differences to turn transfers into correlations. Each difference is masked by pads or choices that are used for nothing
+else.
 """
 
 from dataclasses import dataclass, field
@@ -18,20 +19,20 @@ from protocols.transfers import RandomReceiver, RandomSender, TransferKind
 __all__ = ["PIECE", "PLANE_BITS", "Drawn", "End"]
 
 PLANE_BITS = 32
-"""The high bits of a pad's last word mask bits, the others of the first word mask numbers: never both."""
+"""How many high bits of a pad's last word mask bits. Other bits of its first word mask numbers. No bit does both."""
 
 
 PIECE = 1 << 19
-"""Words of pads that a maker keeps at a time, on the chooser's side, about: 4 MiB, and twice that on the offerer's."""
+"""About how many words of pads a maker keeps at a time as the chooser: 4 MiB. The offerer keeps twice as many."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a party has of some transfers.
+    """A party's end of some transfers.
 
     Args:
-        pads: uint64 (sides, count, words): of the chooser, the one it chose; of the offerer, both.
-        choices: uint8 (count,), each 0 or 1; of the offerer, empty.
+        pads: uint64 (sides, count, words). The chooser has one side, the pads that it chose. The offerer has two.
+        choices: uint8 (count,), each 0 or 1; empty for the offerer.
     """
 
     pads: RingArray
@@ -44,11 +45,14 @@ class Drawn:
 
     @property
     def choice_plane(self) -> RingArray:
-        """The choices of a multiple of 64 transfers as a bit plane."""
+        """The choices as a bit plane. There must be a multiple of 64."""
         return np.packbits(self.choices, bitorder="little").view(np.uint64)
 
     def planes(self, count: int) -> RingArray:
-        """Return the first `count` of the PLANE_BITS bits of a multiple of 64 pads as planes (sides, count, words)."""
+        """Return the first `count` of the PLANE_BITS bits of all pads as planes (sides, count, words).
+
+        There must be a multiple of 64 pads.
+        """
         words = self.pads[..., -1]
         planes = np.empty((len(words), count, words.shape[1] // 64), dtype=np.uint64)
         for pads, out in zip(words, planes, strict=True):
@@ -63,8 +67,8 @@ class End:
     Args:
         rank: 0 the client, 1 the server.
         channel: to the other party.
-        chooser: of the transfers in which this party chooses.
-        offerer: of those in which it offers.
+        chooser: makes the transfers in which this party chooses.
+        offerer: makes the transfers in which this party offers.
     """
 
     rank: int
@@ -77,7 +81,7 @@ class End:
         """Start both instances, with the other party.
 
         Raises:
-            ProtocolError: a message of the other party is malformed. PeerLostError: it is gone.
+            ProtocolError: a message of the other party is malformed. PeerLostError: the other party is gone.
         """
         if rank == CLIENT:
             chooser = RandomReceiver(channel, "client chooses", kind)
@@ -90,7 +94,7 @@ class End:
 
         Args:
             chooser: the rank of the party that chooses.
-            words: of a pad, 1 or 2.
+            words: how many words a pad has, 1 or 2.
         """
         if self.rank == chooser:
             choices, pads = self.chooser.draw(count, words)

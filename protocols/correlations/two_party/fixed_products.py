@@ -1,15 +1,16 @@
-"""Correlations about a fixed mask between client and server: its products with fresh vectors, and its rows' norms.
+"""Make correlations about a fixed mask without a dealer: its products with fresh vectors, and the norms of its rows.
 
-Both hold shares of the mask B = B_0 + B_1, as seeds that they tell nobody, and draw shares of a uniform a. Of
+**Products.** Client and server hold shares of the mask B = B_0 + B_1, as seeds that they tell nobody. They draw shares
+of a uniform a. Then
 
-    B a = B_0 a_0 + B_1 a_1 + B_0 a_1 + B_1 a_0
+    B a = B_0 a_0 + B_1 a_1 + B_0 a_1 + B_1 a_0.
 
-the first two terms are a party's own; for each of the others one party asks and the other answers
-(`protocols.encryption.bfv`), both at once. What a party sees: encryptions of the other's share of a, and the mixed
-product plus a uniform vector.
+Each party computes one of the first two terms alone. For each of the other two, one party asks and the other answers
+under encryption (`protocols.encryption.bfv`). Both directions go at once. A party sees encryptions of the other's share
+of a, and the mixed product plus a uniform vector.
 
-|B_j|^2 needs the products of the parties' shares of a row's numbers, which transfers make (`word_products`, where it is
-said what is seen): 264 bytes for each of B's numbers, some rows at a time.
+**Norms.** |B_j|^2 needs the products of the parties' shares of a row's numbers. Transfers make these, some rows at a
+time, for 264 bytes for each number of B. `word_products` says what each party sees.
 """
 
 import numpy as np
@@ -31,10 +32,10 @@ __all__ = ["FixedProducts", "check_mask", "fixed_norms", "fixed_product"]
 
 
 class FixedProducts:
-    """One party's end: its keys, and the other's public key, which are exchanged now.
+    """One party's end: its keys, and the other's public key. The constructor exchanges the public keys.
 
     Raises:
-        ProtocolError: the other's key is none. PeerLostError: it is gone.
+        ProtocolError: the other party's key is invalid. PeerLostError: the other party is gone.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -43,10 +44,10 @@ class FixedProducts:
         self._peer = BfvPublicKey(self._context, self._exchange("fixed products/key", self._keys.public))
 
     def make(self, label: str, request: FixedProduct, mask: FixedMask) -> list[RingArray]:
-        """Return this party's shares of a uniform a and of B a; both parties do, with their shares of the mask.
+        """Return this party's shares of a uniform a and of B a. Both parties call this, with their shares of the mask.
 
         Raises:
-            ProtocolError: a message is no ciphertexts.
+            ProtocolError: a message does not hold ciphertexts.
         """
         shape = ProductShape(request.rows, request.dimension, self._context.degree)
         a = random_words(request.dimension)
@@ -65,7 +66,7 @@ class FixedProducts:
         return [a, product]
 
     def _exchange(self, label: str, own: Seeded) -> Seeded:
-        """Exchange ciphertexts, or keys, of the same number.
+        """Exchange ciphertexts or keys, as many in each direction.
 
         Raises:
             ProtocolError: a residue is not below its prime.
@@ -82,7 +83,7 @@ def check_mask(request: FixedRequest, mask: FixedMask | None) -> FixedMask:
     """Return the mask that a request is about.
 
     Raises:
-        ParameterError: this party was not told one of that dimension.
+        ParameterError: there is no mask, or it has another dimension.
     """
     if mask is None or mask.dimension != request.dimension:
         raise ParameterError(f"expected a fixed mask of dimension {request.dimension} before {request}")
@@ -90,7 +91,7 @@ def check_mask(request: FixedRequest, mask: FixedMask | None) -> FixedMask:
 
 
 def fixed_norms(end: End, label: str, request: FixedNorms, mask: FixedMask) -> Steps[list[RingArray]]:
-    """|B_0|^2 + |B_1|^2 + 2 B_0 B_1, by rows."""
+    """Make |B_0|^2 + |B_1|^2 + 2 B_0 B_1 for each row."""
     norms = np.empty(request.rows, dtype=np.uint64)
     for part, rows in mask.runs(request.first, request.rows):
         _, cross = yield from number_products(end, f"{label}/{part.start}", rows.reshape(-1), told=True)
@@ -101,6 +102,6 @@ def fixed_norms(end: End, label: str, request: FixedNorms, mask: FixedMask) -> S
 def fixed_product(
     products: FixedProducts, label: str, request: FixedProduct, mask: FixedMask
 ) -> Steps[list[RingArray]]:
-    """A uniform a, and B a; messages go both ways at once, in whatever turn."""
+    """Make a uniform a, and B a. Messages go both ways at once, so any turn will do."""
     yield Turn.SERVER
     return products.make(label, request, mask)

@@ -1,6 +1,7 @@
-"""What is made in one go: correlations that differ in their size only, 64 elements to a word, some words at a time.
+"""Group the requests that can be made in one go, because they differ in their size only.
 
-Others, which have a structure of their own, are made one by one.
+A group is made some words at a time, with 64 elements to a word. Requests with a structure of their own are made one by
+one.
 """
 
 import math
@@ -40,7 +41,7 @@ _BY_WORDS: dict[type[Request], tuple[Callable[..., Steps[Shares]], Callable[[Any
     TruncationMask: (arithmetic.truncation_mask, lambda kind: 128),
     WrapCount: (arithmetic.wrap_count, lambda kind: 2),
 }
-"""Makers for so many words, and about how many words of pads they keep for an element."""
+"""For each type, a maker that makes a number of words, and about how many words of pads it keeps for an element."""
 
 _ONE_BY_ONE: dict[type[Request], Callable[..., Steps[Shares]]] = {
     ArithmeticTriple: bilinear.arithmetic_triple,
@@ -49,7 +50,7 @@ _ONE_BY_ONE: dict[type[Request], Callable[..., Steps[Shares]]] = {
 
 
 def check_request(request: Request) -> None:
-    """Refuse what cannot be made by transfers.
+    """Refuse a request that transfers cannot make.
 
     Raises:
         ParameterError: the request is too large, or of no known type.
@@ -65,8 +66,8 @@ class Group:
     """Requests that are made in one go.
 
     Args:
-        kind: what they have in common.
-        members: one or more; just one, the kind itself, if it is not made by words.
+        kind: what the requests have in common.
+        members: the requests, one or more. If `kind` is not made by words, it is the only one.
     """
 
     kind: Request
@@ -89,7 +90,7 @@ class Group:
 
 
 def grouped(requests: Sequence[Request]) -> list[Group]:
-    """Return what is made in one go, in the order in which it is asked for first."""
+    """Return the groups of some requests, in the order of each group's first request."""
     groups: dict[Any, list[Request]] = {}
     for place, request in enumerate(requests):
         key = _kind(request)
@@ -114,7 +115,7 @@ def _words(request: Request) -> int:
 
 
 def _hand_out(made: Shares, part: slice, shares: Sequence[Shares], sizes: Sequence[int]) -> None:
-    """Copy a part of all members' words to each member's fields: planes (..., words), or elements (64 words,)."""
+    """Copy a part of all members' words into the members' fields: planes (..., words), or elements (64 words,)."""
     place = 0
     for fields, size in zip(shares, sizes, strict=True):
         first, last = max(part.start, place), min(part.stop, place + size)

@@ -1,6 +1,6 @@
 """Compiled loops over pads: their bits as planes, and products of bits with numbers, packed.
 
-None branches on a secret: where a choice decides, both ways are computed and one is masked away.
+No loop branches on a secret. Where a choice decides, a loop computes both results and masks one away.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ _ONE = np.uint64(1)
 
 @compiled
 def pad_planes(pads, first, out):  # type: ignore[no-untyped-def]
-    """out[j, w] = bit first + j of pads[64 w], pads[64 w + 1], ...; pads (64 words,), out (bits, words)."""
+    """Set out[j, w] to bit first + j of pads[64 w], pads[64 w + 1], ...; pads is (64 words,), out is (bits, words)."""
     for w in range(out.shape[1]):
         for j in range(out.shape[0]):
             shift, plane = np.uint64(first + j), np.uint64(0)
@@ -26,7 +26,7 @@ def pad_planes(pads, first, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def put_bits(numbers, bits, i):  # type: ignore[no-untyped-def]
-    """Bit i of numbers (n,) = bits (n,), each 0 or 1."""
+    """Set bit i of numbers (n,) to bits (n,), each 0 or 1."""
     shift = np.uint64(i)
     for e in range(numbers.shape[0]):
         numbers[e] = (numbers[e] & ~(_ONE << shift)) | (np.uint64(bits[e]) << shift)
@@ -34,10 +34,10 @@ def put_bits(numbers, bits, i):  # type: ignore[no-untyped-def]
 
 @compiled
 def offer_packed(pads, values, width, shift, messages, sums):  # type: ignore[no-untyped-def]
-    """Be the offerer of products of bits with numbers y: messages P_0 - P_1 + y of `width` bits; sums -= P_0 2^shift.
+    """Act as the offerer of products of bits with numbers y: write messages P_0 - P_1 + y; sums -= P_0 2^shift.
 
-    Args: pads (2, n), n a multiple of 64; values (n,), y; messages (width n / 64,) out, one behind the other without a
-    gap; sums (n,), changed.
+    Args: pads (2, n), n a multiple of 64; values (n,), y; messages (width n / 64,), written, `width` bits each without
+    gaps; sums (n,), changed.
     """
     mask, up = _ALL >> np.uint64(64 - width), np.uint64(shift)
     for block in range(values.shape[0] // 64):
@@ -57,7 +57,7 @@ def offer_packed(pads, values, width, shift, messages, sums):  # type: ignore[no
 
 @compiled
 def choose_packed(pads, choices, width, shift, messages, sums):  # type: ignore[no-untyped-def]
-    """Be the chooser: sums += (P_c + c message) 2^shift, where a message's bits above its width do not matter.
+    """Act as the chooser: sums += (P_c + c message) 2^shift. A message's bits above its width do not matter.
 
     Args: pads (n,); choices (n,); others as in `offer_packed`.
     """

@@ -1,9 +1,10 @@
-"""Correlated randomness by oblivious transfer: client and server make it with each other, and with nobody else.
+"""Make correlated randomness by oblivious transfer: client and server make it together, without a third party.
 
-The same interface as a dealer's party. The two parties make the same calls in the same order; what is asked for
-together is made together: correlations of one kind in one go (`groups`), and all kinds in joint turns (`turns`).
-Security: `protocols.transfers` and the makers beside this file; semi-honest, and what is sent is masked by pads and
-choices that are used once. Messages travel on the parties' own channel.
+The interface is that of a dealer's party. Both parties must make the same calls in the same order. A call makes all
+correlations of its requests together: those of one kind in one go (`groups`), and all kinds in joint turns (`turns`).
+
+Security: see `protocols.transfers` and the makers beside this file. It holds for semi-honest parties. Everything that a
+party sends is masked by pads and choices that are used once. Messages travel on the parties' own channel.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,11 +26,11 @@ from protocols.transfers import TransferKind
 __all__ = ["TransferSource"]
 
 _TOGETHER = 12
-"""Kinds that are made in joint turns, each of which keeps some megabytes of pads."""
+"""The most kinds that are made in joint turns. Each kind keeps some megabytes of pads."""
 
 
 class TransferSource(CorrelationPool):
-    """One party's end. The transfers begin when something is made for the first time, on both sides at once.
+    """One party's end. The transfers start when both sides make something for the first time.
 
     Args:
         rank: 0 the client, 1 the server.
@@ -48,11 +49,11 @@ class TransferSource(CorrelationPool):
         self._failed = False
 
     def transfers(self) -> End:
-        """Return random transfers, for those who want more than correlations; the first call begins them.
+        """Return the random transfers, for uses besides correlations. The first call starts them.
 
         Raises:
-            ProtocolError: a message of the other party is malformed, or something failed before. PeerLostError: it is
-                gone.
+            ProtocolError: a message of the other party is malformed, or an earlier call failed.
+            PeerLostError: the other party is gone.
         """
         with self._speaking():
             return self._opened()
@@ -61,9 +62,9 @@ class TransferSource(CorrelationPool):
         """Make correlations ahead of time.
 
         Raises:
-            ParameterError: one cannot be made without a dealer; then none is.
-            ProtocolError: a message of the other party is malformed, or something failed before. PeerLostError: it is
-                gone.
+            ParameterError: one of them cannot be made without a dealer. Then this call makes none.
+            ProtocolError: a message of the other party is malformed, or an earlier call failed.
+            PeerLostError: the other party is gone.
         """
         for request in requests:
             if isinstance(request, FixedRequest):
@@ -79,7 +80,7 @@ class TransferSource(CorrelationPool):
                         self.put(request, shares)
 
     def take(self, request: Request) -> list[RingArray]:
-        """Return this party's shares of a correlation: prepared ones first, else made now."""
+        """Return this party's shares of a correlation: prepared ones, or if there are none, new ones."""
         pooled = self._pooled(request)
         if pooled is not None:
             return pooled
@@ -87,11 +88,11 @@ class TransferSource(CorrelationPool):
         return self._pool[request].popleft()
 
     def tell_mask(self, mask: FixedMask) -> None:
-        """Take this party's share of the fixed mask, for the rest of the session; both parties do."""
+        """Accept this party's share of the fixed mask, for the rest of the session. Both parties do this."""
         self._mask = mask
 
     def end(self) -> None:
-        """Nobody else has to be told."""
+        """Do nothing: there is no third party to end."""
 
     def _opened(self) -> End:
         if self._end is None:
@@ -117,9 +118,9 @@ class TransferSource(CorrelationPool):
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
-        """Refuse to speak after an error: the parties are out of step then."""
+        """Refuse to send or receive after an error, because then the parties are out of step."""
         if self._failed:
-            raise ProtocolError("expected correlations that can be made, but making some has failed before")
+            raise ProtocolError("expected no earlier error, but making correlations has failed before")
         self._failed = True
         yield
         self._failed = False

@@ -1,8 +1,9 @@
-"""Who speaks when: makers of correlations that run together, so that a flight carries the messages of all of them.
+"""Run makers of correlations side by side, so that one round carries the messages of all of them.
 
-A maker is a generator that yields the turn it wants next, and returns its result. In a turn messages go one way: first
-transfers are drawn, those in which the server chooses and then the others; then the server speaks, then the client, and
-so on from the beginning. Both parties run the same makers in the same order, so their turns are the same.
+A maker is a generator. It yields the turn that it wants next, and returns its result. In a turn, messages go one way.
+There are four turns, one after the other, again and again: the parties draw transfers in which the server chooses, then
+transfers in which the client chooses; then the server speaks, then the client. Both parties run the same makers in the
+same order, so their turns are the same.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -15,13 +16,13 @@ Result = TypeVar("Result")
 
 
 class Turn(IntEnum):
-    """What is done at once, in this order, over and over."""
+    """A step that all makers take together. The turns repeat in this order."""
 
     SERVER_CHOOSES = 0
-    """Transfers are drawn in which the server chooses."""
+    """The parties draw transfers in which the server chooses."""
 
     CLIENT_CHOOSES = 1
-    """Transfers are drawn in which the client chooses."""
+    """The parties draw transfers in which the client chooses."""
 
     SERVER = 2
     """The server sends, the client receives."""
@@ -31,11 +32,11 @@ class Turn(IntEnum):
 
 
 Steps = Generator[Turn, None, Result]
-"""A maker: what it yields is the turn in which it wants to go on."""
+"""A maker. It yields the turn in which it wants to continue."""
 
 
 def together(makers: Sequence[Steps[Result]]) -> Steps[list[Result]]:
-    """Run makers side by side, each in the turns that it wants; return what each returned."""
+    """Run makers side by side, each in the turns that it wants; return their results."""
     results: dict[int, Result] = {}
     wanted: dict[int, Turn] = {}
 
@@ -69,6 +70,6 @@ def finish(maker: Steps[Result]) -> Result:
 
 
 def pieces(count: int, most: int) -> Iterator[slice]:
-    """Cut `count` elements into runs of at most `most`, for a maker that makes one after the other."""
+    """Cut `count` elements into runs of at most `most`, for a maker that makes one run after the other."""
     for start in range(0, count, most):
         yield slice(start, min(start + most, count))

@@ -1,19 +1,22 @@
-"""Shares of products of a chooser's bits with an offerer's numbers, and so of two numbers (Gilboa, CRYPTO 1999).
+"""Make shares of products of a chooser's bits with an offerer's numbers, and of two numbers (Gilboa, CRYPTO 1999).
 
-For a bit c and a number y the two get additive shares of c y: with pads P_0, P_1 of a random transfer the offerer sends
-P_0 - P_1 + y and holds -P_0; the chooser holds P_c + c (P_0 - P_1 + y) = P_0 + c y. Where c y is to be multiplied by
-2^s and matters modulo 2^(w + s), the message needs w bits; messages are packed. A product of two numbers is the sum of
-2^i c_i y over the bits c_i of one, so its messages have 64, 63, ..., 1 bits.
+**A bit times a number.** The chooser has a bit c and the offerer a number y. They get additive shares of c y from a
+random transfer with pads P_0, P_1. The offerer sends P_0 - P_1 + y and holds -P_0. The chooser holds
+P_c + c (P_0 - P_1 + y) = P_0 + c y. If 2^s c y matters modulo 2^(w + s) only, the message needs w bits. Messages are
+packed.
 
-The chooser's bits are the transfers' own choices, or it has bits already and says in which transfers they differ from
-the choices; the offerer then exchanges its two pads.
+**Two numbers.** Their product is the sum of 2^i c_i y over the bits c_i of one number. So its messages have 64, 63, and
+so on to 1 bits.
 
-Products with vectors go in both directions at once: of each party's uniform numbers with vectors of the other. A vector
-takes one transfer for each bit of its number: the two words of the transfer's pads serve two entries, and for more they
-are expanded by SHAKE-128 to one word for each. The numbers' bits are the transfers' own choices.
+**The chooser's bits** are the transfers' own choices, or bits that the chooser has already. In the second case, the
+chooser says in which transfers its bits differ from the choices. There the offerer exchanges its two pads.
 
-What each sees: the chooser y masked by a pad that it does not have; the offerer, if the chooser's bits are not the
-transfers' own, these bits masked by those.
+**Numbers times vectors.** Both directions go at once: each party's uniform numbers times vectors of the other. A vector
+takes one transfer for each bit of its number. The two words of a transfer's pads serve two entries. For more entries,
+SHAKE-128 expands them to one word for each. The numbers' bits are the transfers' own choices.
+
+What each sees: the chooser sees y, masked by a pad that it does not have. If the chooser's bits are not the transfers'
+own, the offerer sees these bits, masked by the transfers' choices.
 """
 
 import hashlib
@@ -34,14 +37,14 @@ __all__ = ["WordProducts", "number_products", "padded", "put_choices", "tell_cho
 _BITS, _VECTOR_PAD_WORDS = 64, 2
 
 Vectors = Callable[[NDArray[np.int64]], RingArray]
-"""Returns a party's vectors, (some, width), for some of the other's numbers, named by their places."""
+"""Returns a party's vectors (some, width) for some of the other party's numbers, given by their places."""
 
 
 class WordProducts:
-    """One party's share of sums of 2^s c y, for elements that all have the same c's chooser.
+    """One party's share of sums of 2^s c y, one sum for each element. One party is the chooser of all c.
 
     Args:
-        count: elements, a multiple of 64.
+        count: how many elements, a multiple of 64.
     """
 
     def __init__(self, count: int) -> None:
@@ -56,7 +59,7 @@ class WordProducts:
             drawn: transfers, one for each element.
             width: w, 1 to 64. shift: s.
             values: the offerer's y, uint64 (count,); None for the chooser.
-            word: of the pads, which nothing else uses.
+            word: the number of a word of the pads that nothing else uses.
         """
         if values is None:
             self._waiting.append((drawn, width, shift, word))
@@ -66,7 +69,7 @@ class WordProducts:
         self._messages.append(message)
 
     def exchange(self, end: End, label: str) -> RingArray:
-        """Send the offerer's message, or receive it as the chooser; return the share of the sums, uint64 (count,)."""
+        """Send the message as offerer, or receive it as chooser; return the share of the sums, uint64 (count,)."""
         if self._messages:
             end.channel.send(label, np.concatenate(self._messages))
         if self._waiting:
@@ -81,14 +84,14 @@ class WordProducts:
 
 
 def tell_choices(end: End, label: str, drawn: Sequence[Drawn], planes: RingArray | None) -> list[Drawn]:
-    """Turn the client's random choices into bits that it has; the client sends.
+    """Turn the client's random choices into bits that it has already. The client sends.
 
     Args:
-        drawn: transfers in which the client chooses, a multiple of 64 each.
+        drawn: transfers in which the client chooses; each entry has a multiple of 64.
         planes: the client's bits, uint64 (len(drawn), words); None for the server.
 
     Returns:
-        The same transfers with these choices.
+        The same transfers, with `planes` as choices.
     """
     if planes is not None:
         choices = np.stack([one.choice_plane for one in drawn])
@@ -102,11 +105,11 @@ def tell_choices(end: End, label: str, drawn: Sequence[Drawn], planes: RingArray
 
 
 def number_products(end: End, label: str, numbers: RingArray, told: bool) -> Steps[tuple[RingArray, RingArray]]:
-    """Make shares of the products of client's and server's numbers, some at a time; the client chooses.
+    """Make shares of the products of the client's and the server's numbers, some at a time. The client chooses.
 
     Args:
         numbers: this party's, uint64 (count,).
-        told: whether the client has numbers already; else it gets uniform ones, which take no message.
+        told: whether the client keeps its numbers, which takes a message; else it gets uniform ones.
 
     Returns:
         This party's numbers and its shares, uint64 (count,).
@@ -135,10 +138,10 @@ def _some_products(end: End, label: str, numbers: RingArray, told: bool) -> Step
 
 
 def put_choices(numbers: RingArray, drawn: Iterable[tuple[int, Drawn]]) -> None:
-    """Make the choices of some transfers bits of numbers, in place; nothing for the offerer of them.
+    """Write the choices of some transfers into bits of `numbers`, in place. Skip transfers that this party offers.
 
     Args:
-        drawn: by the number of the bit.
+        drawn: pairs of a bit's number and transfers.
     """
     for i, one in drawn:
         if one.is_chooser:
@@ -146,7 +149,7 @@ def put_choices(numbers: RingArray, drawn: Iterable[tuple[int, Drawn]]) -> None:
 
 
 def padded(numbers: RingArray) -> RingArray:
-    """Return a copy that zeros make a multiple of 64 long."""
+    """Return a copy that is padded with zeros to a multiple of 64."""
     return np.concatenate([numbers, np.zeros(-numbers.size % 64, dtype=np.uint64)])
 
 
@@ -157,11 +160,11 @@ def _bits(plane: RingArray) -> NDArray[np.uint8]:
 def vector_products(
     end: End, label: str, count: int, width: int, vectors: Vectors
 ) -> Steps[tuple[RingArray, RingArray]]:
-    """Make shares of n v' + n' v for each of `count` numbers n, n' of both parties and the vectors v, v' for them.
+    """Make shares of n v' + n' v, for `count` pairs of numbers n, n' of the two parties and their vectors v, v'.
 
     Args:
-        width: entries of a vector.
-        vectors: returns this party's, (some, width), for some of the other's numbers, named by their places.
+        width: how many entries a vector has.
+        vectors: returns this party's vectors (some, width) for some of the other's numbers, given by their places.
 
     Returns:
         This party's numbers, uint64 (count,), and its shares, uint64 (count, width).
@@ -177,7 +180,7 @@ def vector_products(
 def _some_vectors(
     end: End, label: str, count: int, width: int, vectors: RingArray
 ) -> Steps[tuple[RingArray, RingArray]]:
-    """Make those of some numbers; vectors are (count width,)."""
+    """Make the shares for some numbers; `vectors` is (count width,)."""
     numbers, values = np.zeros(count, dtype=np.uint64), padded(vectors)
     sums = {chooser: WordProducts(values.size) for chooser in (SERVER, CLIENT)}
     for turn, chooser in ((Turn.SERVER_CHOOSES, SERVER), (Turn.CLIENT_CHOOSES, CLIENT)):
@@ -194,7 +197,7 @@ def _some_vectors(
 
 
 def _expanded(drawn: Drawn, width: int) -> Drawn:
-    """Return one pad of a word for every entry of a transfer's vector, and zeros up to a multiple of 64 of them."""
+    """Return a pad of one word for every entry of every transfer's vector, then zeros up to a multiple of 64."""
     sides, count, _ = drawn.pads.shape
     pads = np.zeros((sides, count * width + -count * width % 64, 1), dtype=np.uint64)
     if width <= _VECTOR_PAD_WORDS:
