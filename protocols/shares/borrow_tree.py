@@ -1,23 +1,31 @@
-"""The borrow [c < r] of a public and a shared number, on bit planes, in at most two rounds for 63 bits.
+"""Compute the borrow [c < r] of a public and a shared number, on bit planes, in at most two rounds for 63 bits.
 
 Client and server hold exclusive-or shares of r's bits and get shares of [c < r]. Every bit has a (generate, propagate)
-pair (g, p) = (~c r, ~c ^ r): makes a borrow; passes one on. A segment of neighbours 0 (lowest), 1, ... m - 1 has
+pair (g, p) = (~c r, ~c ^ r). g says whether the bit makes a borrow, p whether it passes one on. A segment of
+neighbours 0 (lowest), 1, ... m - 1 has
 
     g = g[m-1] ^ p[m-1] (g[m-2] ^ p[m-2] (... ^ p[1] g[0])),      p = p[m-1] ... p[1] p[0].
 
-Every p is a public bit xor a mask bit. So p[m-1] ... p[i] is a sum, over the sets of these masks, of (product of the
-set) times (product of the public bits of the others): linear in shares of the *products of the masks*.
+Every p is a public bit xor a mask bit. So p[m-1] ... p[i] is a sum over the sets of these masks. Each term is (product
+of the set) times (product of the public bits of the others). So the sum is linear in shares of the *products of the
+masks*.
 
-Leaves are groups of four bits, or of three (`Cut`). There the masks are r's own bits, the public bits are those of c,
-and the products come with the `ComparisonMask`: no message. Above, a level joins 2 to 4 children in one round (those at
-the top that are too few for a node go on to the next level as they are): the parties open t ^ p and u ^ g for fresh
-mask bits t, u, whose products the level's `BorrowJoin` carries (Beaver's circuit randomization for gates of several
-inputs). The highest child's g enters as it is, and the lowest p of all is never needed, so neither is opened.
+**Leaves** are groups of four bits, or of three (`Cut`). There the masks are r's own bits, and the public bits are those
+of c. The products come with the `ComparisonMask`, so leaves take no message.
 
-What each party sees: opened bits, each masked by its own uniform bit that is used once; so they are uniform whatever r
-and c are. Opened per element and direction: 2 (m - 1) bits for each node of a level, and one for each but the lowest;
-17 bits in two rounds for 31 bits, 18 for 27, 33 for 63. Products of several masked bits in one round: Ohata and Nuida,
-FC 2020; ABY2.0 (Patra et al., USENIX Security 2021).
+**Above the leaves**, a level joins 2 to 4 children in one round. Children at the top that are too few for a node go on
+to the next level as they are. The parties open t ^ p and u ^ g for fresh mask bits t, u. The level's `BorrowJoin`
+carries the products of these masks (Beaver's circuit randomization for gates of several inputs). The highest child's g
+enters as it is, and the lowest p of all is never needed, so neither is opened.
+
+What each party sees: opened bits, each masked by a uniform bit of its own that is used once. So they are uniform,
+whatever r and c are.
+
+Opened bits for each element and direction: 2 (m - 1) for each node of a level, and one more for each node except the
+lowest. That is 17 bits in two rounds for 31 bits, 18 for 27, 33 for 63.
+
+Sources for products of several masked bits in one round: Ohata and Nuida, FC 2020; ABY2.0 (Patra et al., USENIX
+Security 2021).
 """
 
 from collections.abc import Iterator
@@ -34,11 +42,11 @@ from protocols.shares.party import MpcParty
 __all__ = ["borrow", "borrow_requests"]
 
 _FAN_INS = {1: (), 2: (2,), 4: (4,), 6: (2, 3), 7: (3, 3), 8: (2, 4), 9: (3, 3), 16: (4, 4)}
-"""By the number of groups: how many children a node has on each level. Fewest rounds, then fewest products of masks."""
+"""By number of groups: children of a node on each level. Fewest rounds come first, then fewest products of masks."""
 
 
 def borrow_requests(groups: int, words: int) -> list[BorrowJoin]:
-    """Return the correlations that one borrow over so many groups of bits uses up, on planes of so many words."""
+    """Return the correlations that one borrow uses up, over `groups` groups of bits and on planes of `words` words."""
     requests = []
     for children in _FAN_INS[groups]:
         nodes, rest = divmod(groups, children)
@@ -53,7 +61,7 @@ def borrow(party: MpcParty, not_c: RingArray, lowest: RingArray, groups: RingArr
     Args:
         not_c: uint64 (bits, words), planes of ~c, public.
         lowest: uint64 (2^t - 1, words), share of the products of all sets of the t lowest bits of r.
-        groups: uint64 (2^q - 1, n, words), share of those of its further groups of q bits; bits = t + q n.
+        groups: uint64 (2^q - 1, n, words), share of the same for r's n further groups of q bits; bits = t + q n.
 
     Returns:
         uint64 (words,).
@@ -69,7 +77,7 @@ def borrow(party: MpcParty, not_c: RingArray, lowest: RingArray, groups: RingArr
 
 
 def _leaf(not_c: RingArray, products: RingArray, rank: int) -> tuple[RingArray, RingArray]:
-    """Return shares of (g, p) of groups of bits: g is the sum of ~c[i] (r[i] times the p of the bits above)."""
+    """Return shares of (g, p) of groups of bits. g is the sum of ~c[i] r[i] times the p of all bits above i."""
     generate = np.zeros_like(products[0])
     propagate = generate
     for n, (r, propagated) in zip(not_c[::-1], _chain(not_c, products, rank), strict=True):
@@ -81,11 +89,13 @@ def _leaf(not_c: RingArray, products: RingArray, rank: int) -> tuple[RingArray, 
 def _join(
     party: MpcParty, request: BorrowJoin, generate: RingArray, propagate: RingArray
 ) -> tuple[RingArray, RingArray]:
-    """Join neighbours: shares of (g, p) of all nodes of a level from those of their children, in one round.
+    """Join neighbours in one round: return shares of (g, p) of a level's nodes, from those of their children.
+
+    The result has the form of the arguments. It ends with the children that belong to none of the request's nodes.
 
     Args:
-        generate: (n, words). propagate: (n - 1, words), without the lowest; likewise in the result. Children beyond
-            those of the request's nodes are passed on.
+        generate: (n, words).
+        propagate: (n - 1, words), without the lowest.
     """
     m = request.children
     joined = m * request.nodes

@@ -1,18 +1,24 @@
-"""Comparison on shares: sign, interval, ReLU, maximum, max-pool; exact within a stated range.
+"""Compare numbers on shares: sign, interval, ReLU, maximum, max-pool; exact within a stated range.
 
-Both parties hold additive shares of x in Z_2^64 and want shares of [x >= 0], |x| < 2^(k-1). With a shared uniform r,
-whose bits and their products by groups are shared as well (a `ComparisonMask`), they open c = x + r, which is uniform.
-Modulo 2^k, x = c - r, so
+**Sign.** Both parties hold additive shares of x in Z_2^64, |x| < 2^(k-1), and get shares of [x >= 0]. A
+`ComparisonMask` gives them shares of a uniform r, of its bits, and of the bits' products by groups. The parties open
+c = x + r, which is uniform. Modulo 2^k, x = c - r, so
 
-    sign(x) = c[k-1] ^ r[k-1] ^ [c' < r'],    c', r' = c, r mod 2^(k-1),
+    sign(x) = c[k-1] ^ r[k-1] ^ [c' < r'],    c', r' = c, r mod 2^(k-1).
 
-and `borrow_tree` computes [c' < r'] on bit planes, 64 elements to a word. A ReLU opens one more bit e = [x >= 0] ^ b,
-b a random shared bit, and computes x (e ^ b) linearly from shares of r, b and r b. Whether x lies in an interval takes
-one opening and two borrows, of two public numbers and one r. What each party sees: c, e and the tree's openings, each
-masked by randomness that is used once, hence uniform. Exact: no failure for |x| < 2^(k-1).
+`borrow_tree` computes [c' < r'] on bit planes, 64 elements to a word.
 
-Per element and direction for k = 32: 8 bytes for c, 17 bits for the tree, one bit for e, in 1 + 2 + 1 = 4 rounds. The
-masked opening: Damgard et al., TCC 2006; Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for DReLU.
+**ReLU.** The parties open one more bit e = [x >= 0] ^ b, where b is a random shared bit. Then x (e ^ b) is linear in
+shares of r, b and r b.
+
+**Interval.** Whether x lies in an interval takes one opening and two borrows, of two public numbers and one r.
+
+What each party sees: c, e and the tree's openings. Each is masked by randomness that is used once, so it is uniform.
+Failure: none for |x| < 2^(k-1), where the result is exact.
+
+Cost for each element and direction, for k = 32: 8 bytes for c, 17 bits for the tree, one bit for e, in 1 + 2 + 1 = 4
+rounds. Sources of the masked opening: Damgard et al., TCC 2006; Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for
+DReLU.
 """
 
 import numpy as np
@@ -40,7 +46,7 @@ __all__ = [
 ]
 
 COMPARISON_BITS = 32
-"""k, if nothing is known of a value's range: with 16 fractional bits, magnitudes below 2^15 are compared exactly."""
+"""k for values of unknown range. With 16 fractional bits, comparisons are exact for magnitudes below 2^15."""
 
 _RUN = 1 << 14
 """Elements that a ReLU selects at a time, so that they stay in cache."""
@@ -74,8 +80,8 @@ def is_nonnegative(party: MpcParty, share: RingArray, bits: int = COMPARISON_BIT
 def is_below(party: MpcParty, share: RingArray, bound: int) -> BinarySharedTensor:
     """Return shares of [0 <= x < bound] as a bit plane, for every x.
 
-    x = c - r lies there if and only if r, modulo 2^64, is one of c - bound + 1, ..., c, so the bit is
-    [c < r] ^ [c - bound < r] ^ [c < bound]: one opening, two borrows with one mask, and a public bit.
+    x = c - r lies there if and only if r, modulo 2^64, is one of c - bound + 1, ..., c. So the bit is
+    [c < r] ^ [c - bound < r] ^ [c < bound]. This takes one opening, two borrows with one mask, and a public bit.
 
     Args:
         share: uint64 (n,), this party's share of x.
@@ -134,9 +140,9 @@ def max_pool(
     """Return this party's share of the maxima over windows: rows first, then columns, each step in one batch.
 
     Args:
-        share: uint64 (B, C, H, W). Padding counts as -2^(bits - 2). Where there is some, magnitudes are below that:
-            so it is below every value, and differences stay below 2^(bits - 1).
-        bits: differences are below 2^(bits - 1).
+        share: uint64 (B, C, H, W). Padding counts as -2^(bits - 2). With padding, magnitudes must be below
+            2^(bits - 2). Then padding is below every value, and differences stay below 2^(bits - 1).
+        bits: differences of values must be below 2^(bits - 1).
     """
     for axis in (2, 3):
         k, s, p = kernel[axis - 2], stride[axis - 2], padding[axis - 2]
@@ -203,14 +209,16 @@ def _sign_plane(
 
 
 def _select(c: RingArray, e: RingArray, r: RingArray, b: RingArray, r_b: RingArray, rank: int, out: RingArray) -> None:
-    """Write a share of (c - r)(e ^ b) = (c b - r b) if e = 0, (c - r) - (c b - r b) if e = 1, from shares of r, b, r b.
+    """Write a share of (c - r)(e ^ b) to `out`, from shares of r, b and r b.
+
+    The value is c b - r b if e = 0, and (c - r) - (c b - r b) if e = 1.
 
     Args:
         c, e: public; e is 0 or 1 and is overwritten.
     """
     np.multiply(c, b, out=out)
     out -= r_b
-    flip = np.negative(e, out=e)  # 0, or all ones, with which xor and subtraction negate
+    flip = np.negative(e, out=e)  # 0, or all ones: then xor and subtraction negate
     out ^= flip
     out -= flip
     value = c - r if rank == CLIENT else np.negative(r)

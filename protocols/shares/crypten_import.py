@@ -1,7 +1,7 @@
 """Import CrypTen on a current torch.
 
 CrypTen imports a module that torch no longer has, to register ONNX operators that nothing here uses. An empty module
-in its place is enough. Everything of CrypTen that this project uses is imported from here.
+in its place is enough. This project imports everything of CrypTen from here.
 """
 
 import sys

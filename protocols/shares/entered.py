@@ -1,8 +1,8 @@
-"""CrypTen's module attributes, pointed at the party that the current thread has entered.
+"""Point CrypTen's module attributes at the party that the current thread has entered.
 
-CrypTen finds its communicator, provider, generators and settings through attributes of its modules. From the first
-party that a thread of this process enters to the last one that leaves, these ask for the current thread's party; in a
-thread without one, and when no party is left, they are what CrypTen made them.
+CrypTen finds its communicator, provider, generators and settings through attributes of its modules. While any thread of
+this process has entered a party, these attributes ask for the current thread's party. In a thread without a party they
+are what CrypTen made them. When the last party leaves, they are so in every thread.
 """
 
 import threading
@@ -21,7 +21,7 @@ Generators = dict[str, dict[torch.device, torch.Generator]]
 
 @dataclass(frozen=True)
 class Entered:
-    """What CrypTen asks for while a party is entered."""
+    """The objects that CrypTen asks for while a party is entered."""
 
     communicator: Communicator
     provider: TupleProvider
@@ -32,7 +32,7 @@ def enter(party: Entered) -> None:
     """Make CrypTen in this thread run as a party.
 
     Raises:
-        ParameterError: this thread has entered one.
+        ParameterError: this thread has already entered one.
     """
     if _current() is not None:
         raise ParameterError("expected one party per thread, got a second one")
@@ -54,7 +54,7 @@ def _current() -> Entered | None:
 
 
 class _ThreadGenerators(dict[str, Any]):
-    """CrypTen's dictionary of generators, replaced by the entered party's where there is one."""
+    """CrypTen's dictionary of generators. In a thread with a party it gives the party's generators."""
 
     def __getitem__(self, key: str) -> Any:
         party = _current()
@@ -62,7 +62,7 @@ class _ThreadGenerators(dict[str, Any]):
 
 
 class _ThreadConfig(type(crypten.config.cfg)):  # type: ignore[misc]
-    """CrypTen's configuration; what its functions override while they run, an entered party overrides for itself."""
+    """CrypTen's configuration. If CrypTen's functions override a setting, it changes for the thread's party only."""
 
     @property
     def config(self) -> Any:
@@ -78,7 +78,7 @@ class _ThreadConfig(type(crypten.config.cfg)):  # type: ignore[misc]
 
 
 class _Pointers:
-    """The attributes, in place as long as anyone holds them."""
+    """The replaced attributes. They stay in place as long as any party holds them."""
 
     def __init__(self) -> None:
         self._lock, self._holders = threading.Lock(), 0

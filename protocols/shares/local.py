@@ -1,9 +1,12 @@
-"""Layers that need no interaction: sums, means and padding, on each party's own share.
+"""Compute layers that need no interaction, on each party's own share: sums, means and padding.
 
-Truncation is local: each party shifts its own share, the server's as a negative number, so that over the integers
-u0 + u1 = x + 2^64 gives floor(u0 / 2^t) - floor((2^64 - u1) / 2^t) = x / 2^t, off by at most one last bit, except
-with probability (|x| + 1) / 2^64 (SecureML, IEEE S&P 2017, theorem 1). x is the integer before the shift: for a mean
-over a window that is no power of two, 2^16 times the mean.
+Truncation is local. Each party shifts its own share, the server as a negative number. Over the integers,
+u0 + u1 = x + 2^64 then gives
+
+    floor(u0 / 2^t) - floor((2^64 - u1) / 2^t) = x / 2^t.
+
+This is off by at most one last bit, except with probability (|x| + 1) / 2^64 (SecureML, IEEE S&P 2017, theorem 1).
+x is the integer before the shift. For a mean over n elements, n no power of two, it is 2^16 times the mean.
 """
 
 import numpy as np

@@ -1,12 +1,12 @@
-"""CrypTen on our channel: the party, its communicator, and the provider of its correlated randomness.
+"""Run CrypTen on our channel: the party, its communicator, and the provider of its correlated randomness.
 
-CrypTen's arithmetic and binary shared tensors run between two parties, client (rank 0) and server (rank 1), over one
-`Channel`, so bytes and rounds are counted in one place; correlations come from a `CorrelationSource`. CrypTen runs as
-the party that the current thread has entered (`with party:`); outside of one, it is as if we were not there.
+CrypTen's arithmetic and binary shared tensors run between two parties, client (rank 0) and server (rank 1). They use
+one `Channel`, so bytes and rounds are counted in one place. Correlations come from a `CorrelationSource`. While a
+thread has entered a party (`with party:`), CrypTen runs there as that party. Otherwise it works as without this module.
 
-What CrypTen calls a pseudorandom zero sharing hides nothing between two parties, since both know both seeds; here it
-is literally zero. Hiding rests on the correlations alone: nothing is opened that they do not mask. Methods that would
-pickle objects are refused.
+CrypTen's pseudorandom zero sharing hides nothing between two parties, since both know both seeds. Here it is literally
+zero. Hiding rests on the correlations alone: the parties open nothing that correlations do not mask. The communicator
+refuses methods that would pickle objects.
 """
 
 from collections.abc import Sequence
@@ -110,7 +110,7 @@ class ChannelCommunicator(Communicator):  # type: ignore[misc]
 
 
 class _Completed:
-    """A request that was completed when it was made."""
+    """A request that is complete as soon as it is made."""
 
     def wait(self) -> None:
         return
@@ -156,7 +156,9 @@ class CorrelationProvider(TupleProvider):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class MpcParty:
-    """One of the two parties of a computation on shares. `with party:` makes CrypTen in this thread run as it.
+    """One of the two parties of a computation on shares.
+
+    `with party:` makes CrypTen run as this party in the current thread.
 
     Args:
         rank: 0 the client, 1 the server.
@@ -216,7 +218,7 @@ def _combine(own: Any, other: Any, op: Any) -> Any:
 
 
 def _generators() -> Generators:
-    """Equal seeds for `prev` and `next`: the zero sharing is zero (see the module's docstring)."""
+    """Return generators with equal seeds for `prev` and `next`, so that the zero sharing is zero (see the top)."""
     cpu = torch.device("cpu")
     seeds = {"prev": 0, "next": 0, "global": 0, "local": None}
     generators = {}

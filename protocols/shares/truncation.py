@@ -1,11 +1,20 @@
-"""Truncation on shares that never fails: drop the low bits of a shared number, off by at most one last bit.
+"""Truncate shared numbers without failures: drop the low bits of a number, off by at most one last bit.
 
-Both parties hold shares of z, |z| < 2^62, and a shared uniform r with r' >> t and the top bit of r, r' = r mod 2^63 (a
-`TruncationMask`). They open c = z + 2^62 + r, which is uniform. With c' = c mod 2^63, z + 2^62 = c' - r' + 2^63 w,
-where the wrap w = c[63] ^ r[63] is linear in the shared bit since c is public; so (z + 2^62) >> t is (c' >> t) - (r'
->> t) + 2^(63 - t) w, or one more. Local truncation, which needs no message, fails with probability |z| / 2^64: too
-much for squares. Source: Escudero et al., CRYPTO 2020, section 5; Dalskov, Escudero, Keller, PoPETs 2020, "Secure
-evaluation of quantized neural networks".
+Both parties hold shares of z, |z| < 2^62. A `TruncationMask` gives them shares of a uniform r, of the top bit of r, and
+of r' >> t, where r' = r mod 2^63. They open c = z + 2^62 + r, which is uniform. With c' = c mod 2^63,
+
+    z + 2^62 = c' - r' + 2^63 w,    w = c[63] ^ r[63].
+
+The wrap w is linear in the shared bit, since c is public. So the parties get shares of
+
+    (c' >> t) - (r' >> t) + 2^(63 - t) w,
+
+which is (z + 2^62) >> t, or one more.
+
+Local truncation needs no message, but fails with probability |z| / 2^64. This is too much for squares.
+
+Sources: Escudero et al., CRYPTO 2020, section 5; Dalskov, Escudero, Keller, PoPETs 2020, "Secure evaluation of
+quantized neural networks".
 """
 
 import math
@@ -29,7 +38,7 @@ _FACTOR_BITS = 20
 def truncate(party: MpcParty, share: RingArray, bits: int) -> RingArray:
     """Return this party's share of floor(z / 2^bits), or one more; any shape, |z| < 2^62, 0 < bits < 62.
 
-    One round, 8 bytes per element and direction.
+    This takes one round, and 8 bytes for each element and direction.
     """
     r, r_high, r_top = party.correlations.take(TruncationMask(share.shape, bits))
     masked = share + r
@@ -51,10 +60,10 @@ def truncation_requests(shape: tuple[int, ...], bits: int) -> list[Request]:
 
 
 def public_factor(factor: float) -> tuple[int, int]:
-    """Return (integer, bits): integer / 2^bits is a factor, rounded to 20 significant bits; 0 < bits < 62.
+    """Return (integer, bits) so that integer / 2^bits is `factor`, rounded to 20 significant bits; 0 < bits < 62.
 
     Raises:
-        ParameterError: its magnitude is not below 2^19, or below 2^-42 and not zero.
+        ParameterError: the factor's magnitude is not below 2^19, or it is below 2^-42 and not zero.
     """
     mantissa, exponent = math.frexp(factor)
     if not (math.isfinite(factor) and 0 < _FACTOR_BITS - exponent < _OFFSET_BITS):
@@ -65,7 +74,7 @@ def public_factor(factor: float) -> tuple[int, int]:
 def scale(party: MpcParty, share: RingArray, factor: float) -> RingArray:
     """Return this party's share of x times a public factor, rounded to 20 bits, off by at most one last bit.
 
-    Any shape, |x| < 2^42. One round, as `truncate`.
+    Any shape, |x| < 2^42. This takes one round, as `truncate` does.
     """
     integer, bits = public_factor(factor)
     return truncate(party, share * np.uint64(integer % 2**64), bits)
