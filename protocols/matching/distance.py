@@ -1,11 +1,16 @@
-"""Matching: the squared distance of two shared embeddings, and the one bit that is opened.
+"""Match two shared embeddings: compute their squared distance, and open one bit.
 
-Both parties hold shares of embeddings a and b (16 fractional bits). Squares come from CrypTen's Beaver protocol (one
-opening of a - b masked by a random r); the sum has 32 fractional bits and is compared at full width (64 bits), so no
-truncation enters the decision: match = [0 <= d < t^2], d = sum (a - b)^2, exactly, on the fixed-point embeddings, in
-one opening of d masked and two rounds of a comparison's tree. Embeddings out of range, whose distance has wrapped
-modulo 2^64, are refused: then d is as good as random, and matches with probability about t^2 2^-32. The decision bit
-is opened to whom `reveal` names; nobody sees the distance, since some dozens of scores rebuild a template.
+Both parties hold shares of embeddings a and b (16 fractional bits), and a threshold t.
+
+1. CrypTen's Beaver protocol gives the squares: one opening of a - b, masked by a random r. Their sum
+   d = sum (a - b)^2 has 32 fractional bits.
+2. A comparison at full width (64 bits) gives match = [0 <= d < t^2]. No truncation enters the decision, so it is exact
+   on the fixed-point embeddings. This takes one opening of d, masked, and two rounds of the comparison's tree.
+3. The parties open the decision bit to whom `reveal` names. Nobody sees the distance, since somebody with some dozens
+   of scores can rebuild a template.
+
+Embeddings out of range do not match, except by chance: their distance wraps modulo 2^64. So d is as good as random, and
+matches with probability about t^2 2^-32.
 """
 
 import numpy as np
@@ -26,7 +31,7 @@ def squared_distance(party: MpcParty, first: RingArray, second: RingArray) -> Ri
     """Return this party's share of sum (a - b)^2 over the last axis, at 32 fractional bits.
 
     Args:
-        first, second: uint64 (..., d), shares at 16 fractional bits; |a - b| summed in squares below 2^32.
+        first, second: uint64 (..., d), shares at 16 fractional bits. The squared distance must be below 2^32.
     """
     if first.shape != second.shape:
         raise ParameterError(f"expected embeddings of one shape, got {first.shape} and {second.shape}")
@@ -34,17 +39,17 @@ def squared_distance(party: MpcParty, first: RingArray, second: RingArray) -> Ri
 
 
 def reveal_matches(party: MpcParty, distances: RingArray, threshold: float, reveal: Reveal) -> tuple[bool | None, ...]:
-    """Open [0 <= distance < threshold^2] of every distance, and nothing else.
+    """Open [0 <= distance < threshold^2] for every distance, and nothing else.
 
     Args:
         distances: uint64 (n,), this party's shares of squared distances at 32 fractional bits.
         threshold: Euclidean, positive; public.
 
     Returns:
-        The n decisions, or Nones for a party that must not learn them.
+        The n decisions, or None in place of each for a party that must not learn them.
 
     Raises:
-        ParameterError: another shape or threshold.
+        ParameterError: the distances have another shape, or the threshold is not positive.
     """
     if distances.ndim != 1 or not distances.size or not threshold > 0:
         raise ParameterError(f"expected distances and a threshold above 0, got {distances.shape} and {threshold}")
@@ -61,7 +66,7 @@ def reveal_match(party: MpcParty, distance: RingArray, threshold: float, reveal:
 
 
 def open_decisions(party: MpcParty, bits: RingArray, reveal: Reveal) -> tuple[bool | None, ...]:
-    """Open exclusive-or shared bits, uint64 (n,), to whom `reveal` names; Nones for the others."""
+    """Open exclusive-or shared bits, uint64 (n,), to whom `reveal` names; return None for each bit to the others."""
     channel, label = party.channel, f"decision/{reveal}"
     if reveal is Reveal.BOTH:
         other = channel.exchange(label, bits)
@@ -76,5 +81,5 @@ def open_decisions(party: MpcParty, bits: RingArray, reveal: Reveal) -> tuple[bo
 
 
 def matching_requests(dimension: int, decisions: int = 1) -> list[Request]:
-    """Return the correlations that so many distances of embeddings and their decisions use up."""
+    """Return the correlations that `decisions` distances of embeddings and their decisions use up."""
     return [SquarePair((decisions, dimension)), *interval_requests(decisions)] if decisions else []

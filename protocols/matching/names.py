@@ -1,16 +1,18 @@
-"""The name of whoever was found in a list that the server keeps: the client learns one name, the server not which.
+"""Look up the name of the person found in the server's list. The server does not learn which name it is.
 
-The server seals names in records of one size, each under a key of its own of 128 bits (AES-256-GCM under a key derived
-from it and from the record's number), and sends all records, once a session. For a lookup the client has a one-hot
-vector (zeros, if nobody was found), and both compute K^T one-hot as a matrix product on shares (Beaver, CRYPTO 1991),
-K the keys of the names' first records, opened to the client. The server sees uniform numbers; the client sees one key,
-uniform, and opens one name; the others stay sealed.
+**Sealing.** The server seals names in records of one size. Each record has a key of its own of 128 bits. AES-256-GCM
+seals it, under a key that is derived from the record's key and number. The server sends all records once a session.
 
-Records. Record i is the first of name i. Its text is 64 bytes: a person's full name in any script fits, and so do a
-UUID, all but very long e-mail addresses, and a SHA-256 in hexadecimal; then a name costs 81 bytes. A longer one gives
-up 20 of them for number and key of the record in which it goes on, 44 bytes a time. Those records follow the first ones
-in a random order that is drawn anew with the keys. So the client learns how many of them there are in all, which bounds
-the names' total length, but not which names are long; an unopened record of a long name looks like any other.
+**Lookup.** The client has a one-hot vector (zeros if nobody was found). Both parties compute K^T one-hot as a matrix
+product on shares (Beaver, CRYPTO 1991) and open it to the client. K holds the keys of the names' first records. The
+server sees uniform numbers. The client sees one key, which is uniform, and opens one name. The others stay sealed.
+
+**Records.** Record i is the first of name i. Its text is 64 bytes. That is enough for a person's full name in any
+script, a UUID, all but very long e-mail addresses, or a SHA-256 in hexadecimal. Such a name costs 81 bytes. A longer
+name goes on in further records. Each record before the last gives up 20 bytes of its text for the number and the key of
+the next one, and so holds 44 bytes of the name. The further records follow all first ones, in a random order that is
+drawn anew with the keys. So the client learns how many further records there are, which bounds the names' total length.
+It does not learn which names are long: an unopened record of a long name looks like any other.
 """
 
 from collections.abc import Sequence
@@ -39,17 +41,17 @@ _GOES_ON = 255
 _LABEL = "identification/name key"
 
 SEALED_BYTES = 1 + _TEXT_BYTES + _TAG_BYTES
-"""Of a record: the length of its text, or that it goes on; the text; the tag."""
+"""Bytes of a sealed record: one for the length of its text, or to say that the name goes on; the text; the tag."""
 
 SealedNames = NDArray[np.uint8]
-"""(n + m, SEALED_BYTES): the first records of n names, and m more."""
+"""(n + m, SEALED_BYTES): the first records of n names, then m further ones."""
 
 
 def seal_names(names: Sequence[str]) -> tuple[SealedNames, RingArray]:
     """Return the sealed names, and the keys of their first records, uint64 (n, 2): the server's secret.
 
     Raises:
-        ParameterError: a name is longer than 65,535 bytes.
+        ParameterError: a name is longer than 65,535 bytes, or there are 2^32 records or more.
     """
     parts = [_parts(name.encode()) for name in names]
     total = sum(map(len, parts))
@@ -74,7 +76,7 @@ def open_name(sealed: SealedNames, index: int, key: RingArray) -> str:
     """Return a name, on the client.
 
     Raises:
-        HiddenError: the key does not fit, or what it opens is no name.
+        HiddenError: the key does not fit, or the opened records hold no name.
     """
     number, text = index, bytearray()
     try:
@@ -88,12 +90,12 @@ def open_name(sealed: SealedNames, index: int, key: RingArray) -> str:
             key = np.frombuffer(content, np.uint64, _WORDS, _NUMBER_BYTES)
             text += content[-_PART_BYTES:]
     except (InvalidTag, UnicodeDecodeError, IndexError) as error:
-        raise HiddenError("expected the sealed name of whom was found, got something else") from error
-    raise HiddenError("expected the sealed name of whom was found, got something else")
+        raise HiddenError("expected the found person's sealed name, got something else") from error
+    raise HiddenError("expected the found person's sealed name, got something else")
 
 
 def lookup_requests(count: int, lookups: int = 1) -> list[Request]:
-    """Return the correlations that so many lookups among so many names use up."""
+    """Return the correlations that `lookups` lookups among `count` names use up."""
     return [ArithmeticTriple("matmul", (_WORDS, count), (count, lookups))]
 
 
@@ -104,12 +106,15 @@ def look_up(
     indices: Sequence[int | None] | None = None,
     keys: RingArray | None = None,
 ) -> RingArray | None:
-    """Open the keys of some indices to the client: uint64 (lookups, 2), zeros for no index; None to the server.
+    """Open the keys of some indices to the client.
 
     Args:
-        count: of names. lookups: how many indices.
-        indices: the client's; None in place of one if nobody was found.
+        count: how many names there are. lookups: how many indices.
+        indices: the client's, with None where nobody was found.
         keys: the server's, (count, 2).
+
+    Returns:
+        The keys on the client, uint64 (lookups, 2), with zeros where there is no index; None on the server.
     """
     matrix, vectors = np.zeros((_WORDS, count), dtype=np.uint64), np.zeros((count, lookups), dtype=np.uint64)
     if keys is not None:
@@ -129,7 +134,7 @@ def _open_to_client(channel: Channel, rank: int, share: RingArray) -> RingArray 
 
 
 def _parts(name: bytes) -> list[bytes]:
-    """Return what of a name lies in its first record, in the second, ...: only the last may be short."""
+    """Cut a name into the parts for its first record, its second one, and so on. Only the last may be short."""
     if len(name) >= _MAX_BYTES:
         raise ParameterError(f"expected names of at most {_MAX_BYTES - 1} bytes, got {len(name)}")
     parts = []
@@ -150,6 +155,10 @@ def _open(key: RingArray, number: int, record: NDArray[np.uint8]) -> tuple[int, 
 
 
 def _cipher(key: RingArray, number: int) -> AESGCM:
-    """The nonce is constant: a key seals one record. With the number a guess of a key can be tried on one alone."""
+    """Return the cipher of one record.
+
+    The nonce is constant, since a key seals only one record. The record's number goes into the key, so that somebody
+    can try a guess of a key on one record only.
+    """
     information = b"hybridface sealed name" + number.to_bytes(8, "little")
     return AESGCM(HKDF(SHA256(), 32, None, information).derive(key.tobytes()))

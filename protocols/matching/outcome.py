@@ -1,12 +1,15 @@
-"""The outcome of an identification: which index was nearest, if it was near enough, and nothing else.
+"""Open the outcome of an identification: which index was nearest, if it was near enough, and nothing else.
 
-Both parties hold shares of keys 2^w d + i: a distance d and an index i (`selection`). The bit b = [d < bound] comes
-from `comparison.is_below`, shared by exclusive or; with a random bit s that is shared both ways they open b ^ s, which
-is uniform, and so get additive shares of b. The index is the key modulo 2^w, so its shares are theirs modulo 2^w.
-b (i + 1) takes one Beaver product, and is opened modulo 2^w to whom `Reveal` names: 0 says "nobody".
+Both parties hold shares of keys 2^w d + i: a distance d and an index i (`selection`).
 
-The other party's share of it, modulo 2^w, is uniform, but for the outcome that it opens. Neither distance nor, if b is
-0, index is opened. w has room for one index more than there are.
+1. `comparison.is_below` gives the bit b = [d < bound], shared by exclusive or.
+2. With a random bit s that is shared both ways, the parties open b ^ s, which is uniform. So they get additive shares
+   of b.
+3. The index is the key modulo 2^w. So a party's share of it is the party's share of the key modulo 2^w.
+4. b (i + 1) takes one Beaver product. The parties open it modulo 2^w to whom `Reveal` names. 0 means "nobody".
+
+What a party sees in the last step: the other's share of b (i + 1) modulo 2^w, which says nothing but the outcome. The
+distance is never opened, and the index only if b = 1. w has room for one index more than there are.
 """
 
 import numpy as np
@@ -24,21 +27,24 @@ __all__ = ["index_bits", "outcome_requests", "reveal_indices"]
 
 
 def index_bits(count: int) -> int:
-    """Return w for so many indices: 0 to `count` fit."""
+    """Return w for `count` indices: the numbers 0 to `count` fit into w bits."""
     return int(count).bit_length()
 
 
 def reveal_indices(party: MpcParty, keys: RingArray, bound: int, bits: int, reveal: Reveal) -> tuple[int | None, ...]:
-    """Open the indices of keys 2^bits d + i with 0 <= d < bound; None for the others, and for who must not learn them.
+    """Open the indices of those keys 2^bits d + i that have 0 <= d < bound.
 
     Args:
         keys: uint64 (k,), this party's shares.
-        bound: of distances, public, in their scale.
+        bound: the bound of distances, public, in their scale.
         bits: w.
 
+    Returns:
+        For each key its index, or None if d is not below the bound; all None for a party that must not learn them.
+
     Raises:
-        ParameterError: a bound that is not positive, or too large for 63 bits.
-        ProtocolError: what comes is no index.
+        ParameterError: the keys have another shape, or the bound is not positive, or too large for 63 bits.
+        ProtocolError: the peer sends a number that is no bit, or no index.
     """
     if keys.ndim != 1 or not 0 < bound << bits < 2**63:
         raise ParameterError(f"expected keys and a bound below 2^{63 - bits}, got {keys.shape} and {bound}")

@@ -1,23 +1,25 @@
-"""Distances of one shared probe to many shared templates: matrix products with a fixed mask.
+"""Compute the distances of one shared probe to many shared templates, by matrix products with a fixed mask.
 
 Templates T (n, d) are shared: T = T_0 + T_1 modulo 2^64. Both parties hold shares of a fixed uniform mask B
 (`correlations.fixed_mask`).
 
-index   Once for a template, the parties open D = T - B: each sends T_i - B_i and adds. Row j of B hides template j and
-        nothing else, ever, so D is uniform. Its squared norm |t|^2 = |D|^2 + 2 D B + |B|^2 is linear in shares of B and
-        |B|^2, the latter from the dealer: nothing is opened for it.
-query   The dealer gives a fresh uniform a and shares of c = B a. The parties open e = q - a, d numbers, uniform since
-        a is used once. With D and e public,
+**Index**, once for a template. The parties open D = T - B: each sends T_i - B_i, and both add up. Row j of B hides
+template j and nothing else, ever, so D is uniform. A template's squared norm |t|^2 = |D|^2 + 2 D B + |B|^2 is linear in
+shares of B and |B|^2. A correlation (`FixedNorms`) gives shares of |B|^2, so the parties open nothing for the norm.
 
-            T q = (D + B)(e + a) = D (e + a) + B e + c
+**Query** with a probe q. A correlation (`FixedProduct`) gives shares of a fresh uniform a and of c = B a. The parties
+open e = q - a: d numbers, which are uniform since a is used once. With D and e public,
 
-        is linear in shares of a, B and c: everything else is local, whatever n. Distances |q|^2 + |t_j|^2 - 2 t_j q
-        are exact modulo 2^64 at 32 fractional bits.
+    T q = (D + B)(e + a) = D (e + a) + B e + c
 
-Why a fixed B leaks nothing: what a party sees is D, uniform, once; and for every query e, uniform and independent of
-all before it, since a is fresh. B itself is never opened: c is shared, and shares of it are fresh. This is Beaver's
-multiplication (CRYPTO 1991) with one factor's mask kept, as SecureML does for training data that every step multiplies
-(Mohassel, Zhang, IEEE S&P 2017).
+is linear in shares of a, B and c. So everything else is local, whatever n is. The distances |q|^2 + |t_j|^2 - 2 t_j q
+are exact modulo 2^64 at 32 fractional bits.
+
+**Why a fixed B leaks nothing.** A party sees D once, and D is uniform. For every query it sees e, which is uniform and
+independent of everything before it, since a is fresh. B itself is never opened: c is shared, and its shares are fresh.
+
+Source: Beaver's multiplication (CRYPTO 1991), with one factor's mask kept. SecureML does this for training data that
+every step multiplies (Mohassel, Zhang, IEEE S&P 2017).
 """
 
 from dataclasses import dataclass
@@ -37,14 +39,15 @@ __all__ = ["TemplateIndex", "distance_requests", "distances", "index_requests", 
 
 @dataclass(frozen=True, eq=False)
 class TemplateIndex:
-    """What a party keeps of indexed templates.
+    """A party's index of templates.
 
     Args:
-        mask: its share of B.
-        first: the row of B that hides the first of the following.
-        opened: D by rows of B, uint64 (n, d), the same on both sides; it may be mapped from a file. Rows that hide
-            nothing hold anything that is the same on both sides, as zeros; their distances mean nothing.
-        norms: its shares of the squared norms, uint64 (n,), 32 fractional bits.
+        mask: this party's share of B.
+        first: the row of B that hides row 0 of `opened`.
+        opened: D in the order of B's rows, uint64 (n, d), the same on both sides. It may be mapped from a file. Where a
+            row of B hides no template, both sides must have the same numbers, such as zeros; the distances to these
+            rows mean nothing.
+        norms: this party's shares of the squared norms, uint64 (n,), 32 fractional bits.
     """
 
     mask: FixedMask
@@ -54,7 +57,7 @@ class TemplateIndex:
 
 
 def index_requests(rows: NDArray[np.int64], dimension: int) -> list[Request]:
-    """Return the correlations that indexing templates of some rows uses up."""
+    """Return the correlations that `index_templates` uses up for these rows."""
     return [_norms_request(rows, dimension)]
 
 
@@ -66,8 +69,8 @@ def index_templates(
     Args:
         mask: this party's share of B.
         templates: uint64 (n, d), shares at 16 fractional bits.
-        rows: int64 (n,), ascending, the row of B that hides each: never one that has hidden another template. What
-            lies between them is not opened, and its rows of B stay unknown to both.
+        rows: int64 (n,), ascending: the row of B that hides each template. No row may have hidden another template.
+            The parties do not open rows between these, so those rows of B stay unknown to both.
     """
     expected = len(rows), mask.dimension
     if templates.shape != expected or not len(rows) or np.any(np.diff(rows) < 1):
@@ -90,7 +93,7 @@ def _norms_request(rows: NDArray[np.int64], dimension: int) -> FixedNorms:
 
 
 def distance_requests(first: int, rows: int, dimension: int) -> list[Request]:
-    """Return the correlations that one query of so many rows uses up."""
+    """Return the correlations that one query of `rows` rows uses up."""
     return [FixedProduct(first, rows, dimension), SquarePair((dimension,))]
 
 

@@ -1,4 +1,4 @@
-"""Who learns what a protocol opens."""
+"""Name the parties that learn what a protocol opens."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ __all__ = ["Reveal"]
 
 
 class Reveal(StrEnum):
-    """Who learns the decision, or the outcome."""
+    """The parties that learn the decision, or the outcome."""
 
     CLIENT = "client"
     SERVER = "server"

@@ -1,12 +1,16 @@
-"""The smallest of shared keys, by a tournament on shares: nothing is opened.
+"""Select the smallest of shared keys by a tournament on shares. No key is opened.
 
-Keys are integers in (-2^62, 2^62), shared in Z_2^64. A key carries its index in its low bits (`with_indices`), so value
-and index move together, a comparison decides both, and equal values are ordered by index. Two keys x, y are put in
-order by one ReLU at full width, exactly: min = y - max(y - x, 0), max = x + y - min.
+Keys are integers in (-2^62, 2^62), shared in Z_2^64. A key carries its index in its low bits (`with_indices`). So value
+and index move together, one comparison decides both, and equal values are ordered by index. One ReLU at full width puts
+two keys x, y in order, exactly: min = y - max(y - x, 0), max = x + y - min.
 
-One winner: n keys take n - 1 comparisons in ceil(log2 n) levels of four rounds. For the k smallest, lists grow to k
-and are then merged two by two: the k smaller of two sorted lists are the smaller of a_i and b_(k-1-i), a bitonic
-sequence, which log2 k more steps sort (Batcher, 1968). What each party sees: the openings of `comparison`, uniform.
+**One winner.** n keys take n - 1 comparisons, in ceil(log2 n) levels of four rounds.
+
+**The k smallest.** Sorted lists grow to k keys. Then they are merged two by two. The k smallest keys of two lists a, b
+are the smaller ones of each a_i and b_(k-1-i). These form a bitonic sequence, which log2 k more steps sort (Batcher,
+1968).
+
+What each party sees: the openings of `comparison`, which are uniform.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,7 +55,7 @@ def smallest(party: MpcParty, keys: RingArray, count: int = 1) -> RingArray:
         keys: uint64 (n,), shares; n at least `count`.
     """
     if keys.ndim != 1 or not 0 < count <= keys.size:
-        raise ParameterError(f"expected at least {count} keys, and to keep 1 or more, got {keys.shape}")
+        raise ParameterError(f"expected a count of 1 or more and at least {count} keys, got {keys.shape}")
     target = _power_of_two(count)
     lists = keys[:, None]
     while len(lists) > 1:
@@ -78,7 +82,7 @@ def smallest_of_groups(party: MpcParty, keys: RingArray, sizes: Sizes) -> RingAr
 
     Args:
         keys: uint64 (n,), shares.
-        sizes: of the groups, public, each at least 1; n in all.
+        sizes: the groups' sizes, public, each at least 1, n in all.
     """
     counts = np.array(sizes, dtype=np.int64)
     if not counts.size or counts.min() < 1 or counts.sum() != keys.size:
@@ -104,7 +108,7 @@ def group_requests(sizes: Sizes) -> list[Request]:
 
 
 def _left_of_pairs(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the positions of the first of each pair, groups lying one after the other."""
+    """Return the positions of the first key of each pair, for groups that lie one after the other."""
     starts = np.cumsum(counts) - counts
     pairs = counts // 2
     number = np.arange(pairs.sum()) - np.repeat(np.cumsum(pairs) - pairs, pairs)
@@ -112,7 +116,7 @@ def _left_of_pairs(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _merge_level(party: MpcParty, lists: RingArray, target: int) -> RingArray:
-    """Merge neighbours among sorted lists (m, L): to lists of 2 L if those are wanted, else of the L smallest."""
+    """Merge neighbouring sorted lists (m, L) to lists of 2 L keys, if `target` allows, else of the L smallest keys."""
     pairs, length = len(lists) // 2, lists.shape[1]
     grows = 2 * length <= target
     low, high = _in_order(party, lists[0 : 2 * pairs : 2], lists[1 : 2 * pairs : 2, ::-1])
@@ -144,7 +148,7 @@ def _distances(length: int) -> Iterator[int]:
 
 
 def _in_order(party: MpcParty, x: RingArray, y: RingArray) -> tuple[RingArray, RingArray]:
-    """Return shares of the smaller and the larger of each two."""
+    """Return shares of the smaller and the larger key of each pair."""
     low = y - relu(party, y - x, _BITS)
     return low, x + y - low
 

@@ -1,12 +1,15 @@
-"""Distances of one shared probe to a list of templates that the server knows: one private fully connected layer.
+"""Compute the distances of one shared probe to the server's list, by one private fully connected layer.
 
-With weights 2 t_j and bias -|t_j|^2 the layer puts out y_j = 2 t_j q - |t_j|^2; the squared distance is |q|^2 - y_j.
-The client learns nothing of the list but its length, the server nothing of the probe: see `convolution`. All of the
-homomorphic work is done before the probe exists; its packing puts one input scalar in a ciphertext and 4096 templates
-in a product.
+The layer has weights 2 t_j and bias -|t_j|^2, so it puts out y_j = 2 t_j q - |t_j|^2. The squared distance is
+|q|^2 - y_j. All homomorphic work is done in the offline phase, before the probe exists. The packing puts one input
+scalar into a ciphertext, and 4096 templates into a product.
 
-Precision: templates and probe have 16 fractional bits; y keeps 28, so what ring-LWE's noise and truncation add lies far
-below what that rounding does. Failure: |m| / Q per template, m = y at full scale, about 2^-38.
+What each learns: the client learns the length of the list, and nothing else about it. The server learns nothing about
+the probe. See `convolution`.
+
+Precision: templates and probe have 16 fractional bits, and y keeps 28. So ring-LWE's noise and truncation add errors
+far below those of rounding to 16 bits. Failure: probability |m| / Q for each template, where m is y at full scale;
+about 2^-38.
 """
 
 import numpy as np
@@ -24,13 +27,13 @@ from protocols.shares.truncation import truncate, truncation_requests
 __all__ = ["LARGEST", "LIST_FRACTION_BITS", "ListTemplates", "ServerListClient", "ServerListServer", "list_requests"]
 
 LIST_FRACTION_BITS = 28
-"""Of the distances."""
+"""Fractional bits of the distances."""
 
 ListTemplates = NDArray[np.int32]
 """(n, d), at 16 fractional bits."""
 
 LARGEST = 1 << (4 + FRACTION_BITS)
-"""Numbers of templates are smaller: 16, at 16 fractional bits."""
+"""Bound of the numbers in templates: their magnitudes are below 16, here at 16 fractional bits."""
 
 _EXTRA_BITS = LIST_FRACTION_BITS - FRACTION_BITS
 _DROPPED_BITS = 2 * FRACTION_BITS - LIST_FRACTION_BITS
@@ -46,7 +49,7 @@ class ServerListClient:
     """The client's side.
 
     Args:
-        count: n, templates of the list. dimension: d.
+        count: n, the length of the list. dimension: d.
     """
 
     def __init__(self, keys: ClientKeys, count: int, dimension: int) -> None:
@@ -73,7 +76,7 @@ class ServerListServer:
         templates: int32 (n, d), the list, at 16 fractional bits.
 
     Raises:
-        ParameterError: another shape, or a number of 16 or more.
+        ParameterError: the templates have another shape or type, or a number of magnitude 16 or more.
     """
 
     def __init__(self, public_key: PublicKey, templates: ListTemplates) -> None:

@@ -51,7 +51,7 @@ def test_a_lookup_opens_its_name_and_no_other() -> None:
     sealed, found, _ = keys_of([*range(len(NAMES)), None])
     for index, key in enumerate(found[:-1]):
         assert open_name(sealed, index, key) == NAMES[index]
-        with pytest.raises(HiddenError, match="expected the sealed name of whom was found, got something else"):
+        with pytest.raises(HiddenError, match="expected the found person's sealed name, got something else"):
             open_name(sealed, (index + 1) % len(NAMES), key)
     assert not found[-1].any()
     assert sealed.shape == (8, SEALED_BYTES), "one name of 127 bytes takes three records"
@@ -145,7 +145,7 @@ def test_a_record_that_was_changed_is_noticed() -> None:
             changed = sealed.copy()
             changed[number, place] ^= 1
             if number in records:
-                with pytest.raises(HiddenError, match="expected the sealed name of whom was found, got something else"):
+                with pytest.raises(HiddenError, match="expected the found person's sealed name, got something else"):
                     open_name(changed, 0, keys[0])
             else:
                 assert open_name(changed, 0, keys[0]) == "x" * 200
@@ -173,7 +173,7 @@ def test_what_a_server_that_deviates_may_seal(head: int, content: bytes) -> None
     key = np.zeros(2, dtype=np.uint64)
     last = sealing._seal(key, 1, 3, b"Ann")
     assert open_name(np.stack([sealing._seal(key, 0, 255, link(1)), last]), 0, key) == "x" * 44 + "Ann"
-    with pytest.raises(HiddenError, match="expected the sealed name of whom was found, got something else"):
+    with pytest.raises(HiddenError, match="expected the found person's sealed name, got something else"):
         open_name(np.stack([sealing._seal(key, 0, head, content), last]), 0, key)
 
 

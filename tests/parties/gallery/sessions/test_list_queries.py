@@ -259,7 +259,7 @@ def test_a_name_that_was_changed_on_the_way_ends_the_session(filled: Path, monke
 
     monkeypatch.setattr(list_server, "seal_names", changed)
     frames: list[bytes] = []
-    with pytest.raises(HiddenError, match="expected the sealed name of whom was found"):
+    with pytest.raises(HiddenError, match="expected the found person's sealed name"):
         with session(filled) as (client, _):
             frames = record(client.endpoint.channel)
             client.identify(IMAGES[0][None])
