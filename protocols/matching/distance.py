@@ -6,8 +6,8 @@ Both parties hold shares of embeddings a and b (16 fractional bits), and a thres
    d = sum (a - b)^2 has 32 fractional bits.
 2. A comparison at full width (64 bits) gives match = [0 <= d < t^2]. No truncation enters the decision, so it is exact
    on the fixed-point embeddings. This takes one opening of d, masked, and two rounds of the comparison's tree.
-3. The parties open the decision bit to whom `reveal` names. Nobody sees the distance, since somebody with some dozens
-   of scores can rebuild a template.
+3. The parties open the decision bit to whom `reveal` names. Nobody sees the distance, since some dozens of scores
+   suffice to rebuild a template.
 
 Embeddings out of range do not match, except by chance: their distance wraps modulo 2^64. So d is as good as random, and
 matches with probability about t^2 2^-32.

@@ -42,7 +42,7 @@ from protocols.shares.party import MpcParty
 __all__ = ["borrow", "borrow_requests"]
 
 _FAN_INS = {1: (), 2: (2,), 4: (4,), 6: (2, 3), 7: (3, 3), 8: (2, 4), 9: (3, 3), 16: (4, 4)}
-"""By number of groups: children of a node on each level. Fewest rounds come first, then fewest products of masks."""
+"""Children of a node on each level, by number of groups: the fewest rounds, and then the fewest products of masks."""
 
 
 def borrow_requests(groups: int, words: int) -> list[BorrowJoin]:

@@ -16,9 +16,10 @@ shares of r, b and r b.
 What each party sees: c, e and the tree's openings. Each is masked by randomness that is used once, so it is uniform.
 Failure: none for |x| < 2^(k-1), where the result is exact.
 
-Cost for each element and direction, for k = 32: 8 bytes for c, 17 bits for the tree, one bit for e, in 1 + 2 + 1 = 4
-rounds. Sources of the masked opening: Damgard et al., TCC 2006; Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for
-DReLU.
+Cost for each element and direction, for k = 32: 8 bytes for c, 17 bits for the tree, one bit for e. This takes
+1 + 2 + 1 = 4 rounds.
+
+Sources of the masked opening: Damgard et al., TCC 2006; Escudero et al., CRYPTO 2020 (edaBits), CrypTFlow2 for DReLU.
 """
 
 import numpy as np

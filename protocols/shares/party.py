@@ -218,7 +218,7 @@ def _combine(own: Any, other: Any, op: Any) -> Any:
 
 
 def _generators() -> Generators:
-    """Return generators with equal seeds for `prev` and `next`, so that the zero sharing is zero (see the top)."""
+    """Return generators with equal seeds for `prev` and `next`, so that the zero sharing is zero (see above)."""
     cpu = torch.device("cpu")
     seeds = {"prev": 0, "next": 0, "global": 0, "local": None}
     generators = {}

@@ -34,8 +34,9 @@ One attack is easy to check: guess k samples without error. A guess succeeds wit
 the solution of k equations, k^2.8 steps. So the attack costs 2^142 steps for a pass with d = 11, 2^145 for 12, 2^147
 for 13. To break any one of n passes costs n times less, since each pass has a secret and a code of its own.
 
-Attacks on regular noise are a young subject. Take `iknp` to rest on AES alone. Semi-honest parties only: nobody checks
-that corrections are right.
+Attacks on regular noise are a young subject. Take `iknp` to rest on AES alone.
+
+Semi-honest parties only: nobody checks that corrections are right.
 """
 
 from abc import ABC, abstractmethod

@@ -1,9 +1,9 @@
 """Run makers of correlations side by side, so that one round carries the messages of all of them.
 
 A maker is a generator. It yields the turn that it wants next, and returns its result. In a turn, messages go one way.
-There are four turns, one after the other, again and again: the parties draw transfers in which the server chooses, then
-transfers in which the client chooses; then the server speaks, then the client. Both parties run the same makers in the
-same order, so their turns are the same.
+Four turns repeat: the parties draw transfers in which the server chooses; they draw transfers in which the client
+chooses; the server speaks; the client speaks. Both parties run the same makers in the same order, so their turns are
+the same.
 """
 
 from collections.abc import Generator, Iterator, Sequence
