@@ -1,1 +1,1 @@
-"""Numbers: the ring of the shares, residues of ciphertexts, transforms, bit planes, and random ones."""
+"""Numbers: the ring of the shares, residues of ciphertexts, transforms, bit planes, and random numbers."""

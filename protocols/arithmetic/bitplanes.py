@@ -1,6 +1,6 @@
 """Bit planes: 64 elements to a word, so that one instruction works on one bit of 64 elements.
 
-Bit j of word w of plane i is bit i of element 64 w + j. The last word is filled with zeros.
+Bit j of word w of plane i is bit i of element 64 w + j. Zeros fill up the last word.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from protocols.arithmetic.fixed_point import RingArray
 __all__ = ["all_products", "bit_planes", "plane_words", "subset_products", "unpack_plane"]
 
 _RUN = 512
-"""Words at a time: 256 KiB of values."""
+"""Words of a plane that `bit_planes` computes at a time: 256 KiB of values."""
 
 _STEPS = tuple(
     (distance, np.uint64(mask))
@@ -26,15 +26,16 @@ _STEPS = tuple(
 
 
 def plane_words(count: int) -> int:
-    """Return the words of a plane of `count` elements."""
+    """Return how many words a plane of `count` elements has."""
     return -(-count // 64)
 
 
 def bit_planes(values: RingArray, bits: int) -> RingArray:
     """Return the low `bits` bit planes, uint64 (bits, words), of values of shape (count,).
 
-    Every block of 64 x 64 bits is transposed in six steps (Warren, Hacker's Delight, section 7-3), which swap halves
-    of halves; a half that holds no wanted bit is dropped instead. Runs of words are done one by one, to stay in cache.
+    Six steps transpose each block of 64 x 64 bits (Warren, Hacker's Delight, section 7-3). A step swaps halves of
+    halves, or drops a half that holds no wanted bit. The function works on one run of words at a time, which stays in
+    cache.
     """
     words = plane_words(values.size)
     planes = np.empty((bits, words), dtype=np.uint64)
@@ -74,7 +75,7 @@ def unpack_plane(plane: RingArray, count: int) -> RingArray:
 def subset_products(bits: RingArray) -> RingArray:
     """Return the products of all non-empty sets of bits, shape (2^t - 1, ...), for bits of shape (t, ...).
 
-    Row S - 1 belongs to the set whose number is S: bit i of S says whether bits[i] is in it.
+    Row S - 1 holds the product of the set with number S. Bit i of S says whether bits[i] is in the set.
     """
     products = np.empty((2 ** len(bits) - 1, *bits.shape[1:]), dtype=np.uint64)
     for i, bit in enumerate(bits):
@@ -85,10 +86,11 @@ def subset_products(bits: RingArray) -> RingArray:
 
 
 def all_products(singles: RingArray, several: RingArray) -> RingArray:
-    """Return the products of all sets, in the order of `subset_products`, from those of one bit and of several.
+    """Return the products of all non-empty sets of bits, in the order of `subset_products`.
 
     Args:
-        singles: (t, ...). several: (2^t - 1 - t, ...), in the order of their numbers.
+        singles: (t, ...), the products of the sets of one bit.
+        several: (2^t - 1 - t, ...), the products of the sets of two or more bits, in the order of the sets' numbers.
     """
     products = np.empty((2 ** len(singles) - 1, *singles.shape[1:]), dtype=np.uint64)
     numbers = range(1, len(products) + 1)

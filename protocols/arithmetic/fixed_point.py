@@ -1,7 +1,7 @@
 """Fixed point in Z_2^64, the ring of the shares.
 
-A real x is held as round(x 2^f) mod 2^64 (f = 16), and shared as u0 + u1 = x mod 2^64 with u0 uniform; either share
-alone is uniform and says nothing.
+A real x is held as the integer round(x 2^f) mod 2^64, with f = 16. Two shares add up to it: u0 + u1 = x mod 2^64, with
+u0 uniform. Each share alone is uniform and says nothing.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ FRACTION_BITS = 16
 
 
 def encode(values: ArrayLike, fraction_bits: int = FRACTION_BITS) -> RingArray:
-    """Encode reals as fixed point, round to nearest even.
+    """Encode reals as fixed point, rounded to the nearest integer (ties to even).
 
     Args:
         values: real numbers, any shape, |x| < 2^(62 - fraction_bits).
@@ -35,12 +35,12 @@ def encode(values: ArrayLike, fraction_bits: int = FRACTION_BITS) -> RingArray:
 
 
 def decode(ring: RingArray, fraction_bits: int = FRACTION_BITS) -> NDArray[np.float64]:
-    """Decode fixed point to float64; the upper half of the ring is negative."""
+    """Decode fixed point to float64; the upper half of the ring stands for negative numbers."""
     return np.ascontiguousarray(ring).view(np.int64).astype(np.float64) / 2.0**fraction_bits
 
 
 def random_ring(shape: int | tuple[int, ...]) -> RingArray:
-    """Draw uniform elements of Z_2^64 that hide secrets (see `randomness`)."""
+    """Draw uniform elements of Z_2^64 that can hide secrets (see `randomness`)."""
     return random_words(int(np.prod(shape))).reshape(shape)
 
 

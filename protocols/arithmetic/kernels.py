@@ -1,9 +1,9 @@
-"""Compiled loops over residues: the arithmetic of Z_Q that runs millions of times, and nothing else.
+"""Compiled loops: the arithmetic of Z_Q that runs millions of times, and two products of a matrix with vectors.
 
-Residues modulo two primes below 2^48 are uint64 arrays of shape (count, 2, n). Numba compiles each loop
-once per machine (its cache lies beside this file, or in the user's cache directory) and releases the interpreter's
-lock while it runs. Products use a quotient *estimate* in float64, which `remainder` corrects, so that the result is
-exact. `residues` and `ntt` are the interface; they check shapes.
+Residues modulo two primes below 2^48 are uint64 arrays of shape (count, 2, n). Numba compiles each loop once per
+machine, and releases the interpreter's lock while the loop runs. Its cache lies beside this file, or in the user's
+cache directory. Products use a quotient *estimate* in float64. `remainder` corrects the estimate, so the result is
+exact. The loops check no shapes. Their callers do: mostly `residues` and `ntt`.
 """
 
 from typing import Any
@@ -34,24 +34,24 @@ __all__ = [
 ]
 
 MAX_TERMS = 1 << 14
-"""Terms of `multiply_accumulate`: the middle limb's sum of 2^15 products below 2^48 still fits 64 bits."""
+"""Most terms of a sum in `multiply_accumulate`: the middle limb's 2^15 products below 2^48 still fit 64 bits."""
 
 _LIMB_BITS = np.uint64(24)
 _LIMB_MASK = np.uint64((1 << 24) - 1)
 _WORD = np.uint64(32)
 _WORD_MASK = np.uint64((1 << 32) - 1)
 BLOCK = 512
-"""Residues that `multiply_accumulate` works on at a time, of every polynomial."""
+"""Residues of each polynomial that `multiply_accumulate` works on at a time."""
 
 _TOGETHER = 4
-"""Polynomials of a batch whose parts of a block stay in cache together."""
+"""Polynomials of a batch that `multiply_accumulate` works on together: their parts of a block stay in cache."""
 
 
 def compiled(function: Any, **options: Any) -> Any:
-    """Compile a loop when it is first called; keep the result on disk where a folder can be written."""
+    """Compile a loop when it is first called; cache the result on disk if a cache folder is writeable."""
     try:
         return numba.njit(cache=True, nogil=True, **options)(function)
-    except RuntimeError:  # neither beside the file nor in the user's cache (or NUMBA_CACHE_DIR)
+    except RuntimeError:  # no cache is writeable: not beside the file, not the user's (or NUMBA_CACHE_DIR)
         return numba.njit(nogil=True, **options)(function)
 
 
@@ -61,24 +61,25 @@ def _inlined(function: Any) -> Any:
 
 @_inlined
 def remainder(product, estimate, p):  # type: ignore[no-untyped-def]
-    """product mod p < 2^62, from a float64 estimate of product / p that is off by less than one before it is cut.
+    """Return product mod p, for p < 2^62, from a float64 estimate of product / p.
 
-    The product may be one of 128 bits modulo 2^64: product - quotient p lies in (-p, 2p), and that is all it takes.
+    The estimate must be off by less than one before its fraction is cut off. Then product - quotient p lies in
+    (-p, 2p), and nothing else is needed. So the product may have 128 bits and be given modulo 2^64.
     """
     rest = product - np.uint64(estimate) * p
-    rest = min(rest, rest + p)  # negative ones have wrapped
+    rest = min(rest, rest + p)  # a negative rest has wrapped
     return min(rest, rest - p)
 
 
 @_inlined
 def multiply_mod(a, b, p, inverse):  # type: ignore[no-untyped-def]
-    """a b mod p for a, b < p < 2^48; inverse is 1 / p in float64."""
+    """Return a b mod p for a, b < p < 2^48; inverse is 1 / p in float64."""
     return remainder(a * b, np.float64(a) * np.float64(b) * inverse, p)
 
 
 @_inlined
 def reduce_mod(a, p, inverse):  # type: ignore[no-untyped-def]
-    """a mod p for any 64-bit a and 2^40 < p < 2^48."""
+    """Return a mod p for any 64-bit a and 2^40 < p < 2^48."""
     return remainder(a, np.float64(a) * inverse, p)
 
 
@@ -111,7 +112,7 @@ def subtract(a, b, primes, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def multiply(a, b, primes, out):  # type: ignore[no-untyped-def]
-    """out = a b, element by element; b has as many polynomials as a, or one for all."""
+    """out = a b, element by element; b has as many polynomials as a, or a single one for all of them."""
     for i in range(a.shape[0]):
         k = i if b.shape[0] > 1 else 0
         for r in range(2):
@@ -141,19 +142,19 @@ def add_small(a, values, primes):  # type: ignore[no-untyped-def]
         for r in range(2):
             p = primes[r]
             for j in range(a.shape[2]):
-                value = np.uint64(values[i, j])  # negative ones wrap, and the sum with p unwraps them
+                value = np.uint64(values[i, j])  # a negative value wraps; adding p unwraps it
                 a[i, r, j] = add_mod(a[i, r, j], min(value, value + p), p)
 
 
 @compiled
 def keep_below(words, prime, mask, plane, out):  # type: ignore[no-untyped-def]
-    """Fill out[:, plane] in order with the words that are below the prime after masking; return how many there were."""
+    """Fill out[:, plane] in order with the masked words that are below the prime; return how many were kept."""
     count, n = out.shape[0], out.shape[2]
     wanted = count * n
     largest = np.uint64(0)
     for i in range(min(wanted, words.size)):
         largest = max(largest, words[i] & mask)
-    if largest < prime and words.size >= wanted:  # nothing is rejected, as nearly always
+    if largest < prime and words.size >= wanted:  # nearly always: no word is rejected
         for i in range(count):
             row, source = out[i, plane], words[i * n : (i + 1) * n]
             for j in range(n):
@@ -175,9 +176,9 @@ def multiply_accumulate(weights, groups, bounds, inputs, primes, out):  # type: 
     Args: weights (2, n / block, any, block): the polynomials, cut in the order of reading; groups (any,) int64; bounds
     (g + 1,) int64, at most MAX_TERMS apart; inputs (any, count, 2, n); out (g, count, 2, n).
 
-    Residues are cut into limbs of 24 bits, whose products are summed without reduction, so that the inner loop is
-    four 32-bit multiplications that vectorise; one reduction at the end. The inputs' part of a block stays in cache
-    while the weights, which are read once, stream past.
+    The loop cuts residues into limbs of 24 bits and sums the limbs' products without reduction. Its inner loop is then
+    four 32-bit multiplications, which vectorise. One reduction follows at the end. The inputs' part of a block stays in
+    cache while the weights stream past; each weight is read once.
     """
     block = weights.shape[3]
     low, middle, high = (np.empty(block, np.uint64), np.empty(block, np.uint64), np.empty(block, np.uint64))
@@ -238,7 +239,7 @@ def lift_signed(values, primes, scales, out):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _compose(r0, r1, p0, p1, inverse, inverse_of_p0):  # type: ignore[no-untyped-def]
-    """Return the (high, low) words of the integer below p0 p1 with these residues: r0 + p0 k."""
+    """Return the (high, low) words of the integer r0 + p0 k below p0 p1 that has the residues r0 and r1."""
     difference = r1 - reduce_mod(r0, p1, inverse)
     k = multiply_mod(min(difference, difference + p1), inverse_of_p0, p1, inverse)
     p_low, p_high, k_low, k_high = p0 & _WORD_MASK, p0 >> _WORD, k & _WORD_MASK, k >> _WORD
@@ -260,7 +261,7 @@ def shift_right(residues, primes, inverse_of_p0, bits, out):  # type: ignore[no-
 
 @compiled
 def to_wire(residues, out):  # type: ignore[no-untyped-def]
-    """Write each residue's 48 bits, little-endian: four to three words; residues (4 m,), out uint64 (3 m,)."""
+    """Write each residue's 48 bits, little-endian, four residues in three words; residues (4 m,), out uint64 (3 m,)."""
     for i in range(residues.size // 4):
         r0, r1, r2, r3 = residues[4 * i], residues[4 * i + 1], residues[4 * i + 2], residues[4 * i + 3]
         out[3 * i] = r0 | (r1 << np.uint64(48))
@@ -305,7 +306,7 @@ def to_short_wire(residues, primes, inverse_of_p0, dropped, low, high):  # type:
 
 @compiled
 def from_short_wire(low, high, primes, scales_low, scales_high, limit_high, limit_low, out):  # type: ignore[no-untyped-def]
-    """Return in `out` the residues of v scale, v by its words, and whether all v are within the limit."""
+    """Write to `out` the residues of v scale, for v = high 2^64 + low; return whether every v is within the limit."""
     valid = True
     for i in range(out.shape[0]):
         for r in range(2):
@@ -333,7 +334,7 @@ def multiply_rows(matrix, vector, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def multiply_limbs(matrix, low, high, out):  # type: ignore[no-untyped-def]
-    """out[0], out[1] = matrix int32 (n, d) times low and high int64 (d,), in one pass; sums stay below 2^63."""
+    """out[0], out[1] = matrix int32 (n, d) times low and high int64 (d,), in one pass; sums must stay below 2^63."""
     for i in range(matrix.shape[0]):
         lower, upper = np.int64(0), np.int64(0)
         for j in range(matrix.shape[1]):

@@ -1,8 +1,9 @@
 """The number-theoretic transform: polynomials modulo X^N + 1 and a prime, to values at the roots, and back.
 
-The negacyclic transform of Harvey ("Faster arithmetic for number-theoretic transforms", 2014), with powers of the
-smallest primitive 2N-th root in bit-reversed order: the very numbers that SEAL's transform gives (the tests compare),
-but in place on arrays, where SEAL's own would go through its files to be loaded, saved and decompressed.
+This is the negacyclic transform of Harvey ("Faster arithmetic for number-theoretic transforms", 2014), with powers of
+the smallest primitive 2N-th root in bit-reversed order. It gives the very numbers that SEAL's transform gives; the
+tests compare them. It works in place on arrays. With SEAL's own transform, every array would have to go through SEAL's
+files: loaded, saved and decompressed.
 """
 
 from functools import lru_cache
@@ -18,7 +19,7 @@ __all__ = ["NumberTheoreticTransform"]
 
 
 class NumberTheoreticTransform:
-    """Transforms of residues (count, 2, N), every polynomial modulo p0 and p1.
+    """The transforms of residues (count, 2, N): every polynomial modulo p0 and modulo p1.
 
     Args:
         modulus: Q; both primes are 1 modulo 2N.
@@ -36,13 +37,13 @@ class NumberTheoreticTransform:
         self._scale = np.array(scale, dtype=np.uint64)
 
     def forward(self, polynomials: RingArray, in_place: bool = False) -> RingArray:
-        """Return coefficients (count, 2, N) in NTT form (bit-reversed order); `in_place` overwrites them."""
+        """Transform coefficients (count, 2, N) to NTT form (bit-reversed order); `in_place` overwrites them."""
         out = self._room(polynomials, in_place)
         _forward(out, self._roots, self._primes)
         return out
 
     def inverse(self, values: RingArray, in_place: bool = False) -> RingArray:
-        """Return values in NTT form (count, 2, N) as coefficients; `in_place` overwrites them."""
+        """Transform values in NTT form (count, 2, N) to coefficients; `in_place` overwrites them."""
         out = self._room(values, in_place)
         _inverse(out, self._inverse_roots, self._scale, self._primes)
         return out
@@ -53,13 +54,13 @@ class NumberTheoreticTransform:
                 f"expected uint64 residues (count, 2, {self._degree}), got {array.dtype} {array.shape}"
             )
         if in_place and not array.flags.c_contiguous:
-            raise ParameterError("expected contiguous residues to overwrite, got others")
+            raise ParameterError("expected contiguous residues for a transform in place, got others")
         return array if in_place else np.array(array, order="C")
 
 
 @lru_cache(maxsize=16)
 def _powers(prime: int, degree: int) -> tuple[RingArray, RingArray]:
-    """Return psi^bitreverse(i) and its inverses, i < N, for the smallest primitive 2N-th root psi."""
+    """Return psi^bitreverse(i) and the inverses, for i < N and the smallest primitive 2N-th root psi."""
     psi = _smallest_root(prime, 2 * degree)
     ascending = np.empty(degree, dtype=np.uint64)
     power = 1
@@ -75,7 +76,7 @@ def _powers(prime: int, degree: int) -> tuple[RingArray, RingArray]:
 
 
 def _smallest_root(prime: int, order: int) -> int:
-    """Return the smallest primitive root of unity of an order that is a power of two."""
+    """Return the smallest primitive root of unity of the given order, which is a power of two."""
     if (prime - 1) % order:
         raise ParameterError(f"expected primes that are 1 modulo {order}, got {prime}")
     candidates = (pow(base, (prime - 1) // order, prime) for base in range(2, 1000))
@@ -110,7 +111,7 @@ def _forward(x, roots, primes):  # type: ignore[no-untyped-def]
 
 @compiled
 def _inverse(x, roots, scale, primes):  # type: ignore[no-untyped-def]
-    """Gentleman-Sande butterflies, in place, then 1 / N."""
+    """Gentleman-Sande butterflies, in place, then multiplication by 1 / N."""
     for i in range(x.shape[0]):
         for r in range(2):
             p, a = primes[r], x[i, r]

@@ -1,8 +1,8 @@
 """Random bytes in bulk: AES-256 in counter mode under a key from the system's CSPRNG, a fresh key for every draw.
 
 One verification needs many random bytes, and the system's generator alone is slower: docs/SECURITY.md has commands that
-compare them. What hides behind these bytes rests on AES-256, as the correlations do already. The same keystream, under
-a public key ("seed"), expands the random component of an encryption.
+compare the two. The secrets that these bytes hide rest on AES-256, as the correlations do already. The same keystream
+under a public key (a "seed") expands to the random component of an encryption.
 """
 
 import secrets
@@ -20,7 +20,7 @@ _COUNTER_BYTES = 16
 
 
 def random_words(count: int) -> NDArray[np.uint64]:
-    """Draw `count` uniform 64-bit words that hide secrets."""
+    """Draw `count` uniform 64-bit words that can hide secrets."""
     return keystream(secrets.token_bytes(KEY_BYTES), bytes(_COUNTER_BYTES), count)
 
 
@@ -29,10 +29,10 @@ def keystream(key: bytes, counter: bytes, count: int) -> NDArray[np.uint64]:
 
     Args:
         key: 32 bytes.
-        counter: the first counter block, 16 bytes; with one key, never two whose blocks overlap.
+        counter: the first counter block, 16 bytes. Two draws under one key must not share a counter block.
 
     Raises:
-        ParameterError: a key or counter of another length.
+        ParameterError: the key or the counter has another length.
     """
     if len(key) != KEY_BYTES or len(counter) != _COUNTER_BYTES:
         raise ParameterError(f"expected a key of 32 and a counter of 16 bytes, got {len(key)} and {len(counter)}")

@@ -1,7 +1,7 @@
 """Arithmetic modulo Q = p0 p1: coefficients of ciphertexts, as residues modulo the two primes.
 
-Residues become two-limb integers (hi 2^64 + lo) only to be shifted back into Z_2^64, the ring of the shares
-(`fixed_point`), or to travel. All of it is exact; the loops are in `kernels`.
+Residues become two-limb integers (hi 2^64 + lo) for two purposes only: to shift them back into Z_2^64, the ring of the
+shares (`fixed_point`), and to send them. All arithmetic is exact. The loops are in `kernels`.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ __all__ = [
 
 
 RESIDUE_BYTES = 6
-"""Bytes of a residue on the wire: primes are below 2^48."""
+"""Bytes of a residue on the wire. They suffice because primes are below 2^48."""
 
 DROPPED_BITS, SHORT_BYTES = 13, 10
 """An integer below Q < 2^93 without its 13 low bits takes ten bytes."""
@@ -37,7 +37,7 @@ class CrtModulus:
     """The ring Z_Q, Q = p0 p1, as residues of shape (..., 2, n): axis -2 runs over the two primes.
 
     Args:
-        p0, p1: distinct primes with 2^40 < p1 < p0 < 2^48 (so that a residue travels in six bytes), p0 p1 < 2^93.
+        p0, p1: distinct primes with 2^40 < p1 < p0 < 2^48 (so that six bytes hold a residue), and p0 p1 < 2^93.
     """
 
     p0: int
@@ -46,7 +46,7 @@ class CrtModulus:
     def __post_init__(self) -> None:
         if not 2**40 < self.p1 < self.p0 < 2**48 or self.p0 * self.p1 >= 2**93:
             raise ParameterError(
-                f"CrtModulus takes primes 2^40 < p1 < p0 < 2^48 of a product below 2^93, got {self.p0} and {self.p1}"
+                f"CrtModulus takes primes 2^40 < p1 < p0 < 2^48 with a product below 2^93, got {self.p0} and {self.p1}"
             )
 
     @cached_property
@@ -55,11 +55,11 @@ class CrtModulus:
         return np.array([self.p0, self.p1], dtype=np.uint64)
 
     def add(self, a: RingArray, b: RingArray) -> RingArray:
-        """Add residues of shape (..., 2, n), which broadcast."""
+        """Add residues whose shapes broadcast to (..., 2, n)."""
         return self._binary(kernels.add, a, b)
 
     def subtract(self, a: RingArray, b: RingArray) -> RingArray:
-        """Subtract residues of shape (..., 2, n), which broadcast."""
+        """Subtract residues whose shapes broadcast to (..., 2, n)."""
         return self._binary(kernels.subtract, a, b)
 
     def negate(self, a: RingArray) -> RingArray:
@@ -67,7 +67,7 @@ class CrtModulus:
         return self.subtract(np.zeros((2, 1), dtype=np.uint64), a)
 
     def multiply(self, a: RingArray, b: RingArray) -> RingArray:
-        """Multiply residues of shape (..., 2, n) element by element; b of that shape, or (2, n) for all of a."""
+        """Multiply residues a (..., 2, n) by b element by element; b has the shape of a, or (2, n) for all of a."""
         a = np.ascontiguousarray(a)
         if b.shape not in (a.shape, a.shape[-2:]):
             raise ParameterError(f"expected residues of shape {a.shape} or {a.shape[-2:]}, got {b.shape}")
@@ -79,7 +79,7 @@ class CrtModulus:
         """Arrange weight polynomials (any, 2, n) in the order in which `multiply_accumulate` reads them.
 
         Returns:
-            Residues (2, n / block, any, block), contiguous; block is 512, or n if that is less or no multiple.
+            Residues (2, n / block, any, block), contiguous. block is 512, or n if n is no multiple of 512.
         """
         _, blocks, count, block = self.blocks_shape(
             polynomials.size // (2 * polynomials.shape[-1]), polynomials.shape[-1]
@@ -87,7 +87,7 @@ class CrtModulus:
         return np.ascontiguousarray(polynomials.reshape(count, 2, blocks, block).transpose(1, 2, 0, 3))
 
     def blocks_shape(self, count: int, n: int) -> tuple[int, int, int, int]:
-        """Return the shape of what `in_blocks` returns for so many polynomials of n coefficients."""
+        """Return the shape of the result of `in_blocks` for `count` polynomials of n coefficients."""
         block = kernels.BLOCK if n % kernels.BLOCK == 0 else n
         return 2, n // block, count, block
 
@@ -97,9 +97,9 @@ class CrtModulus:
         """Return sums over k of weights[k] inputs[groups[k]], element by element, without intermediate reduction.
 
         Args:
-            weights: residues `in_blocks` of polynomials (any, 2, n).
+            weights: residues of polynomials (any, 2, n), as `in_blocks` arranges them.
             groups: (any,), each in [0, inputs.shape[0]).
-            bounds: (sums + 1,), ascending: sum g is over bounds[g] <= k < bounds[g + 1], at most 2^14 terms.
+            bounds: (sums + 1,), ascending. Sum g runs over bounds[g] <= k < bounds[g + 1]: at most 2^14 terms.
             inputs: residues (any, count, 2, n).
 
         Returns:
@@ -109,7 +109,7 @@ class CrtModulus:
             _check_type(array, np.uint64)
         n = weights.shape[1] * weights.shape[3]
         if weights.shape[0] != 2 or groups.shape != weights.shape[2:3] or inputs.shape[2:] != (2, n):
-            raise ParameterError(f"expected weights and inputs that fit, got {weights.shape} and {inputs.shape}")
+            raise ParameterError(f"expected matching weights and inputs, got {weights.shape} and {inputs.shape}")
         if np.any((groups < 0) | (groups >= len(inputs))) or bounds[0] < 0 or bounds[-1] > len(groups):
             raise ParameterError(f"expected groups below {len(inputs)} and bounds up to {len(groups)}")
         if np.any((np.diff(bounds) < 0) | (np.diff(bounds) > kernels.MAX_TERMS)):
@@ -137,7 +137,7 @@ class CrtModulus:
     def lift(self, values: RingArray, scale_bits: int, offset: int = 0) -> RingArray:
         """Map the integers (v + offset) 2^scale_bits, 0 <= v < 2^64, to residues of shape (..., 2, n).
 
-        The shares-to-ciphertext conversion lifts the client's share with offset 0 and the server's with -2^64.
+        The shares-to-ciphertext conversion lifts the client's share with offset 0, and the server's with offset -2^64.
         """
         _check_type(values, np.uint64)
         out = np.empty((*values.shape[:-1], 2, values.shape[-1]), dtype=np.uint64)
@@ -168,7 +168,7 @@ class CrtModulus:
         return out
 
     def to_wire(self, residues: RingArray) -> NDArray[np.uint8]:
-        """Pack residues (..., 2, n), 4 divides n, into six bytes each: uint8 (..., 2, n, 6)."""
+        """Pack residues (..., 2, n) into six bytes each: uint8 (..., 2, n, 6). 4 must divide n."""
         _check_fours(residues.shape[-1])
         out = np.empty((*residues.shape, RESIDUE_BYTES), dtype=np.uint8)
         flat = _planes(np.ascontiguousarray(residues)).reshape(-1)
@@ -176,13 +176,14 @@ class CrtModulus:
         return out
 
     def from_wire(self, wire: NDArray[np.uint8], what: str, out: RingArray | None = None) -> RingArray:
-        """Unpack what `to_wire` packed.
+        """Unpack residues that `to_wire` packed.
 
         Args:
+            what: names the message in errors.
             out: residues (count, 2, n) to write to, any strides; a new array of the wire's shape if left out.
 
         Raises:
-            ProtocolError: a residue is not below its prime; `what` names the message.
+            ProtocolError: a residue is not below its prime.
         """
         _check_width(wire, RESIDUE_BYTES)
         _check_fours(wire.shape[-2])
@@ -197,9 +198,9 @@ class CrtModulus:
         return out
 
     def to_short_wire(self, residues: RingArray) -> NDArray[np.uint8]:
-        """Compose residues (..., 2, n) to integers in [0, Q), drop their 13 low bits: uint8 (..., 10 n).
+        """Compose residues (..., 2, n) to integers in [0, Q), and drop their 13 low bits: uint8 (..., 10 n).
 
-        Of the n integers first the low words, eight bytes each, then the high ones, two bytes each.
+        The low words of the n integers come first, eight bytes each. Their high words follow, two bytes each.
         """
         residues = np.ascontiguousarray(residues)
         n = residues.shape[-1]
@@ -212,10 +213,13 @@ class CrtModulus:
         return out
 
     def from_short_wire(self, wire: NDArray[np.uint8], what: str) -> RingArray:
-        """Unpack what `to_short_wire` packed: residues (..., 2, n) of the integers, their 13 low bits zero.
+        """Unpack integers that `to_short_wire` packed, with zeros as their 13 low bits: residues (..., 2, n).
+
+        Args:
+            what: names the message in errors.
 
         Raises:
-            ProtocolError: an integer is not below Q; `what` names the message.
+            ProtocolError: an integer is not below Q.
         """
         if wire.dtype != np.uint8 or wire.ndim < 1 or wire.shape[-1] % SHORT_BYTES:
             raise ParameterError(f"expected bytes of shape (..., 10 n), got {wire.dtype} {wire.shape}")
@@ -246,9 +250,8 @@ class CrtModulus:
     def random(self, shape: tuple[int, ...]) -> RingArray:
         """Draw elements uniform over Z_Q, as residues of shape (*shape[:-1], 2, shape[-1]).
 
-        Uniform residues modulo both primes are uniform over Z_Q (Chinese remainder theorem). Each residue is drawn by
-        rejection: the low bits of a random word, again until below the prime. Reducing the word instead would be
-        biased.
+        Uniform residues modulo both primes are uniform over Z_Q (Chinese remainder theorem). Each residue is the low
+        bits of a random word, drawn again until it is below the prime. Reducing the word instead would be biased.
         """
         count = int(np.prod(shape))
         planes = [_random_below(p, count).reshape(shape) for p in (self.p0, self.p1)]
@@ -268,19 +271,19 @@ def _random_below(bound: int, count: int) -> RingArray:
 
 
 def _words(wire: NDArray[np.uint8]) -> RingArray:
-    """View bytes as words; copied if they do not begin at a multiple of eight."""
+    """View bytes as words; copy them if their address is not a multiple of eight."""
     flat = np.ascontiguousarray(wire).reshape(-1)
     return (flat if flat.ctypes.data % 8 == 0 else flat.copy()).view(np.uint64)
 
 
 def _short_words(wire: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Split rows of 10 n bytes into the bytes of n low words and of n high ones."""
+    """Split rows of 10 n bytes into the bytes of n low words and of n high words."""
     n = wire.shape[-1] // SHORT_BYTES
     return wire[:, : 8 * n], wire[:, 8 * n :]
 
 
 def _check_type(array: NDArray[Any], dtype: Any) -> None:
-    """The compiled loops would take signed and unsigned numbers together for floats."""
+    """Refuse another dtype: the compiled loops would turn signed and unsigned numbers together into floats."""
     if array.dtype != dtype:
         raise ParameterError(f"expected {np.dtype(dtype)}, got {array.dtype}")
 

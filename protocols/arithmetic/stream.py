@@ -1,7 +1,7 @@
 """A pseudorandom generator on ring elements: AES-256 in counter mode, one stream per (seed, index).
 
-A dealer and a party that hold the same seed expand the same arrays without sending them. Security: AES-256 as a
-pseudorandom permutation; an index is used once per seed, so no keystream repeats.
+A dealer and a party that hold the same seed expand it to the same arrays, so neither sends them. Security rests on
+AES-256 as a pseudorandom permutation. Each index is used once per seed, so no keystream repeats.
 """
 
 import secrets
