@@ -1,13 +1,15 @@
 """CKKS without slots: keys, fresh encryptions and decryption, with polynomials as numpy arrays.
 
-A message lives in the *coefficients* of a polynomial modulo X^N + 1 and Q = p0 p1, so one product of polynomials is a
-convolution, and depth one is all that a linear layer needs: no rotation, relinearisation, rescaling or evaluation key
-exists here (coefficient packing: Kim et al., TIFS 2023; Cheetah, USENIX Security 2022).
+A message is the *coefficients* of a polynomial modulo X^N + 1 and Q = p0 p1, so one product of polynomials is a
+convolution. A linear layer needs only depth one: there is no rotation, relinearisation, rescaling or evaluation key
+here (coefficient packing: Kim et al., TIFS 2023; Cheetah, USENIX Security 2022).
 
-Security rests on ring-LWE with N = 4096, a ternary secret, noise of deviation 3.2 (a centred binomial, as SEAL draws
-it) and Q of 93 bits, where 106 give 128 bits of security (`seal_context`). SEAL makes the keys, modulo Q. Encryptions
-are the textbook ones, on arrays in SEAL's own NTT form; the tests open them with SEAL, and SEAL's with them.
-The client's `ClientKeys` alone holds the secret key; the server's `PublicKey` is two polynomials that the client sent.
+Security rests on ring-LWE with N = 4096, a ternary secret, and noise of standard deviation 3.2 (a centred binomial, as
+SEAL draws it). Q has 93 bits; up to 106 bits give 128 bits of security (`seal_context`).
+
+SEAL makes the keys, modulo Q. Encryptions are the textbook ones, on arrays in SEAL's own NTT form. The tests decrypt
+them with SEAL, and decrypt SEAL's encryptions with this module. Only the client's `ClientKeys` holds the secret key.
+The server's `PublicKey` is two polynomials that the client sent.
 """
 
 import secrets
@@ -41,7 +43,7 @@ __all__ = [
 SEED_BYTES = KEY_BYTES
 _SPARE_TRIES = 8
 _CHUNK = 32
-"""Polynomials that are worked on together: part of the definition of a seed's expansion."""
+"""Polynomials that are worked on together. The expansion of a seed depends on this number."""
 
 _NOISE_COINS = 21
 
@@ -53,7 +55,7 @@ class CkksParameters:
     Args:
         degree: N, a power of two.
         prime_bits: bits of p0 and p1.
-        guard_bits: s; a fixed-point share is encrypted times 2^s, so that noise stays under its last bit.
+        guard_bits: s; a share is multiplied by 2^s before encryption, so that noise stays below the share's last bit.
         weight_bits: fractional bits of a weight.
     """
 
@@ -64,10 +66,10 @@ class CkksParameters:
 
 
 class CkksContext:
-    """The parameters as SEAL accepts them: the modulus Q and its transform.
+    """Parameters that SEAL accepts, with the modulus Q and its transform.
 
     Raises:
-        ParameterError: they do not give 128 bits of security, or SEAL does not accept them.
+        ParameterError: the parameters do not give 128 bits of security, or SEAL does not accept them.
     """
 
     def __init__(self, parameters: CkksParameters | None = None) -> None:
@@ -86,12 +88,12 @@ class CkksContext:
         return self.transform.forward(self.modulus.lift_signed(polynomials), in_place=True)
 
     def expand(self, seed: bytes, count: int, out: RingArray | None = None) -> RingArray:
-        """Return the random components c1 of a seed: residues (count, 2, N) in NTT form, written to `out` if given."""
+        """Expand a seed to random components c1: residues (count, 2, N) in NTT form, written to `out` if given."""
         return expand_seed(seed, self.modulus, self.degree, count, out)
 
 
 class ClientKeys:
-    """The client's key pair: encrypts, and opens masked ciphertexts. The secret key never leaves this object."""
+    """The client's key pair: encrypts, and decrypts masked ciphertexts. The secret key never leaves this object."""
 
     def __init__(self, context: CkksContext) -> None:
         self.context = context
@@ -106,15 +108,15 @@ class ClientKeys:
         return self._public
 
     def encrypt(self, messages: RingArray) -> tuple[bytes, RingArray]:
-        """Encrypt polynomials under the secret key, freshly: c0 = m + e - a s, c1 = a.
+        """Encrypt polynomials afresh under the secret key: c0 = m + e - a s, c1 = a.
 
-        All a are expanded from one fresh public seed, which travels in their place; e is secret noise.
+        One fresh public seed expands to all a, and is sent in their place. e is secret noise.
 
         Args:
             messages: residues (count, 2, N) in coefficient form.
 
         Returns:
-            The seed, 32 bytes, public and never used again, and c0, residues (count, 2, N) in NTT form.
+            The seed (32 bytes, public, never used again), and c0: residues (count, 2, N) in NTT form.
         """
         modulus = self.context.modulus
         seed = secrets.token_bytes(SEED_BYTES)
@@ -139,13 +141,13 @@ class ClientKeys:
 
 
 class PublicKey:
-    """The client's public key as the server holds it: it can encrypt zero, and nothing else.
+    """The client's public key, as the server holds it. This object can only encrypt zero.
 
     Args:
         polynomials: residues of shape (2, 2, N) as `ClientKeys.public_key` returned them.
 
     Raises:
-        ProtocolError: they are no residues of that shape.
+        ProtocolError: the polynomials are not residues of that shape.
     """
 
     def __init__(self, context: CkksContext, polynomials: RingArray) -> None:
@@ -160,13 +162,15 @@ class PublicKey:
         return self._key
 
     def rerandomise(self, ciphertexts: RingArray) -> RingArray:
-        """Add a fresh encryption of zero (b u + e0, a u + e1) to each, (b, a) the key, and leave NTT form.
+        """Add a fresh encryption of zero to each ciphertext, and leave NTT form.
+
+        For the key (b, a), the encryption of zero is (b u + e0, a u + e1).
 
         Args:
             ciphertexts: residues (count, 2, 2, N) in NTT form, contiguous; overwritten.
 
         Returns:
-            The same array in coefficient form. Its c1 is pseudorandom to the client, whatever it was.
+            The same array in coefficient form. Its c1 is pseudorandom to the client, whatever c1 was before.
         """
         degree, modulus = self.context.degree, self.context.modulus
         for part in _chunks(len(ciphertexts)):
@@ -181,11 +185,12 @@ class PublicKey:
 def expand_seed(
     seed: bytes, modulus: CrtModulus, degree: int, count: int = 1, out: RingArray | None = None
 ) -> RingArray:
-    """Return the uniform polynomials of a public seed: residues (count, 2, degree), taken to be in NTT form.
+    """Expand a public seed to uniform polynomials: residues (count, 2, degree), taken to be in NTT form.
 
-    For each prime, and each 32 polynomials, a keystream of AES-256-CTR under the seed, a word a try, rejecting tries
-    not below the prime: as FrodoKEM expands its public matrix with AES, and ML-KEM its own in NTT form with SHAKE
-    (FIPS 203, algorithm 7). The first bytes of the counter are the prime's number, 0 or 1, and the chunk's, in seven.
+    Each prime and each chunk of 32 polynomials has a keystream of its own, of AES-256-CTR under the seed. Each word is
+    one try, and tries that are not below the prime are rejected. FrodoKEM expands its public matrix with AES in the
+    same way; ML-KEM expands its own in NTT form, with SHAKE (FIPS 203, algorithm 7). The counter's first byte is the
+    prime's number, 0 or 1. The next seven bytes are the chunk's number.
 
     Args:
         out: residues (count, 2, degree) to write to, any strides; a new array if left out.
@@ -200,7 +205,7 @@ def expand_seed(
 
 
 def _expand_chunk(seed: bytes, index: int, modulus: CrtModulus, out: RingArray) -> None:
-    """Write the chunk of that index of a seed's polynomials."""
+    """Write chunk number `index` of a seed's polynomials to `out`."""
     wanted = out.shape[0] * out.shape[2]
     for plane, prime in enumerate((modulus.p0, modulus.p1)):
         mask = np.uint64((1 << (prime - 1).bit_length()) - 1)
@@ -211,12 +216,12 @@ def _expand_chunk(seed: bytes, index: int, modulus: CrtModulus, out: RingArray) 
 
 
 def _chunks(count: int) -> list[slice]:
-    """Cut `count` polynomials into runs that stay in cache."""
+    """Return slices that cut `count` polynomials into chunks, which stay in cache."""
     return [slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
 
 
 def centred_binomial(shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Draw secret noise: the difference of two sums of 21 random bits, deviation 3.24, as SEAL does."""
+    """Draw secret noise: the difference of two sums of 21 random bits, standard deviation 3.24, as SEAL does."""
     words = random_ring(shape)
     mask = np.uint64((1 << _NOISE_COINS) - 1)
     first, second = np.bitwise_count(words & mask), np.bitwise_count((words >> np.uint64(_NOISE_COINS)) & mask)
@@ -238,7 +243,7 @@ def check_residues(residues: RingArray, modulus: CrtModulus, what: str) -> RingA
     """Return the residues (..., 2, n) unchanged if all are below their primes.
 
     Raises:
-        ProtocolError: one is not.
+        ProtocolError: a residue is not below its prime.
     """
     if np.any(residues >= modulus.primes[:, None]):
         raise ProtocolError(f"{what}: expected residues below {modulus.p0} and {modulus.p1}, got a larger one")

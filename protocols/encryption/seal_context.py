@@ -1,7 +1,8 @@
-"""SEAL's contexts, through TenSEAL, for parameters of ring-LWE that give 128 bits of security.
+"""SEAL contexts, made through TenSEAL, for ring-LWE parameters that give 128 bits of security.
 
-The bound is on the degree and on the bits of all primes, the one of key switching among them. SEAL itself checks the
-table of the HomomorphicEncryption.org standard (2018), which allows some bits more: 109, 218, 438, 881 from N = 4096.
+For each degree N, `MOST_BITS` bounds the bits of all primes together, including the prime for key switching. SEAL
+itself checks the table of the HomomorphicEncryption.org standard (2018). That table allows some bits more: 109, 218,
+438 and 881 for N = 4096, 8192, 16384 and 32768.
 """
 
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ from protocols.errors import ParameterError
 __all__ = ["MOST_BITS", "LatticeParameters", "seal_context"]
 
 MOST_BITS = {1024: 26, 2048: 53, 4096: 106, 8192: 214, 16384: 430, 32768: 868}
-"""Most bits of the modulus by degree: 128 bits against classical attacks, a ternary secret, noise of deviation 3.19.
+"""Most bits of the modulus, by degree.
 
-Bossuat et al., Security Guidelines for Implementing Homomorphic Encryption, ePrint 2024/463.
+They give 128 bits of security against classical attacks, for a ternary secret and noise of standard deviation 3.19.
+Source: Bossuat et al., Security Guidelines for Implementing Homomorphic Encryption, ePrint 2024/463.
 """
 
 
@@ -29,11 +31,11 @@ class LatticeParameters(Protocol):
 
     @property
     def prime_bits(self) -> Sequence[int]:
-        """Bits of every prime of the modulus; where keys are switched, the prime for that is the last."""
+        """Bits of every prime of the modulus. The prime for key switching, if there is one, comes last."""
 
 
 def seal_context(parameters: LatticeParameters) -> tuple[seal.SEALContext, tuple[int, ...]]:
-    """Return SEAL's context for CKKS, and the primes that SEAL chose, in the order of their bits in the parameters.
+    """Return SEAL's context for CKKS, and the primes that SEAL chose, in the order of `prime_bits`.
 
     Raises:
         ParameterError: the parameters do not give 128 bits of security, or SEAL does not accept them.

@@ -1,7 +1,7 @@
-"""SEAL's objects as arrays of words and back, by SEAL's documented serialisation into anonymous files.
+"""SEAL's objects as arrays of words, and back: by SEAL's documented serialisation into anonymous files.
 
-Nothing that a peer sends is in this format: peers send residues and seeds of a size that the receiver knows, and the
-receiver itself writes the bytes around them. SEAL then checks, as it loads, that they make a valid object.
+No peer sends bytes in this format. Peers send residues and seeds of a size that the receiver knows, and the receiver
+itself writes the bytes around them. As SEAL loads the bytes, it checks that they make a valid object.
 """
 
 import os
@@ -43,7 +43,7 @@ def _in_memory(use: Callable[[str, int], Any]) -> Any:
 
 
 def _body(value: Any) -> bytes:
-    """Return what a SEAL object's serialisation holds, without its header and compression."""
+    """Return the content of a SEAL object's serialisation, without header and compression."""
 
     def save(path: str, descriptor: int) -> bytes:
         value.save(path)
@@ -60,7 +60,7 @@ def _body(value: Any) -> bytes:
 
 
 def _version() -> tuple[int, int, int, int]:
-    """Return magic, header size and version as this SEAL writes them."""
+    """Return magic, header size and version as the installed SEAL writes them."""
 
     def save(path: str, descriptor: int) -> bytes:
         seal.Plaintext("1").save(path)
@@ -70,7 +70,7 @@ def _version() -> tuple[int, int, int, int]:
 
 
 def _wrapped(*parts: bytes | memoryview) -> list[bytes | memoryview]:
-    """Put SEAL's header for uncompressed bytes before them."""
+    """Put SEAL's header for uncompressed bytes before the parts."""
     size = _HEADER.size + sum(len(part) for part in parts)
     return [_HEADER.pack(*_version(), _NO_COMPRESSION, 0, size), *parts]
 
@@ -112,10 +112,10 @@ def ciphertext_from_words(
     """Return a ciphertext of polynomials (polynomials, primes left, N) in NTT form.
 
     Args:
-        parms_id: SEAL's name of the level with these primes left.
+        parms_id: SEAL's name for the level at which these primes are left.
 
     Raises:
-        ProtocolError: SEAL does not take them.
+        ProtocolError: SEAL does not accept the polynomials.
     """
     return _load(seal.Ciphertext(), context, _ciphertext_parts(parms_id, words, scale))
 
@@ -146,10 +146,13 @@ def switching_key_words(keys: Any, degree: int) -> RingArray:
 def switching_key_from_words(
     context: seal.SEALContext, kind: type[_Loaded], entries: int, index: int, words: RingArray
 ) -> _Loaded:
-    """Return SEAL's object of a kind (`RelinKeys`, `GaloisKeys`) with one key: (parts, 2, primes, N) at an index.
+    """Return a SEAL object that holds one switching key.
 
     Args:
-        entries: how many keys an object of that kind has room for.
+        kind: the object's class, `RelinKeys` or `GaloisKeys`.
+        entries: how many keys an object of this kind has room for.
+        index: the key's place among them.
+        words: the key, (parts, 2, primes, N).
     """
     parms_id = context.key_parms_id()
     parts: list[bytes | memoryview] = [_PARMS_ID.pack(*parms_id), _WORD.pack(entries), _WORD.pack(0) * index]

@@ -1,1 +1,1 @@
-"""Exact homomorphic encryption modulo 2^64: products of encrypted numbers with known ones, for correlations."""
+"""Exact homomorphic encryption modulo 2^64: products of encrypted and known numbers, for correlations."""

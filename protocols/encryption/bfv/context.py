@@ -1,13 +1,16 @@
 """Numbers modulo t = 2^64 as residues modulo Q, and back: the arithmetic of exact encryption.
 
-A message m, a polynomial with coefficients modulo t, is held as floor(Q m / t) modulo Q, so that sums and products with
-known integers wrap modulo Q where the messages wrap modulo t (BFV: Fan, Vercauteren, ePrint 2012/144, without slots).
-Since Q is 0 modulo each of its primes, that is -((Q m) mod t) / t modulo a prime: one product of words. Q has four
-primes, in two pairs p0 p1 and q0 q1, each a `CrtModulus`, so the compiled loops of `kernels` and `ntt` serve; after
-the products, division by q0 q1 leaves residues modulo p0 p1, and what is opened is round(v t / (p0 p1)).
+A message m is a polynomial with coefficients modulo t, and is held as floor(Q m / t) modulo Q. Sums, and products with
+known integers, then wrap modulo Q where the messages wrap modulo t (BFV: Fan, Vercauteren, ePrint 2012/144, without
+slots). Q is 0 modulo each of its primes. So floor(Q m / t) is -((Q m) mod t) / t modulo a prime, which takes one
+product of words.
 
-Security: ring-LWE with N = 8192, a ternary secret, noise of deviation 3.2, and Q of 186 bits, where 214 give 128 bits
-of security (`seal_context`).
+Q has four primes, in two pairs p0 p1 and q0 q1. Each pair is a `CrtModulus`, so the compiled loops of `kernels` and
+`ntt` work on it. After the products, division by q0 q1 leaves residues of a number v modulo p0 p1. Decryption gives
+round(v t / (p0 p1)).
+
+Security rests on ring-LWE with N = 8192, a ternary secret, and noise of standard deviation 3.2. Q has 186 bits; up to
+214 bits give 128 bits of security (`seal_context`).
 """
 
 from dataclasses import dataclass
@@ -37,7 +40,7 @@ class BfvParameters:
     Args:
         degree: N, a power of two.
         prime_bits: bits of p0, p1, q0, q1.
-        flood_bits: b; uniform noise in [-2^b, 2^b) hides what a ciphertext's noise tells.
+        flood_bits: b; uniform noise in [-2^b, 2^b) hides the information in a ciphertext's own noise.
     """
 
     degree: int = 8192
@@ -54,10 +57,10 @@ class Plane:
 
 
 class BfvContext:
-    """The parameters as SEAL accepts them.
+    """Parameters that SEAL accepts, with the modulus Q and its transforms.
 
     Raises:
-        ParameterError: they do not give 128 bits of security, or SEAL does not accept them.
+        ParameterError: the parameters do not give 128 bits of security, or SEAL does not accept them.
     """
 
     def __init__(self, parameters: BfvParameters | None = None) -> None:
@@ -78,7 +81,7 @@ class BfvContext:
         return first, second
 
     def encode_factors(self, polynomials: RingArray) -> Wide:
-        """Return known polynomials (count, N) modulo 2^64, taken as signed integers, in NTT form (count, 2, N)."""
+        """Return known polynomials modulo 2^64 (count, N), read as signed integers, in NTT form (count, 2, N)."""
         signed = polynomials.view(np.int64)
         first, second = (
             plane.transform.forward(plane.modulus.lift_signed(signed), in_place=True) for plane in self.planes
@@ -86,7 +89,7 @@ class BfvContext:
         return first, second
 
     def wide(self, integers: NDArray[np.int64], words: RingArray) -> Wide:
-        """Return the integers h 2^64 + w, h signed and 0 <= w < 2^64, both (count, n), as residues (count, 2, n)."""
+        """Return integers h 2^64 + w as residues (count, 2, n), for h signed and 0 <= w < 2^64, both (count, n)."""
         first, second = (
             plane.modulus.add(plane.modulus.lift_signed(integers, _WORD_BITS), plane.modulus.lift(words, 0))
             for plane in self.planes
@@ -94,7 +97,7 @@ class BfvContext:
         return first, second
 
     def narrow(self, residues: Wide) -> RingArray:
-        """Divide integers v modulo Q, residues (count, 2, n), by q0 q1, rounding down: residues modulo p0 and p1."""
+        """Divide integers modulo Q, as residues (count, 2, n), by q0 q1, and round down: residues modulo p0 and p1."""
         low, high = (np.ascontiguousarray(part) for part in residues)
         out = np.empty_like(low)
         primes, divisors = (plane.modulus.primes for plane in self.planes)
@@ -102,7 +105,7 @@ class BfvContext:
         return out
 
     def round(self, residues: RingArray) -> RingArray:
-        """Return round(v 2^64 / (p0 p1)) modulo 2^64, uint64 (count, n), of residues (count, 2, n) of v."""
+        """Return round(v 2^64 / (p0 p1)) modulo 2^64, uint64 (count, n), for integers v as residues (count, 2, n)."""
         out = np.empty((residues.shape[0], residues.shape[2]), dtype=np.uint64)
         modulus = self.planes[0].modulus
         inverses = pow(modulus.p1, -1, modulus.p0), pow(modulus.p0, -1, modulus.p1)

@@ -1,4 +1,4 @@
-"""Compiled loops of exact encryption: from four primes to two, and from two to words modulo 2^64."""
+"""Compiled loops of exact encryption: from four primes to two, and from two primes to words modulo 2^64."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ __all__ = ["divide_by_primes", "round_to_words"]
 
 @compiled
 def divide_by_primes(low, high, primes, divisors, inverses, inverse, out):  # type: ignore[no-untyped-def]
-    """out = floor(v / (q0 q1)) modulo primes p0, p1, of v's residues low modulo these and high modulo q0 > q1.
+    """out = floor(v / (q0 q1)) modulo the primes p0 and p1, for integers v modulo p0 p1 q0 q1.
 
-    Args: low, high, out (count, 2, n); primes (2,); divisors (2,), q0 and q1; inverses (2, 2), of each modulo each of
-    the primes; inverse, of q1 modulo q0.
+    Args: low and high: residues of v modulo p0 and p1, and modulo q0 > q1; out; these three (count, 2, n); primes (2,);
+    divisors (2,), q0 and q1; inverses (2, 2), of each divisor modulo each prime; inverse, of q1 modulo q0.
     """
     q0 = divisors[0]
     estimate = 1.0 / np.float64(q0)
@@ -33,9 +33,12 @@ def divide_by_primes(low, high, primes, divisors, inverses, inverse, out):  # ty
 
 @compiled
 def round_to_words(residues, primes, inverses, out):  # type: ignore[no-untyped-def]
-    """out[i] = round(v 2^64 / (p0 p1)) modulo 2^64 of v's residues (count, 2, n); inverses, of p1 mod p0, p0 mod p1.
+    """out[i] = round(v 2^64 / (p0 p1)) modulo 2^64, for integers v as residues (count, 2, n).
 
-    v / (p0 p1) = x0 / p0 + x1 / p1 modulo 1, x_r the residue times the inverse; each is divided in digits of 16 bits.
+    Args: inverses (2,), of p1 modulo p0 and of p0 modulo p1.
+
+    v / (p0 p1) = x0 / p0 + x1 / p1 modulo 1, where x_r is the residue times the inverse. The loop computes each
+    quotient in digits of 16 bits.
     """
     for i in range(residues.shape[0]):
         for j in range(residues.shape[2]):

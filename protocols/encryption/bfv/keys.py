@@ -1,20 +1,23 @@
-"""Keys of exact encryption: one party encrypts its numbers, the other multiplies them and hides what it has done.
+"""Keys of exact encryption: one party encrypts its numbers; the other multiplies them and hides its own numbers.
 
-Encryption is under the secret key: c0 = e - c1 s + Q m / t, with c1 expanded from a public seed that travels in its
-place. The other party multiplies ciphertexts by polynomials of its own and adds the products up. What it returns must
-tell nothing of these but the sum of the messages plus a number that it draws:
+The first party encrypts under its secret key: c0 = e - c1 s + Q m / t. A public seed expands to c1 and is sent in its
+place. The second party multiplies ciphertexts by polynomials B of its own and adds up the products. Its answer must
+reveal nothing of B except the sum's message plus a number that the second party draws. So the second party
 
-- it adds an encryption of zero under the public key, (b u + e0, a u + e1), which makes c1 pseudorandom (ring-LWE with
-  the secret u) whatever it was;
-- it adds uniform numbers to the messages of the coefficients that are sent;
-- it adds uniform noise in [-2^b, 2^b) to these. Other noise in them is e times its polynomials, about 2^74 (root mean
-  square, for polynomials uniform modulo 2^64 and 128 products), against a width of 2^121: what is opened is within a
-  statistical distance of 2^-47 a coefficient from what the message alone gives. Distances add up, over coefficients and
-  over questions about the same numbers: 2^-30 for 100,000 of them, 2^-20 for a thousand such questions.
+- adds an encryption of zero under the public key, (b u + e0, a u + e1). This makes c1 pseudorandom, whatever c1 was
+  before (ring-LWE with the secret u);
+- adds uniform numbers to the messages of the coefficients that it sends;
+- adds uniform noise in [-2^b, 2^b) to these coefficients. Their other noise is e B, about 2^74 (root mean square, for B
+  uniform modulo 2^64 and 128 products), against a width of 2^121. So a decrypted coefficient is within a statistical
+  distance of 2^-47 from one that depends on the message alone. These distances add up over coefficients, and over
+  questions about the same numbers: 2^-30 for 100,000 coefficients, 2^-20 for a thousand such questions.
 
-It then divides by q0 q1 and drops the 13 low bits (`CrtModulus.to_short_wire`), which is a function of the above. Noise
-is then, at most, 2^27 from flooding, N 2^13 from what was dropped of c1, 2^13 of c0, N + 1 from the division, and less
-than 1 of e B: 2^27.59, where p0 p1 / 2^65 > 2^27.99 would turn a number into the next. What is opened is exact.
+The second party then divides by q0 q1 and drops the 13 low bits (`CrtModulus.to_short_wire`). Both steps are functions
+of the result above, so they reveal nothing more. The noise is now at most
+
+    2^27 (flooding) + N 2^13 (dropped bits of c1) + 2^13 (dropped bits of c0) + N + 1 (division) + 1 (e B) < 2^27.59.
+
+Only noise of p0 p1 / 2^65 > 2^27.99 would turn a number into the next one, so decryption is exact.
 """
 
 import secrets
@@ -34,10 +37,10 @@ __all__ = ["BfvKeys", "BfvPublicKey", "Seeded"]
 
 @dataclass(frozen=True)
 class Seeded:
-    """Ciphertexts or a key as they travel.
+    """Ciphertexts, or a public key, as a party sends them.
 
     Args:
-        seeds: uint8 (2, 32), of the random components, for each pair of primes; public.
+        seeds: uint8 (2, 32), one for each pair of primes; public. They expand to the random components.
         bodies: residues (count, 2, N) in NTT form, for each pair.
     """
 
@@ -63,16 +66,16 @@ class BfvKeys:
         self.public = self._hide(np.zeros((1, context.degree), dtype=np.uint64))
 
     def encrypt(self, numbers: RingArray) -> Seeded:
-        """Encrypt polynomials with coefficients modulo 2^64, uint64 (count, N), freshly."""
+        """Encrypt polynomials with coefficients modulo 2^64, uint64 (count, N), afresh."""
         return self._hide(numbers)
 
     def decrypt(self, c0: RingArray, c1: RingArray, places: NDArray[np.int64]) -> RingArray:
-        """Return some coefficients of messages, uint64 (count, n).
+        """Decrypt some coefficients of the messages, uint64 (count, n).
 
         Args:
-            c0: those of c0, residues (count, 2, n) modulo p0 and p1, after `BfvContext.narrow`.
-            c1: residues (count, 2, N), likewise.
-            places: (n,), which they are.
+            c0: these coefficients of c0, residues (count, 2, n) modulo p0 and p1, after `BfvContext.narrow`.
+            c1: all of c1, residues (count, 2, N), likewise.
+            places: (n,), the indices of these coefficients.
         """
         plane = self._context.planes[0]
         product = plane.modulus.multiply(plane.transform.forward(c1), self._secret[0])
@@ -80,7 +83,7 @@ class BfvKeys:
         return self._context.round(plane.modulus.add(c0, product))
 
     def _hide(self, numbers: RingArray) -> Seeded:
-        """Return c0 = e - c1 s + Q m / t."""
+        """Return c0 = e - c1 s + Q m / t, and the seeds of c1."""
         noise = centred_binomial(numbers.shape)
         seeds, bodies = [], []
         for plane, message, secret in zip(
@@ -96,13 +99,13 @@ class BfvKeys:
 
 
 class BfvPublicKey:
-    """The other party's public key: hides what was done to its ciphertexts.
+    """The other party's public key. It hides what this party did to the other party's ciphertexts.
 
     Args:
         key: as `BfvKeys.public`.
 
     Raises:
-        ProtocolError: it is no key.
+        ProtocolError: the key has another shape, or a residue is not below its prime.
     """
 
     def __init__(self, context: BfvContext, key: Seeded) -> None:
@@ -114,12 +117,15 @@ class BfvPublicKey:
         self._key = tuple(part[0] for part in key.components(context))
 
     def hide(self, ciphertexts: Wide, places: NDArray[np.int64], masks: RingArray) -> tuple[RingArray, RingArray]:
-        """Return some coefficients of c0 and all of c1, residues (count, 2, n) and (count, 2, N) modulo p0 and p1.
+        """Hide ciphertexts as the module says; return some coefficients of c0, and all of c1.
 
         Args:
             ciphertexts: residues (count, 2, 2, N) in NTT form, contiguous; overwritten.
-            places: (n,), the coefficients.
-            masks: uint64 (count, n), uniform: added to the messages.
+            places: (n,), the indices of the coefficients.
+            masks: uint64 (count, n), uniform; added to the messages.
+
+        Returns:
+            Residues (count, 2, n) and (count, 2, N) modulo p0 and p1.
         """
         context, count = self._context, len(masks)
         small, noises = ternary((count, context.degree)), centred_binomial((2 * count, context.degree))

@@ -1,14 +1,21 @@
-"""Products of one party's secret matrix with the other's secret vector, modulo 2^64, of which each gets a share.
+"""Products of one party's secret matrix and the other's secret vector, modulo 2^64; each party gets a share.
 
-The asker has a vector a (d,) and a key pair, the answerer a matrix B (n, d). The asker sends encryptions of a; the
-answerer multiplies by polynomials made of B, masks with uniform numbers, which are its shares, negated, and sends the
-rest. See `keys` for what hides what; the answerer sees ring-LWE encryptions, the asker B a plus a uniform vector.
+The asker has a vector a (d,) and a key pair; the answerer has a matrix B (n, d). The asker sends encryptions of a. The
+answerer multiplies them by polynomials made of B, masks the products with uniform numbers, and sends them back. Its
+shares are the masks, negated. The answerer sees ring-LWE encryptions; the asker sees B a plus a uniform vector. `keys`
+explains how each is hidden.
 
-Packing, for a width g that divides d (as for a matrix and a vector in Cheetah, USENIX Security 2022, section 3.2.1, but
-for g = 1). Ciphertext j holds a[j g + k] at X^k, k < g. A block of N / g rows is d / g polynomials, of which the j-th
-holds B[r, j g + k] at X^(r g + g - 1 - k). The product of both has at X^(r g + g - 1) the sum over k of a[j g + k]
-B[r, j g + k], and the sum over j is the row's product. g = 1 sends most up and least down: d ciphertexts, and 20 bytes
-a row; g = d one ciphertext, and N + N / d coefficients for N / d rows. The width is chosen that sends least.
+**Packing**, for a width g that divides d (except for g = 1, as Cheetah packs a matrix and a vector: USENIX Security
+2022, section 3.2.1). Ciphertext j holds a[j g + k] at X^k, for k < g. A block of N / g rows is d / g polynomials.
+Polynomial j holds B[r, j g + k] at X^(r g + g - 1 - k). The product of ciphertext j and polynomial j holds at
+X^(r g + g - 1) the sum over k of a[j g + k] B[r, j g + k]. The sum of these over j is the product of row r.
+
+| width | up | down |
+|---|---|---|
+| g = 1 | most: d ciphertexts | least: 20 bytes a row |
+| g = d | one ciphertext | N + N / d coefficients for N / d rows |
+
+`ProductShape` chooses the width that sends the fewest bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,10 +34,10 @@ from protocols.encryption.bfv.keys import BfvKeys, BfvPublicKey, Seeded
 __all__ = ["Answerer", "ProductShape", "ask", "read_answers"]
 
 _BLOCKS_AT_ONCE = 4
-"""Blocks of rows that are answered together: some 10 MB of work."""
+"""Blocks of rows that the answerer answers together: some 10 MB of work."""
 
 Rows = Callable[[int, int], RingArray]
-"""Returns rows `first`, ..., uint64 (count, d)."""
+"""Takes `first` and `count`; returns `count` rows of the matrix from row `first` on, uint64 (count, d)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class ProductShape:
 
     @cached_property
     def width(self) -> int:
-        """g: the power of two that divides d, and is at most N, and sends least."""
+        """g: of the powers of two that divide d and are at most N, the one that sends the fewest bytes."""
         largest = min(self.dimension & -self.dimension, self.degree)
         divisors = [1 << k for k in range(largest.bit_length())]
         return min(divisors, key=self._bytes)
@@ -59,21 +66,21 @@ class ProductShape:
 
     @property
     def ciphertexts(self) -> int:
-        """d / g, of the vector."""
+        """How many ciphertexts hold the vector: d / g."""
         return self.dimension // self.width
 
     @property
     def rows_of_block(self) -> int:
-        """N / g."""
+        """How many rows a block has: N / g."""
         return self.degree // self.width
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
-        """Where a block's products are, (N / g,)."""
+        """The indices of the coefficients that hold a block's products, (N / g,)."""
         return np.arange(self.width - 1, self.degree, self.width)
 
     def parts(self) -> Iterator[tuple[int, int, int]]:
-        """Yield what is answered together: the first row, how many rows, and in how many blocks."""
+        """Yield the parts that are answered together: first row, number of rows, number of blocks."""
         step = _BLOCKS_AT_ONCE * self.rows_of_block
         for first in range(0, self.rows, step):
             rows = min(step, self.rows - first)
@@ -104,7 +111,7 @@ class Answerer:
     Args:
         question: what `ask` returned.
         key: the asker's public key.
-        rows: of the matrix.
+        rows: returns rows of the matrix.
     """
 
     def __init__(
@@ -144,7 +151,7 @@ def read_answers(
     """Return the asker's shares of some rows' products, uint64 (count,), from `Answerer.answer`'s message.
 
     Raises:
-        ProtocolError: it holds no numbers below the modulus.
+        ProtocolError: the message holds a number that is not below the modulus.
     """
     modulus = context.planes[0].modulus
     split = SHORT_BYTES * count
