@@ -1,26 +1,34 @@
 """Conversions between additive shares in Z_2^64 and ciphertexts over Z_Q.
 
 **Shares to ciphertexts.** Client: share u0, secret key. Server: share u1, public key. Output: the server holds an
-encryption of x 2^s for every shared x. Over the integers x = u0 + u1 - 2^64, except with probability (|x| + 1) / 2^64
-(u0 is uniform; exactly one wrap occurs otherwise), so the client sends Enc(u0 2^s) and the server adds (u1 - 2^64)
-2^s: no wrap remains. The server sees fresh symmetric encryptions (ring-LWE); the client sees nothing.
+encryption of x 2^s for every shared x.
 
-**Ciphertexts to shares.** Server: encryptions of integers m. Output: additive shares of m 2^-t. The server adds a
-fresh public-key encryption of zero (else c1 would be a public linear function of its weights), draws a mask M uniform
-over Z_Q, subtracts M from every coefficient of c0 that is sent, and sends c1 and only those coefficients. The client
-decrypts b = m - M mod Q, which is uniform: a one-time pad on c0 hides m, the weights and the noise together (what
-Li-Micciancio, ePrint 2020/1533, and circuit privacy ask for; independent noise flooding is not a proof, ePrint
-2025/395). With R = Q - M, over the integers m = b - R, except with probability |m| / Q. Each side shifts its own term
-right by t, so truncation is free; the sum is off by at most one last bit, beside the error below. The server sees
-nothing new.
+The client sends Enc(u0 2^s), and the server adds (u1 - 2^64) 2^s. No wrap modulo 2^64 remains, because over the
+integers x = u0 + u1 - 2^64. This fails with probability (|x| + 1) / 2^64: u0 is uniform, and in all other cases exactly
+one wrap occurs. The server sees fresh symmetric encryptions (ring-LWE). The client sees nothing.
 
-**What travels.** Up, c0 in NTT form and a seed instead of c1. Down, integers below Q without their 13 low bits, ten
-bytes each. The budget: dropping them adds to m an error below 2^13 from c0 and one of deviation 2^17.9 from c1 (2^13 /
-sqrt(3), the root mean square of what is dropped, times the root of the secret's ~2,731 nonzero coefficients), against
-the last bit at 2^t = 2^24: deviation 1/68 of it, six deviations 1/11. A much smaller t would show it.
+**Ciphertexts to shares.** Client: secret key. Server: encryptions of integers m, public key. Output: additive shares of
+m 2^-t.
 
-With |x| < 2^23 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Every mask and every encryption
-of zero is drawn when it is used, and used once.
+1. The server adds a fresh public-key encryption of zero. Otherwise c1 would be a public linear function of its weights.
+2. The server draws a mask M uniform over Z_Q, and subtracts it from every coefficient of c0 that it sends. It sends c1
+   and only those coefficients.
+3. The client decrypts b = m - M mod Q, which is uniform. With R = Q - M, over the integers m = b - R, except with
+   probability |m| / Q.
+4. Each party shifts its own term right by t, so truncation is free. The sum is off by at most one last bit, apart from
+   the error below.
+
+As a one-time pad on c0, M hides m, the weights and the noise together. Li-Micciancio (ePrint 2020/1533) and
+circuit privacy ask for this; independent noise flooding is not a proof (ePrint 2025/395). The server sees nothing new.
+
+**Bytes.** The client sends c0 in NTT form, and a seed instead of c1. The server sends integers below Q without their 13
+low bits, ten bytes each. The dropped bits add to m an error below 2^13 from c0, and one of standard deviation 2^17.9
+from c1. The latter is 2^13 / sqrt(3), the root mean square of the dropped bits, times the root of the secret's ~2,731
+nonzero coefficients. With the last bit at 2^t = 2^24, the standard deviation is 1/68 of a last bit, and six standard
+deviations are 1/11. With a much smaller t the error would show.
+
+With |x| < 2^23 and |m| < 2^52, 10^6 values fail with probability below 2^-20 in all. Each mask and each encryption of
+zero is drawn when it is used, and used once.
 """
 
 from dataclasses import dataclass
@@ -50,7 +58,7 @@ class SharesToCiphertextsClient:
     """The client's side of shares to ciphertexts.
 
     Args:
-        extra_bits: guard bits beyond those of the parameters.
+        extra_bits: guard bits in addition to those of the parameters.
     """
 
     def __init__(self, keys: ClientKeys, extra_bits: int = 0) -> None:
@@ -58,7 +66,7 @@ class SharesToCiphertextsClient:
         self._guard_bits = keys.context.parameters.guard_bits + extra_bits
 
     def run(self, channel: Channel, label: str, share: RingArray) -> None:
-        """Send the client's share, or any values of its own in [0, 2^64): polynomials (items, groups, N)."""
+        """Encrypt and send polynomials (items, groups, N): the client's share, or any own values in [0, 2^64)."""
         context = self._keys.context
         items, groups, degree = share.shape
         by_group = share.swapaxes(0, 1).reshape(-1, degree)
@@ -69,10 +77,10 @@ class SharesToCiphertextsClient:
 
 @dataclass(frozen=True)
 class Upload:
-    """Seeded ciphertexts as they travel.
+    """The client's ciphertexts as it sends them, with a seed.
 
     Args:
-        seed: uint8 (32,), of all random components.
+        seed: uint8 (32,); it expands to all random components.
         c0: uint8 (groups, items, 2, N, 6), in NTT form.
         what: names the message in errors.
     """
@@ -83,7 +91,7 @@ class Upload:
 
     @classmethod
     def receive(cls, channel: Channel, label: str, items: int, groups: int, degree: int) -> "Upload":
-        """Receive what the client sent under a label; the residues are not checked yet."""
+        """Receive the client's upload under a label, without checking the residues yet."""
         seed = channel.receive(f"{label}/seed", np.uint8, (SEED_BYTES,))
         wire = channel.receive(label, np.uint8, (groups, items, 2, degree, RESIDUE_BYTES))
         return cls(seed, wire, f"{label} from {channel.peer}")
@@ -112,13 +120,13 @@ class SharesToCiphertextsServer:
 
         Args:
             shape: (items, groups).
-            share: polynomials (items, groups, N), or None to take the client's values as they are.
+            share: the server's, polynomials (items, groups, N), or None to take the client's values as they are.
 
         Returns:
             Ciphertexts in NTT form, grouped for products: residues (groups, items, 2, 2, N).
 
         Raises:
-            ProtocolError: the message is not residues of the expected shape.
+            ProtocolError: the message does not hold residues, or has another shape.
         """
         context = self._context
         items, groups = shape
@@ -134,13 +142,13 @@ class SharesToCiphertextsServer:
 
 @dataclass(frozen=True)
 class MaskedCiphertexts:
-    """What the server sends of a conversion, and what it keeps.
+    """The ciphertexts that the server sends in a conversion, and the mask that it keeps.
 
     Args:
         c1: uint8 (groups, items, 10 N), the random components.
         c0: uint8 (groups, items, 10 n), the masked coefficients that are needed.
-        mask: residues (groups, items, 2, n), uniform: m = what the client opens + this, mod Q, up to the dropped bits.
-            The server's alone.
+        mask: residues (groups, items, 2, n), uniform. Only the server has it. The number that the client decrypts plus
+            the mask is m mod Q, up to the dropped bits.
     """
 
     c1: NDArray[np.uint8]
@@ -200,14 +208,14 @@ class CiphertextsToSharesClient:
 
         Args:
             shape: (items, groups, len(indices)).
-            shift: t, as the server's.
-            indices: as the server's.
+            shift: t, the same as the server's.
+            indices: the same as the server's.
 
         Returns:
-            The client's share, of that shape: floor((m - M mod Q) / 2^t) mod 2^64, uniform.
+            The client's share, of shape `shape`: floor((m - M mod Q) / 2^t) mod 2^64, uniform.
 
         Raises:
-            ProtocolError: the message is not integers below Q of the expected shape.
+            ProtocolError: the message does not hold integers below Q, or has another shape.
         """
         items, groups, count = shape
         modulus, degree = self._keys.context.modulus, self._keys.context.degree
@@ -221,7 +229,7 @@ class CiphertextsToSharesClient:
 
 
 def server_share(modulus: CrtModulus, residues: RingArray, shift: int) -> RingArray:
-    """Shift the server's share modulo Q, residues M (..., 2, n), to one modulo 2^64, (..., n).
+    """Shift the server's share modulo Q, residues M (..., 2, n), right; return its share modulo 2^64, (..., n).
 
     The client has b = m - M mod Q, and m = b - (Q - M) over the integers, except with probability |m| / Q.
     """

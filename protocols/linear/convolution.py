@@ -1,22 +1,24 @@
 """Private linear layers: convolution and fully connected, on shares, with the server's private weights.
 
 Client: its share u0 of x, the secret key. Server: its share u1 (none, if x is the client's alone), the weights w and
-bias, the public key. Output: additive shares of conv(x, w) + bias. All homomorphic work is done before the input
+bias, the public key. Output: additive shares of conv(x, w) + bias. The parties do all homomorphic work before the input
 exists (DELPHI, USENIX Security 2020, section 4):
 
-offline  The client draws r uniform in Z_2^64 and sends Enc(r). The server multiplies by its weight polynomials,
-         accumulates into fresh encryptions of zero, and converts the result to shares modulo Q of conv(r, w): b for
-         the client, M for the server.
-online   The client sends d = u0 - r: one message, 8 bytes an element. The server has v = u1 + d, x = r + v - 2^64 over
-         the integers, and computes M + conv(v - 2^64, w) modulo Q in the clear. Both shift their share.
+offline  The client draws r uniform in Z_2^64 and sends Enc(r). The server multiplies by its weight polynomials, adds up
+         the products and fresh encryptions of zero, and converts the sums to shares modulo Q of conv(r, w): b for the
+         client, M for the server.
+online   The client sends d = u0 - r: one message, 8 bytes an element. The server has v = u1 + d, so over the integers
+         x = r + v - 2^64. It computes M + conv(v - 2^64, w) modulo Q in the clear. Each party shifts its share.
 
-What each sees: the server ring-LWE ciphertexts and d, uniform since r is used once; the client b, uniform (see
-`conversion`). Both know the layer's shape.
+The server sees ring-LWE ciphertexts and d, which is uniform since r is used once. The client sees b, which is uniform
+(see `conversion`). Both know the layer's shape.
 
-Fixed point: x has 16 fractional bits, w has `weight_bits`, the ciphertext s guard bits; the shift by s + weight_bits
-returns to 16. Error against the exact product of the rounded numbers: one last bit (truncation) plus ring-LWE noise,
-of deviation about 3.2 2^-s sqrt(sum w^2) last bits over the weights of a polynomial: well under one for the
-convolutions of usual networks. Failure: (|x| + 1) / 2^64 per input and |m| / Q per output, m = x w at full scale.
+Fixed point: x has 16 fractional bits, w has `weight_bits`, and the ciphertext has s guard bits. The shift by
+s + weight_bits returns to 16 fractional bits. Against the exact product of the rounded numbers, the error is one last
+bit (truncation) plus ring-LWE noise. The noise has a standard deviation of about 3.2 2^-s sqrt(sum w^2) last bits, with
+the sum over the weights of a polynomial. It is well under one for the convolutions of usual networks.
+
+Failure: (|x| + 1) / 2^64 per input and |m| / Q per output, where m is x w at full scale.
 """
 
 from collections import deque
@@ -51,14 +53,16 @@ __all__ = [
 ]
 
 _PRODUCTS_AT_ONCE = 1 << 7
-"""So that they stay in cache."""
+"""Products that `encode_weights` works on at once, so that they stay in cache."""
 
 _MAX_EXTRA_BITS = 12
-"""They are guard bits as well, so that noise stays where it was against the last bit; |m| grows by as many."""
+"""Most extra fractional bits of an output. They count as guard bits too, so the noise keeps its size in last bits; |m|
+grows by as many bits."""
 
 Multiply = Callable[[Upload], Callable[[], MaskedCiphertexts]]
-"""Takes the client's encryptions of r; what it returns gives the masked encryptions of conv(r, w) when it is called,
-once and in the order of the uploads. So the work may be done elsewhere meanwhile."""
+"""Takes the client's encryptions of r; returns a function that gives the masked encryptions of conv(r, w).
+
+The layer calls each such function once, in the order of the uploads. Until then the work may be done elsewhere."""
 
 
 def fully_connected_shape(features_in: int, features_out: int) -> ConvShape:
@@ -85,36 +89,36 @@ class PrivateConvolutionClient:
         self._pool: dict[int, deque[tuple[RingArray, RingArray]]] = {}
 
     def prepare(self, channel: Channel, batch: int = 1) -> None:
-        """Make, offline and with the server, all that one run on `batch` images uses up."""
+        """Do the offline phase of one run on `batch` images, together with the server."""
         self.begin(channel, batch)
         self.finish(channel, batch)
 
     def begin(self, channel: Channel, batch: int = 1) -> None:
-        """The first half of `prepare`: send an encryption of a fresh r. Other layers may begin before this finishes."""
+        """Do the first half of `prepare`: send an encryption of a fresh r. Other layers may begin before `finish`."""
         shape = self.plan.shape
         r = random_ring((batch, shape.channels, shape.height, shape.width))
         self._upload.run(channel, f"{self.label}/upload", self.plan.pack_inputs(r))
         self._begun.append(r)
 
     def finish(self, channel: Channel, batch: int = 1) -> None:
-        """The second half: receive the masked conv(r, w), and keep the share it gives."""
+        """Do the second half of `prepare`: receive the masked conv(r, w), and keep the share of it."""
         r = self._begun.popleft()
         if len(r) != batch:
-            raise ParameterError(f"expected to finish what was begun, a batch of {len(r)}, got {batch}")
+            raise ParameterError(f"expected to finish the batch of {len(r)} that was begun, got {batch}")
         indices = self.plan.output_indices
         shape = (r.shape[0] * self.plan.tile_count, self.plan.groups_out, len(indices))
         opened = self._download.run(channel, f"{self.label}/download", shape, self._shift, indices)
         self._pool.setdefault(r.shape[0], deque()).append((r, self.plan.unpack_outputs(opened)))
 
     def unload(self, batch: int) -> list[RingArray]:
-        """Give away what is prepared for one run, to be kept elsewhere: r, and the share of conv(r, w)."""
+        """Remove and return one prepared run, so that the caller can keep it: r, and the share of conv(r, w)."""
         return list(self._pool[batch].popleft())
 
     def load(self, batch: int, arrays: Sequence[RingArray]) -> None:
-        """Take what `unload` gave, for one run.
+        """Take back one prepared run, as `unload` returned it.
 
         Raises:
-            ParameterError: it is not this layer's.
+            ParameterError: the arrays are not those of this layer.
         """
         shape = self.plan.shape
         inputs = batch, shape.channels, shape.height, shape.width
@@ -123,7 +127,7 @@ class PrivateConvolutionClient:
         self._pool.setdefault(batch, deque()).append((arrays[0], arrays[1]))
 
     def run(self, channel: Channel, share: RingArray) -> RingArray:
-        """Return the client's share of the output. Prepares now, with the server, if nothing is prepared.
+        """Return the client's share of the output. Do the offline phase first if there is no prepared run.
 
         Args:
             share: uint64 (B, C, H, W) at 16 fractional bits: a share, or the input itself if the server has none.
@@ -143,10 +147,11 @@ class PrivateConvolutionClient:
 def encode_weights(context: CkksContext, plan: ConvPlan, weight: Reals | Integers) -> RingArray:
     """Return the weight polynomials of a layer in NTT form, in the order of `plan.blocks()`.
 
-    Residues (2, N / block, products, block): see `CrtModulus.in_blocks`.
-
     Args:
         weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits), or integers: see `quantise`.
+
+    Returns:
+        Residues (2, N / block, products, block): see `CrtModulus.in_blocks`.
     """
     modulus, bits = context.modulus, context.parameters.weight_bits
     products = len(plan.blocks())
@@ -159,7 +164,7 @@ def encode_weights(context: CkksContext, plan: ConvPlan, weight: Reals | Integer
 
 
 def _parts(plan: ConvPlan) -> Iterator[tuple[ConvPlan, slice]]:
-    """Cut a layer without channel groups by its outputs, so that what is worked on at once stays small."""
+    """Cut a layer by its output channels, so that each part is small. A layer with channel groups stays whole."""
     shape = plan.shape
     step = max(1, _PRODUCTS_AT_ONCE // plan.groups_in) * plan.block_out if shape.groups == 1 else shape.channels_out
     for start in range(0, shape.channels_out, step):
@@ -168,13 +173,13 @@ def _parts(plan: ConvPlan) -> Iterator[tuple[ConvPlan, slice]]:
 
 
 class MaskedProducts:
-    """The homomorphic part of the server's offline work: all of it, or a worker's share of the output channels.
+    """The homomorphic part of the server's offline work: for all output channels, or for those of one worker.
 
     Args:
-        plan: of the layer.
+        plan: the layer's.
         public_key: the client's.
-        polynomials: returns what `encode_weights` returned; asked at every run, so that it may be mapped from a file.
-        on_stage: called as the stages of a run begin: "unpack", "multiply-accumulate", "mask", and at its "end".
+        polynomials: returns the result of `encode_weights`. Each run calls it, so the result may be mapped from a file.
+        on_stage: called when a stage of a run begins: "unpack", "multiply-accumulate", "mask", and "end" at its end.
     """
 
     def __init__(
@@ -192,7 +197,7 @@ class MaskedProducts:
         self._bounds = np.searchsorted(blocks[:, 0], np.arange(plan.groups_out + 1))
 
     def begin(self, upload: Upload) -> Callable[[], MaskedCiphertexts]:
-        """Return what does all of `run` when it is called: a `Multiply`."""
+        """Return a function that does all of `run` when it is called. This method is a `Multiply`."""
         return lambda: self.run(upload)
 
     def run(self, upload: Upload, groups_out: slice | None = None) -> MaskedCiphertexts:
@@ -200,7 +205,7 @@ class MaskedProducts:
 
         Args:
             upload: the client's encryptions.
-            groups_out: which output ciphertexts; all if left out.
+            groups_out: the output ciphertexts to compute; all if left out.
 
         Raises:
             ProtocolError: the upload does not hold residues.
@@ -224,11 +229,11 @@ class PrivateConvolutionServer:
     """The server's side of a private convolution.
 
     Args:
-        label, shape: as the client's.
+        label, shape: the same as the client's.
         weight: (M, C / groups, kh, kw), |w| < 2^(52 - weight_bits), or integers: see `quantise`.
         bias: (M,), or None.
-        multiply: does the homomorphic part elsewhere; by default here, with weights encoded now.
-        extra_bits: as the client's.
+        multiply: does the homomorphic part elsewhere. By default it is done here, with weights that are encoded now.
+        extra_bits: the same as the client's.
     """
 
     def __init__(
@@ -261,32 +266,32 @@ class PrivateConvolutionServer:
         self._pool: dict[int, deque[RingArray]] = {}
 
     def prepare(self, channel: Channel, batch: int = 1) -> None:
-        """Make, offline and with the client, all that one run on `batch` images uses up."""
+        """Do the offline phase of one run on `batch` images, together with the client."""
         self.begin(channel, batch)
         self.finish(channel, batch)
 
     def begin(self, channel: Channel, batch: int = 1) -> None:
-        """The first half of `prepare`: take the client's encryptions. Other layers may begin before this finishes."""
+        """Do the first half of `prepare`: receive the client's encryptions. Other layers may begin before `finish`."""
         items, groups = batch * self.plan.tile_count, self.plan.groups_in
         upload = Upload.receive(channel, f"{self.label}/upload", items, groups, self._context.degree)
         self._begun.append(self._multiply(upload))
 
     def finish(self, channel: Channel, batch: int = 1) -> None:
-        """The second half: send the masked conv(r, w), and keep the mask."""
+        """Do the second half of `prepare`: send the masked conv(r, w), and keep the mask."""
         mask = self._download.send(channel, f"{self.label}/download", self._begun.popleft()())
         planes = [self.plan.unpack_outputs(mask[:, :, prime].swapaxes(0, 1)) for prime in range(2)]
         residues = np.stack([plane.reshape(*plane.shape[:2], -1) for plane in planes], axis=2)
         self._pool.setdefault(batch, deque()).append(residues)
 
     def unload(self, batch: int) -> list[RingArray]:
-        """Give away what is prepared for one run, to be kept elsewhere: the mask, modulo Q."""
+        """Remove and return one prepared run, so that the caller can keep it: the mask, modulo Q."""
         return [self._pool[batch].popleft()]
 
     def load(self, batch: int, arrays: Sequence[RingArray]) -> None:
-        """Take what `unload` gave, for one run.
+        """Take back one prepared run, as `unload` returned it.
 
         Raises:
-            ParameterError: it is not this layer's.
+            ParameterError: the arrays are not those of this layer.
         """
         shape = self.plan.shape
         _check_kept(self.label, arrays, [(batch, shape.channels_out, 2, shape.height_out * shape.width_out)])
@@ -297,10 +302,10 @@ class PrivateConvolutionServer:
         self._pool.setdefault(batch, deque()).append(mask)
 
     def run(self, channel: Channel, share: RingArray | None, batch: int = 1) -> RingArray:
-        """Return the server's share of the output. Prepares now, with the client, if nothing is prepared.
+        """Return the server's share of the output. Do the offline phase first if there is no prepared run.
 
         Args:
-            share: uint64 (B, C, H, W); None if the input is the client's alone, with `batch` images then.
+            share: uint64 (B, C, H, W). None if only the client has the input; `batch` is then the number of images.
 
         Returns:
             uint64 (B, M, height_out, width_out) at 16 fractional bits.
@@ -328,7 +333,7 @@ def _check_kept(label: str, arrays: Sequence[RingArray], shapes: Sequence[tuple[
 
 def _checked(extra_bits: int) -> int:
     if not 0 <= extra_bits <= _MAX_EXTRA_BITS:
-        raise ParameterError(f"expected to keep at most {_MAX_EXTRA_BITS} fractional bits more, got {extra_bits}")
+        raise ParameterError(f"expected at most {_MAX_EXTRA_BITS} fractional bits more than 16, got {extra_bits}")
     return extra_bits
 
 

@@ -1,17 +1,19 @@
 """Coefficient packing: where every number of a convolution goes in a polynomial.
 
-For an input of A = H W (padded) pixels, Cw input channels in one ciphertext and Mw output channels in one product,
-Cw Mw A <= N:
+Take an input of A = H W (padded) pixels, Cw input channels in one ciphertext and Mw output channels in one product,
+with Cw Mw A <= N:
 
     input   x[c, i, j]      at  c A + i W + j
     weight  w[m, c, a, b]   at  m Cw A + O - c A - a W - b,     O = A (Cw - 1) + W (kh - 1) + (kw - 1)
     output  y[m, i, j]      at  m Cw A + O + i W + j
 
-The product of the polynomials then holds y: the index of a term x[c, i+a', j+b'] w[m, c', a, b] equals an output index
-only if c = c' and (a', b') = (a, b), and what wraps around X^N + 1 lands below O, where nothing is read (Cheetah,
-USENIX Security 2022, section 3.2; Kim et al., TIFS 2023). Strides are removed first: the image is split into its
-phases (stride^2 as many channels, smaller kernel), so that no output is computed and thrown away. Images larger than a
-polynomial are cut into tiles with a halo; all tiles share the weight polynomials.
+The product of the polynomials then holds y. The index of a term x[c, i+a', j+b'] w[m, c', a, b] equals an output index
+only if c = c' and (a', b') = (a, b). Terms that wrap around X^N + 1 land below O, where nothing is read (Cheetah,
+USENIX Security 2022, section 3.2; Kim et al., TIFS 2023).
+
+A plan removes strides first. It splits the image into its phases (stride^2 as many channels, a smaller kernel), so that
+no output is computed and thrown away. It cuts images larger than a polynomial into tiles with a halo. All tiles share
+the weight polynomials.
 """
 
 import math
@@ -44,7 +46,7 @@ class ConvShape:
         if min(self.channels, self.channels_out, self.groups, *self.kernel, *self.stride) < 1 or min(self.padding) < 0:
             raise ParameterError(f"expected positive sizes and padding >= 0, got {self}")
         if self.channels % self.groups or self.channels_out % self.groups:
-            raise ParameterError(f"expected channels that {self.groups} groups divide, got {self}")
+            raise ParameterError(f"expected numbers of channels that {self.groups} divides, got {self}")
         if min(self.height_out, self.width_out) < 1:
             raise ParameterError(f"expected a kernel no larger than the padded image, got {self}")
 
@@ -60,7 +62,7 @@ class ConvShape:
 
     @property
     def phases(self) -> tuple[int, int]:
-        """Phases per axis that a kernel tap falls in: min(stride, kernel)."""
+        """Number of phases per axis that a kernel tap falls in: min(stride, kernel)."""
         return min(self.stride[0], self.kernel[0]), min(self.stride[1], self.kernel[1])
 
     @property
@@ -150,7 +152,7 @@ class ConvPlan:
         return (m + i + j + self.offset).ravel()
 
     def blocks(self) -> list[tuple[int, int]]:
-        """Return the (output group, input group) pairs that share a channel group, hence need a product."""
+        """Return the (output group, input group) pairs that share a channel group, and so need a product."""
         shape = self.shape
         phases = shape.phases[0] * shape.phases[1]
         group_in, group_out = shape.channels // shape.groups, shape.channels_out // shape.groups
@@ -162,7 +164,7 @@ class ConvPlan:
         return pairs
 
     def pack_inputs(self, images: RingArray) -> RingArray:
-        """Place images (B, C, H, W) in polynomials (B * tiles, groups_in, N), any 64-bit dtype; the rest is zero."""
+        """Place images (B, C, H, W), any 64-bit dtype, in polynomials (B * tiles, groups_in, N); the rest is zero."""
         shape, (rows, columns) = self.shape, self.tiles
         batch = images.shape[0]
         if images.shape[1:] != (shape.channels, shape.height, shape.width):
@@ -218,9 +220,9 @@ class ConvPlan:
     def _phase_weights(
         self, weight: NDArray[np.int64] | NDArray[np.int32], outputs: range, inputs: range
     ) -> NDArray[np.int64]:
-        """Return weights of some outputs and phases (M, C * phases, phase kernel rows, columns), as a slice of all.
+        """Return the weights of some outputs and phases, a slice of (M, C * phases, phase kernel rows, columns).
 
-        They are zero across channel groups. A slice at a time: all of a layer with many groups would be large.
+        Weights across channel groups are zero. All weights of a layer with many groups at once would be large.
         """
         shape = self.shape
         (ph, pw), (sh, sw), (kh, kw) = shape.phases, shape.stride, shape.phase_kernel
@@ -241,7 +243,7 @@ class ConvPlan:
         return phases[:, inputs.start - first * ph * pw :][:, : len(inputs)]
 
     def unpack_outputs(self, values: RingArray) -> RingArray:
-        """Assemble outputs (B * tiles, groups_out, len(output_indices)) to images (B, M, height_out, width_out)."""
+        """Assemble outputs (B * tiles, groups_out, len(output_indices)) into images (B, M, height_out, width_out)."""
         shape, (rows, columns), (th, tw) = self.shape, self.tiles, self.tile
         batch = values.shape[0] // self.tile_count
         tiles = values.reshape(batch, rows, columns, self.groups_out * self.block_out, th, tw)

@@ -1,9 +1,9 @@
-"""A convolution of uniform 64-bit numbers by known integer weights, exactly, modulo Q.
+"""Exact convolution of uniform 64-bit numbers with known integer weights, modulo Q.
 
-The server's online half of a private linear layer. The 64-bit values are cut into limbs short enough that torch's
-float64 convolution of a limb is exact (every partial sum stays below 2^53), and the limbs' results are joined as
-residues. A fully connected layer, which may be large, is a product of 32-bit weights with two limbs of 32 bits, in one
-pass over the weights.
+This is the server's online half of a private linear layer. It cuts the 64-bit values into limbs so short that torch's
+float64 convolution of a limb is exact: every partial sum stays below 2^53. It joins the limbs' results as residues. A
+fully connected layer may be large. Such a layer is a product of 32-bit weights with two limbs of 32 bits, in one pass
+over the weights.
 """
 
 import math
@@ -22,7 +22,7 @@ from protocols.linear.packing import ConvShape
 __all__ = ["PRODUCT_BOUND", "PlainConvolution", "PlainProduct", "plain_convolution", "quantise"]
 
 PRODUCT_BOUND = 1 << 30
-"""Of the magnitudes of a fully connected layer's weights for one output, added up."""
+"""Bound on the sum of the magnitudes of a `PlainProduct`'s weights for one output."""
 
 _EXACT_BITS = 53
 _RING_BITS = 64
@@ -34,10 +34,10 @@ Integers = NDArray[np.int64] | NDArray[np.int32]
 
 
 def quantise(weight: Reals | Integers, weight_bits: int) -> Integers:
-    """Round weights to `weight_bits` fractional bits; integers are taken to be so already, and returned.
+    """Round weights to `weight_bits` fractional bits; return integers as they are, since they are rounded already.
 
     Raises:
-        ParameterError: a weight is not finite, or not below 2^(52 - weight_bits).
+        ParameterError: a weight is not finite, or its magnitude is not below 2^(52 - weight_bits).
     """
     if np.issubdtype(weight.dtype, np.integer):
         return cast(Integers, weight)
@@ -50,7 +50,10 @@ def quantise(weight: Reals | Integers, weight_bits: int) -> Integers:
 def plain_convolution(
     shape: ConvShape, weight: Integers, modulus: CrtModulus, scale_bits: int
 ) -> "PlainConvolution | PlainProduct":
-    """Return what computes v -> conv(v - 2^64, w) 2^scale_bits mod Q: see the classes."""
+    """Return an object that computes v -> conv(v - 2^64, w) 2^scale_bits mod Q.
+
+    It is a `PlainProduct` if the layer is fully connected and its weights are small enough, else a `PlainConvolution`.
+    """
     sizes = shape.height, shape.width, shape.height_out, shape.width_out, *shape.kernel, shape.groups
     fits = set(sizes) == {1} and _largest(weight) * shape.channels < PRODUCT_BOUND
     return (PlainProduct if fits else PlainConvolution)(shape, weight, modulus, scale_bits)
@@ -61,7 +64,7 @@ def _largest(weight: Integers) -> int:
 
 
 class PlainProduct:
-    """v -> W (v - 2^64) 2^scale_bits mod Q for a fully connected layer.
+    """Computes v -> W (v - 2^64) 2^scale_bits mod Q for a fully connected layer.
 
     Args:
         shape: of one pixel, with a kernel of one.
@@ -92,7 +95,7 @@ class PlainProduct:
 
 
 class PlainConvolution:
-    """v -> conv(v - 2^64, w) 2^scale_bits mod Q, where padding counts as zero.
+    """Computes v -> conv(v - 2^64, w) 2^scale_bits mod Q, where padding counts as zero.
 
     Args:
         shape: the convolution.

@@ -1,7 +1,8 @@
-"""The planner: choose the packing of a layer from a cost model.
+"""The planner: choose the packing of a layer by a cost model.
 
-For every tiling and every Cw, Mw takes the rest of the polynomial; the cheapest wins. A plan costs the work of both
-parties and the time of its bytes on the network, all offline; only the costs' ratios matter for the choice.
+The planner tries every tiling and every Cw, and gives Mw the rest of the polynomial. The cheapest plan wins. The cost
+of a plan is the work of both parties plus the time of its bytes on the network, all in the offline phase. Only the
+ratios of costs matter for the choice.
 """
 
 import functools
@@ -20,11 +21,13 @@ __all__ = ["CostModel", "bytes_down", "bytes_up", "plan_convolution"]
 
 @dataclass(frozen=True)
 class CostModel:
-    """Milliseconds of one core, and the network. The defaults are those of docs/PERFORMANCE.md's machine.
+    """Times in milliseconds of one core, and the link. The defaults are those of the machine in docs/PERFORMANCE.md.
 
     Args:
-        client_upload, server_upload: of a ciphertext sent: encrypt and pack; unpack, check and expand.
-        server_download, client_download: of a ciphertext returned: rerandomise, mask and pack; unpack and decrypt.
+        client_upload: encrypt and pack a ciphertext that the client sends.
+        server_upload: unpack, check and expand it.
+        server_download: rerandomise, mask and pack a ciphertext that the server returns.
+        client_download: unpack and decrypt it.
         product: multiply a ciphertext by a weight polynomial and accumulate.
         weight: read a weight polynomial from memory, once for all tiles of a batch.
         link: between client and server.
@@ -58,11 +61,14 @@ class CostModel:
         return plan.tile_count * per_tile + self.weight * blocks
 
     def cost(self, plan: ConvPlan) -> float:
-        """Return what the planner minimises: both parties' work and the transfer, in milliseconds for one image."""
+        """Return the cost to minimise: both parties' work and the transfer, in milliseconds for one image."""
         return self.client(plan) + self.server(plan) + self._transfer(bytes_up(plan)) + self._transfer(bytes_down(plan))
 
     def elapsed(self, plan: ConvPlan) -> float:
-        """Return the milliseconds of a layer amid others: parties and network work at once, the slowest one counts."""
+        """Return the milliseconds that a layer takes among others.
+
+        The parties and the network work at the same time, so only the slowest counts.
+        """
         return max(
             self.client(plan), self.server(plan), self._transfer(bytes_up(plan)), self._transfer(bytes_down(plan))
         )
@@ -110,10 +116,10 @@ def _candidates(shape: ConvShape, degree: int) -> Iterator[ConvPlan]:
 
 
 def _divided(size: int) -> list[int]:
-    """The tile sizes that cut `size` into 1, 2, 3, ... parts."""
+    """Return the tile sizes that cut `size` into 1, 2, 3, ... parts."""
     return sorted({-(-size // parts) for parts in range(1, min(size, 24) + 1)}, reverse=True)
 
 
 def _block_sizes(channels: int, room: int) -> list[int]:
-    """The block sizes that cut `channels` into 1, 2, 3, ... ciphertexts and fit."""
+    """Return the block sizes that cut `channels` into 1, 2, 3, ... ciphertexts and fit."""
     return sorted({-(-channels // parts) for parts in range(1, channels + 1)} & set(range(1, room + 1)))
