@@ -1,9 +1,9 @@
 """A plaintext emulator of the fixed-point pipeline: the same integers, without the cryptography.
 
-It walks the layer graph on integers x 2^16 exactly as the shares add up to: rounded inputs and weights, convolutions
-in exact integer arithmetic (float64 products stay below 2^53), the shift after each, exact comparisons. What it leaves
-out is what is random in the protocol: truncation errs by at most one last bit either way, and ring-LWE noise by less.
-Accuracy on thousands of pairs is measured with it.
+It walks the layer graph on the integers x 2^16 that the shares add up to. Inputs and weights are rounded. Convolutions
+use exact integer arithmetic (float64 products stay below 2^53), each is followed by its shift, and comparisons are
+exact. The emulator leaves out the protocol's random errors: truncation errs by at most one last bit either way, and
+ring-LWE noise by less. The project measures accuracy on thousands of pairs with it.
 """
 
 import numpy as np
@@ -26,12 +26,12 @@ _EXACT = 2.0**53
 
 
 class Emulator:
-    """The pipeline on integers; besides, what layers are made of there (see `Operations`).
+    """The pipeline on integers. It is also the `Operations` that its layers call.
 
     Args:
         graph, weights: the network.
         parameters: for the weights' fractional bits.
-        widths: of the comparisons; a value beyond its range is an error then.
+        widths: of the comparisons; a value beyond the range of its width is an error.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Emulator:
             offset = None if bias is None else torch.from_numpy(encode(bias).view(np.int64).astype(np.float64))
             self._weights[name] = integer, offset
         self.ranges = dict.fromkeys(graph.comparing_layers(), 0.0)
-        """The largest magnitude that each comparing layer has met so far; of a max-pool, of a difference at most."""
+        """The largest magnitude that each comparing layer has met so far; for a max-pool, a bound on differences."""
 
     @property
     def largest(self) -> float:
@@ -63,7 +63,8 @@ class Emulator:
         """Return the network's output on images (B, C, H, W), as int64 (B, ...) at 16 fractional bits.
 
         Raises:
-            ParameterError: a product leaves the range in which float64 is exact, or a comparison that of its width.
+            ParameterError: a product leaves the range in which float64 is exact, or a value the range of its
+                comparison's width.
         """
         value = torch.from_numpy(encode(images).view(np.int64).astype(np.float64))
         with torch.inference_mode():
@@ -127,12 +128,12 @@ class Emulator:
 
 
 def _exact(product: torch.Tensor, what: str) -> torch.Tensor:
-    """Return products, if float64 holds them exactly."""
+    """Return the products, or raise `ParameterError` if float64 does not hold them exactly."""
     if float(product.abs().max()) >= _EXACT:
         raise ParameterError(f"{what}: expected products below 2^53, got a larger one")
     return product
 
 
 def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
-    """Divide by 2^bits, to the nearest: the middle of what the protocol's random truncation gives."""
+    """Divide by 2^bits and round to the nearest: the middle of the results of the protocol's random truncation."""
     return torch.floor(value / 2**bits + 0.5)

@@ -1,8 +1,8 @@
 """A network as data: a layer graph that the protocols and the emulator walk.
 
-The graph is public: both parties hold it, and compare its digest. Weights are not in it: they are a separate mapping
-that only the server holds (`Weights`). Nodes are in topological order; every node names its inputs; shapes are per
-image, (channels, height, width) or (features,). The kinds of nodes, and what each of them does, are in `layers`.
+The graph is public: both parties hold it, and compare its digest. It contains no weights. The weights are a separate
+mapping, which only the server holds (`Weights`). Nodes are in topological order, and every node names its inputs.
+Shapes are per image: (channels, height, width) or (features,). The kinds of nodes are in `layers`.
 """
 
 import dataclasses
@@ -40,13 +40,13 @@ INPUT = "input"
 
 
 class Work(StrEnum):
-    """The kind of work that a layer is, for reports."""
+    """The kind of work that a layer does, for reports."""
 
     LINEAR = "linear"
     ACTIVATION = "activation"
     POOL = "pool"
     LOCAL = "local"
-    """Of each party alone, on its own share."""
+    """Work that each party does alone, on its own share."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class LinearWeights:
 
 
 Weights = Mapping[str, LinearWeights]
-"""Weights by node name. Held by the server alone."""
+"""Weights by node name. Only the server holds them."""
 
 
 class Number(Protocol):
-    """What layers compute with: shares, integers, symbols. Images are (B, C, H, W), else (B, features)."""
+    """A value that layers compute with: a share, integers or symbols; (B, C, H, W) for images, else (B, features)."""
 
     def __add__(self, other: Any, /) -> Self: ...
 
@@ -81,22 +81,22 @@ OnLayer = Callable[[str], None]
 
 
 class Operations(Protocol[Value]):
-    """What layers are made of, besides sums and differences of values.
+    """The operations that layers call, besides sums and differences of values.
 
-    On shares it is a protocol (`private`), on integers arithmetic in the clear (`emulator`); others count, or write
-    down what is to be done.
+    On shares an operation is a protocol (`private`); on integers it is arithmetic in the clear (`emulator`). Other
+    implementations count operations, or write them down.
     """
 
     def linear(self, node: "Node", value: Value) -> Value:
         """Return the private linear layer of a node (see `Node.linear_shape`)."""
 
     def relu(self, node: "Node", value: Value) -> Value:
-        """Return max(x, 0), compared on as many bits as the node has."""
+        """Return max(x, 0). The comparison looks at as many bits as the node's width."""
 
     def max_pool(
         self, node: "Node", value: Value, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
     ) -> Value:
-        """Return the maxima over windows, compared on as many bits as the node has; padding never wins."""
+        """Return the maxima over windows, with comparisons on as many bits as the node's width; padding never wins."""
 
     def average_pool(self, value: Value, kernel: tuple[int, int], stride: tuple[int, int]) -> Value:
         """Return the means over windows."""
@@ -105,7 +105,7 @@ class Operations(Protocol[Value]):
         """Return x^2."""
 
     def scale(self, value: Value, factor: float) -> Value:
-        """Return x times a public factor, which is rounded to 20 significant bits (see `public_factor`)."""
+        """Return x times a public factor, rounded to 20 significant bits (see `public_factor`)."""
 
     def pad(self, value: Value, amount: tuple[int, int, int]) -> Value:
         """Append zeros after the last channel, below, and to the right."""
@@ -116,7 +116,7 @@ class Operations(Protocol[Value]):
 
 @dataclass(frozen=True)
 class Node(ABC):
-    """A layer: its name and the names of the nodes it reads. A kind of layer is a subclass, in `layers`."""
+    """A layer: its name and the names of the nodes it reads. Each kind of layer is a subclass, in `layers`."""
 
     name: str
     inputs: tuple[str, ...]
@@ -125,14 +125,14 @@ class Node(ABC):
     arity: ClassVar[int] = 1
     """How many inputs it reads."""
     compares: ClassVar[bool] = False
-    """Whether it compares, so that it has a width (see `widths`)."""
+    """Whether it compares, and so has a width (see `widths`)."""
     reads_encrypted: ClassVar[bool] = False
-    """Whether it may read the network's input, which the client alone has: it is a linear layer and no more."""
+    """Whether it may read the network's input, which only the client has. Only a purely linear layer may."""
 
     @property
     @abstractmethod
     def title(self) -> str:
-        """What layers of this kind are called in reports."""
+        """The name of this kind of layer in reports."""
 
     @property
     def axes(self) -> int | None:
@@ -143,17 +143,17 @@ class Node(ABC):
         """Return the shape of the output for the shapes of the inputs.
 
         Raises:
-            ParameterError: they do not fit.
+            ParameterError: the shapes do not fit this layer.
         """
         return shapes[0]
 
     def linear_shape(self, source: Shape) -> ConvShape | None:
-        """Return the private linear layer that it has, for the shape of its input; None if it has none."""
+        """Return the shape of its private linear layer, for the shape of its input; None if it has no such layer."""
         return None
 
     @abstractmethod
     def evaluate(self, on: Operations[Value], *values: Value) -> Value:
-        """Return the output. The correlations that it uses up are those of the operations that it calls."""
+        """Return the output. The operations that it calls use up correlations; the node itself uses up none."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def layer_weights(
     """Return a layer's weights as a convolution's (M, C / groups, kh, kw), and its bias.
 
     Raises:
-        ParameterError: they are missing, of another size, or not finite.
+        ParameterError: the weights are missing, or weights or bias have another size or are not finite.
     """
     if name not in weights:
         raise ParameterError(f"expected weights for {name}, got none")
@@ -250,7 +250,7 @@ def layer_weights(
 
 
 def _check_axes(node: Node, shapes: list[Shape]) -> None:
-    """Raise `ParameterError` unless a node reads as many inputs, of as many axes, as its kind does."""
+    """Raise `ParameterError` if a node has another number of inputs than its kind, or inputs of other axes."""
     if len(shapes) != node.arity:
         wanted = "one input" if node.arity == 1 else "two inputs of one shape"
         raise ParameterError(f"{node.name}: expected {wanted}, got {len(shapes)}")

@@ -1,11 +1,11 @@
-"""The kinds of layers: for each its shape, what it computes, its name in reports, and what private weights it has.
+"""The kinds of layers: the shape, the computation, the name in reports and the private weights of each.
 
-A kind says once what it computes, in the words of `Operations`: on shares that is a protocol (`private`), on integers
-the same in the clear (`emulator`). So adding a kind takes a class here, a line in the table of an importer
-(`hybridface.models.importing`), and a test; nothing else in the project asks what kind a node is of.
+A kind states its computation once, as calls of `Operations`. On shares these calls are protocols (`private`); on
+integers they are the same arithmetic in the clear (`emulator`). To add a kind, write a class here, a line in the table
+of an importer (`hybridface.models.importing`), and a test. Nothing else in the project asks for a node's kind.
 
-What a kind compares, it compares on as many bits as `widths` gives it; what it multiplies by private numbers is one
-private linear layer. Each party sees what these protocols show it: see `shares.comparison` and `linear.convolution`.
+A kind compares on as many bits as `widths` gives it. Its products with private numbers are one private linear layer.
+Each party sees what these protocols show it: see `shares.comparison` and `linear.convolution`.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ _LOCAL_TITLE = "sums, means, padding"
 
 @dataclass(frozen=True)
 class Conv2d(Node):
-    """Convolution (cross-correlation, as torch does) with symmetric zero padding, private weights.
+    """Convolution (a cross-correlation, as in torch) with symmetric zero padding and private weights.
 
     A fully connected layer is the convolution of a 1x1 image with a 1x1 kernel; its input may be (features,).
     """
@@ -66,7 +66,10 @@ class Conv2d(Node):
             return (self.channels_out,)
         channels, height, width = shapes[0]
         if self.groups < 1 or channels % self.groups or self.channels_out % self.groups:
-            raise ParameterError(f"{self.name}: {channels} and {self.channels_out} channels in {self.groups} groups")
+            raise ParameterError(
+                f"{self.name}: expected numbers of channels that {self.groups} divides, "
+                f"got {channels} and {self.channels_out}"
+            )
         return (self.channels_out, *_windows(self.name, (height, width), self.kernel, self.stride, self.padding))
 
     def linear_shape(self, source: Shape) -> ConvShape:
@@ -95,7 +98,7 @@ class ReLU(Node):
 
 @dataclass(frozen=True)
 class PReLU(Node):
-    """max(x, 0) + a min(x, 0), with one private slope a per channel: they are a 1x1 convolution of one channel each."""
+    """max(x, 0) + a min(x, 0), with one private slope a per channel: a 1x1 convolution with one channel per group."""
 
     work: ClassVar[Work] = Work.ACTIVATION
     compares: ClassVar[bool] = True
@@ -223,7 +226,7 @@ class Add(Node):
 
 @dataclass(frozen=True)
 class Pad(Node):
-    """Zeros after the last channel, below, and to the right (`amount`); negative amounts are refused."""
+    """Zeros after the last channel, below, and to the right: each `amount` is at least 0."""
 
     amount: tuple[int, int, int]
 
@@ -247,7 +250,7 @@ class Pad(Node):
 
 @dataclass(frozen=True)
 class Flatten(Node):
-    """All axes into one, row-major."""
+    """All axes joined into one, row-major."""
 
     @property
     def title(self) -> str:
@@ -261,7 +264,7 @@ class Flatten(Node):
 
 
 def pool_before_relu(graph: Graph) -> Graph:
-    """Swap every ReLU that only a max-pool reads with that pool: they commute, and the pool's output is smaller."""
+    """Swap every ReLU that only a max-pool reads with that pool. They commute, and the pool's output is smaller."""
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
         for name in node.inputs:

@@ -1,8 +1,8 @@
 """A whole network on shares: both parties walk the same layer graph.
 
 Client: the input x (or a share of it), the secret key. Server: the weights, the public key. Output: shares of the
-network's output. Convolutions and fully connected layers are private linear layers, ReLU and max-pool exact
-comparisons, means, sums and padding local. Each party sees only what the layers' protocols show it: ring-LWE
+network's output. Convolutions and fully connected layers are private linear layers. ReLU and max-pool are exact
+comparisons. Means, sums and padding are local. Each party sees only what the layers' protocols show it: ring-LWE
 ciphertexts and uniform numbers. Both know the graph.
 """
 
@@ -42,9 +42,9 @@ def plan_network(graph: Graph, degree: int = 4096, cost: CostModel | None = None
 def halves(
     plans: Mapping[str, ConvPlan], batch: int = 1, layers: Sequence[str] | None = None
 ) -> Iterator[tuple[str, bool]]:
-    """Yield the order of the layers' offline work: (name, whether it is the first half, the upload).
+    """Yield the halves of the layers' offline work, in order: (name, whether it is the first half, the upload).
 
-    Uploads are some layers ahead of the answers, 16 MB at most (or one layer), so that the server has work while the
+    Uploads run some layers ahead of the answers, by at most 16 MB (or one layer). So the server has work while the
     client encrypts and while messages travel. Both sides follow the same order.
     """
     waiting = deque(plans if layers is None else layers)
@@ -63,12 +63,12 @@ def halves(
 
 @dataclass(frozen=True)
 class _Shares:
-    """What layers are made of, on one party's shares (see `Operations`).
+    """The `Operations` on one party's shares.
 
     Args:
         network: this party's side.
         party: entered in this thread.
-        batch: images of the run.
+        batch: number of images in the run.
     """
 
     network: "_Network"
@@ -81,7 +81,7 @@ class _Shares:
             images = value.reshape(*value.shape, *(1,) * (4 - value.ndim))
             output = network._linear(self.party.channel, node.name, images, self.batch)
             return output if value.ndim == 4 else output.reshape(self.batch, -1)
-        output = network._linear(self.party.channel, node.name, None, self.batch)  # of the network's input
+        output = network._linear(self.party.channel, node.name, None, self.batch)  # reads the network's input
         return output if len(network.graph.input_shape) == 3 else output.reshape(self.batch, -1)
 
     def relu(self, node: Node, value: RingArray) -> RingArray:
@@ -121,7 +121,7 @@ class _Size:
 
 
 class _Requests:
-    """What layers are made of, where only the correlations matter that they use up, in order (see `Operations`)."""
+    """The `Operations` that only list the correlations that layers use up, in order."""
 
     def __init__(self, network: "_Network", batch: int) -> None:
         self.requests: list[Request] = []
@@ -170,12 +170,12 @@ def _windows(value: _Size, kernel: tuple[int, int], stride: tuple[int, int], pad
 
 
 def _whole(kernel: tuple[int, int], shape: Shape) -> tuple[int, int]:
-    """Return a kernel, or the size of images (B, C, H, W) if it is (0, 0)."""
+    """Return the kernel, or the size of the images (B, C, H, W) if the kernel is (0, 0)."""
     return kernel if kernel != (0, 0) else (shape[2], shape[3])
 
 
 class _Network(ABC):
-    """The walk that both parties share; linear layers differ."""
+    """The walk through the graph, the same for both parties. Only their linear layers differ."""
 
     rank: int
 
@@ -199,11 +199,11 @@ class _Network(ABC):
     def prepare(
         self, channel: Channel, batch: int = 1, on_layer: OnLayer | None = None, layers: Sequence[str] | None = None
     ) -> None:
-        """Do, with the other party, the linear layers' offline work for one run on `batch` inputs.
+        """Do the linear layers' offline work for one run on `batch` inputs, together with the other party.
 
         Args:
-            on_layer: called before either half of a layer.
-            layers: only these, in this order; the same on both sides.
+            on_layer: called with a layer's name before each half of its work.
+            layers: do only these, in this order; the same on both sides.
         """
         plans = {name: layer.plan for name, layer in self._linear_layers.items()}
         for name, first_half in halves(plans, batch, layers):
@@ -213,17 +213,17 @@ class _Network(ABC):
             (layer.begin if first_half else layer.finish)(channel, batch)
 
     def unload(self, batch: int = 1) -> dict[str, list[RingArray]]:
-        """Give away what the linear layers have prepared for one run, to be kept elsewhere; by layer."""
+        """Remove and return the linear layers' part of one prepared run, by layer, so that the caller can keep it."""
         return {name: layer.unload(batch) for name, layer in self._linear_layers.items()}
 
     def load(self, arrays: Mapping[str, Sequence[RingArray]], batch: int = 1) -> None:
-        """Take what `unload` gave.
+        """Take back the linear layers' part of one prepared run, as `unload` returned it.
 
         Raises:
-            ParameterError: it is not this network's.
+            ParameterError: the arrays are not those of this network.
         """
         if arrays.keys() != self._linear_layers.keys():
-            raise ParameterError(f"expected what {len(self._linear_layers)} layers prepared, got that of {len(arrays)}")
+            raise ParameterError(f"expected arrays of {len(self._linear_layers)} layers, got those of {len(arrays)}")
         for name, layer in self._linear_layers.items():
             layer.load(batch, arrays[name])
 
@@ -238,7 +238,7 @@ class _Network(ABC):
         """
         if party.rank != self.rank:
             raise ParameterError(f"expected a party of rank {self.rank}, got rank {party.rank}")
-        share = cast(RingArray, value)  # the server's, of the input, is none, and only linear layers read that
+        share = cast(RingArray, value)  # None on the server, whose share of the input only linear layers read
         return self.graph.evaluate(_Shares(self, party, batch), share, on_layer)
 
     @abstractmethod
@@ -247,11 +247,11 @@ class _Network(ABC):
 
 
 class NetworkClient(_Network):
-    """The client's side: holds the secret key, never a weight.
+    """The client's side: it holds the secret key, and never a weight.
 
     Args:
-        plans: of the linear layers, as the server's; by default those of `plan_network`.
-        widths: of the comparisons, as the server's.
+        plans: of the linear layers, the same as the server's; by default those of `plan_network`.
+        widths: of the comparisons, the same as the server's.
 
     Raises:
         ParameterError: a layer that is no convolution reads the network's input.
@@ -281,14 +281,14 @@ class NetworkClient(_Network):
 
 
 class NetworkServer(_Network):
-    """The server's side: holds the weights, never the secret key.
+    """The server's side: it holds the weights, and never the secret key.
 
     Args:
         weights: of every linear layer.
-        plans: as the client's.
-        multiply: returns what does a layer's homomorphic products; by default they are done here.
-        on_layer: called before a layer's weights are taken in.
-        widths: as the client's.
+        plans: the same as the client's.
+        multiply: takes a layer's name; returns the function that does its homomorphic products. Default: done here.
+        on_layer: called with a layer's name before its weights are read.
+        widths: the same as the client's.
 
     Raises:
         ParameterError: weights are missing or do not fit the graph.
@@ -324,7 +324,10 @@ class NetworkServer(_Network):
 
 
 def _check_input_readers(graph: Graph) -> None:
-    """The network's input is the client's alone, so only linear layers, which take it encrypted, may read it."""
+    """Raise `ParameterError` if a layer other than a linear one reads the network's input.
+
+    Only the client has the input, and only linear layers take it encrypted.
+    """
     names = [node.name for node in graph.nodes if INPUT in node.inputs and not node.reads_encrypted]
     if names:
         raise ParameterError(f"expected only convolutions to read the network's input, got {names}")
