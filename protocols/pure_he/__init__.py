@@ -1,8 +1,9 @@
-"""Verification under encryption from end to end: the server computes the whole network on ciphertexts, alone.
+"""Pure-HE mode: the server alone computes the whole network on ciphertexts, from end to end.
 
-From the ground up: `parameters` (primes, levels) -> `weights` (the network) -> `packing` (slots and diagonals, numpy
-only) -> `circuit` (levels, scales, keys needed) -> `residues` -> `keys` (client), `evaluation_keys`
-(server) -> `evaluator` -> `answer` -> `protocol`. After CryptoFace (arXiv 2509.00332), without its bootstrapping.
+The modules, from the ground up: `parameters` (primes, levels) -> `weights` (the network) -> `packing` (slots and
+diagonals, numpy only) -> `circuit` (levels, scales, keys needed) -> `residues` -> `keys` (client), `evaluation_keys`
+(server) -> `evaluator` -> `answer` -> `protocol`. The design follows CryptoFace (arXiv 2509.00332), without its
+bootstrapping.
 """
 
 from typing import TYPE_CHECKING

@@ -1,18 +1,18 @@
-"""The answer: one coefficient, on fresh randomness, blurred. What the client can learn of it, and what not.
+"""The answer: one coefficient, on fresh randomness, blurred; what the client can learn from it, and what not.
 
-All slots of the server's result hold (a_i - b_i)^2, i the slot modulo the dimension d. The polynomial's constant
-coefficient is the mean of all slots: the squared distance over d. The other coefficients would show the single
-coordinates, and the noise in them depends on the weights. So the server
+Each slot i of the server's result holds (a_i - b_i)^2, with the index taken modulo the dimension d. The polynomial's
+constant coefficient is the mean of all slots: the squared distance over d. The other coefficients would show the single
+coordinates, and their noise depends on the weights. So the server takes three steps:
 
-1. adds a fresh encryption of zero under the client's public key: c1 is then pseudorandom to the client, who knows the
-   secret key but not the fresh u in a u + e1 (ring-LWE; the noise of u is one known linear relation, a hint);
-2. sends of c0 the constant coefficient alone. The others are gone: c0 with them replaced by uniform numbers is the same
-   message. So what the client gets is an encryption of one number, without any of the computation's other noise;
-3. adds to this number a uniform integer of magnitude up to `blur`, which covers the noise of that one coefficient, up
-   to a statistical distance of (noise / blur) an answer. That is small, and *not* negligible: 40 bits of it would cost
-   40 bits of modulus. The answer's own value, of course, is the client's to know.
+1. It adds a fresh encryption of zero under the client's public key. The new c1 is pseudorandom to the client, who knows
+   the secret key but not the fresh u in a u + e1 (ring-LWE; the noise gives one known linear relation on u, a hint).
+2. It sends only the constant coefficient of c0. That is as good as replacing the other coefficients by uniform numbers.
+   So the client gets an encryption of one number, without any of the computation's other noise.
+3. It adds to this number a uniform integer of magnitude up to `blur`. The integer hides the noise of that one
+   coefficient, up to a statistical distance of (noise / blur) per answer. This distance is small, but *not* negligible:
+   a distance of 2^-40 would cost 40 bits of modulus. The client may know the answer's own value.
 
-None of this holds against a client that sends keys or ciphertexts that are not what the protocol says.
+None of this holds against a client that sends keys or ciphertexts that do not follow the protocol.
 """
 
 import secrets
@@ -31,14 +31,14 @@ __all__ = ["make_answer", "open_answer"]
 
 
 def make_answer(circuit: Circuit, public_key: seal.PublicKey, squares: seal.Ciphertext, blur: float) -> RingArray:
-    """Return the message of an answer: the constant coefficient of c0, then c1 in NTT form; uint64 (N + 1,).
+    """Return the message of an answer, uint64 (N + 1,): the constant coefficient of c0, then c1 in NTT form.
 
     Args:
-        squares: one prime left, at the answer's scale.
-        blur: the largest number that is added to the squared distance, at random.
+        squares: the encrypted squares, with one prime left, at the answer's scale.
+        blur: the largest magnitude of the random number that is added to the squared distance.
 
     Raises:
-        ParameterError: a blur that is not positive or too large.
+        ParameterError: the blur is not positive, or too large.
     """
     q0, degree, dimension = circuit.context.primes[0], circuit.context.degree, circuit.shape.dimension
     bound = round(blur / dimension * circuit.answer_scale)
@@ -57,10 +57,10 @@ def make_answer(circuit: Circuit, public_key: seal.PublicKey, squares: seal.Ciph
 
 
 def open_answer(keys: PureHeKeys, message: RingArray) -> float:
-    """Return the squared distance of an answer, on the client.
+    """Decrypt an answer with the client's keys, and return the squared distance.
 
     Raises:
-        ProtocolError: another size, or a residue that is not below q0.
+        ProtocolError: the message has another size, or a residue is not below q0.
     """
     circuit = keys.circuit
     q0 = circuit.context.primes[0]

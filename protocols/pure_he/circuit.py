@@ -1,13 +1,13 @@
 """The computation as a public plan: which affine maps, at which level, at which scale, with which rotation keys.
 
-A ciphertext with `primes` primes left is rescaled to one fewer after every affine map and after every square. All
-scales are known beforehand, to the last bit, from shape and parameters alone: an affine map's diagonals are encoded at
-such a scale that its result has the scale 2^scale_bits again, whatever the squares before made of it. So nothing of a
-scale ever travels, and the client reads the answer at the scale that it computes itself.
+Every affine map and every square ends with a rescaling, which leaves one prime fewer. Shape and parameters alone
+determine all scales, to the last bit. The server encodes an affine map's diagonals at such a scale that the result has
+the scale 2^scale_bits again, whatever scale the square before it left. So neither party sends a scale, and the client
+reads the answer at the scale that it computes itself.
 
-A network of k squares: k times (affine map, square), the join, and the square of the difference of two embeddings:
-2 k + 2 levels. The sum of the squared difference needs no rotation: all slots' mean is the constant coefficient of the
-polynomial that holds them, and the answer is that coefficient alone (`answer`).
+A network of k squares takes 2 k + 2 levels: k times (affine map, square), the join, and the square of the difference of
+two embeddings. The sum of the squared difference needs no rotation. The mean of all slots is the constant coefficient
+of the polynomial that holds them, and the answer is that coefficient alone (`answer`).
 """
 
 from collections.abc import Iterator
@@ -30,9 +30,9 @@ class AffineStage:
     Args:
         name: "affine 1", ..., "join".
         plan: its rotations and diagonals.
-        primes: that its input has left; its output has one fewer.
-        plain_scale: of the encoded diagonals.
-        scale: of the output, and of its encoded bias.
+        primes: how many primes its input has left; its output has one fewer.
+        plain_scale: scale of the encoded diagonals.
+        scale: scale of the output, and of the encoded bias.
     """
 
     name: str
@@ -43,14 +43,14 @@ class AffineStage:
 
 
 class Circuit:
-    """The plan for networks of a shape.
+    """The plan for all networks of one shape.
 
     Args:
         context: has exactly the levels that the shape needs.
         shape: the network's.
 
     Raises:
-        ParameterError: too many or too few levels, or slots too few for a layer.
+        ParameterError: the context has too many or too few levels, or too few slots for a layer.
     """
 
     def __init__(self, context: PureHeContext, shape: PatchNetShape) -> None:
@@ -67,7 +67,7 @@ class Circuit:
 
     @property
     def input_scale(self) -> float:
-        """Of the encrypted input."""
+        """The scale of the encrypted input."""
         return 2.0**self.context.parameters.scale_bits
 
     @property
@@ -82,7 +82,7 @@ class Circuit:
 
     @property
     def rotation_keys(self) -> dict[int, int]:
-        """The rotations that need a key, in slots, with the most primes that a rotated ciphertext has left."""
+        """The rotations that need a key, in slots, each with the most primes that a rotated ciphertext has left."""
         steps = sorted({step for stage in self.stages for step in stage.plan.rotation_steps})
         used = {step: [s.primes for s in self.stages if step in s.plan.rotation_steps] for step in steps}
         return {step: max(primes) for step, primes in used.items()}
@@ -99,7 +99,7 @@ class Circuit:
             plan = plan_affine(shape.patches, slots, features, width, natural=index > 0)
             stage = self._stage(f"affine {index + 1}", plan, primes, scale)
             yield stage
-            scale = stage.scale * stage.scale / self.context.primes[primes - 2]  # the square's
+            scale = stage.scale * stage.scale / self.context.primes[primes - 2]  # after the square
             primes, features = primes - 2, width
         plan = plan_affine(1, slots, features * shape.patches, shape.dimension, natural=True)
         yield self._stage(_JOIN, plan, primes, scale)

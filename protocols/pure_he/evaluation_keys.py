@@ -1,7 +1,8 @@
-"""What the server holds of the client's keys: to encrypt zero, to relinearise, to rotate. None of it decrypts.
+"""The client's keys that the server holds: to encrypt zero, to relinearise, to rotate. None of them decrypts.
 
-The messages are checked for their exact size and for residues below their primes; then SEAL checks the objects that
-are built from them. A key that is valid but wrong makes answers wrong; it does not make the server fail.
+The server checks that each message has its exact size, and residues below their primes. SEAL then checks the objects
+that the server builds from the messages. A key that is valid but wrong makes answers wrong; it does not make the server
+fail.
 """
 
 from collections.abc import Mapping
@@ -26,12 +27,12 @@ class EvaluationKeys:
     """The client's public, relinearisation and rotation keys.
 
     Args:
-        circuit: says which are needed.
-        public, relinearisation: messages as `PureHeKeys` returned them.
+        circuit: says which keys are needed.
+        public, relinearisation: the messages that `PureHeKeys` returned.
         rotations: the messages of all the circuit's rotations, by step.
 
     Raises:
-        ProtocolError: a message has another size, a residue is too large, a key is missing, or SEAL refuses it.
+        ProtocolError: a message has another size, a residue is too large, a key is missing, or SEAL refuses one.
     """
 
     def __init__(
@@ -65,10 +66,10 @@ def message_sizes(circuit: Circuit) -> dict[str, int]:
 
 
 def ciphertext_of_message(context: PureHeContext, message: NDArray[np.uint8], scale: float) -> seal.Ciphertext:
-    """Return the fresh ciphertext of a message.
+    """Return the fresh ciphertext that a message holds.
 
     Raises:
-        ProtocolError: another size, a residue too large, or SEAL refuses it.
+        ProtocolError: the message has another size, a residue is too large, or SEAL refuses the ciphertext.
     """
     primes = list(context.data_primes(context.fresh))
     words = _words(message, primes, 1, context.degree, "encrypted input")
@@ -76,7 +77,7 @@ def ciphertext_of_message(context: PureHeContext, message: NDArray[np.uint8], sc
 
 
 def _switching_key(circuit: Circuit, message: NDArray[np.uint8], primes: int, what: str) -> RingArray:
-    """Return a key of all parts and primes, (parts, 2, primes, N); those that are never touched are zero."""
+    """Return a key of all parts and primes, (parts, 2, primes, N); parts and primes that are never touched are zero."""
     context = circuit.context
     found = _words(message, key_primes(circuit, primes), primes, context.degree, what)
     words = np.zeros((context.fresh, 2, len(context.primes), context.degree), dtype=np.uint64)

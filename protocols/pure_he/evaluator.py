@@ -1,7 +1,7 @@
 """The server's computation on ciphertexts: affine maps by baby steps and giant steps, squares, the final distance.
 
-The diagonals are encoded once, each at the level at which it is used; a diagonal that is zero, or rounds to it, is
-left out. The server works with what `EvaluationKeys` hold, and never sees a plaintext of the client's.
+The server encodes each diagonal once, at the level at which it uses the diagonal. It leaves out diagonals that are zero
+or round to zero. The server computes with the keys in `EvaluationKeys`, and never sees a plaintext of the client's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,11 +34,11 @@ class EncodedNetwork:
     """A network's weights, encoded for a circuit; the same for every client.
 
     Args:
-        circuit: of the weights' shape.
+        circuit: for networks of the weights' shape.
         weights: the server's.
 
     Raises:
-        ParameterError: another shape, or a map that is zero, which SEAL does not compute.
+        ParameterError: the weights have another shape, or a map is zero, which SEAL does not compute.
     """
 
     def __init__(self, circuit: Circuit, weights: PatchNetWeights) -> None:
@@ -58,7 +58,7 @@ class EncodedNetwork:
             if not plain.is_zero():
                 diagonals[key] = plain
         if not diagonals:
-            raise ParameterError(f"expected weights that are not all zero, got such at {stage.name}")
+            raise ParameterError(f"{stage.name}: expected weights that are not all zero")
         return _EncodedAffine(diagonals, self._plaintext(stage.plan.vector(bias), stage.primes - 1, stage.scale))
 
     def _plaintext(self, slots: NDArray[np.float64], primes: int, scale: float) -> seal.Plaintext:
@@ -72,7 +72,7 @@ class EncodedNetwork:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Report what SEAL refuses as the client's mistake: only its ciphertexts and keys vary."""
+    """Report a refusal by SEAL as the client's mistake: only the client's ciphertexts and keys vary."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -96,7 +96,7 @@ class PureHeEvaluator:
 
         Args:
             inputs: fresh ciphertexts, arranged as the first plan says.
-            on_stage: called with a name as stages begin.
+            on_stage: called with a stage's name when it begins.
 
         Raises:
             ProtocolError: SEAL refuses to compute on them.
@@ -116,7 +116,7 @@ class PureHeEvaluator:
         """Return (first - second)^2 in every slot, with one prime left, at the answer's scale.
 
         Raises:
-            ProtocolError: SEAL refuses, as it does for the difference of a ciphertext to itself.
+            ProtocolError: SEAL refuses to compute, for example on a ciphertext minus itself.
         """
         difference = seal.Ciphertext()
         with _refusals():

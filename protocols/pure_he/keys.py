@@ -1,8 +1,10 @@
-"""The client's keys: it alone encrypts under the secret key, and opens. What it sends is seeds and residues.
+"""The client's keys. Only the client encrypts under the secret key, and decrypts. It sends seeds and residues.
 
-SEAL makes every key and ciphertext; here c1 is exchanged for one from a public seed (`residues`), and a key that is
-only ever used on ciphertexts with few primes left loses the parts and primes that key switching then does not touch.
-Message format of a key or ciphertext: a seed of 32 bytes, then the packed residues of c0 of every part.
+SEAL makes every key and ciphertext. This module then replaces c1 by one that a public seed expands to (`residues`).
+Some keys are used only on ciphertexts with few primes left. Key switching then does not touch all parts and primes of
+such a key, and the module drops those that it does not touch.
+
+The message of a key or ciphertext is a seed of 32 bytes, then the packed residues of c0 of every part.
 """
 
 import secrets
@@ -29,7 +31,7 @@ _GENERATOR = 3
 
 
 class PureHeKeys:
-    """The client's secret key, and all that is made with it. The secret key never leaves this object.
+    """The client's secret key, and everything made with it. The secret key never leaves this object.
 
     Args:
         circuit: says which keys are needed.
@@ -67,7 +69,7 @@ class PureHeKeys:
         """Return a message with the encrypted input: float64 (P, inputs) to uint8 (ciphertexts, bytes).
 
         Raises:
-            ParameterError: another shape, or numbers that are not finite or not below 2^16.
+            ParameterError: values have another shape, or a number is not finite or not of magnitude below 2^16.
         """
         shape = (self.circuit.shape.patches, self.circuit.shape.inputs)
         if values.shape != shape or not np.all(np.abs(values) < 2.0**16):  # also catches nan
@@ -82,10 +84,10 @@ class PureHeKeys:
         return np.stack(messages)
 
     def open_constant(self, constant: int, c1: RingArray) -> float:
-        """Return the constant coefficient that (constant + ..., c1) encrypts modulo q0, at the answer's scale.
+        """Decrypt the constant coefficient of (c0, c1) modulo q0, at the answer's scale.
 
         Args:
-            constant: of c0, below q0.
+            constant: the constant coefficient of c0, below q0. The other coefficients of c0 are not needed.
             c1: residues (N,) in NTT form.
         """
         q0, degree = self.context.primes[0], self.context.degree
@@ -103,7 +105,7 @@ class PureHeKeys:
         return self._message(words[:primes, :, chosen], chosen)
 
     def _message(self, words: RingArray, chosen: list[int]) -> NDArray[np.uint8]:
-        """Exchange c1 of (parts, 2, primes, N) for one from a fresh seed; return the seed and c0."""
+        """Replace c1 of (parts, 2, primes, N) by one from a fresh seed; return the seed and the new c0."""
         seed = secrets.token_bytes(KEY_BYTES)
         primes = [self.context.primes[i] for i in chosen]
         uniform = expand_uniform(seed, primes, len(words), self.context.degree)
@@ -125,5 +127,5 @@ def key_primes(circuit: Circuit, primes: int) -> list[int]:
 
 
 def wire_bytes(primes: list[int] | tuple[int, ...], parts: int, degree: int) -> int:
-    """Return the size of a message with so many parts."""
+    """Return the bytes of a message with `parts` parts."""
     return KEY_BYTES + packed_bytes(primes, parts, degree)

@@ -1,22 +1,26 @@
 """Slots: where numbers lie in a ciphertext, and a matrix as diagonals for baby steps and giant steps. Numpy only.
 
-The n slots of a ciphertext are a ring: rotation by r puts slot (t + r) mod n into slot t. With P *lanes*, slot q P + p
-is position q of lane p; a rotation by r P moves every lane by r positions, so P matrices, one a lane, cost what one
-does. A vector of m features *of period m* has feature q mod m at position q, over and over.
+The n slots of a ciphertext form a ring: rotation by r puts slot (t + r) mod n into slot t. With P *lanes*, slot q P + p
+is position q of lane p. A rotation by r P moves every lane by r positions, so P matrices, one per lane, cost as much as
+one. A vector of m features *of period m* has feature q mod m at position q, so it repeats over all slots.
 
-An affine map from `inputs` to m features sees, at step t and position q, the input `source[c][q + t]` of ciphertext c,
-and multiplies it by the weight to feature q mod m. Let D be the sources' period. Then a feature is the sum over the
-D / m positions that belong to it, and over all steps; the sum over positions is log2(D / m) rotations by multiples of
-m, after which the result has period m again: nothing is ever masked, no slot ever holds rubbish.
+An affine map from `inputs` to m features sees, at step t and position q, the input `source[c][q + t]` of ciphertext c.
+The map multiplies this input by the weight to feature q mod m. Let D be the sources' period. Then a feature is the sum
+over all steps, and over the D / m positions that belong to it. The sum over positions takes log2(D / m) rotations by
+multiples of m. The result then has period m again, so no slot is ever masked, and no slot ever holds a leftover value.
 
-- An input of its own arrangement (the client's, `arrange`) has D = n / P positions and w <= D features a ciphertext.
-  If w < D, it is repeated, repetition r rotated by r m w / D, so that repetitions see different features at the same
-  step. Steps: m w / D.
+- An input in its own arrangement (the client's, `arrange`) has D = n / P positions, or fewer (`input_sources`), and
+  w <= D features per ciphertext. If w < D, it is repeated. Repetition r is rotated by r m w / D, so that repetitions
+  see different features at the same step. Steps: m w / D.
 - An output of an earlier map has period m'. If m' >= m: D = m', m steps. If m' < m: D = m, m' steps.
 
-A step t = g B + b is a baby step b and a giant step g: sum over g of rot(sum over b of d[g, b] rot(x, b), g B), with
-the diagonals d rotated back by g B beforehand. B - 1 rotations a ciphertext and G - 1 in all, each by one same amount,
-again and again (Horner's rule), so two keys are enough. Source: Halevi, Shoup, CRYPTO 2014 and 2018; GAZELLE, 2018.
+A step t = g B + b is a baby step b and a giant step g. The map is
+
+    sum over g of rot(sum over b of d[g, b] rot(x, b), g B)
+
+with the diagonals d rotated back by g B beforehand. It takes B - 1 baby rotations per ciphertext and G - 1 giant
+rotations in all. All baby rotations are by one amount, and all giant rotations by another (Horner's rule), so two keys
+are enough. Source: Halevi, Shoup, CRYPTO 2014 and 2018; GAZELLE, 2018.
 """
 
 from collections.abc import Iterator
@@ -30,7 +34,7 @@ from protocols.errors import ParameterError
 __all__ = ["AffinePlan", "Sources", "input_sources", "plan_affine", "rotate"]
 
 Sources = NDArray[np.int64]
-"""Which feature lies where: (ciphertexts, D), -1 for none; the pattern repeats with period D."""
+"""The feature at each position: (ciphertexts, D), -1 for none. The pattern repeats with period D."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +44,11 @@ class AffinePlan:
     Args:
         lanes: P.
         slots: n.
-        inputs: features that go in.
-        outputs: m, a power of two.
+        inputs: number of input features.
+        outputs: m, the number of output features, a power of two.
         sources: where the inputs lie.
-        steps: for every ciphertext, how many steps it takes.
-        babies: B, baby steps.
+        steps: how many steps each ciphertext takes.
+        babies: B, the number of baby steps.
     """
 
     lanes: int
@@ -62,7 +66,7 @@ class AffinePlan:
 
     @property
     def giants(self) -> int:
-        """G, giant steps."""
+        """G, the number of giant steps."""
         return -(-max(self.steps) // self.babies)
 
     @property
@@ -82,7 +86,7 @@ class AffinePlan:
 
     @property
     def rotation_steps(self) -> set[int]:
-        """All amounts by which something is rotated, in slots."""
+        """All amounts, in slots, by which the map rotates ciphertexts."""
         babies = {self.baby_rotation} if min(self.babies, max(self.steps)) > 1 else set()
         return babies | ({self.giant_rotation} if self.giants > 1 else set()) | set(self.sum_rotations)
 
@@ -93,7 +97,7 @@ class AffinePlan:
         return babies + self.giants - 1 + len(self.sum_rotations)
 
     def vector(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (lanes, m) as slots (n,) of period m: a bias, or what the map puts out."""
+        """Return values (lanes, m) as slots (n,) of period m: a bias, or the map's output."""
         positions = self.slots // self.lanes
         return np.tile(values.T, (positions // values.shape[1], 1)).reshape(-1)
 
@@ -104,7 +108,7 @@ class AffinePlan:
             matrix: (lanes, m, inputs).
 
         Raises:
-            ParameterError: another shape.
+            ParameterError: the matrix has another shape.
         """
         if matrix.shape != (self.lanes, self.outputs, self.inputs):
             expected = (self.lanes, self.outputs, self.inputs)
@@ -131,7 +135,7 @@ class AffinePlan:
 
 
 def rotate(slots: NDArray[np.float64], by: int) -> NDArray[np.float64]:
-    """Rotate as a ciphertext's slots are rotated: slot t gets slot t + by."""
+    """Rotate slots as a ciphertext's rotation does: slot t gets the value of slot t + by."""
     return np.roll(slots, -by)
 
 
@@ -141,12 +145,12 @@ def plan_affine(
     """Plan a map from `inputs` to `outputs` features in each of `lanes` lanes.
 
     Args:
-        natural: the inputs lie with period `inputs`, a power of two, as an earlier map left them; else as
-            `input_sources` says, and `AffinePlan.arrange` puts them.
-        babies: B; by default the one with the fewest rotations.
+        natural: whether the inputs have period `inputs`, a power of two, as an earlier map left them. Otherwise they
+            lie as `input_sources` says, and `AffinePlan.arrange` puts them there.
+        babies: B; by default the number with the fewest rotations.
 
     Raises:
-        ParameterError: too large for the slots, or not powers of two.
+        ParameterError: the map is too large for the slots, or a size is not a power of two.
     """
     positions = slots // lanes
     if outputs & (outputs - 1) or slots % lanes or outputs > positions or (natural and inputs > positions):
@@ -169,7 +173,7 @@ def plan_affine(
 
 
 def input_sources(positions: int, inputs: int, outputs: int) -> tuple[Sources, tuple[int, ...]]:
-    """Return where a client puts its inputs, and the steps that each ciphertext then takes.
+    """Return where the client puts its inputs, and how many steps each ciphertext then takes.
 
     Args:
         positions: n / P.

@@ -1,15 +1,15 @@
-"""Public parameters of a computation that runs under encryption from end to end: CKKS with slots, and its levels.
+"""Public parameters of pure-HE mode: CKKS with slots, and its levels.
 
-Q = q0 q1 ... q_L, with one more special prime for key switching. A fresh ciphertext has all primes q0 .. q_L; every
-rescaling divides by the last one and drops it ("uses a level"). q0 is never dropped: the answer lives modulo q0.
+Q = q0 q1 ... q_L, with one more special prime for key switching. A fresh ciphertext has all primes q0 .. q_L. Every
+rescaling divides by the last prime and drops it ("uses a level"). q0 is never dropped: the answer lives modulo q0.
 
-Security rests on ring-LWE with a ternary secret and noise of deviation 3.2; degree and total bits, the special prime's
-among them, must give 128 bits (`seal_context`: 214 bits for N = 8192, 430 for 16384, 868 for 32768). Nothing is
-bootstrapped: the number of levels bounds the depth.
+Security rests on ring-LWE with a ternary secret and noise of standard deviation 3.2. The degree and the bits of all
+primes, including the special prime, must give 128 bits of security (`seal_context`: at most 214 bits for N = 8192, 430
+for 16384, 868 for 32768). There is no bootstrapping, so the number of levels bounds the depth.
 
-The primes that affine maps drop, but for the join, are a little narrower than the others. It costs no precision that
-one could measure: diagonals are encoded at a smaller scale, while a map's result has the same scale, and the same error
-of rounding, as with a wider prime. The join adds up the most products, of the smallest weights, so it keeps all bits.
+The primes that affine maps drop, except for the join, are a little narrower than the others. This costs no measurable
+precision. The diagonals are encoded at a smaller scale, but a map's result has the same scale, and the same rounding
+error, as with a wider prime. The join adds up the most products, with the smallest weights, so it keeps all bits.
 """
 
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ class PureHeParameters:
 
     Args:
         degree: N, a power of two; a ciphertext has N/2 slots.
-        levels: L, how many rescalings a fresh ciphertext has before it; a network of k squares needs 2 k + 2.
-        scale_bits: of a slot's value, and of each prime that rescaling drops after a square or the join.
-        first_bits: of q0; first_bits - scale_bits is the room for the answer's magnitude, at least 4.
-        special_bits: of the special prime; the more, the less noise key switching adds.
-        flood_bits: the answer is blurred by threshold^2 2^-flood_bits, to cover the computation's own noise.
-        saved_bits: how many bits fewer than scale_bits the primes have that rescaling drops after other affine maps.
+        levels: L, how many rescalings a fresh ciphertext allows; a network of k squares needs 2 k + 2.
+        scale_bits: bits of a slot's scale, and of each prime that rescaling drops after a square or the join.
+        first_bits: bits of q0; first_bits - scale_bits is the room for the answer's magnitude, at least 4.
+        special_bits: bits of the special prime; the more bits, the less noise key switching adds.
+        flood_bits: the server blurs the answer by threshold^2 2^-flood_bits, to hide the computation's own noise.
+        saved_bits: rescaling after other affine maps drops primes of scale_bits - saved_bits bits.
     """
 
     degree: int = 16384
@@ -63,7 +63,7 @@ class PureHeParameters:
 
     @classmethod
     def for_squares(cls, squares: int) -> "PureHeParameters":
-        """Return parameters with the levels that a network of so many squares needs, and the scale that fits them.
+        """Return parameters with the levels that a network of `squares` squares needs, and the scale that fits them.
 
         Raises:
             ParameterError: too many squares for 128 bits of security.
@@ -76,10 +76,10 @@ class PureHeParameters:
 
 
 class PureHeContext:
-    """The parameters as SEAL accepts them.
+    """Parameters that SEAL accepts.
 
     Raises:
-        ParameterError: they do not give 128 bits of security, or SEAL does not accept them.
+        ParameterError: the parameters do not give 128 bits of security, or SEAL does not accept them.
     """
 
     def __init__(self, parameters: PureHeParameters | None = None) -> None:
@@ -112,7 +112,7 @@ class PureHeContext:
         return self._parms_ids[count]
 
     def _chain(self) -> dict[int, list[int]]:
-        """Walk down SEAL's levels with an encoded number: their names by the primes that are left."""
+        """Return SEAL's names of its levels, by the number of primes left; an encoded number walks down the levels."""
         plain, evaluator = seal.Plaintext(), seal.Evaluator(self.seal)
         scale = 2.0**self.parameters.scale_bits
         seal.CKKSEncoder(self.seal).encode([1.0], self.seal.first_parms_id(), scale, plain)

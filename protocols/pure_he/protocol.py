@@ -7,9 +7,9 @@
 | sees | an encryption of that number on fresh randomness | keys and ciphertexts under ring-LWE |
 | knows | the network's shape, the threshold | the same |
 
-Semi-honest. No message depends on another one's answer: an upload, and one answer for a verification. The server's
-object is given keys that cannot decrypt, and works on ciphertexts alone. The client sees a *score*; see `answer` for
-what else it could see, and docs/PURE_HE.md for what scores are worth.
+Both parties are semi-honest. A verification is one upload and one answer; no message depends on an earlier answer. The
+server's object gets keys that cannot decrypt, and works on ciphertexts alone. The client sees a *score*. See `answer`
+for what else the client could see, and docs/PURE_HE.md for what scores reveal.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from protocols.pure_he.keys import PureHeKeys, wire_bytes
 __all__ = ["EncryptedEmbedding", "PureHeClient", "PureHeServer"]
 
 EncryptedEmbedding: TypeAlias = seal.Ciphertext
-"""What the server holds of an embedding: a ciphertext under the client's key."""
+"""An embedding as the server holds it: a ciphertext under the client's key."""
 
 _PUBLIC, _RELINEARISATION, _ROTATION, _INPUT, _ANSWER = (
     "public key",
@@ -52,18 +52,18 @@ class PureHeClient:
         self.keys = keys
 
     def prepare(self, channel: Channel) -> None:
-        """Send the keys, once for a server."""
+        """Send the keys, once per server."""
         channel.send(_PUBLIC, self.keys.public_key())
         channel.send(_RELINEARISATION, self.keys.relinearisation_key())
         for step in self.keys.circuit.rotation_keys:
             channel.send(f"{_ROTATION} {step}", self.keys.rotation_key(step))
 
     def upload(self, channel: Channel, values: NDArray[np.float64]) -> None:
-        """Send an input (P, inputs) of magnitude below 2^16, encrypted; its embedding stays with the server."""
+        """Encrypt and send an input (P, inputs) of magnitude below 2^16; its embedding stays with the server."""
         channel.send(_INPUT, self.keys.encrypt(values))
 
     def receive_distance(self, channel: Channel) -> float:
-        """Return the squared distance that the server sends: exact up to its blur and the encryption's precision."""
+        """Receive the squared distance: exact up to the server's blur and the encryption's precision."""
         return open_answer(self.keys, channel.receive(_ANSWER, np.uint64, (self.keys.context.degree + 1,)))
 
     def run(self, channel: Channel, values: NDArray[np.float64]) -> float:
@@ -76,8 +76,8 @@ class PureHeServer:
     """The server's side, for one client.
 
     Args:
-        network: its encoded weights; one may serve many clients.
-        blur: the largest random number that is added to a squared distance, above 0.
+        network: the encoded weights; one network may serve many clients.
+        blur: the largest magnitude of the random number that is added to a squared distance; above 0.
     """
 
     def __init__(self, network: EncodedNetwork, blur: float) -> None:
@@ -95,7 +95,7 @@ class PureHeServer:
         """Receive the client's keys.
 
         Raises:
-            ProtocolError: they are not what the protocol expects.
+            ProtocolError: the keys are not those that the protocol expects.
         """
         messages = {
             label: channel.receive(label, np.uint8, (size,)) for label, size in message_sizes(self.circuit).items()
@@ -108,7 +108,7 @@ class PureHeServer:
         """Receive an input and return its encrypted embedding.
 
         Args:
-            on_stage: called with a name as stages begin.
+            on_stage: called with a stage's name when it begins.
 
         Raises:
             ProtocolError: the input is not a ciphertext, or came before the keys.
@@ -123,7 +123,7 @@ class PureHeServer:
         """Send the squared distance of two embeddings, encrypted.
 
         Raises:
-            ProtocolError: they are one and the same ciphertext.
+            ProtocolError: both are the same ciphertext.
         """
         evaluator = self._ready()
         squares = evaluator.squared_difference(embedding, template)

@@ -1,8 +1,9 @@
 """Residues modulo primes of up to 60 bits: products, public random polynomials, and bytes for the wire.
 
-A ring-LWE ciphertext or key is a pair (c0, c1) with c1 uniform. SEAL draws c1; here it is exchanged for one that a
-public 32-byte seed gives, c0' = c0 + (c1 - c1') s, which decrypts to the same message with the same noise. Then the
-seed travels instead of c1: half the bytes. Residues travel in whole bytes, as few as their prime needs.
+A ring-LWE ciphertext or key is a pair (c0, c1) with c1 uniform. SEAL draws c1. The client replaces it by a c1' that a
+public 32-byte seed expands to, and c0 by c0' = c0 + (c1 - c1') s. The new pair decrypts to the same message with the
+same noise. The client sends the seed instead of c1', which halves the bytes. It packs each residue into as few whole
+bytes as its prime needs.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ _SPARE_TRIES = 64
 def multiply_mod(a: RingArray, b: RingArray, prime: int) -> RingArray:
     """Multiply residues below a prime of at most 60 bits, element by element; exact.
 
-    b is split into halves of 30 bits, so that every quotient is below 2^31 and float64 estimates it to within one.
+    The loop splits b into halves of 30 bits. So every quotient is below 2^31, and float64 estimates it to within one.
     """
     if not 0 < prime < 2**60 + 2**30:
         raise ParameterError(f"expected a prime of at most 60 bits, got {prime}")
@@ -47,7 +48,7 @@ def _multiply(a, b, p, out):  # type: ignore[no-untyped-def]
 
 
 def subtract_mod(a: RingArray, b: RingArray, prime: int) -> RingArray:
-    """Return a - b modulo a prime below 2^63, for residues."""
+    """Return a - b modulo a prime below 2^63, for residues a and b."""
     difference = a - b
     return np.minimum(difference, difference + np.uint64(prime))
 
@@ -60,10 +61,11 @@ def sum_mod(residues: RingArray, prime: int) -> int:
 
 
 def expand_uniform(seed: bytes, primes: Sequence[int], count: int, degree: int) -> RingArray:
-    """Return `count` times a uniform residue polynomial for each prime, from a public seed: (count, primes, degree).
+    """Expand a public seed to uniform residue polynomials, (count, primes, degree).
 
-    Every polynomial has its own part of the keystream of AES-256-CTR under the seed; a try is a word's low bits, and
-    tries not below the prime are rejected. Taken to be in NTT form, in which uniform is uniform as well.
+    Every polynomial has its own part of the keystream of AES-256-CTR under the seed. A try is a word's low bits, and
+    tries that are not below the prime are rejected. The polynomials are taken to be in NTT form, in which
+    uniform polynomials are uniform as well.
 
     Raises:
         ParameterError: more than 65536 polynomials.
@@ -100,10 +102,13 @@ def pack(residues: RingArray, primes: Sequence[int]) -> NDArray[np.uint8]:
 
 
 def unpack(wire: NDArray[np.uint8], primes: Sequence[int], count: int, degree: int, what: str) -> RingArray:
-    """Unpack what `pack` packed: residues (count, primes, degree).
+    """Unpack residues (count, primes, degree) that `pack` packed.
+
+    Args:
+        what: names the message in errors.
 
     Raises:
-        ProtocolError: another size, or a residue that is not below its prime; `what` names the message.
+        ProtocolError: the message has another size, or a residue is not below its prime.
     """
     if wire.shape != (packed_bytes(primes, count, degree),):
         raise ProtocolError(f"{what}: expected {packed_bytes(primes, count, degree)} bytes, got {wire.shape}")

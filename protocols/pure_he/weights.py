@@ -2,8 +2,8 @@
 
     h_0 = x,   h_i[p] = (W_i[p] h_{i-1}[p] + b_i[p])^2  for i = 1 .. k,   e = sum over p of J[p] h_k[p] + c
 
-No linear term follows a square: a general quadratic a z^2 + b z + c is a square up to an affine map (completing the
-square), and affine maps are there anyway. The shape is public, the weights are the server's.
+The network needs no linear term beside a square. A general quadratic a z^2 + b z + c is a square up to affine maps
+(completing the square), and the network has affine maps anyway. The shape is public. The weights belong to the server.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class PatchNetShape:
     Args:
         patches: P, a power of two.
         inputs: numbers per patch.
-        widths: features per patch after every square, powers of two; one entry a square.
+        widths: features per patch after each square, powers of two; one entry per square.
         dimension: of the embedding, a power of two.
     """
 
@@ -39,7 +39,7 @@ class PatchNetShape:
     def __post_init__(self) -> None:
         powers = (self.patches, self.dimension, *self.widths)
         if not 0 < len(self.widths) <= _MAX_SQUARES or any(n < 1 or n & (n - 1) for n in powers):
-            raise ParameterError(f"expected 1 to {_MAX_SQUARES} widths, and powers of two, got {self}")
+            raise ParameterError(f"expected 1 to {_MAX_SQUARES} widths, all sizes powers of two, got {self}")
         if self.patches > _MAX_PATCHES or max(powers[1:]) > _MAX_WIDTH or not 1 <= self.inputs <= _MAX_INPUTS:
             raise ParameterError(
                 f"expected at most {_MAX_PATCHES} patches, widths of {_MAX_WIDTH}, {_MAX_INPUTS} inputs, got {self}"
@@ -65,13 +65,13 @@ class PatchNetWeights:
     """The weights, float64.
 
     Args:
-        matrices: W_i, of shape (P, out, in), one a square.
+        matrices: W_i, of shape (P, out, in), one per square.
         biases: b_i, of shape (P, out).
         join: J, of shape (dimension, P, features).
         constant: c, of shape (dimension,).
 
     Raises:
-        ParameterError: shapes that do not fit together, or numbers that are not finite.
+        ParameterError: the shapes do not fit together, or a number is not finite.
     """
 
     matrices: tuple[NDArray[np.float64], ...] = field(repr=False)

@@ -333,7 +333,7 @@ def test_wrong_inputs_and_weights(small: Setting) -> None:
         EncodedNetwork(small.circuit, PatchNetWeights.random(PatchNetShape(2, 5, (4,), 4)))
     zero = PatchNetWeights(*small.weights.__dict__.values())
     object.__setattr__(zero, "join", np.zeros_like(zero.join))
-    with pytest.raises(ParameterError, match="not all zero, got such at join"):
+    with pytest.raises(ParameterError, match="join: expected weights that are not all zero"):
         EncodedNetwork(small.circuit, zero)
     huge = PatchNetWeights(*small.weights.__dict__.values())
     object.__setattr__(huge, "constant", huge.constant * 1e30)
