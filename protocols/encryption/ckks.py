@@ -187,10 +187,10 @@ def expand_seed(
 ) -> RingArray:
     """Expand a public seed to uniform polynomials: residues (count, 2, degree), taken to be in NTT form.
 
-    Each prime and each chunk of 32 polynomials has a keystream of its own, of AES-256-CTR under the seed. Each word is
-    one try, and tries that are not below the prime are rejected. FrodoKEM expands its public matrix with AES in the
-    same way; ML-KEM expands its own in NTT form, with SHAKE (FIPS 203, algorithm 7). The counter's first byte is the
-    prime's number, 0 or 1. The next seven bytes are the chunk's number.
+    Each prime and each chunk of 32 polynomials has its own keystream of AES-256-CTR under the seed. Each word, cut to
+    the bits of the prime, is one try. Tries that are not below the prime are rejected. FrodoKEM expands its public
+    matrix with AES in the same way; ML-KEM expands its own in NTT form, with SHAKE (FIPS 203, algorithm 7). The
+    counter's first byte is the prime's number, 0 or 1. The next seven bytes are the chunk's number.
 
     Args:
         out: residues (count, 2, degree) to write to, any strides; a new array if left out.

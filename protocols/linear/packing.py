@@ -46,7 +46,7 @@ class ConvShape:
         if min(self.channels, self.channels_out, self.groups, *self.kernel, *self.stride) < 1 or min(self.padding) < 0:
             raise ParameterError(f"expected positive sizes and padding >= 0, got {self}")
         if self.channels % self.groups or self.channels_out % self.groups:
-            raise ParameterError(f"expected numbers of channels that {self.groups} divides, got {self}")
+            raise ParameterError(f"expected groups that divide the channels, got {self}")
         if min(self.height_out, self.width_out) < 1:
             raise ParameterError(f"expected a kernel no larger than the padded image, got {self}")
 

@@ -67,8 +67,8 @@ class Conv2d(Node):
         channels, height, width = shapes[0]
         if self.groups < 1 or channels % self.groups or self.channels_out % self.groups:
             raise ParameterError(
-                f"{self.name}: expected numbers of channels that {self.groups} divides, "
-                f"got {channels} and {self.channels_out}"
+                f"{self.name}: expected groups that divide {channels} and {self.channels_out} channels, "
+                f"got {self.groups}"
             )
         return (self.channels_out, *_windows(self.name, (height, width), self.kernel, self.stride, self.padding))
 
