@@ -54,7 +54,7 @@ def test_make_takes_torch_without_cuda(tmp_path: Path) -> None:
     assert torch[torch.index("--index-url") + 1] == CPU_INDEX
     assert "--no-deps" in torch, "everything else comes from the usual index"
     assert "--index-url" not in others
-    assert others[-2:] == ["--editable", ".[dev]"]
+    assert others[-2:] == ["--editable", ".[dev,docs]"]
     assert "CUDA" not in written
 
 
