@@ -39,7 +39,7 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/mypy
 
 docs: $(INSTALLED) ## Build the documentation site in build/site; needs no network
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo 'Open build/site/index.html'
 
 check-install: $(INSTALLED) ## Build wheel and sdist, and run the demonstration from the wheel, in an environment of its own
