@@ -1,7 +1,7 @@
-"""What a student is worth on pairs of photos, and the threshold that decides them.
+"""Choose a student's threshold on pairs of photos, and measure its accuracy with that threshold.
 
-Pairs come in folds with different people in each. The threshold is the best one for the pairs of the folds that were
-trained on; accuracy is counted on the folds that were held out, whose people the student has never seen.
+Pairs come in folds, and each fold has different people. The training folds give the threshold: the one that is best for
+their pairs. The held-out folds give the accuracy: the student has never seen their people.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,32 +19,36 @@ from hybridface.measure.accuracy.statistics import decide
 __all__ = ["PairAccuracy", "Split", "measure", "read_split", "soft_threshold"]
 
 _TRIED, _EDGE = 1001, 0.05
-"""Thresholds that are tried, and the deviation of the soft edge as a fraction of the mean distance."""
+"""Number of thresholds to try, and the standard deviation of the soft edge as a fraction of the mean distance."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pairs to fix the threshold with, and pairs to count on, of other people."""
+    """The pairs that give the threshold, and the pairs of other people that give the accuracy."""
 
     training: tuple[Pair, ...]
     held_out: tuple[Pair, ...]
 
     def people(self) -> set[str]:
-        """Return the folders, one per person, that occur in held-out pairs."""
+        """Return the folders (one per person) that occur in held-out pairs."""
         return {photo.split("/")[0] for pair in self.held_out for photo in pair[:2]}
 
 
 @dataclass(frozen=True)
 class PairAccuracy:
-    """Shares of pairs decided rightly, and the squared distance that decides.
+    """Shares of correctly decided pairs, and the threshold that decides them.
+
+    All distances are squared. Raw distances are those of embeddings that are not scaled to length 1.
 
     Args:
-        threshold: of raw distances, from training pairs.
-        training: accuracy of raw distances on the training pairs.
-        held_out: accuracy of raw distances on the held-out pairs, with that threshold.
-        false_accepts, false_rejects: of the held-out pairs of different, and of the same people.
-        held_out_normalised: the same with embeddings scaled to length 1, and a threshold found alike; for comparison.
-        lengths: 5 and 95 % of the lengths of the held-out photos' embeddings.
+        threshold: the threshold of raw distances, chosen on the training pairs.
+        training: the accuracy of raw distances on the training pairs.
+        held_out: the accuracy of raw distances on the held-out pairs, with that threshold.
+        false_accepts: the share of held-out pairs of different people that are accepted.
+        false_rejects: the share of held-out pairs of the same person that are rejected.
+        held_out_normalised: `held_out` for embeddings scaled to length 1, with a threshold chosen in the same way. For
+            comparison only.
+        lengths: the 5th and 95th percentile of the lengths of the held-out photos' embeddings.
     """
 
     threshold: float
@@ -57,10 +61,10 @@ class PairAccuracy:
 
 
 def read_split(path: Path, held_out: Sequence[int]) -> Split:
-    """Read LFW's pairs file, whose header names the number of folds and half their size; folds count from 1.
+    """Read LFW's pairs file. Its header has the number of folds and half the size of a fold; folds count from 1.
 
     Raises:
-        ImageError: the file has another format, or no such fold, or no other fold.
+        ImageError: the file has another format, a fold to hold out is not in it, or no other fold is left.
     """
     folds, chosen = read_folds(path), set(held_out)
     known = folds.numbers
@@ -73,10 +77,10 @@ def read_split(path: Path, held_out: Sequence[int]) -> Split:
 
 
 def soft_threshold(distances: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
-    """Return the threshold under which most pairs are decided rightly, each counted with a soft edge.
+    """Return the threshold that decides most pairs correctly, where each pair counts with a soft edge.
 
-    With hard edges the best lies anywhere on a flat top, and moves with a single pair. Where many
-    thresholds are equally good, it is the one in the middle.
+    With hard edges, many thresholds are equally good, and a single pair moves the best one. Of equally good thresholds,
+    this function returns the mean.
     """
     tried = torch.linspace(float(distances.min()), float(distances.max()), _TRIED, dtype=torch.float64)
     signs = torch.from_numpy(np.where(same, 1.0, -1.0))
@@ -86,7 +90,7 @@ def soft_threshold(distances: NDArray[np.float64], same: NDArray[np.bool_]) -> f
 
 
 def measure(embeddings: Mapping[str, NDArray[np.float64]], split: Split) -> PairAccuracy:
-    """Return the accuracy of embeddings (d,), by photo."""
+    """Return the accuracy of embeddings (d,), which are given by photo."""
     unit = {photo: value / np.linalg.norm(value) for photo, value in embeddings.items()}
     threshold, training, held_out, errors = _decide(embeddings, split)
     photos = {photo for pair in split.held_out for photo in pair[:2]}

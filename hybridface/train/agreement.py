@@ -1,7 +1,8 @@
-"""A threshold without labels: the one with which the student decides as the teacher does, on photos held out.
+"""Choose a threshold without labels: the one with which the student agrees most often with its teacher.
 
-Nothing says which photos show one person, so the teacher says it, at its own threshold. Among the photos that were not
-trained on, the pairs that the teacher takes for one person are set against as many random ones that it does not.
+No labels say which photos show the same person. So the teacher decides, with its own threshold. The pairs come from
+held-out photos, on which the student was not trained. Half of the pairs are pairs that the teacher takes for one
+person. The other half are random pairs that it takes for different people.
 """
 
 from collections.abc import Sequence
@@ -20,13 +21,14 @@ _MOST_PHOTOS, _MOST_PAIRS, _LEAST_PAIRS = 2000, 5000, 20
 
 @dataclass(frozen=True)
 class Agreement:
-    """The threshold, and how often it makes the student decide as the teacher does.
+    """The threshold, and how often the student then decides as the teacher does.
 
     Args:
-        threshold: of raw squared distances.
-        pairs: of held-out photos that it was chosen on, half of them of one person to the teacher; 0 where the teacher
-            found too few, and its own threshold was taken, in the student's measure.
-        share: of these pairs on which both decide alike; 0 without pairs.
+        threshold: the threshold of raw squared distances.
+        pairs: the number of pairs of held-out photos that gave the threshold. The teacher takes half of them for one
+            person. It is 0 if the teacher found too few pairs; then the threshold is the teacher's own, in the
+            student's units.
+        share: the share of these pairs on which both decide alike; 0 without pairs.
     """
 
     threshold: float
@@ -35,10 +37,10 @@ class Agreement:
 
 
 def held_out_photos(photos: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Choose photos (n,) that are not trained on: whole folders at random where there are enough, else single photos.
+    """Choose which photos (n,) to hold out from training: random folders if there are enough, else random photos.
 
     Raises:
-        ImageError: too few photos for the fraction.
+        ImageError: there are too few photos for the fraction.
     """
     folders = [photo.split("/")[0] for photo in photos]
     groups = folders if len(set(folders)) * fraction >= 2 else list(photos)
@@ -57,10 +59,11 @@ def agree(
     """Choose the threshold on held-out photos.
 
     Args:
-        embeddings: the student's, (n, d).
-        teacher: the teacher's, (n, d), as it gives them.
-        limit: the teacher's threshold of the Euclidean distance.
-        unit: the teacher's distances were divided by it for training.
+        embeddings: the student's embeddings, (n, d).
+        teacher: the teacher's embeddings, (n, d), neither centred nor scaled.
+        limit: the teacher's threshold, as a Euclidean distance.
+        unit: the length by which training divided the teacher's distances.
+        seed: the seed of the random choices.
     """
     random = np.random.default_rng([seed, len(embeddings)])
     chosen = random.permutation(len(embeddings))[:_MOST_PHOTOS]
@@ -77,6 +80,6 @@ def agree(
 
 
 def _squared(values: NDArray[np.float64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return squared distances of rows of values (n, d), by blocks to save memory."""
+    """Return the squared distances of rows of values (n, d). Compute them in blocks, to save memory."""
     blocks = np.array_split(np.arange(len(first)), max(1, len(first) // 100_000))
     return np.concatenate([np.square(values[first[b]] - values[second[b]]).sum(1) for b in blocks])

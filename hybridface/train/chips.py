@@ -1,7 +1,8 @@
-"""The faces that a student is trained on: two chips per photo, aligned once by `hybridface.faces.alignment`.
+"""Load the aligned crops that a student is trained on: two per photo.
 
-One as the student sees it in use, and a larger one with more margin around the same face, from which changed views are
-cut. A photo in which no face is found counts as its middle, and is marked.
+The small crop is what the student sees in use. The wide crop has more margin around the same face; changed views are
+cut from it. `hybridface.faces.alignment` aligns each photo once. If it finds no face in a photo, it takes the middle of
+the photo and marks the photo as undetected.
 """
 
 from dataclasses import dataclass
@@ -17,21 +18,24 @@ from hybridface.models.patchnet import CHIP_SIZE
 __all__ = ["FACE_SIZE", "WIDE_SIZE", "Chips", "load_chips"]
 
 FACE_SIZE, WIDE_SIZE = 150, 190
-"""Pixels of the usual part of a wide chip, in its middle, and of all of it: the same scale, more margin."""
+"""Pixels per side of the usual crop and of the wide crop: the same scale, with more margin around the face.
+
+The usual crop is the middle of the wide crop.
+"""
 
 _WIDE_PADDING = 0.45
 
 
 @dataclass(frozen=True)
 class Chips:
-    """Aligned faces of n photos.
+    """The aligned crops of n photos.
 
     Args:
-        photos: their names, as NAME/NAME_0001.jpg where there are folders.
-        small: (n, 64, 64, 3) uint8 RGB, as the student's input is made from.
+        photos: the photos' names, such as NAME/NAME_0001.jpg if the photos are in folders.
+        small: (n, 64, 64, 3) uint8 RGB, from which the student's input is made.
         wide: (n, 190, 190, 3) uint8 RGB, mapped from disk.
         detected: (n,) whether a face was found.
-        folder: where they are kept.
+        folder: the folder in which the crops are kept.
     """
 
     photos: tuple[str, ...]
@@ -42,7 +46,7 @@ class Chips:
 
 
 def load_chips(images: Path, cache: Path, workers: int = 2, shown: bool = True) -> Chips:
-    """Return the chips of all photos in a folder or tar file; align them first unless `cache` has them.
+    """Return the crops of all photos in a folder or tar file. Align the photos first, unless `cache` has the crops.
 
     Raises:
         ImageError: the images cannot be read, or there are none.

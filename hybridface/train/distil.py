@@ -1,8 +1,10 @@
-"""From photos to a model file: align, ask the teacher, train, fold, fix the threshold, measure, write.
+"""Make a model file from photos: align, ask the teacher, train, fold, choose the threshold, measure, write.
 
-What is held out is removed before anything is learned: before the basis, the views, and the threshold. With pairs it
-is some folds' people, and the threshold is the best one for the other folds; without, a fraction of the photos, on
-which the student should decide as the teacher does.
+Held-out photos are removed before anything is learned: before the basis, the views and the threshold.
+
+- With pairs, the photos of some folds' people are held out. The threshold is the best one for the other folds.
+- Without pairs, a fraction of the photos is held out. The threshold is the one with which the student agrees most often
+  with the teacher on these photos.
 """
 
 import hashlib
@@ -34,30 +36,31 @@ BASIS_ROWS, SAVE_STEPS = 6000, 500
 
 
 def patch_grid(side: int, pool: int, starts: tuple[int, ...]) -> Patches:
-    """Return square patches at all pairs of `starts`, row by row."""
+    """Return square patches whose top and left are all pairs of `starts`, row by row."""
     return tuple((top, left, side, pool) for top in starts for left in starts)
 
 
 PATCHES = patch_grid(32, 2, (0, 10, 22, 32))
-"""Sixteen overlapping patches of half the face's side, at half resolution: 16x16 values of three channels each."""
+"""Sixteen overlapping patches, each half as wide and high as the crop, at half resolution: 16x16 pixels, 3 channels."""
 
 
 @dataclass(frozen=True)
 class DistilOptions:
-    """What decides a student, beside the photos.
+    """The options of a training run: with the photos, they determine the student.
 
     Args:
-        held_out: with pairs, folds whose people are not trained on.
-        fraction: without pairs, of the photos, that are not trained on.
-        teacher: the name of a model.
-        widths: values per patch after every square.
-        components: principal components of a patch that are looked at.
-        views: changed copies of every face.
-        epochs: passes over as many examples as there are photos.
+        held_out: with pairs, the folds whose people are held out from training.
+        fraction: without pairs, the fraction of the photos that is held out.
+        teacher: the name of the teacher model.
+        widths: the number of values per patch after every square.
+        components: the number of principal components of a patch that the student uses.
+        views: the number of changed copies of every face.
+        epochs: the number of passes; in one pass, the student sees as many examples as there are photos.
         contrast: whether the client normalises the contrast of a face.
-        mirror: whether the result is the mean over a face and its mirror image: twice the patches.
-        members: students, of consecutive seeds, whose mean is the result: a network of that many times the patches.
-        batch, rate, decay, seed: as in `Schedule`.
+        mirror: whether the result is the mean over a face and its mirror image. This doubles the patches.
+        members: the number of students, with consecutive seeds. The result is their mean: a network with that many
+            times the patches.
+        batch, rate, decay, seed: see `Schedule`.
     """
 
     held_out: tuple[int, ...] = (7, 8)
@@ -76,20 +79,21 @@ class DistilOptions:
     seed: int = 0
 
     def fingerprint(self, photos: int) -> str:
-        """Return a digest by which a checkpoint is known to belong to these options."""
+        """Return a digest of the options, from which `Trainer.resume` knows that a checkpoint belongs to them."""
         return hashlib.sha256(json.dumps([asdict(self), PATCHES, photos]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class DistilResult:
-    """A trained student.
+    """The result of a training run.
 
     Args:
-        accuracy: of the file's network in float64, on the pairs; None without.
-        agreement: with the teacher; None with pairs.
-        ranges: largest magnitude before each square on the held-out photos; on training photos it is `RANGE`.
-        budget: what the encryption's levels leave above the largest magnitudes of all these photos.
-        people, photos: folders and photos that were trained on.
+        accuracy: the accuracy of the file's network in float64 on the pairs; None without pairs.
+        agreement: the agreement with the teacher; None with pairs.
+        ranges: the largest magnitude before each square, on the held-out photos. On the training photos it is `RANGE`.
+        budget: the headroom that each level of the encryption leaves above the largest magnitudes. These are taken over
+            the training and the held-out photos.
+        people, photos: the number of folders, and of photos, on which the student was trained.
     """
 
     accuracy: PairAccuracy | None
@@ -112,21 +116,22 @@ def distil(
     shown: bool = True,
     on_step: OnStep | None = None,
 ) -> DistilResult:
-    """Train a student and write it to `output`, and its public part, for clients, to OUTPUT.public.npz.
+    """Train a student and write it to `output`. Write its public part, for clients, to OUTPUT.public.npz.
 
-    Checkpoints lie beside it until then.
+    Until then, checkpoints lie beside `output`.
 
     Args:
-        images: a folder or a tar file; for pairs with NAME/PHOTO.jpg, one NAME per person, else of any form.
-        pairs: in LFW's format, with folds.
-        cache: a folder for aligned faces and the teacher's answers.
-        resume: go on from the checkpoint, if there is one.
-        on_step: as in `Trainer.run`.
+        images: a folder or a tar file. With pairs, it has NAME/PHOTO.jpg, one NAME per person. Without pairs, it may
+            have any form.
+        pairs: a file in LFW's format, with folds.
+        cache: a folder for aligned crops and the teacher's embeddings.
+        resume: whether to continue from the checkpoint, if there is one.
+        on_step: see `Trainer.run`.
 
     Raises:
         ImageError: images or pairs cannot be used.
-        ModelError: the teacher is unknown, the checkpoint is of other options, or the student's values leave no room
-            in the ciphertexts.
+        ModelError: the teacher is unknown, the checkpoint was written with other options, or the student's values are
+            too large for the ciphertexts.
     """
     split = read_split(pairs, options.held_out) if pairs else None
     teacher = Teacher(load_model(options.teacher), device)
@@ -166,10 +171,11 @@ def distil(
 def _put_together(
     trained: list[PatchWeights], options: DistilOptions, chips: NDArray[np.uint8]
 ) -> tuple[PatchShape, PatchWeights]:
-    """Return the mean of the students, as the file keeps it, with values in range on some chips.
+    """Return the mean of the students with rounded weights, as the file keeps it, and scaled to `RANGE`.
 
     Args:
-        chips: that were trained on; their mirror images count too if they will be seen.
+        chips: the crops of the training photos, on which the values peak at `RANGE`. With `options.mirror`, their
+            mirror images count too.
     """
     outputs, weights = len(trained[0].join[1]), joined(trained)
     shape = PatchShape(PATCHES * len(trained), options.widths, outputs, 1.0, options.contrast)
@@ -181,10 +187,10 @@ def _put_together(
 def split_rows(
     chips: Chips, split: Split | None, options: DistilOptions
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows of detected faces to train on, and of those held out.
+    """Return the rows of the training photos and of the held-out photos. Both have only photos with a detected face.
 
     Raises:
-        ImageError: there are none to train on.
+        ImageError: no photo is left for training.
     """
     if split:
         people = split.people()
@@ -193,7 +199,7 @@ def split_rows(
         held_out = held_out_photos(chips.photos, options.fraction, options.seed)
     rows = np.flatnonzero(chips.detected & ~held_out)
     if not len(rows):
-        raise ImageError("expected photos with a face beside those that are held out, found none")
+        raise ImageError("expected photos with a face that are not held out, found none")
     return rows, np.flatnonzero(chips.detected & held_out)
 
 
@@ -206,7 +212,7 @@ def train_on(
     device: str = "cpu",
     on_step: OnStep | None = None,
 ) -> Trainer:
-    """Train a new student, or go on from the checkpoint; write one every few steps."""
+    """Train a new student, or continue from the checkpoint. Write a checkpoint every `SAVE_STEPS` steps."""
     _, patches, components = examples.coefficients.shape
     sizes = patches, components, options.widths, examples.targets.shape[1], options.seed
     steps = max(1, options.epochs * photos // options.batch)
@@ -224,9 +230,10 @@ def train_on(
 def _learned_from(
     chips: Chips, rows: NDArray[np.int64], teacher: Teacher, options: DistilOptions, shown: bool
 ) -> tuple[Basis, Examples, float]:
-    """Return the basis; clean faces, mirrored faces and views with the teacher's centred answers; and their unit.
+    """Return the basis, the examples and the unit.
 
-    The unit is the mean length of the centred answers, by which all are divided.
+    The examples are the clean faces, their mirror images and the views. Their targets are the teacher's embeddings,
+    centred and divided by the unit. The unit is the mean length of the centred embeddings of the clean faces.
     """
     clean = clean_answers(chips, teacher, shown)[:, rows]
     mean = clean.mean((0, 1))
@@ -235,7 +242,7 @@ def _learned_from(
     chosen = np.random.default_rng(options.seed).permutation(len(faces))[:BASIS_ROWS]
     basis = fit_basis(faces[np.sort(chosen)], PATCHES, options.components, options.contrast)
     coefficients = [basis.coefficients(faces), basis.coefficients(faces[:, :, ::-1])]
-    answers = [clean.mean(0)] * 2  # a face and its mirror image are one person's
+    answers = [clean.mean(0)] * 2  # a face and its mirror image have one target: they show the same person
     for number in range(options.views):
         view, answer = load_view(chips, rows, teacher, options.seed, number, shown)
         coefficients += [basis.coefficients(view), basis.coefficients(view[:, :, ::-1])]

@@ -1,7 +1,7 @@
-"""From a trained student to the file that is used: everything affine between two squares becomes one map.
+"""Turn a trained student into the weights of a model file: all affine steps between two squares become one map.
 
-Basis, batch norm and the map between them fold in float64. Rows of a map are then scaled so that every value before a
-square peaks at `RANGE` on the training faces: what a square multiplies, the next map divides.
+The basis, batch norm and the maps between them are folded in float64. Then the rows of each map are scaled so that
+every value before a square peaks at `RANGE` on the training faces. The next map undoes the scaling.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ Map = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def fold(student: PatchStudent, basis: Basis) -> PatchWeights:
-    """Return the weights of the network that the student is in evaluation mode."""
+    """Return the weights of the network that the student computes in evaluation mode."""
     directions, offset = _array(basis.directions), _array(basis.offset)
     before: Map = directions.T, offset  # (components, inputs), (P, components)
     maps: list[Map] = []
@@ -39,7 +39,7 @@ def fold(student: PatchStudent, basis: Basis) -> PatchWeights:
 
 
 def joined(members: list[PatchWeights]) -> PatchWeights:
-    """Return one network whose embedding is the mean of the members'; their patches follow one another."""
+    """Return one network whose embedding is the mean of the members' embeddings. Its patches are theirs, in order."""
     maps = tuple(
         (np.concatenate([weight for weight, _ in layers]), np.concatenate([bias for _, bias in layers]))
         for layers in zip(*(member.maps for member in members), strict=True)
@@ -49,7 +49,7 @@ def joined(members: list[PatchWeights]) -> PatchWeights:
 
 
 def peak_values(weights: PatchWeights, shape: PatchShape, chips: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
-    """Return the largest magnitude (P, width) before every square, over chips (n, 64, 64, 3) uint8."""
+    """Return the largest magnitudes (P, width) before every square, over aligned crops (n, 64, 64, 3) uint8."""
     peaks = [np.zeros(bias.shape) for _, bias in weights.maps]
     for start in range(0, len(chips), _ROWS):
         values = cut(torch.from_numpy(np.array(chips[start : start + _ROWS])), shape.patches, shape.contrast).double()
@@ -61,7 +61,7 @@ def peak_values(weights: PatchWeights, shape: PatchShape, chips: NDArray[np.uint
 
 
 def rescaled(weights: PatchWeights, peaks: list[NDArray[np.float64]]) -> PatchWeights:
-    """Return an equal network whose every value before a square peaks at `RANGE` where it peaked at `peaks`."""
+    """Return an equivalent network in which every value before a square peaks at `RANGE` instead of at `peaks`."""
     maps: list[Map] = []
     undo = np.ones((weights.maps[0][0].shape[0], weights.maps[0][0].shape[2]))
     for (weight, bias), peak in zip(weights.maps, peaks, strict=True):
@@ -72,7 +72,7 @@ def rescaled(weights: PatchWeights, peaks: list[NDArray[np.float64]]) -> PatchWe
 
 
 def _affine(norm: Any) -> Map:
-    """Return scale and shift of batch norm in evaluation mode."""
+    """Return the scale and the shift of batch norm in evaluation mode."""
     scale = 1 / np.sqrt(_array(norm.running_var) + norm.eps)
     if norm.affine:
         scale = scale * _array(norm.weight)

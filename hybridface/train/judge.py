@@ -1,4 +1,4 @@
-"""The network that a file holds, rounded weights and all, on photos: embeddings, ranges, accuracy, agreement."""
+"""Run a file's network, with its rounded weights, on photos: embeddings, ranges, accuracy and agreement."""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,12 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class Seen:
-    """What a network makes of some photos.
+    """The embeddings and peaks that a network computes from some photos.
 
     Args:
-        rows: (n,) of the photos.
+        rows: (n,) the rows of the photos.
         embeddings: float64 (n, d).
-        peaks: largest magnitude before every square, over all of them; 0 where there is none.
+        peaks: the largest magnitude before every square, over all these photos; 0 if there is no photo.
     """
 
     rows: NDArray[np.int64]
@@ -51,7 +51,7 @@ def look(chips: Chips, rows: NDArray[np.int64], shape: PatchShape, weights: Patc
 
 
 def ranges_of(*seen: Seen) -> Ranges:
-    """Return the largest magnitudes over all photos seen."""
+    """Return the largest magnitudes over all these photos."""
     embeddings = np.concatenate([some.embeddings for some in seen])
     peaks = tuple(max(values) for values in zip(*(some.peaks for some in seen), strict=True))
     difference = (embeddings.max(0) - embeddings.min(0)).max()
@@ -61,7 +61,10 @@ def ranges_of(*seen: Seen) -> Ranges:
 def pair_accuracy(
     chips: Chips, split: Split, shape: PatchShape, weights: PatchWeights, seen: tuple[Seen, ...]
 ) -> PairAccuracy:
-    """Measure on every pair; photos without a face, which nobody has seen yet, count with their central crop."""
+    """Measure the accuracy on every pair.
+
+    Photos without a detected face are in no `Seen`; this function runs the network on their central crop.
+    """
     used = {photo for pair in (*split.training, *split.held_out) for photo in pair[:2]}
     known = {row for some in seen for row in some.rows.tolist()}
     others = [row for row, photo in enumerate(chips.photos) if photo in used and row not in known]
@@ -75,11 +78,11 @@ def pair_accuracy(
 
 
 def agreement_with(teacher: Teacher, chips: Chips, held_out: Seen, unit: float, seed: int) -> Agreement:
-    """Choose the threshold with which the student decides as the teacher does on held-out photos.
+    """Choose the threshold with which the student agrees most often with the teacher on held-out photos.
 
     Args:
-        held_out: what the student makes of them.
-        unit: by which the teacher's distances were divided for training.
+        held_out: the student's results on the held-out photos.
+        unit: the length by which training divided the teacher's distances.
     """
     answers = clean_answers(chips, teacher, shown=False)[0, held_out.rows].astype(np.float64)
     return agree(held_out.embeddings, answers, teacher.model.threshold, unit, seed)

@@ -1,7 +1,7 @@
-"""The training loop: AdamW on a cosine schedule, an average of the weights, and checkpoints to go on from.
+"""Train a student: AdamW on a cosine schedule, a running average of the weights, and checkpoints.
 
-A step depends on the state and on (seed, step) alone, so that a run which stops and goes on ends exactly where an
-uninterrupted one does.
+A step depends only on the state and on (seed, step). So a run that stops and resumes ends exactly where an
+uninterrupted run ends.
 """
 
 import math
@@ -30,11 +30,11 @@ OnStep = Callable[[int, int, Losses], None]
 
 @dataclass(frozen=True)
 class Examples:
-    """What is learned from.
+    """The examples that a student learns from.
 
     Args:
         coefficients: bfloat16 tensor (n, P, components).
-        targets: float32 tensor (n, d), of length about 1.
+        targets: float32 tensor (n, d); each row has a length of about 1.
     """
 
     coefficients: Any
@@ -43,14 +43,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast.
+    """How long and how fast a student learns.
 
     Args:
-        steps: of one batch each.
-        batch: examples of a step, drawn with replacement.
-        rate: learning rate after a warm-up; falls to 0 along a cosine.
-        decay: weight decay of the maps.
-        seed: of the draws.
+        steps: the number of steps, each of one batch.
+        batch: the number of examples in a step, drawn with replacement.
+        rate: the learning rate after a warm-up; it falls to 0 along a cosine.
+        decay: the weight decay of the maps.
+        seed: the seed of the draws.
     """
 
     steps: int
@@ -65,11 +65,12 @@ class Schedule:
 
 
 class Trainer:
-    """A student, the average of its weights, an optimiser, and the number of steps done.
+    """Trains a student. Holds the student, the average of its weights, the optimiser and the number of steps done.
 
     Args:
-        student: on the CPU; changed in place.
-        average: another student of the same shape; overwritten with the student's weights.
+        student: a student on the CPU; the trainer changes it in place.
+        average: another student of the same shape; the trainer overwrites it with the student's weights.
+        schedule: how long and how fast to train.
         device: torch's device.
     """
 
@@ -80,10 +81,10 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(student.groups(schedule.decay), lr=schedule.rate, betas=(0.9, 0.99))
 
     def run(self, examples: Examples, until: int | None = None, on_step: OnStep | None = None) -> None:
-        """Train up to the schedule's end, or to a step before it.
+        """Train up to the schedule's end, or up to the step `until` if that is earlier.
 
         Args:
-            on_step: called after a step with the number of steps done, that of all steps, and the losses.
+            on_step: called after each step with the number of steps done, the number of all steps, and the losses.
         """
         last = self.schedule.steps if until is None else min(until, self.schedule.steps)
         self.student.train()
@@ -95,10 +96,10 @@ class Trainer:
                 on_step(self.step, self.schedule.steps, losses)
 
     def save(self, path: Path, fingerprint: str) -> None:
-        """Write everything that `resume` needs, without leaving half a file under that name.
+        """Write a checkpoint with everything that `resume` needs. Never leave half a file under that name.
 
         Args:
-            fingerprint: of the options; `resume` wants the same.
+            fingerprint: the fingerprint of the options; `resume` must be called with the same one.
         """
         arrays: dict[str, Any] = {"step": np.array(self.step), "fingerprint": np.array(fingerprint)}
         for prefix, values in self._state().items():
@@ -107,10 +108,10 @@ class Trainer:
             np.savez(file, **digested(arrays))  # type: ignore[arg-type]
 
     def resume(self, path: Path, fingerprint: str) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
-            ModelError: it cannot be read, or was written with other options.
+            ModelError: the checkpoint cannot be read, or was written with other options.
         """
         try:
             arrays = read_arrays(read_plain(path, _MAX_BYTES))
@@ -118,7 +119,7 @@ class Trainer:
                 raise ModelError(f"cannot resume from {path}: it was written with other options or photos")
             self.step = int(arrays["step"])
             if self.step:
-                self._optimizer_state()  # so that there is one to fill
+                self._optimizer_state()  # create the state, so that it can be filled below
             with torch.no_grad():
                 for prefix, values in self._state().items():
                     for name, value in values.items():
@@ -141,7 +142,7 @@ class Trainer:
         return Losses(**{name: value.detach() for name, value in vars(losses).items()})
 
     def _follow(self) -> None:
-        """Move the average towards the student; faster at first."""
+        """Move the average towards the student's weights, faster during the first steps."""
         keep = min(_AVERAGE, self.step / (self.step + 20))
         with torch.no_grad():
             pairs = zip(self.average.state_dict().values(), self.student.state_dict().values(), strict=True)
@@ -160,7 +161,7 @@ class Trainer:
         }
 
     def _optimizer_state(self) -> dict[str, Any]:
-        """Return AdamW's moments and counts, made now where no step has been done yet."""
+        """Return AdamW's moments and step counts. Create them if no step has been done yet."""
         tensors: dict[str, Any] = {}
         for number, parameter in enumerate(p for group in self._optimizer.param_groups for p in group["params"]):
             state = self._optimizer.state[parameter]

@@ -1,7 +1,8 @@
-"""What a student is told: to point where the teacher points, to keep the teacher's distances, and to stay in range.
+"""Compute the losses of a student against its teacher.
 
-Raw squared distances decide in the end, without a division by norms, so embeddings must have nearly one length; and
-values before squares must stay small, for a ciphertext's precision is limited.
+They make the student's embeddings point where the teacher's point, keep the teacher's distances, and keep values in
+range. The final decision uses raw squared distances, without a division by norms. So all embeddings must have nearly
+the same length. Values before squares must stay small, because a ciphertext's precision is limited.
 """
 
 from dataclasses import dataclass
@@ -22,10 +23,10 @@ class Losses:
     """Scalar tensors, each a mean over a batch.
 
     Args:
-        direction: 1 - cosine of student and teacher.
-        distance: squared error of the squared distances of all pairs in the batch, over 4.
-        length: squared error of the squared length, which should be 1.
-        range: squared excess over `RANGE` of values before squares, per value.
+        direction: 1 minus the cosine of the student's and the teacher's embedding.
+        distance: the squared error of the squared distances of all pairs in the batch, divided by 4.
+        length: the squared error of the squared length of an embedding, which should be 1.
+        range: the squared excess over `RANGE` of values before squares, per value.
     """
 
     direction: Any
@@ -35,12 +36,12 @@ class Losses:
 
     @property
     def total(self) -> Any:
-        """The weighted sum that is minimised."""
+        """The weighted sum that training minimises."""
         return self.direction + _DISTANCE * self.distance + _LENGTH * self.length + _RANGE * self.range
 
 
 def distillation(embeddings: Any, before_squares: list[Any], targets: Any) -> Losses:
-    """Return the losses of embeddings (batch, d) against the teacher's (batch, d), of length about 1."""
+    """Return the losses of embeddings (batch, d) against the teacher's (batch, d), whose length is about 1."""
     difference = _squared_distances(embeddings) - _squared_distances(targets)
     excess = [F.relu(values.abs() - RANGE).square().mean() for values in before_squares]
     return Losses(

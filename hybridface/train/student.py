@@ -1,11 +1,14 @@
-"""The patch network while it learns: well-conditioned inputs, batch norm before every square, one map per patch.
+"""Define the patch network in the form in which it learns, with one map per patch.
 
-Each patch's values are first expressed in the principal components of patches, scaled towards equal variance. That
-is a fixed affine map, and so is batch norm once training ends: `export` folds both into the maps around them. What
-remains of batch norm's bias and the square after it is a trained activation a x^2 + b x + c.
+**Inputs.** The student expresses each patch's values in the principal components of patches, scaled towards equal
+variance. This map is affine and fixed.
 
-A patch's map is the sum of its own and of one that all patches share. The sum is what counts in the end, but it learns
-better: what an edge looks like is the same everywhere, and every patch's examples teach it.
+**Batch norm** stands before every square. It is an affine map too, once training ends. `export` folds both affine maps
+into the maps around them. With its bias, batch norm and the square after it act as a trained activation
+a x^2 + b x + c.
+
+**Maps.** A patch's map is the sum of a map of its own and a map that all patches share. Only the sum counts in the end,
+but a sum learns better: an edge looks the same everywhere, so the examples of every patch teach the shared map.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from hybridface.models.patchnet import cut
 __all__ = ["RANGE", "Basis", "PatchStudent", "Patches", "fit_basis"]
 
 RANGE = 4.0
-"""Magnitude before a square beyond which values are penalised: ciphertexts have little room."""
+"""Training penalises values before a square whose magnitude is above this, because ciphertexts have little room."""
 
 _CURVATURE = 0.5
 _WHITENING = 0.7
@@ -31,13 +34,13 @@ Patches = tuple[tuple[int, int, int, int], ...]
 
 @dataclass(frozen=True)
 class Basis:
-    """Principal components of every patch: coefficients are x @ directions + offset.
+    """Principal components of patches: a patch x has the coefficients x @ directions + offset.
 
     Args:
-        patches: as in `PatchShape`.
+        patches: see `PatchShape`.
         directions: float32 tensor (inputs, components), the same for all patches.
         offset: float32 tensor (P, components).
-        contrast: as in `PatchShape`.
+        contrast: see `PatchShape`.
     """
 
     patches: Patches
@@ -46,7 +49,7 @@ class Basis:
     contrast: bool
 
     def coefficients(self, chips: NDArray[np.uint8]) -> Any:
-        """Return a bfloat16 tensor (n, P, components) for chips (n, 64, 64, 3) uint8."""
+        """Return the coefficients, bfloat16 (n, P, components), of aligned crops (n, 64, 64, 3) uint8."""
         count, components = self.offset.shape
         result = torch.empty(len(chips), count, components, dtype=torch.bfloat16)
         for start in range(0, len(chips), _ROWS):
@@ -57,7 +60,7 @@ class Basis:
 
 
 def fit_basis(chips: NDArray[np.uint8], patches: Patches, components: int, contrast: bool = True) -> Basis:
-    """Return the strongest components of all patches together, in the given chips (n, 64, 64, 3) uint8."""
+    """Return the strongest principal components of all patches together, in aligned crops (n, 64, 64, 3) uint8."""
     values = cut(torch.from_numpy(np.array(chips)), patches, contrast)
     mean = values.mean(0)
     centred = (values - mean).flatten(0, 1)
@@ -70,15 +73,16 @@ def fit_basis(chips: NDArray[np.uint8], patches: Patches, components: int, contr
 
 
 class PatchStudent(torch.nn.Module):  # type: ignore[misc]
-    """Per-patch maps of coefficients, each followed by batch norm and a square, and their sum over patches.
+    """A network that maps each patch's coefficients and sums the results over the patches.
 
-    Every map is the sum of one of the patch's own, in `own`, and one of all patches, in `shared`.
+    Batch norm and a square follow every map. Every map is the sum of a map of the patch's own, in `own`, and a map that
+    all patches share, in `shared`.
 
     Args:
         patches, components: inputs are (batch, patches, components).
-        widths: values per patch after every square.
-        outputs: elements of the embedding.
-        seed: of the initial weights.
+        widths: the number of values per patch after every square.
+        outputs: the number of elements of the embedding.
+        seed: the seed of the initial weights.
     """
 
     def __init__(self, patches: int, components: int, widths: tuple[int, ...], outputs: int, seed: int) -> None:
@@ -109,11 +113,11 @@ class PatchStudent(torch.nn.Module):  # type: ignore[misc]
 
     @property
     def maps(self) -> list[Any]:
-        """The maps (P, values before, width), one a square."""
+        """The maps (P, values before, width), one for each square."""
         return [own + shared for own, shared in zip(self.own, self.shared, strict=True)]
 
     def forward(self, coefficients: Any) -> tuple[Any, list[Any]]:
-        """Map (batch, P, components) to embeddings (batch, outputs) and the values before every square."""
+        """Return embeddings (batch, outputs) of coefficients (batch, P, components), and the values before squares."""
         batch, patches, _ = coefficients.shape
         values, before_squares = coefficients.transpose(0, 1), []
         for weight, norm in zip(self.maps, self.norms, strict=True):
@@ -124,7 +128,7 @@ class PatchStudent(torch.nn.Module):  # type: ignore[misc]
         return joined @ self.join.T + self.offset, before_squares
 
     def groups(self, decay: float) -> list[dict[str, Any]]:
-        """Return the parameters for an optimiser: weight decay for maps, none for norms and biases."""
+        """Return the parameters for an optimiser, with weight decay for the maps and none for norms and biases."""
         maps = [*self.own, *self.shared, self.join]
         others = [value for norm in self.norms for value in norm.parameters()]
         return [{"params": maps, "weight_decay": decay}, {"params": [*others, self.offset], "weight_decay": 0.0}]

@@ -1,9 +1,9 @@
-"""Changed copies of the faces, and the teacher's answer to each: what the student learns from.
+"""Make the views that a student learns from: changed copies of the faces, with the teacher's embedding of each.
 
-A view is a face moved, turned, scaled, mirrored, lit otherwise and, mostly, mixed with another photo's face through a
-soft random mask. The teacher sees the very view that the student sees, so that mixed faces, which are nobody's, teach
-the student the teacher's function on far more faces than there are photos. The teacher answers once; views and answers
-stay on disk.
+A view is a face that is randomly moved, turned, scaled, mirrored and lit differently. Most views are also mixed with
+another photo's face through a soft random mask. The teacher sees exactly the view that the student sees. So mixed
+faces, which belong to nobody, teach the student the teacher's function on far more faces than there are photos. The
+teacher embeds each view once; views and embeddings stay on disk.
 """
 
 from collections.abc import Iterator
@@ -32,19 +32,22 @@ _TURN, _GROW, _MOVE, _CUT = (
     0.05,
     0.032,
     2.2,
-)  # radians, logarithm, fraction of half a wide chip; cut in deviations
+)  # radians, logarithm, fraction of half a wide crop; where the normal distribution is cut, in standard deviations
 _BRIGHTNESS, _CONTRAST, _COLOUR = 0.18, 0.15, 0.05
 
 View = tuple[NDArray[np.uint8], NDArray[np.float32]]
-"""Chips (n, 64, 64, 3) uint8 and the teacher's embeddings (n, d)."""
+"""Aligned crops (n, 64, 64, 3) uint8 and the teacher's embeddings of them (n, d)."""
 
 
 class Teacher:
-    """A face network of this project, in float32, or bfloat16 where the processor has matrix units for it.
+    """A face network of this project, in float32, or in bfloat16 if the processor has matrix units for it.
 
     Args:
-        model: with weights.
+        model: a model with weights.
         device: torch's device.
+
+    Raises:
+        ModelError: the model has no weights.
     """
 
     def __init__(self, model: Model, device: str = "cpu") -> None:
@@ -56,7 +59,7 @@ class Teacher:
         self._module: Any = model.module.to(device, self._dtype, memory_format=torch.channels_last).eval()
 
     def answers(self, faces: Any) -> NDArray[np.float32]:
-        """Return embeddings (n, d) of aligned faces, a tensor (n, 3, 150, 150) in 0 to 255."""
+        """Return the embeddings (n, d) of aligned faces, a tensor (n, 3, 150, 150) with values in 0 to 255."""
         size = self.model.chip_size
         if size != FACE_SIZE:
             faces = F.interpolate(faces, size=size, mode="bilinear", antialias=True)
@@ -82,7 +85,7 @@ def clean_answers(chips: Chips, teacher: Teacher, shown: bool = True) -> NDArray
 
 
 def load_view(chips: Chips, rows: NDArray[np.int64], teacher: Teacher, seed: int, number: int, shown: bool) -> View:
-    """Return view `number` of the photos `rows`, made now unless it is on disk; faces are mixed among them alone."""
+    """Return view `number` of the photos `rows`. Make it now, unless it is on disk. Mix only faces of these photos."""
     digest = _fingerprint(rows)
     stem = chips.folder / f"{teacher.model.name}-{digest}-{seed}-{number}"
     paths = [stem.with_name(f"{stem.name}-{kind}.npy") for kind in ("faces", "answers")]
@@ -97,16 +100,20 @@ def load_view(chips: Chips, rows: NDArray[np.int64], teacher: Teacher, seed: int
             shrunk = F.interpolate(faces, size=CHIP_SIZE, mode="bilinear", antialias=True)
             small[batch] = shrunk.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         _save(paths[0], small)
-        _save(paths[1], np.concatenate(answers))  # last: it says that the other is complete
+        _save(paths[1], np.concatenate(answers))  # last: this file shows that the other one is complete
     faces_path, answers_path = paths
     return np.load(faces_path, mmap_mode="r", allow_pickle=False), np.load(answers_path, allow_pickle=False)
 
 
 def random_faces(wide: Any, partners: Any, generator: torch.Generator) -> Any:
-    """Return one random view (n, 3, 150, 150) in 0 to 255 of each wide chip, a tensor (n, 3, 190, 190).
+    """Return one random view, with values in 0 to 255, of each wide crop.
 
     Args:
-        partners: what they are mixed with, of the same shape.
+        wide: the wide crops, a tensor (n, 3, 190, 190).
+        partners: the crops to mix them with, of the same shape.
+
+    Returns:
+        a tensor (n, 3, 150, 150).
     """
     count = len(wide)
 
@@ -131,7 +138,7 @@ def random_faces(wide: Any, partners: Any, generator: torch.Generator) -> Any:
 
 
 def _mask(count: int, generator: torch.Generator) -> Any:
-    """Return the partners' share (count, 1, 190, 190) in 0 to 1: none, the same everywhere, or smoothly varying."""
+    """Return the partners' share, (count, 1, 190, 190) in 0 to 1: zero, a constant, or smoothly varying."""
     shape = (count, 1, 1, 1)
     kind, constant = (torch.rand(shape, generator=generator) for _ in range(2))
     field = F.interpolate(torch.randn(count, 1, 4, 4, generator=generator), size=WIDE_SIZE, mode="bicubic")
@@ -140,7 +147,7 @@ def _mask(count: int, generator: torch.Generator) -> Any:
 
 
 def _lit_as(faces: Any, others: Any) -> Any:
-    """Give faces the mean and the deviation of others."""
+    """Return the faces, scaled and shifted to the mean and the standard deviation of the others."""
     axes = (1, 2, 3)
     scale = others.std(axes, keepdim=True) / faces.std(axes, keepdim=True).clamp(min=1.0)
     return (faces - faces.mean(axes, keepdim=True)) * scale + others.mean(axes, keepdim=True)
