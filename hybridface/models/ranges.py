@@ -1,7 +1,7 @@
-"""The largest magnitudes that comparisons of the known networks were seen to meet, and the widths that follow.
+"""Give the largest magnitudes that were measured at the comparisons of the known networks, and the widths they need.
 
-`ranges.json` is what `hybridface eval ranges` measured, by layer; an operator who has other photos measures again, and
-is told of a layer whose width does not reach.
+`ranges.json` has what `hybridface eval ranges` measured, by layer. An operator with other photos can measure again;
+the command then reports every layer whose width is too small for them.
 """
 
 import functools
@@ -23,12 +23,12 @@ def _document() -> dict[str, Any]:
 
 
 def known_ranges(name: str) -> dict[str, float]:
-    """Return the largest magnitude of each comparing layer of a network, as reals; empty if it was not measured."""
+    """Return the largest magnitude of each comparing layer of a network, as reals; empty if none was measured."""
     return dict(_document().get(name, {}).get("largest", {}))
 
 
 def known_widths(name: str, graph: Graph) -> Widths:
-    """Return the width of each comparing layer, COMPARISON_BITS where nothing was measured."""
+    """Return the width of each comparing layer; COMPARISON_BITS for a layer that was not measured."""
     ranges = known_ranges(name)
     layers = graph.comparing_layers()
     return {layer: choose_width(ranges[layer]) if layer in ranges else COMPARISON_BITS for layer in layers}

@@ -1,4 +1,4 @@
-"""The tiny network: one of each kind of layer, random weights, for tests; it recognises nobody."""
+"""Define the tiny network for tests. It has one layer of each kind and random weights, and recognises nobody."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _SEED = 20
 
 
 def tiny_module(weights: bool) -> Any:
-    """Return a module with one of each kind of layer, on the meta device without weights."""
+    """Return a module with one layer of each kind. Without weights, it is on the meta device."""
     nn = torch.nn
     factory: dict[str, Any] = {"device": "meta", "dtype": torch.float64}
     module = nn.Sequential()
@@ -45,5 +45,5 @@ def tiny_module(weights: bool) -> Any:
 
 def tiny_normalise(chip: NDArray[np.uint8]) -> NDArray[np.float64]:
     if chip.shape != (TINY_SIZE, TINY_SIZE, 3) or chip.dtype != np.uint8:
-        raise ModelError(f"expected a chip (16, 16, 3) of uint8, got {chip.shape} of {chip.dtype}")
+        raise ModelError(f"expected an aligned crop (16, 16, 3) of uint8, got {chip.shape} of {chip.dtype}")
     return np.ascontiguousarray((chip.transpose(2, 0, 1) - 127.5) / 128)

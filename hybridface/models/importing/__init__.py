@@ -1,1 +1,1 @@
-"""Networks of other libraries as layer graphs with weights."""
+"""Turn networks of other libraries into layer graphs with weights."""

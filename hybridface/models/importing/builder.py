@@ -1,4 +1,4 @@
-"""A layer graph in the making: nodes, shapes and weights so far, whatever format the network comes from."""
+"""Build a layer graph node by node, from a network in any format."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -17,11 +17,14 @@ __all__ = ["GraphBuilder"]
 class GraphBuilder:
     """Collects nodes in the order in which a network computes them.
 
+    The methods name a tensor by a `value`: any hashable object of the network's format, such as a torch.fx node.
+
     Args:
         input_shape: (channels, height, width) or (features,).
 
     Attributes:
-        nodes, shapes, weights: so far; shapes and weights by the node's name.
+        nodes: the nodes so far.
+        shapes, weights: the shapes and weights so far, by the node's name.
     """
 
     def __init__(self, input_shape: Shape) -> None:
@@ -32,18 +35,18 @@ class GraphBuilder:
 
     @property
     def has_input(self) -> bool:
-        """Whether `take_input` was called."""
+        """Whether a value is the network's input already."""
         return INPUT in self._sources.values()
 
     def take_input(self, value: Hashable) -> None:
-        """Let a value of the format, whatever names it there, be the network's input."""
+        """Make a value the network's input."""
         self._sources[value] = INPUT
 
     def add(self, value: Hashable, node: Node) -> None:
-        """Append a node, which computes a value of the format.
+        """Append a node that computes a value.
 
         Raises:
-            ModelError: its inputs' shapes do not fit.
+            ModelError: the shapes of the node's inputs do not fit.
         """
         try:
             shape = node.output_shape(*(self.shapes[name] for name in node.inputs))
@@ -54,7 +57,7 @@ class GraphBuilder:
         self._sources[value] = node.name
 
     def alias(self, value: Hashable, other: Hashable) -> None:
-        """Let a value be the same as another one."""
+        """Make a value the same as another one."""
         self._sources[value] = self._sources[other]
 
     def source(self, value: Hashable) -> str:
@@ -62,13 +65,14 @@ class GraphBuilder:
         return self._sources[value]
 
     def source_of_rank(self, value: Hashable, reader: str, rank: int | None) -> tuple[str, Shape]:
-        """Return the name and the shape of the node that computes a value, of the given number of axes.
+        """Return the name and the shape of the node that computes a value. Check its number of axes.
 
         Args:
-            reader: who reads it, for errors.
+            reader: the name of the node that reads the value, for error messages.
+            rank: the expected number of axes; None for any number.
 
         Raises:
-            ModelError: it has other axes.
+            ModelError: the value has another number of axes.
         """
         source = self._sources[value]
         shape = self.shapes[source]
@@ -77,28 +81,28 @@ class GraphBuilder:
         return source, shape
 
     def convolution(self, name: str) -> Conv2d | None:
-        """Return the convolution of that name; None if another node has it."""
+        """Return the convolution of that name; None if there is none."""
         return next((node for node in self.nodes if node.name == name and isinstance(node, Conv2d)), None)
 
     def keep_weights(self, name: str, weight: Any, bias: Any) -> None:
-        """Keep a node's weights, as float64 arrays of its own."""
+        """Keep a node's weights, as float64 copies."""
         copy = np.array(weight, dtype=np.float64)
         self.weights[name] = LinearWeights(copy, None if bias is None else np.array(bias, dtype=np.float64))
 
     def fold_affine(self, name: str, scale: NDArray[np.float64], shift: NDArray[np.float64] | float) -> None:
-        """Change a convolution's weights so that its output, by channel, is scale times what it was, plus shift."""
+        """Change a convolution's weights so that it returns scale times its old output, plus shift, by channel."""
         old = self.weights[name]
         bias = 0.0 if old.bias is None else old.bias
         self.weights[name] = LinearWeights(old.weight * scale[:, None, None, None], bias * scale + shift)
 
     def finish(self, name: str) -> Graph:
-        """Return the graph, max-pools before ReLUs.
+        """Return the graph, with max-pools moved before ReLUs.
 
         Args:
-            name: of the network, for errors.
+            name: the network's name, for error messages.
 
         Raises:
-            ModelError: the nodes are no graph.
+            ModelError: the nodes do not form a graph.
         """
         try:
             return pool_before_relu(Graph(self.shapes[INPUT], tuple(self.nodes)))

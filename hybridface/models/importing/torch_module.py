@@ -1,9 +1,9 @@
 """Turn a torch module into the public layer graph and the server's weights.
 
-The module is traced symbolically (torch.fx), without data. Batch normalisation is folded into the convolution before
-it with its evaluation statistics; identities and dropout vanish. Everything else that the layer graph cannot express is
-refused. A module on torch's meta device has a graph and no weights: that is how the party that must not hold the
-weights learns the graph.
+torch.fx traces the module symbolically, without data. Batch normalisation, with its evaluation statistics, is folded
+into the convolution before it. Identities and dropout vanish. Everything else that a layer graph cannot express is
+refused. A module on torch's meta device has a graph and no weights, so a client that must not hold the weights can
+still build the graph.
 """
 
 import operator
@@ -25,14 +25,14 @@ __all__ = ["graph_from_torch"]
 
 
 def graph_from_torch(module: torch.nn.Module, input_shape: Shape) -> tuple[Graph, dict[str, LinearWeights]]:
-    """Return the layer graph of a module, max-pools before ReLUs, and its float64 weights by node name.
+    """Return the layer graph of a module, with max-pools before ReLUs, and its float64 weights by node name.
 
     Args:
-        module: one tensor (batch, *input_shape) in, one tensor out; in evaluation mode.
+        module: a module in evaluation mode that maps one tensor (batch, *input_shape) to one tensor.
         input_shape: (channels, height, width) or (features,).
 
     Returns:
-        The graph, and the weights: empty when the module is on the meta device.
+        The graph and the weights. The weights are empty if the module is on the meta device.
 
     Raises:
         ModelError: the module cannot be traced, or has an operation or option that the graph cannot express.
@@ -50,7 +50,7 @@ def graph_from_torch(module: torch.nn.Module, input_shape: Shape) -> tuple[Graph
 
 
 class _TorchBuilder(GraphBuilder):
-    """Translates torch.fx nodes; a value is the torch.fx node that computes it."""
+    """Translates torch.fx nodes. A value is named by the torch.fx node that computes it."""
 
     def __init__(self, modules: Mapping[str, Any], input_shape: Shape) -> None:
         super().__init__(input_shape)
@@ -61,11 +61,11 @@ class _TorchBuilder(GraphBuilder):
         match fx_node.op:
             case "placeholder":
                 if self.has_input:
-                    raise ModelError(f"expected a module of one input, got another one, {fx_node.name}")
+                    raise ModelError(f"expected a module with one input, got a second one, {fx_node.name}")
                 self.take_input(fx_node)
             case "output":
                 if not self.nodes or self.operand(fx_node, fx_node.args[0]) != self.nodes[-1].name:
-                    raise ModelError("expected one tensor as output, the last one that is computed")
+                    raise ModelError("expected one tensor as output: the one that the module computes last")
             case "call_module":
                 module = self._modules[fx_node.target]
                 self.refuse_overwriting(fx_node, getattr(module, "inplace", False))
@@ -77,15 +77,15 @@ class _TorchBuilder(GraphBuilder):
                 raise ModelError(f"{fx_node.name}: unsupported operation {other} {fx_node.target}")
 
     def operand(self, fx_node: Any, argument: Any) -> str:
-        """Return the graph's node that holds the value of an argument."""
+        """Return the name of the graph's node that computes the value of an argument."""
         return self.source(_tensor(fx_node, argument))
 
     def input_of(self, fx_node: Any, rank: int | None = None) -> tuple[str, Shape]:
-        """Return the name and the shape of a torch.fx node's first operand, of the given number of axes."""
+        """Return the name and the shape of a torch.fx node's first operand. Check its number of axes, `rank`."""
         return self.source_of_rank(_tensor(fx_node, fx_node.args[0]), fx_node.name, rank)
 
     def refuse_overwriting(self, fx_node: Any, in_place: bool) -> None:
-        """Refuse an in-place operation on a value that others read too: the graph has no order of reads and writes."""
+        """Refuse an in-place operation on a value that other nodes read: a graph has no order of reads and writes."""
         value = fx_node.args[0] if in_place and fx_node.args else None
         while isinstance(value, torch.fx.Node):
             if len(value.users) > 1:
@@ -93,7 +93,7 @@ class _TorchBuilder(GraphBuilder):
             value = value.args[0] if self._shares_memory(value) else None
 
     def _shares_memory(self, fx_node: Any) -> bool:
-        """Whether torch may hand on the operand itself, or a view of it."""
+        """Whether torch may return the operand itself, or a view of it."""
         kind = type(self._modules[fx_node.target]) if fx_node.op == "call_module" else fx_node.target
         return kind in _SAME_MEMORY
 
@@ -230,13 +230,13 @@ def _add(builder: _TorchBuilder, fx_node: Any) -> None:
 
 def _multiply(builder: _TorchBuilder, fx_node: Any) -> None:
     if len(fx_node.args) != 2 or fx_node.args[0] is not fx_node.args[1]:
-        raise ModelError(f"{fx_node.name}: unsupported operation mul, other than of a tensor with itself")
+        raise ModelError(f"{fx_node.name}: unsupported operation mul: only a tensor times itself is supported")
     _square(builder, fx_node)
 
 
 def _power(builder: _TorchBuilder, fx_node: Any) -> None:
     if tuple(fx_node.args[1:]) != (2,):
-        raise ModelError(f"{fx_node.name}: unsupported operation pow, other than with the exponent 2")
+        raise ModelError(f"{fx_node.name}: unsupported operation pow: only the exponent 2 is supported")
     _square(builder, fx_node)
 
 
@@ -302,7 +302,7 @@ _SAME_MEMORY = {
     "flatten",
     F.dropout,
 }
-"""What torch may answer with its operand, or with a view of it."""
+"""Operations for which torch may return the operand itself, or a view of it."""
 
 
 def _handler(table: dict[Any, Callable[..., None]], key: Any, label: str, fx_node: Any) -> Callable[..., None]:

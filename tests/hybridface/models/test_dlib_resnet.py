@@ -92,9 +92,9 @@ def test_normalise_subtracts_the_means_and_refuses_other_shapes() -> None:
     image = normalise(chip)
     assert image.shape == (3, 150, 150)
     assert image[:, 2, 5] == pytest.approx([(255 - 122.782) / 256, -117.001 / 256, -104.298 / 256])
-    with pytest.raises(ModelError, match="expected a chip"):
+    with pytest.raises(ModelError, match="expected an aligned crop"):
         normalise(chip[:149])
-    with pytest.raises(ModelError, match="expected a chip"):
+    with pytest.raises(ModelError, match="expected an aligned crop"):
         normalise(chip.astype(np.float64))
 
 

@@ -66,7 +66,7 @@ def test_normalise_cuts_and_averages() -> None:
     assert values[1, 1, 1, 1] == pytest.approx((block.mean() - 127.5) / 127.5, abs=1e-6)
     block = chip[2:4, 8:10, 2].astype(np.float64)
     assert values[0, 2, 1, 3] == pytest.approx((block.mean() - 127.5) / 127.5, abs=1e-6)
-    with pytest.raises(ModelError, match="expected a chip"):
+    with pytest.raises(ModelError, match="expected an aligned crop"):
         shape.normalise(chip[:, :63])
 
 

@@ -252,7 +252,7 @@ def test_tiny_model_is_reproducible_and_gives_both_answers() -> None:
     near = chips[0] ^ 3
     far = [_distance(model, chips[0], chip) for chip in chips[1:]]
     assert _distance(model, chips[0], near) < model.threshold < max(far)
-    with pytest.raises(ModelError, match="expected a chip"):
+    with pytest.raises(ModelError, match="expected an aligned crop"):
         model.normalise(np.zeros((16, 15, 3), np.uint8))
 
 
