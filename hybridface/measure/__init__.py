@@ -1,1 +1,1 @@
-"""Measurements: what a verification costs, beside peers and in every mode, and how accurate it is."""
+"""Measure what a verification costs, in every mode and beside other methods, and how accurate it is."""

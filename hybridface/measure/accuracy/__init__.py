@@ -1,4 +1,4 @@
-"""Accuracy on Labeled Faces in the Wild, by its own protocol: `hybridface eval lfw`."""
+"""Measure accuracy on Labeled Faces in the Wild (LFW), by its own protocol: `hybridface eval lfw`."""
 
 from typing import TYPE_CHECKING
 

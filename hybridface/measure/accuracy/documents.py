@@ -1,4 +1,4 @@
-"""Results as data: a row for every pair, and the figures of a measurement as one flat JSON object."""
+"""Return the results as data: a row for every pair, and the figures of a measurement as one flat JSON object."""
 
 import csv
 from collections.abc import Sequence
@@ -22,22 +22,23 @@ __all__ = [
 ]
 
 FARS = (0.01, 0.001)
-"""Where TAR is given."""
+"""The FARs at which the TAR is given."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A pair, and how it was decided: a row of pairs.csv. What a mode does not have is left empty.
+    """A pair, and how it was decided: a row of pairs.csv. A field that a mode does not have is empty.
 
     Args:
-        fold: its number.
+        fold: the number of the pair's fold.
         first, second, same: the pair.
-        distance: Euclidean, of the embeddings; in the modes that run a protocol, by the reference.
-        decision: whether they are one person at the model's own threshold; by the protocol where one runs.
-        fold_threshold, fold_decision: by LFW's protocol.
-        reference_distance, reference_decision, reference_fold_decision: the same by what the mode is compared with.
-        error: of a protocol; in the hybrid the largest difference of an element of the first embedding, in pure HE
-            the relative error of the squared distance, to two digits.
+        distance: the Euclidean distance of the embeddings. If the mode runs a protocol, it is the reference's distance.
+        decision: whether the pair shows one person, at the model's own threshold. If the mode runs a protocol, it is
+            the protocol's decision.
+        fold_threshold, fold_decision: the threshold and the decision by LFW's protocol.
+        reference_distance, reference_decision, reference_fold_decision: the same by the mode's reference.
+        error: the error of a protocol. In hybrid mode, it is the largest difference of an element of the first
+            embedding. In pure-HE mode, it is the relative error of the squared distance, to two digits.
     """
 
     fold: int
@@ -60,7 +61,7 @@ def arithmetic_document(
     """Return the figures of pairs (n,) that were all decided by distance.
 
     Args:
-        threshold: the model's own.
+        threshold: the model's own threshold.
     """
     own = decide(distances, same, threshold)
     return {
@@ -79,7 +80,7 @@ def arithmetic_document(
 
 
 def comparison_figures(decisions: Sequence[Decision], threshold: float) -> dict[str, Any]:
-    """Return how far all pairs are from what they are compared with."""
+    """Return how much all pairs differ from their reference."""
     differing = [d for d in decisions if d.decision != d.reference_decision]
     differences = [abs(d.distance - d.reference_distance) for d in decisions if d.reference_distance is not None]
     return {
@@ -92,10 +93,10 @@ def comparison_figures(decisions: Sequence[Decision], threshold: float) -> dict[
 
 
 def session_document(decisions: Sequence[Decision], is_relative: bool) -> dict[str, Any]:
-    """Return the figures of pairs that a protocol has decided: no accuracy over folds, for these are few.
+    """Return the figures of pairs that a protocol has decided. They are too few for an accuracy over folds.
 
     Args:
-        is_relative: whether errors are relative ones of squared distances.
+        is_relative: whether the errors are relative errors of squared distances.
     """
     right = [d.decision == d.same for d in decisions]
     differing = [d for d in decisions if d.decision != d.reference_decision]
@@ -114,7 +115,7 @@ def session_document(decisions: Sequence[Decision], is_relative: bool) -> dict[s
 
 
 def write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
-    """Write pairs.csv: a header, and a row for every pair; true and false are 1 and 0."""
+    """Write pairs.csv: a header, and a row for every pair. True and false are written as 1 and 0."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(field.name for field in fields(Decision))
@@ -133,5 +134,5 @@ def _named(decision: Decision) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Keep two digits: a decrypted score must not be published to the last bit."""
+    """Round to two digits, because a decrypted score must not be published exactly."""
     return None if value is None else float(f"{value:.1e}")

@@ -1,7 +1,8 @@
-"""Embeddings of aligned faces, once per photo: by the network in float64, and by the bit-exact fixed-point emulator.
+"""Compute embeddings of aligned faces, once per photo: by the network in float64, or by the bit-exact emulator.
 
-They stay beside the faces, by a digest of all that they depend on: the weights, and what the emulator gives for a fixed
-face, so that a change of either makes new ones. They are as much biometric data as the faces.
+The embeddings are kept beside the faces, in a folder whose name has a digest of everything on which they depend. This
+includes the weights, and the emulator's result for a fixed face. So a change of either makes new embeddings. Embeddings
+are biometric data, just like the faces.
 """
 
 import functools
@@ -33,30 +34,30 @@ class Arithmetic(StrEnum):
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of the photos of an `Aligned`; rows that were not asked for have any value.
+    """Embeddings of the photos of an `Aligned`. Rows that `embed` was not asked for have arbitrary values.
 
     Args:
         values: float64 (n, d).
-        largest: float64 (n,), the largest magnitude that a comparison met in the emulator; 0 otherwise.
+        largest: float64 (n,), the largest magnitude at a comparison in the emulator; 0 without the emulator.
     """
 
     values: NDArray[np.float64]
     largest: NDArray[np.float64]
 
     def distances(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the Euclidean distance of rows, two by two."""
+        """Return the Euclidean distances between the rows `first` and the rows `second`, pair by pair."""
         difference: NDArray[np.float64] = self.values[first] - self.values[second]
         return np.sqrt(np.square(difference).sum(1))
 
 
 class Network:
-    """A model that embeds chips one at a time, so that no result depends on what is computed beside it.
+    """A model that embeds aligned crops one at a time, so that no result depends on the other crops.
 
     Args:
-        model: with weights.
+        model: a model with weights.
 
     Raises:
-        ModelError: it has none.
+        ModelError: the model has no weights.
     """
 
     def __init__(self, model: Model) -> None:
@@ -72,11 +73,11 @@ class Network:
         return np.asarray(output[0].numpy(), dtype=np.float64)
 
     def emulated(self, chip: NDArray[np.uint8]) -> tuple[NDArray[np.int64], float]:
-        """Return the embedding (d,) as integers at 16 fractional bits, and the largest magnitude compared."""
+        """Return the embedding (d,) as integers at 16 fractional bits, and the largest magnitude at a comparison."""
         return self._emulate(chip), self._emulator.largest
 
     def ranges(self, chip: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the largest magnitude that each comparing layer meets, (layers,)."""
+        """Return the largest magnitude at each comparing layer, (layers,)."""
         self._emulate(chip)
         return np.array(list(self._emulator.ranges.values()))
 
@@ -94,14 +95,14 @@ class Network:
                 digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         face = np.random.default_rng(0).integers(0, 256, (model.chip_size, model.chip_size, 3), dtype=np.uint8)
         digest.update(np.ascontiguousarray(model.normalise(face)).tobytes())
-        unchecked = Emulator(model.graph, model.weights or {})  # noise may lie beyond a face's ranges
+        unchecked = Emulator(model.graph, model.weights or {})  # no widths: noise may exceed a face's ranges
         digest.update(unchecked.run(model.normalise(face)[None])[0].tobytes())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class _Embedder:
-    """Makes the row of a chip. A worker process loads the model by its name, once."""
+    """Computes the row of an aligned crop. A worker process loads the model by its name, once."""
 
     name: str
     arithmetic: Arithmetic
@@ -128,7 +129,7 @@ def embed(
     workers: int = 2,
     shown: bool = True,
 ) -> Embeddings:
-    """Return the embeddings of these rows' photos; those that are not beside the faces are made first."""
+    """Return the embeddings of these rows' photos. Compute those that are not kept beside the faces yet."""
     kind = "int64" if arithmetic is Arithmetic.EMULATED else "float64"
     size = network.model.graph.output_shape
     fields = {"values": RowField(kind, size), "largest": RowField("float64")}

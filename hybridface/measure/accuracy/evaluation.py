@@ -1,8 +1,9 @@
-"""A whole measurement: photos aligned and embedded, pairs decided, arithmetic or protocol compared with its reference.
+"""Measure accuracy: align and embed the photos, decide the pairs, and compare the result with its reference.
 
-`plain` is the network in float64. `emulated` is the fixed-point emulator on the same pairs, compared with `plain` pair
-by pair. `hybrid` and `pure-he` run some pairs, drawn at random, through the real protocol; their decisions, at the
-model's own threshold, are compared one by one with those of `emulated` and of `plain`.
+- `plain` is the network in float64.
+- `emulated` is the fixed-point emulator on the same pairs. It is compared with `plain` pair by pair.
+- `hybrid` and `pure-he` run some random pairs through the real protocol. Their decisions, at the model's own threshold,
+  are compared one by one: those of `hybrid` with `emulated`, those of `pure-he` with `plain`.
 """
 
 import hashlib
@@ -40,17 +41,19 @@ DEFAULT_SESSION_PAIRS = 20
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What is measured, and on what.
+    """The options of a measurement.
 
     Args:
         images: a folder or tar file with NAME/NAME_0001.jpg, at any depth.
         pairs: LFW's pairs file.
-        cache: a folder for aligned faces and embeddings.
-        limit: only so many pairs, drawn with `seed`; 0 for all, None for the mode's usual number.
-        folds: the folds to measure; none for all.
-        face: which of several faces is meant.
-        workers: processes that align and embed.
-        shown: progress bars on standard error.
+        cache: a folder for aligned crops and embeddings.
+        mode: how to compute the decisions.
+        model: the network's name.
+        limit: the maximal number of pairs, drawn with `seed`; 0 for all pairs, None for the mode's usual number.
+        folds: the folds to measure; empty for all folds.
+        face: which face of a photo with several faces to use.
+        workers: the number of processes that align and embed.
+        shown: whether to show progress bars on standard error.
     """
 
     images: Path
@@ -68,13 +71,14 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """The result of a measurement.
 
     Args:
         document: all figures, as a JSON object; see docs/ACCURACY.md.
         decisions: a row for every pair.
-        distances: float64 (n,) of the pairs, and `same`, bool (n,); empty for protocols.
-        roc: the curve, by arithmetic, that of `mode` first; empty for protocols.
+        distances: the distances of the pairs, float64 (n,); empty for protocols.
+        same: whether a pair shows one person, bool (n,); empty for protocols.
+        roc: the ROC curves by arithmetic, the one of `mode` first; empty for protocols.
     """
 
     document: dict[str, Any]
@@ -85,7 +89,7 @@ class Evaluation:
 
 
 class _Task:
-    """Options, and what follows from them: the network, the pairs, and the faces that the pairs need."""
+    """The options, and everything that follows from them: the network, the pairs, and the faces that the pairs need."""
 
     def __init__(self, options: EvaluationOptions) -> None:
         folds = read_folds(options.pairs)
@@ -97,7 +101,7 @@ class _Task:
         self.pairs = self.selection.pairs(self.places)
         self.network = Network(load_model(options.model))
         if options.mode is EvalMode.PURE_HE:
-            pure_he_terms(self.network.model)  # which says now what else a session would say after an hour
+            pure_he_terms(self.network.model)  # refuse an unsuitable model now, not only when a session starts
         photos, wanted = photos_of(folds.pairs), photos_of(self.pairs)
         cut = self.network.model.chip_size, PADDING
         source = open_photos(options.images)
@@ -114,7 +118,7 @@ class _Task:
         return embed(self.network, self.aligned, self.rows, arithmetic, self.options.workers, self.options.shown)
 
     def about(self) -> dict[str, Any]:
-        """Return what the figures are of."""
+        """Return the part of the document that says what was measured."""
         return {
             "model": self.options.model,
             "mode": self.options.mode.value,
@@ -129,7 +133,7 @@ class _Task:
 
 
 def evaluate(options: EvaluationOptions, opener: OpenSession = open_session) -> Evaluation:
-    """Measure.
+    """Measure accuracy.
 
     Args:
         opener: opens the sessions of the protocols.
@@ -137,14 +141,15 @@ def evaluate(options: EvaluationOptions, opener: OpenSession = open_session) -> 
     Raises:
         ImageError: images or pairs cannot be used, or there is no such fold.
         ModelError: the model is unknown, or cannot run in this mode.
-        ParameterError: too few pairs for a threshold from other folds; or another run is at the same cache.
+        ParameterError: too few pairs are left to choose a threshold from other folds, or another run uses the same
+            cache.
     """
     task = _Task(options)
     return _run_sessions(task, opener) if task.is_session else _compute(task)
 
 
 def _compute(task: _Task) -> Evaluation:
-    """Decide all pairs by embeddings: by the arithmetic of the mode, and in float64 to compare with."""
+    """Decide all pairs by their embeddings: in the arithmetic of the mode, and in float64 for comparison."""
     mode = task.options.mode
     embedded = {Arithmetic.PLAIN: task.embed(Arithmetic.PLAIN)}
     if mode is EvalMode.EMULATED:
@@ -185,12 +190,12 @@ def _compute(task: _Task) -> Evaluation:
         document |= comparison_figures(decisions, threshold)
         difference = np.abs(plain.values[task.rows] - emulated.values[task.rows])
         document["largest_embedding_difference"] = float(difference.max())
-        document["largest_compared"] = float(emulated.largest[task.rows].max()) or None  # none without comparisons
+        document["largest_compared"] = float(emulated.largest[task.rows].max()) or None  # None without comparisons
     return Evaluation(document, decisions, distances, same, roc)
 
 
 def _run_sessions(task: _Task, opener: OpenSession) -> Evaluation:
-    """Run the pairs through the protocol, except those that a run before this one has done."""
+    """Run the pairs through the protocol, except those that an earlier, interrupted run has done."""
     mode, model = task.options.mode, task.network.model
     arithmetic = Arithmetic.EMULATED if mode is EvalMode.HYBRID else Arithmetic.PLAIN
     reference = task.embed(arithmetic)
@@ -228,7 +233,7 @@ def _run_sessions(task: _Task, opener: OpenSession) -> Evaluation:
         for i in range(len(task.pairs))
     ]
     about = {**task.about(), "reference": arithmetic.value}
-    done.forget()  # a run that is whole is not repeated from the cache: it says what the code of that day did
+    done.forget()  # forget a complete run: its results are those of the code at the time, so the next run starts anew
     return Evaluation({**about, **session_document(decisions, mode is EvalMode.PURE_HE)}, decisions)
 
 

@@ -1,4 +1,4 @@
-"""By what arithmetic accuracy is measured."""
+"""Name the modes in which accuracy is measured."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ __all__ = ["EvalMode"]
 
 
 class EvalMode(StrEnum):
-    """What computes the decisions."""
+    """How the decisions are computed: in float64, by the emulator, or by a protocol."""
 
     PLAIN = "plain"
     EMULATED = "emulated"

@@ -1,4 +1,4 @@
-"""The ROC curve and the distances of a measurement, as a picture."""
+"""Draw the ROC curve and the distances of a measurement."""
 
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,9 @@ _NAMES = {"plain": "float64", "emulated": "fixed point, bit by bit"}
 
 
 def draw(path: Path, evaluation: Evaluation) -> None:
-    """Write a PNG: on the left the ROC curve with a logarithmic FAR, on the right where the distances lie."""
+    """Write a PNG: the ROC curve with a logarithmic FAR on the left, a histogram of the distances on the right."""
     document = evaluation.document
-    of = f"{100 * document['accuracy']:.2f} % of {document['pairs']:,} pairs decided rightly"
+    of = f"{100 * document['accuracy']:.2f} % of {document['pairs']:,} pairs decided correctly"
     title = f"{document['model']}, {document['mode']}: {of}"
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
@@ -99,7 +99,7 @@ def _draw_distances(axes: Any, evaluation: Evaluation) -> None:
 
 
 def _steps(roc: Roc, least: float) -> tuple[Any, Any]:
-    """Return the curve from its last point at FAR 0, which a logarithmic axis shows at its left end."""
+    """Return the curve from its last point at FAR 0. A logarithmic axis shows this point at its left end."""
     first = int(np.flatnonzero(roc.far == 0)[-1])
     return np.maximum(roc.far[first:], least), roc.tar[first:]
 

@@ -1,4 +1,4 @@
-"""The largest magnitude that each comparison of a network meets on many photos, and the widths that follow."""
+"""Measure the largest magnitude at each comparison of a network on many photos, and choose widths from it."""
 
 import functools
 import random
@@ -28,12 +28,15 @@ __all__ = ["RangeOptions", "ranges", "ranges_table"]
 
 @dataclass(frozen=True)
 class RangeOptions:
-    """What is measured, and on what.
+    """The options of a measurement.
 
     Args:
         images: a folder or tar file of photos.
-        cache: for aligned faces and what was measured.
-        limit: so many random photos, drawn with `seed`; 0 for all.
+        cache: a folder for aligned crops and measured values.
+        model: the network's name.
+        limit: the maximal number of random photos, drawn with `seed`; 0 for all photos.
+        workers: the number of processes.
+        shown: whether to show progress bars on standard error.
     """
 
     images: Path
@@ -46,11 +49,11 @@ class RangeOptions:
 
 
 def ranges(options: RangeOptions) -> dict[str, Any]:
-    """Return the largest magnitudes as a JSON object, with the photos that cannot be read, and why.
+    """Return a JSON object with the largest magnitudes, and with the unreadable photos and the reason for each.
 
     Raises:
-        ImageError: there are no photos that can be read.
-        ParameterError: a value lies beyond the range in which the layer's comparison is exact.
+        ImageError: no photo can be read.
+        ParameterError: a value is outside the range in which its layer's comparison is exact.
     """
     network = Network(load_model(options.model))
     source = open_photos(options.images)
@@ -85,7 +88,7 @@ def ranges(options: RangeOptions) -> dict[str, Any]:
 
 
 def ranges_table(document: dict[str, Any]) -> Table:
-    """Return the result as a table: a line for each layer."""
+    """Return the result as a table, with a line for each layer."""
     table = Table(title=f"{document['model']}: comparisons on {document['photos']} photos", box=None)
     for name in ("layer", "largest magnitude", "bits", "exact below", "bits in use", "exact below"):
         table.add_column(name, justify="left" if name == "layer" else "right")
@@ -94,13 +97,13 @@ def ranges_table(document: dict[str, Any]) -> Table:
         table.add_row(name, f"{value:.2f}", str(bits), f"{range_of(bits):g}", str(used), f"{range_of(used):g}")
     unusable = [f"not used: {shown(name)}: {printable(reason)}" for name, reason in document["unusable"].items()]
     told = [f"{len(unusable)} photos could not be read", *unusable] if unusable else []
-    table.caption = Text("\n".join([f"widths reach {MARGIN:g} times as far as the largest magnitude", *told]))
+    table.caption = Text("\n".join([f"widths are exact up to at least {MARGIN:g} times the largest magnitude", *told]))
     return table
 
 
 @dataclass(frozen=True)
 class _Measurer:
-    """Makes the row of a chip. A worker process loads the model by its name, once."""
+    """Computes the row of an aligned crop. A worker process loads the model by its name, once."""
 
     name: str
     network: Network | None = field(default=None, compare=False)

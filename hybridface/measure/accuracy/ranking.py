@@ -1,9 +1,13 @@
-"""Identification on LFW: does the nearest person in fixed point, and in the real protocol, stay the nearest in float64?
+"""Measure identification on LFW: is the nearest person in fixed point, and in the protocol, also nearest in float64?
 
-One photo of each person is the gallery, another of some people are the probes. `plain` ranks by float64 distances,
-`emulated` by the integers that the shares add up to, whose ranking is exactly the protocol's: its distances are exact
-modulo 2^64. On some probes the whole protocol runs: its gallery is filled here with what enrolments would have left,
-the emulated embeddings less the client's key streams, which only a process that holds both sides can do.
+The gallery has one photo of each person. The probes are second photos of some people.
+
+- `plain` ranks by float64 distances.
+- `emulated` ranks by the integers that the shares add up to. Its ranking is exactly the protocol's, because the
+  protocol's distances are exact modulo 2^64.
+- The whole protocol runs on some probes. Instead of enrolling, this process fills the gallery with the shares that
+  enrolments would leave: the emulated embeddings minus the client's key streams. Only a process that holds both
+  parties can do this.
 """
 
 import random
@@ -37,12 +41,13 @@ __all__ = ["RankOptions", "rank"]
 
 @dataclass(frozen=True)
 class RankOptions:
-    """What is measured, and on what.
+    """The options of a measurement.
 
     Args:
-        images, pairs, cache, model, workers, shown: as in `evaluation.Options`; of the pairs the photos count.
-        probes: how many, drawn with `seed`; 0 for everybody with two photos.
-        protocol: of these, how many go through the real protocol.
+        images, cache, model, workers, shown: see `evaluation.EvaluationOptions`.
+        pairs: LFW's pairs file; only its photos matter here.
+        probes: the number of probes, drawn with `seed`; 0 for one probe of everybody with two photos.
+        protocol: how many of the probes go through the real protocol.
     """
 
     images: Path
@@ -124,7 +129,7 @@ def _split(photos: Sequence[str], options: RankOptions) -> tuple[list[str], list
 
 
 def _nearest(gallery: NDArray[Any], probes: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Return the nearest row of each probe, and its squared distance, in the arithmetic of the arguments."""
+    """Return the nearest gallery row of each probe and its squared distance, in the arithmetic of the arguments."""
     squares = [np.square(gallery - probe).sum(axis=1) for probe in probes]
     best = np.array([int(row.argmin()) for row in squares], dtype=np.int64)
     return best, np.array([row[i] for row, i in zip(squares, best, strict=True)])

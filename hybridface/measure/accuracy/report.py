@@ -1,4 +1,4 @@
-"""Results for people: the table on the terminal, and the files of a measurement."""
+"""Show the results to people: the table on the terminal, and the files of a measurement."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _SHOWN_DIFFERENCES = 10
 
 
 def write_results(folder: Path, evaluation: Evaluation) -> None:
-    """Write result.json and pairs.csv, and roc.png where there is a curve."""
+    """Write result.json and pairs.csv, and roc.png if there is a curve."""
     (folder / "result.json").write_text(json.dumps(evaluation.document, indent=2) + "\n", encoding="utf-8")
     write_decisions(folder / "pairs.csv", evaluation.decisions)
     if evaluation.roc:
@@ -35,7 +35,7 @@ def accuracy_table(document: dict[str, Any]) -> Table:
             table.add_row(label, cell(document))
     for pair in document.get("differing", [])[:_SHOWN_DIFFERENCES]:
         names = ", ".join(Path(pair[side]).stem for side in ("first", "second"))
-        table.add_row("  decided otherwise", escape(f"{names}: {pair['distance']:.6f}"))
+        table.add_row("  decided differently", escape(f"{names}: {pair['distance']:.6f}"))
     return table
 
 
@@ -66,7 +66,7 @@ def _tars(document: dict[str, Any]) -> str:
 
 
 def _photos(document: dict[str, Any]) -> str:
-    return f"{document['photos']:,}, of {document['undetected']} the middle since no face was found"
+    return f"{document['photos']:,}; {document['undetected']} without a detected face count with their middle"
 
 
 _ROWS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
@@ -75,7 +75,7 @@ _ROWS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("plain_accuracy", "  the same in float64", _share("plain_accuracy")),
     ("threshold_accuracy", "accuracy at the model's threshold", _own_threshold),
     ("eer", "equal error rate", _share("eer")),
-    ("tar_at_far", "true accepts at a rate of false ones", _tars),
+    ("tar_at_far", "true accept rate at false accept rate", _tars),
     ("auc", "area under the curve", _number("auc", ".5f")),
     ("reference", "compared with", _number("reference", "s")),
     ("differing_decisions", "decisions that differ, model's threshold", _number("differing_decisions", "d")),

@@ -1,4 +1,4 @@
-"""Which pairs are measured, and which others only help to choose thresholds."""
+"""Choose which pairs are measured, and which other pairs only help to choose thresholds."""
 
 import random
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ __all__ = ["Selection", "sample", "select"]
 
 @dataclass(frozen=True)
 class Selection:
-    """Pairs of a file, by their places in it, growing.
+    """Pairs of a file, by their places in it, in growing order.
 
     Args:
         folds: the whole file.
-        evaluated: (n,) what is measured.
-        others: (m,) pairs of the other folds, for thresholds; none where all folds are measured, since then every
-            fold has its threshold from the others.
+        evaluated: (n,) the pairs that are measured.
+        others: (m,) pairs of the other folds, to choose thresholds. Empty if all folds are measured: then every fold
+            gets its threshold from the other measured folds.
     """
 
     folds: Folds
@@ -30,7 +30,7 @@ class Selection:
 
     @property
     def used(self) -> NDArray[np.int64]:
-        """(n + m,) both kinds, growing."""
+        """(n + m,) the places of both kinds, in growing order."""
         return np.union1d(self.evaluated, self.others)
 
     @property
@@ -44,12 +44,12 @@ class Selection:
 
 
 def select(folds: Folds, chosen: Sequence[int] = (), limit: int = 0, seed: int = 0) -> Selection:
-    """Choose pairs.
+    """Choose the pairs of a measurement.
 
     Args:
-        chosen: the folds to measure; none for all.
-        limit: measure so many pairs at most, drawn at random, and choose thresholds on as many; 0 for no limit.
-        seed: of the draw.
+        chosen: the folds to measure; empty for all folds.
+        limit: the maximal number of random pairs to measure, and also to choose thresholds on; 0 for no limit.
+        seed: the seed of the draw.
 
     Raises:
         ImageError: there is no such fold.
@@ -63,7 +63,7 @@ def select(folds: Folds, chosen: Sequence[int] = (), limit: int = 0, seed: int =
 
 
 def sample(places: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
-    """Draw places without replacement, growing; all of them for limit 0."""
+    """Draw `limit` places without replacement, in growing order; all places for limit 0."""
     if not limit or limit >= len(places):
         return places
     drawn = random.Random(seed).sample(places.tolist(), limit)  # noqa: S311 (a sample, not a secret)

@@ -1,7 +1,7 @@
-"""The real protocol on some pairs, in this process: one photo is enrolled, the other verified against it.
+"""Run the real protocol on some pairs, in this process: enrol one photo, and verify the other against it.
 
-Both parties are here, so that an enrolled template's two shares can be added, to compare them with the emulator; no
-message of the protocol does that. Of the scores that a pure-HE session gives, only the relative error is kept.
+This process holds both parties. So it can add the two shares of an enrolled template and compare the sum with the
+emulator; no message of the protocol does that. From the scores of a pure-HE session, it keeps only the relative error.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,19 +20,19 @@ from protocols.arithmetic.fixed_point import decode
 __all__ = ["ANSWERS", "FaceSession", "OpenSession", "SessionPair", "open_session", "run_pairs"]
 
 ANSWERS = 50
-"""Scores that one pure-HE session gives; for more pairs, a new one is opened."""
+"""The number of pairs in one session, which is the number of scores that a pure-HE session gives."""
 
 Chip = NDArray[np.uint8]
 
 
 class FaceSession(Protocol):
-    """What this module needs of a session, in either mode."""
+    """The part of a session that this module uses, in either mode."""
 
     def enroll(self, photo: Chip, name: str | None = None, aligned: bool = False) -> Any:
-        """Leave a chip's template with the server; what is returned names it."""
+        """Enrol an aligned crop with the server, and return what names its template."""
 
     def verify(self, first: Chip, second: Any, aligned: bool = False) -> Any:
-        """Compare a chip with a template: a result with `match`, and in pure-HE mode `squared_distance`."""
+        """Verify an aligned crop against a template. Return `match`, and in pure-HE mode `squared_distance`."""
 
 
 OpenSession = Callable[[Model, Mode], AbstractContextManager[FaceSession]]
@@ -40,12 +40,12 @@ OpenSession = Callable[[Model, Mode], AbstractContextManager[FaceSession]]
 
 @dataclass(frozen=True)
 class SessionPair:
-    """What a pair is compared by, and with.
+    """A pair, and its results by the reference: the emulator in hybrid mode, the network in float64 in pure-HE mode.
 
     Args:
-        chips: the first photo's, which is enrolled, and the second's.
-        embedding: (d,) the first photo's, by the reference: the emulator, or for pure HE the network in float64.
-        squared_distance: of both, by the reference.
+        chips: the aligned crops of the first photo, which is enrolled, and of the second.
+        embedding: (d,) the first photo's embedding by the reference.
+        squared_distance: the squared distance of both photos by the reference.
     """
 
     chips: tuple[Chip, Chip]
@@ -65,9 +65,10 @@ def run_pairs(
     """Run pairs through the protocol, in order.
 
     Args:
-        on_result: called after each with its place and a row of `match`, whether the protocol says that it is one
-            person, and `error`: in the hybrid the largest difference of an element of the enrolled embedding, in
-            pure HE the relative error of the squared distance, to two digits.
+        on_result: called after each pair with its place and a row. The row has `match`, whether the protocol decides
+            that the pair shows one person, and `error`. In hybrid mode, the error is the largest difference of an
+            element of the enrolled embedding. In pure-HE mode, it is the relative error of the squared distance, to
+            two digits.
     """
     for start in range(0, len(pairs), ANSWERS):
         with opener(model, mode) as session:
@@ -82,7 +83,7 @@ def _error(pair: SessionPair, session: FaceSession, template: Any, result: Any) 
     score = getattr(result, "squared_distance", None)
     if score is not None:
         error = abs(float(score) / pair.squared_distance - 1.0) if pair.squared_distance else abs(float(score))
-        return float(f"{error:.1e}")  # not even on this disk: a decryption's last digits say something of the key
+        return float(f"{error:.1e}")  # keep no more: a decryption's last digits reveal something about the key
     if isinstance(session, LocalSession):
         opened = decode(template.share + session.server.template_share(template.name))[0]
         return float(np.abs(opened - pair.embedding).max())

@@ -1,8 +1,8 @@
-"""What distances of pairs are worth: thresholds, accuracy over folds, and the ROC curve with its figures.
+"""Compute thresholds, accuracy over folds, and the ROC curve with its figures from the distances of pairs.
 
-Two faces are accepted as one person's when their distance is *below* a threshold. FAR is the share of pairs of
-different people that are accepted, TAR that of pairs of the same person. Definitions are LFW's where it has them (Huang
-et al., "Labeled Faces in the Wild", UMass Amherst 07-49, 2007, section on View 2).
+Two faces are accepted as the same person if their distance is *below* a threshold. FAR is the share of pairs of
+different people that are accepted. TAR is the share of pairs of the same person that are accepted. The definitions are
+LFW's, if LFW has them (Huang et al., "Labeled Faces in the Wild", UMass Amherst 07-49, 2007, section on View 2).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +33,9 @@ class Decided:
     """Pairs decided by one threshold.
 
     Args:
-        accuracy: share of pairs decided rightly.
-        false_accepts, false_rejects: pairs of different people, and of the same person, that are decided wrongly.
+        accuracy: the share of pairs that are decided correctly.
+        false_accepts: the number of pairs of different people that are accepted.
+        false_rejects: the number of pairs of the same person that are rejected.
     """
 
     accuracy: float
@@ -47,8 +48,8 @@ class FoldAccuracy:
     """Accuracy by LFW's protocol: every fold is decided by the threshold that is best on pairs of other people.
 
     Args:
-        folds: their numbers.
-        thresholds, accuracies: of every fold.
+        folds: the numbers of the folds.
+        thresholds, accuracies: the threshold and the accuracy of every fold.
     """
 
     folds: tuple[int, ...]
@@ -62,12 +63,12 @@ class FoldAccuracy:
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation of the folds' accuracies, with n - 1; None of a single fold."""
+        """The standard deviation of the folds' accuracies, with n - 1; None for a single fold."""
         return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else None
 
     @property
     def standard_error(self) -> float | None:
-        """The standard error of the mean, deviation / sqrt(n): what LFW's tables give after the accuracy."""
+        """The standard error of the mean, deviation / sqrt(n), which LFW's tables give after the accuracy."""
         return None if self.deviation is None else self.deviation / len(self.accuracies) ** 0.5
 
 
@@ -76,8 +77,8 @@ class Roc:
     """A ROC curve: every operating point that some threshold has.
 
     Args:
-        far, tar: (points,), both growing from 0 to 1; at equal distances several pairs are accepted at once.
-        thresholds: (points,), each accepts what is below it.
+        far, tar: (points,), both growing from 0 to 1. Pairs at equal distances are accepted together.
+        thresholds: (points,), the threshold of each point; it accepts all pairs below it.
     """
 
     far: Values
@@ -86,30 +87,30 @@ class Roc:
 
     @property
     def auc(self) -> float:
-        """The area under the curve by trapezia: the chance that a same pair is nearer than a different one."""
+        """The area under the curve by trapezia: the chance that a same-person pair is nearer than a different one."""
         return float(np.trapezoid(self.tar, self.far))
 
     @property
     def eer(self) -> float:
-        """The equal error rate: where FAR = 1 - TAR on the straight line between the two points around it."""
+        """The equal error rate: the FAR at which FAR = 1 - TAR, on the straight line between the nearest two points."""
         gap = self.far + self.tar - 1.0  # grows from -1 to 1
         after = int(np.argmax(gap >= 0))
         share = gap[after - 1] / (gap[after - 1] - gap[after])
         return float(self.far[after - 1] + share * (self.far[after] - self.far[after - 1]))
 
     def tar_at(self, far: float) -> float:
-        """Return the largest TAR of a threshold whose FAR is at most `far`: a step, nothing is interpolated.
+        """Return the largest TAR of a threshold whose FAR is at most `far`, without interpolation.
 
-        With fewer than 1 / far pairs of different people this is the TAR at which none of them is accepted.
+        With fewer than 1 / far pairs of different people, this is the largest TAR at which none of them is accepted.
         """
         return float(self.tar[self.far <= far][-1])
 
 
 def best_threshold(distances: Values, same: Truth) -> float:
-    """Return the threshold under which most pairs are decided rightly, half way between two distances.
+    """Return the threshold that decides most pairs correctly; of equally good thresholds, the smallest.
 
-    The smallest of several that are equally good. One that accepts nobody is the smallest distance itself; one that
-    accepts everybody is the next number after the largest.
+    The threshold lies half way between two distances. The threshold that accepts nobody is the smallest distance. The
+    threshold that accepts everybody is the next floating-point number after the largest distance.
 
     Args:
         distances, same: (n,), in any order.
@@ -122,7 +123,10 @@ def best_threshold(distances: Values, same: Truth) -> float:
 
 
 def decide(distances: Values, same: Truth, threshold: float | Values) -> Decided:
-    """Return what a threshold, or one for every pair, decides rightly and wrongly.
+    """Return how a threshold decides pairs, correctly or wrongly.
+
+    Args:
+        threshold: one threshold for all pairs, or one for every pair.
 
     Raises:
         ParameterError: there is no pair.
@@ -135,12 +139,12 @@ def decide(distances: Values, same: Truth, threshold: float | Values) -> Decided
 def fold_accuracy(
     distances: Values, same: Truth, fold_of: NDArray[np.int64], evaluated: Sequence[int] | None = None
 ) -> FoldAccuracy:
-    """Return the accuracy on folds, each with a threshold from folds whose people are not in it.
+    """Return the accuracy on folds, each decided by a threshold from folds with other people.
 
     Args:
         distances, same, fold_of: (n,), of all pairs.
-        evaluated: the folds to count on. Left out, or all folds: every fold's threshold comes from all the others, as
-            LFW prescribes. Some of the folds: one threshold, from all the folds that are not among them.
+        evaluated: the folds to evaluate. With None or all folds, every fold's threshold comes from all other folds, as
+            LFW prescribes. With some of the folds, there is one threshold, from all folds that are not evaluated.
 
     Raises:
         ParameterError: a fold is unknown, or no pair is left to choose a threshold with.
@@ -168,7 +172,7 @@ def roc_curve(distances: Values, same: Truth) -> Roc:
         ParameterError: there is no pair of the same person, or none of different people.
     """
     if same.all() or not same.any():
-        raise ParameterError("expected pairs of the same person and of different people, got one kind alone")
+        raise ParameterError("expected pairs of the same person and of different people, got one kind only")
     thresholds, accepted_same, accepted_different = _operating_points(distances, same)
     return Roc(accepted_different / accepted_different[-1], accepted_same / accepted_same[-1], thresholds)
 
@@ -180,14 +184,14 @@ def thresholds_of_pairs(accuracy: FoldAccuracy, fold_of: NDArray[np.int64]) -> V
 
 
 def _operating_points(distances: Values, same: Truth) -> tuple[Values, NDArray[np.int64], NDArray[np.int64]]:
-    """Return all thresholds that decide differently, growing, and how many pairs of both kinds are below each."""
+    """Return one threshold, in growing order, for each way to split the pairs, and how many of both kinds are below."""
     _check(distances, same)
     order = np.argsort(distances, kind="stable")
     ordered, ordered_same = distances[order], same[order]
-    last = np.append(np.flatnonzero(np.diff(ordered) > 0), len(ordered) - 1)  # the last of pairs at one distance
+    last = np.append(np.flatnonzero(np.diff(ordered) > 0), len(ordered) - 1)  # the last pair at each distance
     low, high = ordered[last[:-1]], ordered[last[:-1] + 1]
     middle = low + (high - low) / 2
-    between = np.where(middle > low, middle, high)  # two neighbouring numbers have no middle
+    between = np.where(middle > low, middle, high)  # two neighbouring floating-point numbers have no middle
     thresholds = np.concatenate([ordered[:1], between, [np.nextafter(ordered[-1], np.inf)]])
     zero = np.zeros(1, dtype=np.int64)
     counts = [np.concatenate([zero, np.cumsum(kind, dtype=np.int64)[last]]) for kind in (ordered_same, ~ordered_same)]

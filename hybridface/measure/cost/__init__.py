@@ -1,1 +1,1 @@
-"""What verifications, correlations, workers and identifications cost: `hybridface bench`."""
+"""Measure the cost of verifications, correlations, workers and identifications: `hybridface bench`."""

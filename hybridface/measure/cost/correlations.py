@@ -1,7 +1,8 @@
-"""Benchmark of correlations: random transfers, and all that a comparison uses up, by transfers and from a dealer.
+"""Benchmark correlations: random oblivious transfers, and all correlations that a comparison uses up.
 
-MPI ranks on this machine (see `correlations_rank`): client and server, and a dealer for comparison. One run that does
-not count comes first; figures are medians of the others.
+The correlations of a comparison come from oblivious transfers, or from a dealer. MPI ranks on this machine do the work:
+client, server, and the dealer if there is one (see `correlations_rank`). The first run does not count; the figures are
+medians of the others.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,11 +29,14 @@ def bench_correlations(
     runs: int,
     on_kind: Callable[[Correlations], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure, and return a JSON object.
+    """Measure every kind of correlations, and return a JSON object.
 
     Args:
-        transfers: random transfers in a run. comparisons: comparisons, with their selections, in a run.
-        on_kind: called as a kind begins.
+        kinds: how the correlations are made.
+        transfers: the number of random transfers in a run.
+        comparisons: the number of comparisons, with their selections, in a run.
+        runs: the number of runs that count.
+        on_kind: called when a kind begins.
 
     Raises:
         RunError: a rank failed.

@@ -1,6 +1,6 @@
-"""Benchmark of correlations, one rank of it: client or server, or the dealer to compare with.
+"""Run one rank of the correlations benchmark: the client, the server, or the dealer.
 
-Everything that is measured begins and ends on both sides at once. Run as ranks by `mpiexec`: see `correlations`.
+Client and server begin and end every measured block at the same moment. `mpiexec` runs the ranks (see `correlations`).
 """
 
 import sys
@@ -20,7 +20,7 @@ from protocols.shares.comparison import relu_requests
 __all__ = ["WIDTHS", "main", "measure"]
 
 WIDTHS = (19, 22, 28, 32)
-"""Of the comparisons that are measured."""
+"""The widths, in bits, of the comparisons that are measured."""
 
 _PIECE = 1 << 18
 _TIMEOUT_SECONDS = 600.0
@@ -35,10 +35,11 @@ def measure(
     comparisons: int,
     runs: int,
 ) -> dict[str, Any]:
-    """Make transfers, in which the client chooses, and the correlations of comparisons; return what they took.
+    """Make oblivious transfers, in which the client chooses, and the correlations of comparisons. Return their cost.
 
     Args:
-        transfers, comparisons: how many, in each of `runs` runs after one that does not count.
+        transfers, comparisons: the number of each in a run.
+        runs: the number of runs, after one that does not count.
     """
     meter = Meter(peer, dealer, together=True)
     with meter as start:
@@ -54,7 +55,7 @@ def measure(
 
 
 def _repeated(meter: Meter, runs: int, work: Callable[[], object]) -> list[dict[str, float]]:
-    """Return what some runs cost, after one that does not count."""
+    """Return the cost of each of `runs` runs, after one that does not count."""
     spent = []
     for _ in range(runs + 1):
         with meter as run:
@@ -83,7 +84,7 @@ def _draw(source: TransferSource, rank: int, count: int) -> None:
 
 
 def main(name: str, correlations: str, transfers: str, comparisons: str, runs: str) -> int:
-    """Be one rank of the benchmark."""
+    """Run one rank of the benchmark, and return its exit status."""
     from hybridface.measure.cost.rank_main import rank_main
 
     role, kind = Role(name), Correlations(correlations)

@@ -1,7 +1,7 @@
-"""Benchmark of identification: what it costs by the size of a gallery, and how that grows.
+"""Benchmark identification: its cost for each size of a gallery, and how the cost grows.
 
-MPI ranks for each kind and size (see `identify_rank`): nobody shares memory with a smaller gallery's. Times are those
-after the probe's embedding, which costs as much as in a verification.
+Every kind and size gets new MPI ranks (see `identify_rank`), so the peak memory of one gallery does not include that of
+another. The times do not include the probe's embedding, which costs as much as in a verification.
 """
 
 import os
@@ -40,7 +40,7 @@ _FIGURES = {
     "offline MB, all links": "n",
     "peak MiB, all processes": "n",
 }
-"""What is fitted, and how it is taken to grow."""
+"""The figures that are fitted, and the function of the size n with which each is assumed to grow."""
 
 _FAR_TEMPLATES, _FAR_RANKS = 100_000_000, 64
 _LINK_GBIT = 10.0
@@ -58,10 +58,12 @@ def bench_identify(
     """Identify probes in galleries of the given sizes, and return a JSON object.
 
     Args:
+        sizes: the numbers of templates.
         kinds: "private", "list", or both.
-        shards: numbers of parts to search a private gallery in.
-        correlations: who makes them.
-        on_size: called with a kind, a size, and how many are done.
+        runs: the number of identifications that count.
+        on_size: called before each measurement with a kind, a size, and the number of measurements done.
+        shards: the numbers of shards with which to search a private gallery.
+        correlations: how the correlations are made.
 
     Raises:
         RunError: a rank failed.
@@ -83,7 +85,7 @@ def bench_identify(
 
 
 def _real_embeddings(model: Model) -> NDArray[np.float64]:
-    """Return the embeddings of the project's photos in the clear, float64 (6, d): two of each person, or alike."""
+    """Return the embeddings of the project's photos in the clear, float64 (6, d): two of each person."""
     if model.module is None:
         raise ModelError(f"expected a model with weights, got {model.name} without")
     images = load_images(model, [photo_path(name) for name in PHOTOS])
@@ -156,7 +158,7 @@ def _fitted(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _growth(rows: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """Fit every figure, and extrapolate."""
+    """Fit every figure, and extrapolate. Return an empty object if there is only one size."""
     if len(rows) < 2:
         return {}
     fit = fit_growth({size: _fitted(row) for size, row in rows.items()})
@@ -164,7 +166,7 @@ def _growth(rows: dict[int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def fit_growth(values: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
-    """Fit a + b n, or a + b log2 n for rounds, to figures by size; every size has the same relative weight."""
+    """Fit a + b n (for rounds a + b log2 n) to figures by size. Every size has the same relative weight."""
     sizes, fit = list(values), {}
     for name, growth in _FIGURES.items():
         measured = np.array([values[size][name] for size in sizes])
@@ -176,7 +178,7 @@ def fit_growth(values: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
 
 
 def _predict(kinds: dict[str, Any]) -> None:
-    """Hold what was measured with several shards against what one shard's cost says, on this machine's processors."""
+    """Add a prediction to each measurement with several shards, from the fit for one shard and this machine's cores."""
     fit = kinds.get(GalleryKind.PRIVATE.value, {}).get("fit")
     for measured in kinds.values():
         if fit and (shards := measured["shards"]) > 1:
@@ -193,7 +195,10 @@ def _at(fit: dict[str, Any], name: str, size: float) -> float:
 
 
 def _far(fit: dict[str, Any]) -> dict[str, Any]:
-    """Estimate 100 million templates on 64 ranks of each party: each finds its nearest, then one among the winners."""
+    """Estimate the cost of 100 million templates on 64 ranks of each party.
+
+    Each rank finds its nearest template. Then one rank finds the nearest of these winners.
+    """
     share = _FAR_TEMPLATES / _FAR_RANKS
     winners = _at(fit, "online seconds", _FAR_RANKS)
     computing = _at(fit, "online seconds", share) + winners
@@ -219,7 +224,7 @@ def _far(fit: dict[str, Any]) -> dict[str, Any]:
 
 
 def identify_table(document: dict[str, Any]) -> Group:
-    """Return the result as tables: a column for each size, the fit, and what follows from it."""
+    """Return the result as tables with a column for each size, and the fit with its extrapolation."""
     parts: list[Any] = []
     for kind, measured in document["kinds"].items():
         sizes = measured["sizes"]
@@ -241,7 +246,7 @@ def identify_table(document: dict[str, Any]) -> Group:
             far = measured["extrapolation"]
             lines += [
                 "",
-                f"by this, {far['templates']:,} templates on {far['ranks']} ranks, limited by {far['limit']}:",
+                f"estimate for {far['templates']:,} templates on {far['ranks']} ranks, limited by {far['limit']}:",
             ]
             lines += [f"{name}: {_cell(value)}" for name, value in list(far.items())[2:-1]]
             parts.append(Text("\n".join(lines) + "\n"))
@@ -249,7 +254,7 @@ def identify_table(document: dict[str, Any]) -> Group:
 
 
 def _parts(value: Any) -> str:
-    """Say of what a cell is made."""
+    """Return the names of the parts of a cell that has several numbers."""
     return ": " + ", ".join(value) if isinstance(value, dict) and "median" not in value else ""
 
 

@@ -1,7 +1,7 @@
-"""Benchmark of identification, one rank of it: client, server or a dealer, of a whole synthetic gallery or of a shard.
+"""Run one rank of the identification benchmark: client, server or dealer, for a whole synthetic gallery or a shard.
 
-All that is measured begins and ends between client and server at once. The client's rank also searches in the clear, to
-compare. Run as ranks by `mpiexec`: see `identify`.
+Client and server begin every measured block at the same moment. The client's rank also searches in the clear, for
+comparison. `mpiexec` runs the ranks (see `identify`).
 """
 
 import sys
@@ -58,7 +58,7 @@ class _Side(ABC):
         self.said: dict[str, Any] = {}
 
     def run(self) -> dict[str, Any]:
-        """Build, then identify every probe; return what it took, and on the client's side who was found."""
+        """Build, then identify every probe. Return the cost; the client also returns how often it was right."""
         self.build()
         offline, online, found = [], [], []
         for number, probe in enumerate(self.task.probes().view(np.uint64)):
@@ -82,18 +82,18 @@ class _Side(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Do the offline work of a query."""
+        """Do the offline phase of an identification."""
 
     @abstractmethod
     def identify(self, probe: RingArray) -> int | None:
-        """Return the nearest template's number, on the client's side, if it is near enough."""
+        """Return the nearest template's number at the client, if it is below the threshold; else None."""
 
 
 class _Private(_Side):
     """A party of a private gallery."""
 
     def build(self) -> None:
-        """Index some templates at a time, the last one alone."""
+        """Index the templates in chunks, and the last template alone."""
         task, rank = self.task, self.party.rank
         folder = task.folder / f"rank {rank}"
         where = folder, _LINEAGE, _MASK_SEEDS[rank], task.dimension
@@ -120,7 +120,7 @@ class _Private(_Side):
         return shares if self.is_client else templates.view(np.uint64) - shares
 
     def _extend(self, rows: NDArray[np.int64], shares: RingArray) -> dict[str, float]:
-        """Index the templates of some rows, each on its shard."""
+        """Index the templates of some rows, each at its shard."""
         count = self.group.count
         enrolled = np.arange(1, rows[-1] + 1)
         with self.meter as measured:
@@ -135,7 +135,7 @@ class _Private(_Side):
         self.party.correlations.prepare(winners_requests(self.group.winners(1), 1))
 
     def identify(self, probe: RingArray) -> int | None:
-        """Compare, select, open."""
+        """Compare, select and open."""
         bits = index_bits(self.task.size)
         keys = self.group.find(self.party, probe, 1, bits)
         return winners(self.party, keys, self.task.threshold, 1, bits, Reveal.CLIENT)[0]
@@ -145,7 +145,7 @@ class _List(_Side):
     """A party of a server's list."""
 
     def build(self) -> None:
-        """Encode the list on the server; send sealed names to the client."""
+        """Encode the list at the server, and send the sealed names to the client."""
         task, context = self.task, CkksContext()
         self.sizes = np.ones(task.size, dtype=np.int64)
         self.names: SealedNames | None = None
@@ -181,7 +181,7 @@ class _List(_Side):
         self.party.correlations.prepare(list_query_requests(self.sizes, self.task.dimension, 1, Reveal.CLIENT))
 
     def identify(self, probe: RingArray) -> int | None:
-        """Compare, select, open; look the name up, and return the number in it."""
+        """Compare, select and open; look up the name, and return the number in it."""
         found = list_distances(self.party, self.side, self.sizes, probe)
         indices = nearest_in_list(self.party, found, self.task.threshold, 1, Reveal.CLIENT)
         keys = look_up(self.party, self.task.size, indices=indices, keys=self.keys)
@@ -205,7 +205,7 @@ def _part(rows: NDArray[np.int64]) -> Part:
 def measure(
     task: IdentifyTask, party: MpcParty, dealer: Channel | None = None, shards: Sequence[Channel] = ()
 ) -> dict[str, Any]:
-    """Be a party: build, then identify; return what it took, and on the client's side how often it was right."""
+    """Run one party: build, then identify. Return the cost; the client also returns how often it was right."""
     side = (_Private if task.kind is GalleryKind.PRIVATE else _List)(task, party, dealer, shards)
     said = side.run()
     for other in side.others:
@@ -235,7 +235,7 @@ def _be_shard(role: Role, channels: dict[Role, Channel], folder: Path, correlati
 
 
 def main(name: str, kind: str, size: str, runs: str, threshold: str, folder: str, made: str) -> int:
-    """Be one rank of the benchmark."""
+    """Run one rank of the benchmark, and return its exit status."""
     from hybridface.measure.cost.rank_main import rank_main
 
     role, correlations = Role(name), Correlations(made)

@@ -1,7 +1,7 @@
-"""What the benchmark of identification measures: synthetic templates, probes, and the search in the clear.
+"""Define the task of the identification benchmark: synthetic templates, probes, and the search in the clear.
 
-Templates are random, of length about 1.4 like real embeddings, some at a time and from public seeds, so that no rank
-holds them all unless its role must; some rows are real ones.
+Most templates are random, with a length of about 1.4 like real embeddings; some are real embeddings. Public seeds give
+the random templates in chunks. So a rank does not hold all templates at once, unless its role needs them.
 """
 
 from collections.abc import Iterator
@@ -22,15 +22,15 @@ _SEED, _LENGTH, _NOISE = 20, 1.4, 0.025
 
 @dataclass(frozen=True)
 class IdentifyTask:
-    """What is measured.
+    """The task of one benchmark.
 
     Args:
-        kind: of the gallery.
-        size: templates, one of each identity.
-        runs: identifications, after one that does not count.
-        threshold: Euclidean.
-        folder: for the index; its file real.npy holds real embeddings, float64 (r, d), of which every other one is
-            enrolled, and the one before it is a probe.
+        kind: the kind of the gallery.
+        size: the number of templates, one for each identity.
+        runs: the number of identifications, after one that does not count.
+        threshold: the threshold, as a Euclidean distance.
+        folder: the folder for the index. Its file real.npy has real embeddings, float64 (r, d). They alternate: a
+            probe, then an enrolled template.
     """
 
     kind: GalleryKind
@@ -46,11 +46,11 @@ class IdentifyTask:
 
     @property
     def dimension(self) -> int:
-        """Of the templates."""
+        """The dimension of the templates."""
         return int(self.real.shape[1])
 
     def chunks(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield some templates at a time: the number of the first, and int64 (n, d), at 16 fractional bits."""
+        """Yield chunks of templates: the number of the first, and the templates, int64 (n, d) at 16 fractional bits."""
         enrolled = self.real[1::2]
         places = np.linspace(0, self.size - 1, len(enrolled) + 2).astype(np.int64)[1:-1]
         for start in range(0, self.size, CHUNK_ROWS):
@@ -61,7 +61,7 @@ class IdentifyTask:
             yield start, templates
 
     def probes(self) -> NDArray[np.int64]:
-        """Return a probe for each run: real ones, then near a synthetic one, then far from all, again and again."""
+        """Return a probe for each run, in turn: one near a synthetic template, the real ones, one far from all."""
         random = np.random.default_rng((_SEED, 1))
         last = synthetic((self.size - 1) // CHUNK_ROWS * CHUNK_ROWS, (self.size - 1) % CHUNK_ROWS + 1, self.dimension)
         near = last[-1] + np.rint(random.normal(0, _NOISE, self.dimension) * 2.0**FRACTION_BITS).astype(np.int64)
@@ -70,7 +70,7 @@ class IdentifyTask:
         return np.stack([every[i % len(every)] for i in range(self.runs + 1)])
 
     def expected(self) -> list[int | None]:
-        """Search in the clear: return the nearest template of each probe, or None if it is not near enough."""
+        """Search in the clear: return each probe's nearest template, or None if it is not below the threshold."""
         probes = self.probes()
         best = np.full((2, len(probes)), -1, dtype=np.int64)
         best[0] = 2**62
@@ -86,7 +86,7 @@ class IdentifyTask:
 
 
 def synthetic(start: int, count: int, dimension: int) -> NDArray[np.int64]:
-    """Return random templates, int64 (count, d) at 16 fractional bits; the first one's number selects the seed."""
+    """Return random templates, int64 (count, d) at 16 fractional bits. `start`, the first one's number, is the seed."""
     random = np.random.default_rng((_SEED, 0, start))
     reals = random.standard_normal((count, dimension), dtype=np.float32) * np.float32(_LENGTH / np.sqrt(dimension))
     return np.rint(reals * np.float32(2**FRACTION_BITS)).astype(np.int64)

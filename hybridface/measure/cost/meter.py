@@ -1,4 +1,4 @@
-"""What a block of a benchmark costs a party, when the other one begins it at the same moment."""
+"""Measure what a block of a benchmark costs a party, while the other party begins its block at the same moment."""
 
 import time
 
@@ -11,15 +11,15 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """Measures a block: `with meter as spent:` fills a dictionary when the block ends.
+    """Measures a block: `with meter as spent:` fills the dictionary `spent` when the block ends.
 
-    The dictionary has "seconds"; this side's "processor" seconds; bytes "sent" to the other party, "received" from it,
-    and from the "dealer"; and "rounds".
+    The dictionary has "seconds", this party's "processor" seconds, the bytes "sent" to the peer and "received" from it,
+    the bytes from the "dealer", and "rounds".
 
     Args:
-        peer, dealer: channels to them; no dealer where there is none.
-        traffic: of this party's shards, which counts as its own.
-        together: whether the block ends when both sides have done their part.
+        peer, dealer: channels to the peer and the dealer; None if there is no dealer.
+        traffic: the traffic of this party's shards, which counts as the party's own.
+        together: whether the block ends only when both parties have done their part.
     """
 
     def __init__(

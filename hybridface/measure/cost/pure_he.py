@@ -1,7 +1,8 @@
-"""Benchmark of verification under encryption: client and server as two MPI ranks, a trained network or a random one.
+"""Benchmark a verification in pure-HE mode, with client and server as two MPI ranks.
 
-A trained network gets the faces of the photos that come with the project, a random one random numbers. The client's
-rank reads the weights too, only to compare every distance with the network in the clear (float64).
+The network is trained or random. A trained network gets the faces of the project's photos, and a random network gets
+random numbers. The client's rank reads the weights too, but only to compare every distance with the network in the
+clear (float64).
 """
 
 import itertools
@@ -28,7 +29,7 @@ from protocols.pure_he import PatchNetShape, PatchNetWeights
 __all__ = ["RANDOM", "Subject", "bench_pure_he", "load_subject", "pure_he_table"]
 
 RANDOM = "random"
-"""Instead of a file: random weights."""
+"""Stands for random weights, where a file name is expected."""
 
 _CLIENT, _SERVER = "client", "server"
 _ROLES = (_CLIENT, _SERVER)
@@ -39,12 +40,12 @@ _RANDOM_INPUTS = 10
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured.
+    """The network and the inputs that the benchmark uses.
 
     Args:
-        weights: the network's.
-        threshold: of its Euclidean distance.
-        inputs: float64 (n, P, inputs): the enrolled one, and those that are compared with it in turn.
+        weights: the network's weights.
+        threshold: the network's threshold, as a Euclidean distance.
+        inputs: float64 (n, P, inputs): the enrolled input, then the inputs that are compared with it in turn.
     """
 
     weights: PatchNetWeights
@@ -53,10 +54,11 @@ class Subject:
 
 
 def load_subject(path: str, widths: Sequence[int] = (64, 64, 64)) -> Subject:
-    """Return the shipped network for "", a random one for "random", or that of a file.
+    """Return the shipped network for "", a random network for "random", or the network of a file.
 
     Args:
-        widths: of the random network: features per patch after each square, for 16 patches of 768 values.
+        widths: for the random network, the number of features per patch after each square. It has 16 patches of 768
+            values.
 
     Raises:
         ModelError: the file has no patch network.
@@ -74,7 +76,7 @@ def load_subject(path: str, widths: Sequence[int] = (64, 64, 64)) -> Subject:
 
 
 def bench_pure_he(weights: str, widths: Sequence[int], runs: int) -> dict[str, Any]:
-    """Enrol one input, verify others against it, and return a JSON object.
+    """Enrol one input, verify others against it, and return the cost as a JSON object.
 
     Raises:
         RunError: a rank failed.
@@ -97,7 +99,7 @@ def pure_he_table(document: dict[str, Any]) -> Table:
     seconds = client["seconds"]
     rows = {
         "one verification, seconds: median, min, max": [f"{f(seconds):.2f}" for f in (median, min, max)],
-        "the server's processor seconds of it": [f"{f(server['processor_seconds']):.2f}" for f in (median, min, max)],
+        "its processor seconds at the server": [f"{f(server['processor_seconds']):.2f}" for f in (median, min, max)],
         "keys, once, seconds: client, server": [f"{client['keys'][f'{party}_seconds']:.2f}" for party in _ROLES],
         "weights, once, seconds": [f"{server['encode_seconds']:.2f}"],
         **{f"server seconds, {name}": [f"{value:.3f}"] for name, value in client["stages"].items()},
@@ -162,7 +164,7 @@ def _be_server(channel: Any, subject: Subject, runs: int) -> dict[str, Any]:
 
 
 def main(name: str, path: str, widths: str, runs: str) -> int:
-    """Be one rank of the benchmark."""
+    """Run one rank of the benchmark, and return its exit status."""
     from hybridface.measure.cost.rank_main import rank_main
 
     roles = (Role.CLIENT, Role.SERVER)

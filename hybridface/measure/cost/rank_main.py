@@ -1,4 +1,4 @@
-"""What every rank of a benchmark does alike: join the others, work, and write what came of it as one line of JSON."""
+"""Run a rank of a benchmark: join the other ranks, do the work, and write the result as one line of JSON."""
 
 import json
 import sys
@@ -24,14 +24,15 @@ def rank_main(
     timeout: float = 600.0,
     link: Link = NONE,
 ) -> int:
-    """Be one rank of a benchmark, and return its exit status.
+    """Run one rank of a benchmark, and return its exit status.
 
-    It writes {ROLE: what `work` returned, with "peak_bytes" of this process}; or, as a last line on standard error, why
-    it could not, and ends the other ranks.
+    The rank writes {ROLE: the result of `work`, with "peak_bytes" of this process} to standard output. If it fails, it
+    writes the reason as the last line on standard error, and ends the other ranks.
 
     Args:
-        work: does this rank's part, over channels of the world.
-        required, timeout, link: as for `join`.
+        role: this rank's role.
+        work: does this rank's part over the channels of the world.
+        required, timeout, link: see `join`.
     """
 
     def worked(world: World) -> int:

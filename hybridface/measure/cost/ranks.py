@@ -1,4 +1,4 @@
-"""Run a benchmark's own ranks by `mpiexec`, and return what they wrote as JSON lines."""
+"""Run the ranks of a benchmark by `mpiexec`, and return the JSON objects that they write."""
 
 import json
 from collections.abc import Sequence
@@ -12,13 +12,15 @@ __all__ = ["run_ranks"]
 
 
 def run_ranks(module: str, programs: Sequence[Sequence[str]], timeout: float) -> list[dict[str, Any]]:
-    """Run a rank of `python -m module` for each list of arguments, and return the JSON objects that they wrote.
+    """Run a rank `python -m module` for each list of arguments, and return the JSON objects that the ranks write.
 
     Args:
-        timeout: seconds for all of it.
+        module: the module to run.
+        programs: the arguments of each rank.
+        timeout: seconds for all ranks together.
 
     Raises:
-        RunError: a rank failed, or they did not end in time.
+        RunError: a rank failed, or the ranks did not end in time.
     """
     commands = [python_module(module, *arguments) for arguments in programs]
     names = [f"rank {number}" for number in range(len(commands))]

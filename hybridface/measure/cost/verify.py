@@ -1,4 +1,4 @@
-"""Benchmark of verification: medians over the runs of one session."""
+"""Summarise the benchmark of verification: medians over the runs of one session."""
 
 from statistics import median
 from typing import Any
@@ -26,16 +26,16 @@ _ROWS = {
 
 
 def summarise(outcome: Outcome, link: str = "none", batch: int = 1) -> dict[str, Any]:
-    """Return median, minimum and maximum of every figure, for a batch, and each process's memory in MiB.
+    """Return the median, minimum and maximum of every figure, for a batch, and each process's memory in MiB.
 
-    Memory is the peak, and what was resident after the first and after the last verification.
+    The memory is the peak, and the resident memory after the first and after the last verification.
     """
     costs = [result["cost"] for result in outcome.results]
     mode = outcome.results[-1]["mode"]
     rows = {}
     for name, (phase, key, factor) in _ROWS.items():
         if phase == OFFLINE and mode == Mode.PURE_HE:
-            continue  # there is no offline work, but the keys, once
+            continue  # pure HE has no offline phase; its only other work is the keys, once
         values = [float(cost[phase][key]) * factor for cost in costs]
         rows[name] = {"median": median(values), "min": min(values), "max": max(values)}
     memory = {role: size / 2**20 for role, size in sorted(outcome.memory.items())}

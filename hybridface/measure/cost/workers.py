@@ -1,7 +1,8 @@
-"""Benchmark of server workers: the homomorphic products of one photo's layers on 1, 2, ... ranks of the server.
+"""Benchmark server workers: the homomorphic products of one photo's layers on 1, 2, ... ranks of the server.
 
-A leading rank makes the uploads of a client of its own beforehand, so that nothing but the server's side is timed: from
-the uploads in memory to the masked answers of all layers, joined. Run as ranks by `mpiexec`: see `bench_workers`.
+The leading rank also plays the client: it makes the uploads before the clock starts. So only the server's work is
+timed, from the uploads in memory to the joined, masked answers of all layers. `mpiexec` runs the ranks (see
+`bench_workers`).
 """
 
 import sys
@@ -60,7 +61,7 @@ def _row(measured: dict[str, list[float]], one: dict[str, list[float]]) -> dict[
 
 
 def workers_table(document: dict[str, Any]) -> Table:
-    """Return the result as a table; a stage's seconds are those of the slowest worker."""
+    """Return the result as a table. A stage's seconds are those of the slowest rank."""
     title = f"{document['model']}, products of one photo, {document['runs']} runs"
     table = Table(title=title, box=None)
     for column in ("ranks", "stage", "median s", "min", "max", "times faster"):
@@ -74,7 +75,7 @@ def workers_table(document: dict[str, Any]) -> Table:
 
 
 def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> dict[str, list[float]]:
-    """Return the seconds of every run by stage: the leader's own as "all", and the slowest worker's."""
+    """Return the seconds of every run by stage: those of the slowest rank, and the leading rank's total as "all"."""
     arguments = [model, str(runs), "none" if cache is None else str(cache)]
     programs = [[Role.SERVER.value, *arguments], *[[Role.WORKER.value, *arguments]] * (workers - 1)]
     stages: dict[str, list[float]] = {}
@@ -86,7 +87,7 @@ def _run_ranks(model: str, workers: int, runs: int, cache: Path | None) -> dict[
 
 
 def _lead(model: str, runs: int, channels: list[Any], cache: Path | None, watch: "_Stopwatch") -> list[float]:
-    """Time the products of all layers, after one run that is not counted."""
+    """Time the products of all layers, after one run that does not count."""
     from parties.session.weight_cache import layer_polynomials
     from parties.session.worker import WorkerPool
     from protocols.arithmetic.fixed_point import random_ring
@@ -126,7 +127,7 @@ def _lead(model: str, runs: int, channels: list[Any], cache: Path | None, watch:
 
 
 class _Stopwatch:
-    """Takes the time of every stage of every layer."""
+    """Times every stage of every layer."""
 
     def __init__(self) -> None:
         self._stage, self._since = "end", 0.0
@@ -139,7 +140,7 @@ class _Stopwatch:
         self._stage, self._since = stage, now
 
     def per_run(self, runs: int) -> dict[str, list[float]]:
-        """Return each stage's seconds in every run but the first, which the leader does not count."""
+        """Return each stage's seconds in every run except the first, which does not count."""
         layers = {stage: len(laps) // runs for stage, laps in self._laps.items()}
         return {
             stage: [sum(laps[run * layers[stage] : (run + 1) * layers[stage]]) for run in range(1, runs)]
@@ -148,7 +149,7 @@ class _Stopwatch:
 
 
 def main(name: str, model: str, runs: str, cache: str) -> int:
-    """Be one rank of the benchmark."""
+    """Run one rank of the benchmark, and return its exit status."""
     from hybridface.measure.cost.rank_main import rank_main
     from parties.session.worker import Worker
 

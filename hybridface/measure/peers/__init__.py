@@ -1,7 +1,9 @@
-"""This project beside other ways to do the same: plaintext torch, CrypTen alone, and SPU's Cheetah.
+"""Compare hybridface with other ways to do a verification: plaintext torch, CrypTen alone, and SPU's Cheetah.
 
-Every peer takes the same photo, template and network to the same bit, by processes of its own; what each one's
-security rests on is part of its row. The parties' inputs meet in the process that starts them: a benchmark, no product.
+In this package, a *peer* is one way to do a verification, hybridface included. Every peer gets the same photo, template
+and network, and computes the same bit. Every peer but plaintext torch runs processes of its own. A peer's row says what
+its security rests on. The process that starts a peer holds the inputs of both parties: this is a benchmark, not a
+product.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Two processes of a peer: start them, wait for the first one's JSON line until a deadline, and leave none behind."""
+"""Start the processes of a peer, wait until a deadline for the JSON line of the first one, and end them all."""
 
 import json
 import os
@@ -19,15 +19,18 @@ _NOISE = "Warning"
 
 
 def run_pair(name: str, commands: Sequence[Sequence[str]], seconds: float) -> tuple[dict[str, Any], str]:
-    """Run commands side by side until the first one ends; return its last line, a JSON object, and all it printed.
+    """Run commands side by side until the first one ends.
 
     Args:
-        name: of the peer, for error messages.
-        commands: the first one's result counts; the others are ended after it.
-        seconds: the deadline.
+        name: the peer's name, for error messages.
+        commands: the commands. The first one prints the result; the others are ended after it.
+        seconds: the time until the deadline.
+
+    Returns:
+        the first command's last line, a JSON object, and everything that it printed.
 
     Raises:
-        RunError: a process failed, said something else, or the deadline passed.
+        RunError: a process failed, the last line is not a JSON object, or the deadline passed.
     """
     with ExitStack() as stack:
         logs = [stack.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in commands]
@@ -54,7 +57,7 @@ def _start(name: str, command: Sequence[str], log: IO[str], errors: IO[str]) -> 
 
 
 def _wait(name: str, processes: Sequence["subprocess.Popen[bytes]"], deadline: float, seconds: float) -> int | None:
-    """Return None when the first process has succeeded, else the index of one that failed."""
+    """Return None as soon as the first process has succeeded, or the index of a process that has failed."""
     while time.monotonic() < deadline:
         codes = [process.poll() for process in processes]
         if codes[0] == 0:

@@ -1,4 +1,4 @@
-"""The comparison: every peer in turn, round after round, so that a busy minute of the machine hits all of them."""
+"""Run the comparison: every peer in turn, again and again, so that a busy minute of the machine affects all peers."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,26 +20,26 @@ from protocols.errors import HybridFaceError, ParameterError
 __all__ = ["OnRun", "all_peers", "compare", "progress_bar"]
 
 OnRun = Callable[[str, int, int], None]
-"""Called before each run with the peer's name, the number of runs done, and of all that are planned."""
+"""Called before each run with the peer's name, the number of runs done, and the number of runs planned."""
 
 
 def all_peers(task: PeerTask, spu: Path = DEFAULT_INTERPRETER, timeout: float = 300.0) -> list[Peer]:
-    """Return plaintext, this project with and without a dealer, CrypTen alone and SPU's Cheetah, for one task.
+    """Return the peers for one task: plaintext, hybridface with and without a dealer, CrypTen alone, SPU's Cheetah.
 
     Args:
         spu: Python of SPU's environment.
-        timeout: seconds that a process of this project waits for another, and that a run of CrypTen may take.
+        timeout: seconds that a process of hybridface waits for another, and that a run of CrypTen may take.
     """
     ours = [hybrid_peer(task, timeout, correlations) for correlations in (Correlations.OT, Correlations.DEALER)]
     return [plaintext_peer(task), *ours, crypten_peer(task, timeout), spu_peer(task, spu)]
 
 
 def compare(task: PeerTask, peers: Sequence[Peer], runs: int = 5, on_run: OnRun | None = None) -> list[PeerResult]:
-    """Run the peers, interleaved: the first run of each, then the second of each.
+    """Run the peers, interleaved: the first run of each, then the second run of each, and so on.
 
     Raises:
         ParameterError: `runs` is not positive.
-        RunError: a peer that is not optional failed, or decided otherwise than the network in float64.
+        RunError: a peer that is not optional failed, or its decision differs from that of the network in float64.
     """
     if runs < 1:
         raise ParameterError(f"expected at least 1 run, got {runs}")
@@ -68,7 +68,7 @@ def _checked(peer: Peer, task: PeerTask) -> Run:
 
 @contextmanager
 def progress_bar(shown: bool = True) -> Iterator[OnRun]:
-    """Give a function for `compare` that shows how many runs are done, on standard error if that is a terminal."""
+    """Yield a function for `compare` that shows a progress bar on standard error, if that is a terminal."""
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     hidden = not (shown and sys.stderr.isatty())
     with Progress(*columns, console=Console(stderr=True), disable=hidden, transient=True) as progress:

@@ -1,7 +1,7 @@
-"""CrypTen alone: two processes, the whole network on its own secret shares (`crypten_party` is one of them).
+"""Measure the peer CrypTen alone: two processes run the whole network on CrypTen's own shares (`crypten_party`).
 
-Insecure as CrypTen comes: rank 0 deals the triples and can open everything. The row shows what sharing without
-homomorphic encryption costs at best, with a dealer's work in the time.
+CrypTen's default is insecure: rank 0 deals the triples and can open everything. The row shows the least that sharing
+without homomorphic encryption costs. Its time includes the dealer's work.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ def crypten_peer(task: PeerTask, timeout: float = 300.0) -> Peer:
     """Return the peer. Each run starts two processes.
 
     Args:
-        timeout: seconds for one run, its start included.
+        timeout: seconds for one run, with its start.
     """
 
     def run() -> Run:
@@ -44,16 +44,16 @@ def crypten_peer(task: PeerTask, timeout: float = 300.0) -> Peer:
 
 
 def crypten_runs(task: PeerTask, runs: int, timeout: float = 300.0) -> tuple[list[dict[str, Any]], list[int]]:
-    """Do a task some times in two processes, after a warm-up.
+    """Do a task `runs` times in two processes, after a warm-up.
 
     Args:
-        timeout: seconds for all of it, the start included.
+        timeout: seconds for all runs together, with the start.
 
     Returns:
-        what `crypten_party` says of every run, and the peak bytes of the client and the server.
+        what `crypten_party` reports about every run, and the peak bytes of the client and the server.
 
     Raises:
-        RunError: a process failed, or did not say what was expected.
+        RunError: a process failed, or its output is not as expected.
     """
     with temporary_folder() as folder:
         np.save(folder / "image.npy", task.image)

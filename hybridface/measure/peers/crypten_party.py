@@ -1,17 +1,23 @@
-"""One of two processes that run a network with CrypTen alone: its layers, its communicator, its provider.
+"""Run a network with CrypTen alone (its layers, communicator and provider), as one of two processes.
 
     python -m hybridface.measure.peers.crypten_party RANK MODEL FOLDER SECONDS [RUNS]
 
-Computed: the features of an image (rank 0's), by encrypted weights (rank 1's), their squared distance to an encrypted
-template (rank 1's), and whether it is under the threshold; only that bit is opened while the clock runs, the features
-afterwards, to see how exact they are. Weights and template are shared before. One warm-up goes first. The last line is
-a JSON object: `runs`, each with seconds, match, features, bytes, rounds, and the seconds of every layer (on rank 0's
-clock), and the `peak_bytes` of both ranks.
+**Task.** The processes compute the features of an image, their squared distance to a template, and whether the distance
+is below the threshold. They open only this bit while the clock runs. Afterwards they open the features too, to measure
+their error.
 
-Security rests on rank 0: CrypTen's default provider, TrustedFirstParty, lets it deal all random numbers, so that it
-can open everything; and between two parties both know the seeds of all zero sharings. It measures speed, not privacy.
-The messages go over TCP by torch.distributed (gloo), on the loopback interface; CrypTen's own counters count them.
-Rank 1 does not end by itself, so that nothing on its way is lost.
+**Inputs.** Rank 0 has the image. Rank 1 has the weights and the template, which it shares before the clock starts. One
+warm-up goes first.
+
+**Output.** The last line of rank 0 is a JSON object. It has the `peak_bytes` of both ranks, and `runs`: for each run,
+seconds, match, features, bytes, rounds, and the seconds of every layer on rank 0's clock.
+
+**Security** rests on rank 0. CrypTen's default provider, TrustedFirstParty, lets rank 0 deal all random numbers, so it
+can open everything. With two parties, both also know the seeds of all zero sharings. So this peer measures speed, not
+privacy.
+
+**Messages** go over TCP by torch.distributed (gloo), on the loopback interface. CrypTen's own counters count them. Rank
+1 does not end by itself, so that no message on the way is lost.
 """
 
 import json
@@ -36,16 +42,18 @@ from protocols.shares.crypten_import import crypten
 __all__ = ["MATCHING", "CrypTenNetwork", "main"]
 
 MATCHING = "distance and threshold"
-"""The last stage's name; the others are those of the layers."""
+"""The name of the last stage. The other stages have the names of the layers."""
 
 _CLIENT, _SERVER = 0, 1
 
 
 class CrypTenNetwork:
-    """A layer graph in CrypTen's words (see `Operations`), weights encrypted by rank 1. Both ranks make one at once.
+    """A layer graph as CrypTen operations (see `Operations`). Both ranks create it at the same time.
+
+    Rank 1 encrypts its weights in the process.
 
     Args:
-        model: with weights at rank 1; the other rank's are not looked at.
+        model: rank 1's model has weights. Rank 0's weights are not used.
     """
 
     def __init__(self, model: Model) -> None:
@@ -57,7 +65,7 @@ class CrypTenNetwork:
         """Map an encrypted image (1, C, H, W) to encrypted features (1, d).
 
         Args:
-            on_layer: called with the name of every layer that is done.
+            on_layer: called after each layer with its name.
         """
         begun: list[str] = []
 
@@ -100,9 +108,9 @@ class CrypTenNetwork:
 
 
 def _linear(weights: Weights, name: str, shape: ConvShape) -> Callable[[Any], Any]:
-    """Return a private linear layer, of features (1, C) or images (1, C, H, W).
+    """Return a private linear layer, for features (1, C) or images (1, C, H, W).
 
-    A bias is zero where the network has none, which the other rank need not know.
+    If the network has no bias, the layer has a zero bias. So the other rank does not learn whether there is one.
     """
     weight: Any = np.zeros((shape.channels_out, shape.channels // shape.groups, *shape.kernel))
     bias: Any = None
@@ -124,7 +132,7 @@ def _linear(weights: Weights, name: str, shape: ConvShape) -> Callable[[Any], An
 
 
 def _slopes(weight: Any, bias: Any) -> Callable[[Any], Any]:
-    """Return x -> a x + b by channel, for which CrypTen has no module."""
+    """Return the function x -> a x + b by channel; CrypTen has no module for it."""
     slopes, offsets = (crypten.cryptensor(_tensor(values), src=_SERVER) for values in (weight, bias))
 
     def apply(value: Any) -> Any:
@@ -151,7 +159,7 @@ def _connect(rank: int, folder: Path) -> None:
 
 
 def _verify(network: CrypTenNetwork, template: Any, image: torch.Tensor, bound: float) -> dict[str, Any]:
-    """Do the task once, and return times, decision, features, and the counters of this rank."""
+    """Do the task once. Return the times, the decision, the features, and both ranks' bytes and rounds."""
     stages: dict[str, float] = {}
     marks: list[float] = []
 
@@ -169,7 +177,7 @@ def _verify(network: CrypTenNetwork, template: Any, image: torch.Tensor, bound: 
     mark(MATCHING)
     counted = communicator.get_communication_stats()
     opened = features.get_plain_text().reshape(-1).tolist()
-    # each rank counts what it sends and what it receives: half of the sum is what both have sent
+    # each rank counts the bytes that it sends and receives, so half of the sum is the bytes that both have sent
     total = communicator.all_reduce(torch.tensor(int(counted["bytes"])))
     return {
         "seconds": marks[-1] - marks[0],
@@ -182,7 +190,7 @@ def _verify(network: CrypTenNetwork, template: Any, image: torch.Tensor, bound: 
 
 
 def _peaks() -> list[int]:
-    """Return the most memory that each rank has had, in bytes, by rank."""
+    """Return the peak memory of each rank in bytes, by rank."""
     own = torch.zeros(2, dtype=torch.long)
     communicator = crypten.communicator.get()
     own[communicator.get_rank()] = peak_bytes()
@@ -190,18 +198,18 @@ def _peaks() -> list[int]:
 
 
 def main(rank: int, model_name: str, folder: Path, seconds: float, runs: int = 1) -> None:
-    """Run one rank; print the result as the last line.
+    """Run one rank. Rank 0 prints the result as its last line.
 
     Args:
-        seconds: after which this process ends, whatever happens.
-        runs: after the warm-up.
+        seconds: the time after which this process ends in any case.
+        runs: the number of runs after the warm-up.
 
     Raises:
         ParameterError: the rank is neither 0 nor 1.
     """
     if rank not in (_CLIENT, _SERVER):
         raise ParameterError(f"expected rank 0 or 1, got {rank}")
-    signal.alarm(max(1, int(seconds)))  # the end of this process, whatever happens
+    signal.alarm(max(1, int(seconds)))  # ends this process in any case
     torch.set_num_threads(1)
     model = load_model(model_name, weights=rank == _SERVER)
     image = torch.zeros(1, *model.graph.input_shape)
@@ -217,10 +225,10 @@ def main(rank: int, model_name: str, folder: Path, seconds: float, runs: int = 1
         results = [_verify(network, enrolled, image, model.threshold**2) for _ in range(1 + runs)]
         document = {"runs": results[1:], "peak_bytes": _peaks()}
     if rank == _SERVER:
-        signal.pause()  # until rank 0 has all, and whoever started both ends this process
+        signal.pause()  # until the parent process ends this one, when rank 0 is done
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
-    os._exit(0)  # gloo's threads would abort an orderly end
+    os._exit(0)  # after a normal exit, gloo's threads would abort the process
 
 
 if __name__ == "__main__":

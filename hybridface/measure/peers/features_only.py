@@ -1,10 +1,13 @@
-"""Features-only encryption, as in CipherFace (Serengil and Ozpinar, arXiv 2502.18514): only the matching is encrypted.
+"""Measure features-only HE, as in CipherFace (Serengil and Ozpinar, arXiv 2502.18514): only the matching is encrypted.
 
-The client computes the embedding in the clear, so **the client must hold the network**: where the weights are the
-server's secret, this is no answer. Template and probe are CKKS ciphertexts under the client's key; the server, which
-needs no weights, returns the encrypted squared distance, and the client decrypts a score. Security rests on ring-LWE
-(128 bits), and on scores that stay with the client: 50 to 200 of them rebuild a template, and a CKKS decryption must
-not be published (Li and Micciancio, ePrint 2020/1533). Two processes, `features_only_party`.
+The client computes the embedding in the clear, so **the client must hold the network**. If the weights are the server's
+secret, this method is no option.
+
+Template and probe are CKKS ciphertexts under the client's key. The server needs no weights. It returns the encrypted
+squared distance, and the client decrypts a score. Two processes do this (`features_only_party`).
+
+Security rests on ring-LWE (128 bits), and on a client that keeps its scores secret. An attacker can rebuild a template
+from 50 to 200 scores. A CKKS decryption must not be published (Li and Micciancio, ePrint 2020/1533).
 """
 
 from dataclasses import dataclass
@@ -23,13 +26,13 @@ _START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class FeaturesOnlySession:
-    """One enrolment and some verifications.
+    """The results of one enrolment and some verifications.
 
     Args:
-        results: of every verification `match`, `squared_distance`, and its `cost` (`CostReport.document`).
+        results: for every verification, `match`, `squared_distance` and its `cost` (`CostReport.document`).
         setup: the cost of the keys, once per client (a `StageCost` as a dictionary).
-        features: of the photo, as the client computed them in float32.
-        memory: peak bytes by role.
+        features: the photo's features, as the client computed them in float32.
+        memory: the peak bytes by role.
     """
 
     results: tuple[dict[str, Any], ...]
@@ -41,14 +44,15 @@ class FeaturesOnlySession:
 def features_only_session(
     task: PeerTask, verifications: int = 1, link: Link = NONE, timeout: float = 300.0
 ) -> FeaturesOnlySession:
-    """Enrol the second photo of a task, and verify the first some times, between two processes of this machine.
+    """Enrol the second photo of a task, then verify the first one some times, with two processes on this machine.
 
     Args:
-        link: simulated between them.
+        verifications: the number of verifications.
+        link: the link to simulate between the processes.
         timeout: seconds that a process waits for the other.
 
     Raises:
-        RunError: a process failed, or did not say what was expected.
+        RunError: a process failed, or its output is not as expected.
     """
     arguments = [task.model.name, str(int(task.aligned)), str(verifications), link.name, str(timeout)]
     programs = [["client", *arguments, *(str(photo) for photo in task.photos)], ["server", *arguments]]

@@ -1,14 +1,20 @@
-"""One of two MPI ranks that compare embeddings under encryption, as CipherFace does (see `features_only`).
+"""Compare embeddings under encryption as CipherFace does, as one of two MPI ranks (see `features_only`).
 
     MODULE=hybridface.measure.peers.features_only_party
-    python -m $MODULE client MODEL ALIGNED VERIFICATIONS NETWORK SECONDS FIRST SECOND
-    python -m $MODULE server MODEL ALIGNED VERIFICATIONS NETWORK SECONDS
+    python -m $MODULE client MODEL ALIGNED VERIFICATIONS LINK SECONDS FIRST SECOND
+    python -m $MODULE server MODEL ALIGNED VERIFICATIONS LINK SECONDS
 
-CKKS by TenSEAL with CipherFace's parameters for 128 bits: N = 8192, primes of 60, 40, 40 and 60 bits, scale 2^40. The
-client sends once a context without secret key (with TenSEAL's rotation keys for all powers of two, of which the sum of
-128 products needs seven), and an encrypted template; then with every photo an encrypted embedding. The server returns
-the encrypted sum of squared differences. What the server sees: ciphertexts. What the client sees: the squared distance.
-Messages are the libraries' own bytes in a `Channel`'s frames, their sizes announced and bounded; nothing is unpickled.
+**Encryption** is CKKS by TenSEAL with CipherFace's parameters for 128 bits of security: N = 8192, primes of 60, 40, 40
+and 60 bits, scale 2^40.
+
+1. The client sends a context without the secret key, once. The context has TenSEAL's rotation keys for all powers of
+   two; the sum of 128 products needs seven of them.
+2. The client sends an encrypted template, once.
+3. For every photo, the client sends an encrypted embedding.
+4. The server returns the encrypted sum of squared differences.
+
+The server sees only ciphertexts. The client sees the squared distance. Messages are the libraries' own bytes in a
+`Channel`'s frames. Their sizes are announced and bounded, and nothing is unpickled.
 """
 
 import sys
@@ -33,7 +39,7 @@ from protocols.link import link_named
 __all__ = ["EMBEDDING", "KEYS", "NETWORK_STAGE", "FeaturesOnlyClient", "FeaturesOnlyServer", "main"]
 
 KEYS, NETWORK_STAGE, EMBEDDING, DISTANCE = "keys", "network in the clear", "upload", "distance"
-"""Names of the stages."""
+"""The names of the stages."""
 
 _DEGREE, _PRIME_BITS, _SCALE = 8192, (60, 40, 40, 60), 2.0**40
 _MOST_KEY_BYTES, _MOST_CIPHERTEXT_BYTES = 1 << 26, 1 << 20
@@ -41,10 +47,10 @@ _CLIENT, _SERVER = "client", "server"
 
 
 class FeaturesOnlyClient:
-    """The client's side: it alone holds the secret key.
+    """The client. Only the client holds the secret key.
 
     Args:
-        channel: to the server.
+        channel: the channel to the server.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -54,7 +60,7 @@ class FeaturesOnlyClient:
         self._context.generate_galois_keys()
 
     def send_keys(self) -> None:
-        """Send all keys but the secret one, once."""
+        """Send all keys except the secret key. Call this once."""
         public = self._context.serialize(
             save_public_key=True, save_secret_key=False, save_galois_keys=True, save_relin_keys=True
         )
@@ -62,20 +68,20 @@ class FeaturesOnlyClient:
         self._channel.receive("ready", np.uint8, (1,))
 
     def send_embedding(self, embedding: NDArray[np.float64]) -> None:
-        """Encrypt and send an embedding (d,): the first is the template, those after it are compared with it."""
+        """Encrypt and send an embedding (d,). The first one is the template; later ones are compared with it."""
         _send_bytes(self._channel, "embedding", tenseal.ckks_vector(self._context, embedding.tolist()).serialize())
 
     def receive_distance(self) -> float:
-        """Return the squared distance of the last embedding to the template. A score: keep it."""
+        """Return the squared distance of the last embedding to the template. It is a score: keep it secret."""
         answer = tenseal.ckks_vector_from(self._context, _receive_bytes(self._channel, "distance"))
         return float(answer.decrypt()[0])
 
 
 class FeaturesOnlyServer:
-    """The server's side: it holds a template that it cannot read, and no network.
+    """The server. It holds a template that it cannot read, and no network.
 
     Args:
-        channel: to the client.
+        channel: the channel to the client.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -87,7 +93,7 @@ class FeaturesOnlyServer:
         """Receive the client's keys.
 
         Raises:
-            ProtocolError: they hold a secret key, or are no keys.
+            ProtocolError: the keys include a secret key, or the message has no keys.
         """
         self._context = _parsed("keys", tenseal.context_from, _receive_bytes(self._channel, "keys", _MOST_KEY_BYTES))
         if self._context.has_secret_key():
@@ -99,7 +105,7 @@ class FeaturesOnlyServer:
         self._template = self._receive_embedding()
 
     def answer(self) -> None:
-        """Receive an encrypted embedding, and return its encrypted squared distance to the template."""
+        """Receive an encrypted embedding, and send its encrypted squared distance to the template."""
         difference = self._receive_embedding() - self._template
         _send_bytes(self._channel, "distance", difference.dot(difference).serialize())
 
@@ -128,7 +134,7 @@ def _parsed(what: str, parse: Any, data: bytes) -> Any:
 
 
 def _embed(model: Model, image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the features (d,) of one image (C, H, W), by the network in float32."""
+    """Return the features (d,) of one image (C, H, W), computed by the network in float32."""
     with torch.inference_mode():
         features = model.module(torch.from_numpy(image[None]).float())  # type: ignore[misc]
     return np.asarray(features[0].double().numpy(), dtype=np.float64)
@@ -173,7 +179,7 @@ def _be_server(channel: Channel, verifications: int) -> dict[str, Any]:
 
 
 def main(name: str, model: str, aligned: str, verifications: str, link: str, timeout: str, *photos: str) -> int:
-    """Be one rank."""
+    """Run one rank, and return its exit status."""
     from hybridface.measure.cost.rank_main import rank_main
 
     torch.set_num_threads(1)

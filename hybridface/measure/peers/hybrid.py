@@ -1,8 +1,10 @@
-"""This project: client and server as MPI processes, one photo against an enrolled template; with and without a dealer.
+"""Measure hybridface itself: client and server as MPI processes, one photo against an enrolled template.
 
-Security rests on ring-LWE (the masks' ciphertexts), AES, and on the transfers' assumptions or on a dealer that colludes
-with neither party; semi-honest. No process of a timed run can open the features, so their error is taken once, from an
-enrolment in this process whose two shares are added.
+Security rests on ring-LWE (for the encrypted masks), on AES, and on one of two: the assumptions of the oblivious
+transfers, or a dealer that colludes with neither party. All parties are semi-honest.
+
+No process of a timed run can open the features. So their error comes from one separate enrolment in this process, which
+adds the template's two shares.
 """
 
 from hybridface.errors import RunError
@@ -19,16 +21,16 @@ __all__ = ["enrolment_error", "hybrid_peer"]
 _NAMES = {Correlations.OT: "hybridface", Correlations.DEALER: "hybridface, dealer"}
 _SECURITY = {
     Correlations.OT: "ring-LWE, LPN, AES, Curve25519; semi-honest",
-    Correlations.DEALER: "ring-LWE, AES, a dealer who colludes with neither party; semi-honest",
+    Correlations.DEALER: "ring-LWE, AES, a dealer that colludes with neither party; semi-honest",
 }
 
 
 def hybrid_peer(task: PeerTask, timeout: float = 300.0, correlations: Correlations = Correlations.OT) -> Peer:
-    """Return the peer. Each run starts its processes and enrols before it verifies.
+    """Return the peer. Each run starts its processes and enrols a photo before it verifies.
 
     Args:
         timeout: seconds that a rank waits for another.
-        correlations: who makes them: "ot" or "dealer".
+        correlations: how the correlations are made: "ot" (by oblivious transfers) or "dealer".
     """
     error = enrolment_error(task, timeout)
     verification = HybridRun(
@@ -44,7 +46,7 @@ def hybrid_peer(task: PeerTask, timeout: float = 300.0, correlations: Correlatio
     def run() -> Run:
         outcome = start(verification)
         if outcome.match is None:
-            raise RunError("expected the client to learn the decision, it did not")
+            raise RunError("expected the client to learn the decision, but it did not")
         online, offline = (outcome.results[-1]["cost"][phase] for phase in ("online", "offline"))
         return Run(
             seconds=float(online["elapsed_seconds"]),
@@ -60,7 +62,7 @@ def hybrid_peer(task: PeerTask, timeout: float = 300.0, correlations: Correlatio
 
 
 def enrolment_error(task: PeerTask, timeout: float = 300.0) -> float:
-    """Enrol the photo in this process, and return the largest error of the features that the shares add up to."""
+    """Enrol the photo in this process, add the template's shares, and return the largest error of the features."""
     with LocalSession(task.model, timeout=timeout) as session:
         template = session.enroll(str(task.photos[0]), aligned=task.aligned)
         features = decode(template.share + session.server.template_share(template.name))

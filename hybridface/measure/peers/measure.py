@@ -1,6 +1,7 @@
-"""What every peer of the comparison is asked, and what it answers.
+"""Define the task that every peer of the comparison does, and the result that it returns.
 
-The task: one photo against an enrolled template, by one network, to one bit. The reference is the network in float64.
+The task is one verification: a peer compares one photo with an enrolled template, with one network, and opens one bit.
+The reference is the network in float64.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,16 +23,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PeerTask:
-    """The common input, and the answers of the network in float64.
+    """The common input of all peers, and the results of the network in float64.
 
     Args:
-        model: with weights.
-        photos: the photo, and the one that is enrolled.
-        aligned: the photos are aligned chips.
-        image: the photo as the network's input, (1, C, H, W).
-        template: features of the enrolled photo, (d,).
-        features: of the photo, (d,).
-        match: whether their Euclidean distance is under the model's threshold.
+        model: a model with weights.
+        photos: the photo to verify, and the photo that is enrolled.
+        aligned: whether the photos are aligned crops.
+        image: the photo to verify as the network's input, (1, C, H, W).
+        template: the features of the enrolled photo, (d,).
+        features: the features of the photo to verify, (d,).
+        match: whether the Euclidean distance of both is below the model's threshold.
     """
 
     model: Model
@@ -43,7 +44,7 @@ class PeerTask:
     match: bool
 
     def error_of(self, features: Floats) -> float:
-        """Return the largest absolute difference of the features (d,) to those in float64."""
+        """Return the largest absolute difference between the features (d,) and those in float64."""
         return float(np.abs(features.reshape(-1) - self.features).max())
 
 
@@ -52,13 +53,13 @@ class Run:
     """One measured verification.
 
     Args:
-        seconds: from the photo to the decision.
+        seconds: the time from the photo to the decision.
         match: the decision.
-        max_error: largest absolute difference of the features to those in float64.
-        offline_seconds: work for this verification before the photo is there; None where there is no such phase.
-        bytes_online, bytes_offline: sent by all parties together, in both directions; None where there are no parties.
-        rounds: messages one after another, online.
-        versions: of libraries outside this environment.
+        max_error: the largest absolute difference between the features and those in float64.
+        offline_seconds: the time of the offline phase for this verification; None if the peer has no such phase.
+        bytes_online, bytes_offline: the bytes that all parties send together; None if there are no parties.
+        rounds: the online rounds.
+        versions: the versions of libraries outside this environment.
     """
 
     seconds: float
@@ -76,11 +77,11 @@ class Peer:
     """One way to do the task.
 
     Args:
-        name: in the table.
+        name: its name in the table.
         security: what its security rests on.
         run: does the task once.
-        most_runs: more are not asked for; None without limit.
-        optional: a failure is reported in its row, and ends nothing else.
+        most_runs: the maximal number of runs; None without limit.
+        optional: whether the comparison goes on if this peer fails. Its row then gives the reason.
     """
 
     name: str
@@ -92,7 +93,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class PeerResult:
-    """A peer's row: its runs, or why there are none."""
+    """A peer's row in the table: its runs, or the reason why it was not measured."""
 
     name: str
     security: str

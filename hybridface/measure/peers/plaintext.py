@@ -1,4 +1,4 @@
-"""The network in the clear: torch, one thread, float32. No security at all; the measure of what privacy costs."""
+"""Measure the network in the clear: torch, one thread, float32. No security: the row shows what privacy costs."""
 
 import copy
 import time
@@ -10,11 +10,11 @@ from hybridface.measure.peers.measure import Peer, PeerTask, Run
 
 __all__ = ["plaintext_peer"]
 
-_SECURITY = "nothing: whoever computes sees photo and weights"
+_SECURITY = "nothing: the computing party sees photo and weights"
 
 
 def plaintext_peer(task: PeerTask) -> Peer:
-    """Return the peer; its network is converted to float32 once."""
+    """Return the peer. It converts the network to float32 once."""
     module = copy.deepcopy(task.model.module).float()  # type: ignore[union-attr]
     image, template = (torch.from_numpy(values).float() for values in (task.image, task.template))
 
@@ -23,7 +23,7 @@ def plaintext_peer(task: PeerTask) -> Peer:
         torch.set_num_threads(1)
         try:
             with torch.inference_mode():
-                module(image)  # a warm-up, as every peer has one
+                module(image)  # warm up, as in every peer
                 start = time.perf_counter()
                 features = module(image)
                 match = bool(torch.linalg.norm(features[0] - template) < task.model.threshold)

@@ -1,4 +1,4 @@
-"""The comparison as a table and as a JSON object, with the machine and the versions that it was measured on."""
+"""Return the comparison as a table and as a JSON object, with the machine and the versions of the libraries."""
 
 import os
 import platform
@@ -26,13 +26,13 @@ _FIGURES = {
     "max error": ("max_error", 1.0),
 }
 _CAPTION = (
-    "median (min to max); MB = 10^6 bytes, both directions; max error: of the features, against float64; "
-    "work once per session (encoding or sharing the weights, compilation) is in no column"
+    "median (min to max); MB = 10^6 bytes, both directions; max error: of the features, against float64; no column "
+    "includes work that is done once per session (encoding or sharing the weights, compilation)"
 )
 
 
 def comparison_document(results: Sequence[PeerResult], task: PeerTask, runs: int) -> dict[str, Any]:
-    """Return medians, minima, maxima, ratios and all single runs, in seconds and megabytes, as a JSON object."""
+    """Return a JSON object with medians, minima, maxima, ratios and every single run, in seconds and megabytes."""
     figures = {result.name: _figures(result) for result in results}
     hybrid = figures.get(_HYBRID, {}).get("online seconds")
     peers = []
@@ -60,7 +60,7 @@ def comparison_document(results: Sequence[PeerResult], task: PeerTask, runs: int
 
 
 def comparison_table(document: dict[str, Any]) -> Table:
-    """Return a document of `comparison_document` as a table."""
+    """Return the result of `comparison_document` as a table."""
     title = f"{document['model']}, one photo against a template, {document['runs']} interleaved runs"
     table = Table(title=title, caption=_CAPTION, box=None, padding=(0, 2, 0, 0))
     for column in ("peer", "online s", "ratio", "offline s", "MB online", "MB offline", "rounds", "max error"):
@@ -84,7 +84,7 @@ def comparison_table(document: dict[str, Any]) -> Table:
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, cores, memory (MiB), load averages (of 1, 5 and 15 minutes, now), system and versions."""
+    """Return the processor, cores, memory (MiB), load averages (1, 5 and 15 minutes), system and versions."""
     return {
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -117,7 +117,7 @@ def _cell(row: dict[str, float] | None, form: str) -> str:
 
 
 def _field(path: str, name: str) -> str | None:
-    """Return the first value of a `name : value` file."""
+    """Return the value of the first line `name : value` in a file; None if there is none."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:

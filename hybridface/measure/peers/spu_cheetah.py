@@ -1,7 +1,11 @@
-"""SPU's Cheetah: ring-LWE for products, oblivious transfer for comparisons, no third party (semi-honest).
+"""Measure the peer SPU Cheetah, a two-party protocol from ring-LWE and oblivious transfer.
 
-SPU needs older libraries than this project, so an environment of its own runs `spu_network.py`: two processes, each
-with its own input, linked by TCP over 127.0.0.1. One run takes minutes, and one is all that is asked for.
+Ring-LWE computes the products, and oblivious transfer the comparisons. There is no third party, and both parties are
+semi-honest.
+
+SPU needs older libraries than this project. So it has its own environment, which runs `spu_network.py`: two processes,
+each with its own input, which exchange messages by TCP over 127.0.0.1. A run takes minutes, so the comparison does only
+one.
 """
 
 import json
@@ -21,7 +25,7 @@ from hybridface.measure.peers.spu_program import arrays_of, program_of
 __all__ = ["DEFAULT_INTERPRETER", "spu_peer"]
 
 DEFAULT_INTERPRETER = Path(".venv-spu/bin/python")
-"""Where `make bench-peers` puts the environment."""
+"""Python of the environment that `make bench-peers` builds."""
 
 _NAME = "SPU Cheetah"
 _SECURITY = "ring-LWE, oblivious transfer; no third party; semi-honest"
@@ -30,11 +34,11 @@ _BYTES = re.compile(r"Link details: total send bytes (\d+), recv bytes (\d+)")
 
 
 def spu_peer(task: PeerTask, interpreter: Path = DEFAULT_INTERPRETER, timeout: float = 1800.0) -> Peer:
-    """Return the peer; its row says why it was not measured if that fails.
+    """Return the peer. It is optional: if it fails, its row says why.
 
     Args:
         interpreter: Python of an environment with SPU.
-        timeout: seconds for the run, compilation included.
+        timeout: seconds for the run, with compilation.
     """
 
     def run() -> Run:
@@ -67,7 +71,7 @@ def _run(task: PeerTask, result: dict[str, Any], said: str) -> Run:
 
 
 def _write(task: PeerTask, folder: Path) -> None:
-    """Write graph.json (public), image.npz (rank 0's) and private.npz (rank 1's), channels last as SPU's layout is."""
+    """Write graph.json (public), image.npz (rank 0's) and private.npz (rank 1's), with channels last as in SPU."""
     image = task.image.transpose(0, 2, 3, 1)
     network = task.model.graph
     private = {"template": task.template, **arrays_of(network, task.model.weights or {})}
@@ -79,7 +83,7 @@ def _write(task: PeerTask, folder: Path) -> None:
 
 
 def _free_ports() -> list[str]:
-    """Return two ports of the loopback interface that nobody listens on."""
+    """Return two free ports of the loopback interface."""
     with socket.socket() as first, socket.socket() as second:
         for listener in (first, second):
             listener.bind(("127.0.0.1", 0))

@@ -1,14 +1,20 @@
-"""One of two processes that run a layer graph with SPU's Cheetah. Stand-alone: its environment has SPU and jax only.
+"""Run a layer graph with SPU's Cheetah, as one of two processes.
 
     python spu_network.py RANK PORT0 PORT1 FOLDER SECONDS
 
-Computed: the features of an image, their squared distance to a template, and whether it is under a bound; only that
-bit is opened while the clock runs, the features afterwards, to see how exact they are. Rank 0 has image.npz, rank 1
-private.npz (weights and template); both have graph.json. Each shares what it has and sends the other its part over
-the link: TCP over 127.0.0.1, as all messages between the two. Standard output of rank 0 ends with one JSON line.
+This script imports nothing of hybridface, because its environment has only SPU and jax.
 
-Security rests on ring-LWE and oblivious transfer (semi-honest), without a third party. SPU prints the bytes that
-it sends and receives before that line. Rank 1 does not end by itself, so that nothing on its way is lost.
+**Task.** The processes compute the features of an image, their squared distance to a template, and whether the distance
+is below a bound. They open only this bit while the clock runs. Afterwards they open the features too, to measure their
+error.
+
+**Inputs.** Rank 0 reads image.npz, and rank 1 reads private.npz (weights and template). Both read graph.json. Each rank
+shares its input and sends the other rank's share over the link. All messages go by TCP over 127.0.0.1.
+
+**Output.** SPU prints the bytes that it sends and receives. After that, rank 0 prints one JSON line, its last. Rank 1
+does not end by itself, so that no message on the way is lost.
+
+**Security** rests on ring-LWE and oblivious transfer (semi-honest). There is no third party.
 """
 
 import json
@@ -34,7 +40,7 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def network(graph: dict[str, Any], values: dict[str, Any]) -> tuple[Any, Any]:
-    """Return features (d,) and one decision, for values by input name; jax traces this."""
+    """Return the features (d,) and the decision, from values by input name. jax traces this function."""
     done = [values["image"]]
     for step in graph["program"]:
         done.append(_apply(step, [done[number] for number in step["inputs"]], values))
@@ -43,7 +49,7 @@ def network(graph: dict[str, Any], values: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _apply(step: dict[str, Any], inputs: list[Any], values: dict[str, Any]) -> Any:
-    """Return an operation's output; images are (1, height, width, channels). See `spu_program`."""
+    """Return an operation's output. Images are (1, height, width, channels). See `spu_program`."""
     x = inputs[0]
     match step["kind"]:
         case "linear":
@@ -90,7 +96,7 @@ def _window(step: dict[str, Any], padding: Any) -> tuple[Any, Any, Any]:
 
 
 def _convolution(step: dict[str, Any], x: Any, weight: Any) -> Any:
-    """Convolve group by group: SPU has no grouped convolution."""
+    """Convolve group by group, because SPU has no grouped convolution."""
     groups, padding = step["groups"], [(p, p) for p in step["padding"]]
     parts = [
         lax.conv_general_dilated(part, kernel, step["stride"], padding, dimension_numbers=_LAYOUT)
@@ -100,7 +106,7 @@ def _convolution(step: dict[str, Any], x: Any, weight: Any) -> Any:
 
 
 def _compiled(graph: dict[str, Any]) -> Any:
-    """Return the program; shapes and program are public."""
+    """Return the compiled program. The program and the shapes are public."""
     names = list(graph["inputs"])
     zeros = [np.zeros(shape, dtype=np.float32) for shape in graph["inputs"].values()]
 
@@ -128,7 +134,7 @@ def _take(link: Any, peer: int) -> Any:
 
 
 def _share_inputs(link: Any, io: Any, runtime: Any, graph: dict[str, Any], own: Any) -> None:
-    """Give the runtime its shares of all inputs: the image is rank 0's, everything else rank 1's."""
+    """Give the runtime its shares of all inputs. Rank 0 has the image, and rank 1 has everything else."""
     peer = 1 - link.rank
     for name in graph["inputs"]:
         if (name == "image") == (link.rank == 0):
@@ -140,7 +146,7 @@ def _share_inputs(link: Any, io: Any, runtime: Any, graph: dict[str, Any], own: 
 
 
 def _open(link: Any, io: Any, share: Any) -> Any:
-    """Open a value to rank 0; None at rank 1."""
+    """Open a value to rank 0, and return it there; return None at rank 1."""
     if link.rank == 1:
         _give(link, 0, share)
         return None
@@ -156,8 +162,8 @@ def _connect(rank: int, ports: list[str], seconds: float) -> Any:
 
 
 def main(rank: int, ports: list[str], folder: Path, seconds: float) -> None:
-    """Run one rank, and print the result (rank 0)."""
-    signal.alarm(int(seconds))  # the end of this process, whatever happens
+    """Run one rank. Rank 0 prints the result."""
+    signal.alarm(int(seconds))  # ends this process in any case
     graph = json.loads((folder / "graph.json").read_text())
     own = np.load(folder / ("image.npz" if rank == 0 else "private.npz"), allow_pickle=False)
     executable = _compiled(graph)
@@ -173,12 +179,12 @@ def main(rank: int, ports: list[str], folder: Path, seconds: float) -> None:
     elapsed = time.perf_counter() - start
     features = _open(link, io, runtime.get_var("features"))
     if rank == 1:
-        signal.pause()  # until rank 0 has all, and whoever started both ends this process
+        signal.pause()  # until the parent process ends this one, when rank 0 is done
     versions = {"spu": spu.__version__, "jax": jax.__version__, "numpy": np.__version__}
     result = {"seconds": elapsed, "match": bool(match), "features": features.tolist(), "versions": versions}
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
-    os._exit(0)  # no wait for SPU's own threads
+    os._exit(0)  # do not wait for SPU's own threads
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A layer graph as a list of operations, in JSON, for a program that knows neither this project nor its layers.
+"""Write a layer graph as a list of operations in JSON, for a program that knows neither this project nor its layers.
 
-Each operation is an object with its `kind`, the numbers of its `inputs` (0 is the network's input, n the n-th
-operation's output), and its options. A `linear` operation is of one `form`: "dense" on features, "slopes" (one factor
-by channel), or "convolution" of images.
+Each operation is an object with its `kind`, the numbers of its `inputs`, and its options. Input 0 is the network's
+input, and input n is the output of the n-th operation. A `linear` operation has a `form`: "dense" for features,
+"slopes" for one factor per channel, or "convolution" for images.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ __all__ = ["arrays_of", "program_of"]
 
 @dataclass(frozen=True)
 class _Symbol:
-    """A value of the program: its number, and whether it is features, not images."""
+    """A value of the program: its number, and whether it is flat (features) or not (images)."""
 
     writer: "_Writer"
     number: int
@@ -33,7 +33,7 @@ class _Symbol:
 
 
 class _Writer:
-    """What layers are made of, written down (see `Operations`)."""
+    """Writes down the operations of the layers (see `Operations`)."""
 
     def __init__(self, graph: Graph) -> None:
         self._shapes = graph.linear_layers()
@@ -73,7 +73,7 @@ class _Writer:
 
 
 def program_of(graph: Graph) -> list[dict[str, Any]]:
-    """Return the operations of a graph; the last one's output is the network's."""
+    """Return the operations of a graph. The last operation's output is the network's output."""
     writer = _Writer(graph)
     graph.evaluate(writer, _Symbol(writer, 0, len(graph.input_shape) == 1))
     return writer.program
@@ -82,8 +82,8 @@ def program_of(graph: Graph) -> list[dict[str, Any]]:
 def arrays_of(graph: Graph, weights: Weights) -> dict[str, NDArray[np.float64]]:
     """Return weights and biases by layer ("NAME.weight", "NAME.bias"), for images with channels last.
 
-    A convolution's weights are (kh, kw, in, out), a dense layer's (in, out), slopes (channels,). A bias is (out,), zero
-    where the network has none.
+    Weights are (kh, kw, in, out) for a convolution, (in, out) for a dense layer, and (channels,) for slopes. A bias is
+    (out,); it is zero if the network has none.
     """
     arrays = {}
     for name, shape in graph.linear_layers().items():

@@ -182,7 +182,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
         best_threshold(none, none.astype(bool))
     with pytest.raises(ParameterError, match="finite distances"):
         decide(np.array([np.nan]), np.array([True]), 1.0)
-    with pytest.raises(ParameterError, match="one kind alone"):
+    with pytest.raises(ParameterError, match="one kind only"):
         roc_curve(np.ones(2), np.array([True, True]))
     with pytest.raises(ParameterError, match="at least two folds"):
         fold_accuracy(DISTANCES, SAME, np.ones(6, dtype=np.int64))
