@@ -85,7 +85,7 @@ def bench_identify(
 
 
 def _real_embeddings(model: Model) -> NDArray[np.float64]:
-    """Return the embeddings of the project's photos in the clear, float64 (6, d): two of each person."""
+    """Return the embeddings of the project's photos in the clear, float64 (6, d), in the order of `PHOTOS`."""
     if model.module is None:
         raise ModelError(f"expected a model with weights, got {model.name} without")
     images = load_images(model, [photo_path(name) for name in PHOTOS])

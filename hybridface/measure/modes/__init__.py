@@ -1,9 +1,15 @@
-"""Every way to compare two faces beside each other, on the same photos: `hybridface bench modes`, and its report.
+"""Compare all ways to verify a face, on the same photos: `hybridface bench modes`, and its report.
 
-ways: what is compared, and who learns what. sessions: how each way is started and measured. samples: what was measured,
-and what is computed where a network cannot be simulated. measure: all of them, interleaved. document: medians as one
-JSON object. accuracy, published: figures from elsewhere. charts, page: the report as one HTML file without external
-resources.
+A *way* is one mode on one network.
+
+- ways: the modes that are compared, and who learns what in each.
+- sessions: start each way, and measure it.
+- samples: the measured values, and the computed ones for ways that cannot simulate a link.
+- measure: measure all ways, interleaved.
+- document: the medians as one JSON object.
+- accuracy, published: figures that this command does not measure.
+- charts, page: the report as one HTML file without external resources.
+- output: write the report.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Accuracy of the networks, measured elsewhere (`hybridface eval lfw`): read from its results, never measured here."""
+"""Read the accuracy of the networks from results of `hybridface eval lfw`. Nothing is measured here."""
 
 import json
 import math
@@ -24,12 +24,12 @@ class KnownAccuracy:
 
     Args:
         mode: "plain", "emulated", "hybrid" or "pure-he".
-        model: the network.
-        pairs: how many were decided.
-        accuracy: mean over folds, 0 to 1; None where too few pairs were run for one.
-        standard_error: of it.
-        differing: decisions that differ from the reference's, where there is one.
-        folds: that were measured; none where the result does not say.
+        model: the network's name.
+        pairs: the number of pairs that were decided.
+        accuracy: the mean accuracy over folds, 0 to 1; None if too few pairs were decided.
+        standard_error: the standard error of the accuracy.
+        differing: the number of decisions that differ from the reference's; None without a reference.
+        folds: the folds that were measured; empty if the result does not say.
     """
 
     mode: str
@@ -45,7 +45,7 @@ def read_accuracy(paths: Sequence[Path]) -> list[KnownAccuracy]:
     """Return the results of some result.json files.
 
     Raises:
-        ParameterError: a file cannot be read, or is no result of `hybridface eval lfw`.
+        ParameterError: a file cannot be read, or is not a result of `hybridface eval lfw`.
     """
     return [_read(path) for path in paths]
 
@@ -56,11 +56,14 @@ def shipped_accuracy() -> list[KnownAccuracy]:
 
 
 def accuracy_of(mode: str, model: str, known: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], bool] | None:
-    """Return the accuracy that holds for a mode's decisions, and whether it is of this mode's own arithmetic.
+    """Return the accuracy of a mode's decisions, and whether it was measured with the mode's own arithmetic.
 
-    The hybrid's is the emulator's, which computes the same integers; the others' is that of the network in the clear.
-    Of several results the one on the fewest folds counts, then that of most pairs: folds are chosen (`--folds`) where a
-    network was trained on the people of the others, who would make it look better than it is.
+    Hybrid mode has the accuracy of the emulator, which computes the same integers. The other modes have the accuracy of
+    the network in the clear.
+
+    Of several results, the function takes one on the fewest folds, and of these the one with the most pairs. Somebody
+    who chose folds (`--folds`) left out those on whose people the network was trained. The left-out folds would make
+    the network look better than it is.
 
     Args:
         known: `KnownAccuracy` as dictionaries.

@@ -1,4 +1,4 @@
-"""The report's figures, each for wide and for narrow screens: time, bytes, memory, keys, accuracy against latency."""
+"""Draw the report's figures, for wide and narrow screens: time, bytes, memory, keys, and accuracy against latency."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ from parties.session.cost import OFFLINE, ONLINE
 
 __all__ = ["Chart", "accuracy_chart", "bytes_chart", "memory_chart", "setup_chart", "time_chart"]
 
-_PHASES = {OFFLINE: "Offline: before the photo is there", ONLINE: "Online: from the photo to the answer"}
+_PHASES = {OFFLINE: "Offline: before the photo arrives", ONLINE: "Online: from the photo to the answer"}
 _BAR, _HATCH, _ROOM = 0.62, "////", 1.3
 _MARKERS = dict(zip(ReportMode, "osD^P", strict=True))
 
@@ -57,7 +57,7 @@ class Chart:
 
 
 def time_chart(rows: Sequence[Row], link: str) -> Chart:
-    """Return seconds by kind of work, stacked, offline and online beside each other."""
+    """Return a chart of seconds by kind of work, stacked, with offline and online beside each other."""
 
     def draw(wide: bool) -> Figure:
         figure, both = panels(len(rows), wide)
@@ -75,7 +75,7 @@ def time_chart(rows: Sequence[Row], link: str) -> Chart:
 
 
 def bytes_chart(rows: Sequence[Row]) -> Chart:
-    """Return bytes in each direction on a logarithmic axis, offline and online beside each other."""
+    """Return a chart of bytes in each direction on a logarithmic axis, with offline and online beside each other."""
 
     def draw(wide: bool) -> Figure:
         figure, both = panels(len(rows), wide)
@@ -98,7 +98,7 @@ def bytes_chart(rows: Sequence[Row]) -> Chart:
 
 
 def memory_chart(rows: Sequence[Row]) -> Chart:
-    """Return the peak memory of every process."""
+    """Return a chart of the peak memory of every process."""
     roles = [role for role in ("client", "server", "dealer") if any(role in row["peak_bytes"] for row in rows)]
     colours = dict(zip(("client", "server", "dealer"), TRAFFIC_COLOURS.values(), strict=True))
 
@@ -125,7 +125,7 @@ def memory_chart(rows: Sequence[Row]) -> Chart:
 
 
 def setup_chart(rows: Sequence[Row]) -> Chart:
-    """Return the bytes of keys that a client sends once, on a logarithmic axis."""
+    """Return a chart of the bytes of the keys, which a client sends once, on a logarithmic axis."""
 
     def draw(wide: bool) -> Figure:
         figure, (axes,) = panels(len(rows), wide, count=1)
@@ -147,7 +147,10 @@ def setup_chart(rows: Sequence[Row]) -> Chart:
 
 
 def accuracy_chart(rows: Sequence[Row], links: Sequence[str], known: Sequence[Mapping[str, Any]]) -> Chart:
-    """Return accuracy against online seconds, a panel for each link; a line leads to online and offline together."""
+    """Return a chart of accuracy against online seconds, with a panel for each link.
+
+    A line leads from each point to the seconds of online and offline together.
+    """
     measured = [row for row in rows if row["figures"] and _median(row, ONLINE, "seconds") > 0]
     points = [(row, found) for row in measured if (found := accuracy_of(row["mode"], row["model"], known))]
 

@@ -1,4 +1,4 @@
-"""The measurements as one JSON object: all samples, their medians, and what they were measured with."""
+"""Return the measurements as one JSON object: all samples, their medians, the settings and the machine."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from protocols.link import Link
 __all__ = ["FORMAT", "modes_document", "modes_table"]
 
 FORMAT = 1
-"""Of the document."""
+"""The version of the document's format."""
 
 _TRAFFIC = ("bytes_up", "bytes_down", "dealer_bytes", "rounds")
 _SYSTEM = "system"
@@ -30,10 +30,10 @@ _SYSTEM = "system"
 def modes_document(
     measurements: Sequence[Measurement], settings: Settings, accuracy: Sequence[KnownAccuracy], command: str
 ) -> dict[str, Any]:
-    """Return medians, minima, maxima and all single samples, in seconds and bytes.
+    """Return a JSON object with medians, minima, maxima and every single sample, in seconds and bytes.
 
     Args:
-        command: as it is shown; no paths.
+        command: the command line to show, without paths.
     """
     found = machine()
     document = {
@@ -50,11 +50,11 @@ def modes_document(
         "accuracy": [asdict(entry) for entry in accuracy],
         "published": [asdict(row) for row in PUBLISHED],
     }
-    return dict(json.loads(json.dumps(document, allow_nan=False)))  # as a reader of the file will find it
+    return dict(json.loads(json.dumps(document, allow_nan=False)))  # the object as a reader of the file will find it
 
 
 def modes_table(document: dict[str, Any]) -> Table:
-    """Return a document of `modes_document` as a table."""
+    """Return a result of `modes_document` as a table."""
     caption = "medians; MB = 10^6 bytes, all directions, online and offline together; ~ computed, not measured"
     table = Table(title=_title(document), caption=caption, box=None)
     for column in ("link", "mode", "online s", "offline s", "MB", "rounds", "opens"):
@@ -122,7 +122,10 @@ def _figures(samples: Sequence[Sample], phase: str) -> dict[str, dict[str, float
 
 
 def _middle_stages(samples: Sequence[Sample], phase: str) -> list[dict[str, Any]]:
-    """Return how the median seconds of a phase divide, as in the sample in the middle (of two the lower)."""
+    """Return the stages of a phase, in the proportions of the median sample, scaled to the median seconds.
+
+    With an even number of samples, this is the lower of the two samples in the middle.
+    """
     ordered = sorted(samples, key=lambda sample: sample.seconds(phase))
     if not ordered:
         return []
@@ -133,7 +136,7 @@ def _middle_stages(samples: Sequence[Sample], phase: str) -> list[dict[str, Any]
 
 
 def _setup(measurement: Measurement) -> dict[str, float] | None:
-    """Return the medians of what a client and the server do once, None where they do nothing."""
+    """Return the medians of the work that a client and the server do once; None if there is none."""
     setups = measurement.setups
     if not setups:
         return None

@@ -1,8 +1,10 @@
-"""Figures as inline SVG: matplotlib draws, the page's style sheet colours.
+"""Draw figures as inline SVG: matplotlib draws them, and the page's style sheet gives the colours.
 
-Text stays text (it can be read aloud, searched and copied). Every colour is drawn as a stand-in and then exchanged for
-a variable of the style sheet, so that one figure serves light, dark and print. Identifiers get a prefix, since many
-figures share one page; metadata and everything that names an outside address is dropped.
+- Text stays text, so that it can be read aloud, searched and copied.
+- matplotlib draws every colour as a stand-in. Then the stand-in is replaced by a variable of the style sheet, so that
+  one figure serves light, dark and print.
+- Identifiers get a prefix, because many figures share one page.
+- Metadata and everything that names an outside address is removed.
 """
 
 import io
@@ -32,7 +34,7 @@ __all__ = [
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 COLOURS = ("blue", "orange", "green", "red", "purple", "sky", "grey", "pale", "ink", "muted", "grid", "surface")
-"""Variables of the style sheet; the first six are Okabe and Ito's colours for all kinds of sight."""
+"""Variables of the style sheet. The first six are Okabe and Ito's colours, which colour-blind people can tell apart."""
 
 _STAND_IN = {name: f"#a1b2{index:02x}" for index, name in enumerate(COLOURS)}
 INK, MUTED, GRID, SURFACE = (_STAND_IN[name] for name in ("ink", "muted", "grid", "surface"))
@@ -86,12 +88,12 @@ _STYLE: dict[str, Any] = {
 
 
 def draw_svg(identifier: str, title: str, description: str, draw: Callable[[], Figure]) -> str:
-    """Return a figure as an SVG element, for use within a page.
+    """Return a figure as an SVG element for a page.
 
     Args:
-        identifier: unique in the page; letters, digits and hyphens.
-        title, description: for those who cannot see it.
-        draw: makes the figure, under the report's style.
+        identifier: letters, digits and hyphens; unique in the page.
+        title, description: texts for people who cannot see the figure.
+        draw: makes the figure; it is called with the report's style set.
     """
     buffer = io.BytesIO()
     with rc_context(_STYLE):
@@ -108,7 +110,7 @@ def draw_svg(identifier: str, title: str, description: str, draw: Callable[[], F
 
 
 def bare(axes: Axes, grid: Literal["x", "both"] = "x") -> None:
-    """Leave of the axes' frame only what carries something: faint lines of a grid."""
+    """Remove the axes' frame and ticks, and show faint grid lines."""
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)

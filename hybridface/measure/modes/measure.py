@@ -1,4 +1,7 @@
-"""The measurement: every way, over every network, round after round, so that a busy minute of the machine hits all."""
+"""Measure every way over every link, pass after pass, so that a busy minute of the machine affects all of them.
+
+In this module, a *round* is such a pass.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,24 +18,24 @@ from protocols.link import NONE, Link
 __all__ = ["MEASURED", "Measurement", "OnStep", "Settings", "measure_modes"]
 
 OnStep = Callable[[str, int, int], None]
-"""Called before each step with what it is, the number of steps done, and of all that are planned."""
+"""Called before each step with its name, the number of steps done, and the number of steps planned."""
 
 COMPUTED, MEASURED, FAILED = "computed", "measured", "failed"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """The settings of a measurement.
 
     Args:
-        photos: the photo, and the one that is enrolled; each with one face.
-        links: over which.
+        photos: the photo to verify, and the photo that is enrolled; each with one face.
+        links: the links over which to measure.
         rounds: how often every way is started.
-        verifications: of each start, after an enrolment.
+        verifications: the number of verifications after each start and enrolment.
         timeout: seconds that a process waits for another.
 
     Raises:
-        ParameterError: no network, or one of them twice; no round or verification.
+        ParameterError: there is no link, a link is given twice, or there is no round or no verification.
     """
 
     photos: tuple[Path, Path]
@@ -44,20 +47,20 @@ class Settings:
     def __post_init__(self) -> None:
         names = [link.name for link in self.links]
         if not names or len(set(names)) < len(names):
-            raise ParameterError(f"expected networks, each once, got {', '.join(names) or 'none at all'}")
+            raise ParameterError(f"expected links, each once, got {', '.join(names) or 'none'}")
         if min(self.rounds, self.verifications) < 1:
             raise ParameterError(f"expected at least 1 round and verification, got {self.rounds}, {self.verifications}")
 
 
 @dataclass
 class Measurement:
-    """What was measured of one way over one network.
+    """The measurements of one way over one link.
 
     Args:
-        status: "measured"; "computed" from a measurement without a network; "failed".
-        sessions: one for each round.
-        setups: by round; none where there are no keys.
-        reason: why it failed, on one line.
+        status: "measured"; "computed", from a measurement without a link; or "failed".
+        sessions: one session for each round.
+        setups: the cost of the keys, by round; empty if there are no keys.
+        reason: why the way failed, on one line; None if it did not.
     """
 
     way: Way
@@ -70,7 +73,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class _Step:
-    """One start of a way, and the networks that it is for."""
+    """One start of a way over a link, and the measurements that use its session."""
 
     way: Way
     link: Link
@@ -83,7 +86,7 @@ class _Step:
 
 
 def measure_modes(settings: Settings, on_step: OnStep | None = None, ways: Sequence[Way] = WAYS) -> list[Measurement]:
-    """Measure all ways. What fails is not tried again, and says why; the others go on.
+    """Measure all ways. A way that fails over a link is not tried again over it, and says why; the others go on.
 
     Raises:
         ImageError: a photo is unreadable, or does not show exactly one face.
@@ -100,7 +103,7 @@ def measure_modes(settings: Settings, on_step: OnStep | None = None, ways: Seque
 
 
 def _plan(settings: Settings, measurements: Sequence[Measurement]) -> list[_Step]:
-    """Return the steps of all rounds. A way that cannot simulate networks is started once a round, for all of them."""
+    """Return the steps of all rounds. A way that cannot simulate links starts once per round, for all links."""
     steps = []
     for _ in range(settings.rounds):
         seen: set[Way] = set()

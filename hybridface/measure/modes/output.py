@@ -1,4 +1,4 @@
-"""Where the report goes: report.html and report.json, checked before anything is measured, and written whole or not."""
+"""Write the report to report.html and report.json. Check before the measurement that both can be written."""
 
 import json
 import tempfile
@@ -24,10 +24,14 @@ class ReportPaths:
 
 
 def report_paths(output: Path) -> ReportPaths:
-    """Return the files for a folder, which is made, or for the name of an .html file; its JSON lies beside it.
+    """Return the report's files.
+
+    Args:
+        output: a folder, which is created if it does not exist, or the name of an .html file. The JSON file lies
+            beside the page.
 
     Raises:
-        ParameterError: they cannot be written.
+        ParameterError: the files cannot be written.
     """
     page = output if output.suffix in (".html", ".htm") and not output.is_dir() else output / _PAGE
     paths = ReportPaths(page, page.with_suffix(".json"))
@@ -45,10 +49,10 @@ def report_paths(output: Path) -> ReportPaths:
 
 
 def write_report(paths: ReportPaths, document: dict[str, Any], page: str) -> None:
-    """Write both files, each at once: a reader sees the old one or the new one.
+    """Write both files. A reader of a file sees either the old one or the new one, and never half a file.
 
     Raises:
-        ParameterError: they cannot be written any more.
+        ParameterError: a file cannot be written.
     """
     data = json.dumps(with_plain_keys(document), indent=1)
     try:
@@ -56,4 +60,4 @@ def write_report(paths: ReportPaths, document: dict[str, Any], page: str) -> Non
             with replaced(path, PUBLIC) as file:
                 file.write(text.encode())
     except OSError as error:
-        raise ParameterError(f"expected to write {paths.page.name}: {error.strerror}") from error
+        raise ParameterError(f"cannot write {paths.page.name}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The report as one HTML page: figures, tables and words from the JSON object, nothing from outside the file."""
+"""Make the report as one HTML page, from the JSON object. The page loads nothing from outside the file."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -25,7 +25,7 @@ _PACKAGE = "hybridface.measure.modes"
 
 
 def report_page(document: Mapping[str, Any]) -> str:
-    """Return the page for a document of `modes_document`."""
+    """Return the page for a result of `modes_document`."""
     environment = Environment(
         loader=PackageLoader(_PACKAGE, ""),
         autoescape=True,
@@ -58,7 +58,7 @@ def report_page(document: Mapping[str, Any]) -> str:
 
 
 def _inline(chart: Any) -> dict[str, Markup]:
-    """Return a chart as markup: SVG that `drawing` made, with all text escaped."""
+    """Return a chart as markup. `drawing` has made the SVG, with all text escaped."""
     return {"wide": Markup(chart.wide), "narrow": Markup(chart.narrow)}  # noqa: S704
 
 
@@ -70,7 +70,7 @@ def _accuracy(document: Mapping[str, Any], links: Sequence[str]) -> dict[str, Ma
 
 
 def _largest(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the rows of the first link with every process's largest peak over all links."""
+    """Return the first link's rows, with the largest peak of every process over all links."""
     result = []
     for alike in zip(*rows.values(), strict=True):
         roles = sorted({role for row in alike for role in row["peak_bytes"]})
@@ -80,7 +80,7 @@ def _largest(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, 
 
 
 def _setups(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return, for every way with keys, its setup by link."""
+    """Return the setup by link of every way that has keys."""
     return [
         {"mode": alike[0]["mode"], "model": alike[0]["model"], "by_link": [row["setup"] for row in alike]}
         for alike in zip(*rows.values(), strict=True)

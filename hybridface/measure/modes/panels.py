@@ -1,4 +1,4 @@
-"""Parts of the report's figures: rows of ways, named beside the panels or above the bars, and dots for bytes."""
+"""Draw parts of the report's figures: panels, the names of the rows, and dots for bytes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,10 +29,10 @@ __all__ = [
 ]
 
 Row = Mapping[str, Any]
-"""A measurement of the document."""
+"""A measurement in the document."""
 
 WIDE, NARROW = 10.4, 4.7
-"""Inches of 72 units; the page shows them about 1.4 and 1.1 times as large."""
+"""Widths of a figure in inches of 72 units. The page shows them about 1.4 and 1.1 times as large."""
 
 TRAFFIC = {"bytes_up": "client to server", "bytes_down": "server to client", "dealer_bytes": "from and to the dealer"}
 SHAPES = dict(zip(TRAFFIC, "osD", strict=True))
@@ -41,7 +41,7 @@ _DODGE = {"bytes_up": -0.13, "bytes_down": 0.13, "dealer_bytes": 0.0}
 
 
 def panels(rows: int, wide: bool, count: int = 2, each: float = 0.4) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels for so many rows: beside each other, or on a narrow screen one below the other."""
+    """Return a figure with `count` panels for `rows` rows: beside each other, or below each other if it is narrow."""
     height = rows * (each if wide else each + 0.2) + 0.9
     size = (WIDE, height + 0.4) if wide else (NARROW, count * height + 0.7)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, wspace=0.04))
@@ -50,7 +50,7 @@ def panels(rows: int, wide: bool, count: int = 2, each: float = 0.4) -> tuple[Fi
 
 
 def label_rows(axes: Axes, rows: Sequence[Row], wide: bool, is_first: bool) -> None:
-    """Name the rows from the top: beside the first panel, or on a narrow screen above each bar."""
+    """Write the rows' names, from the top: beside the first panel, or above each bar if the figure is narrow."""
     bare(axes)
     axes.set_ylim(len(rows) - 0.5, -0.5 if wide else -0.75)
     axes.set_yticks(range(len(rows)), [name_of(row) for row in rows] if wide and is_first else [""] * len(rows))
@@ -90,7 +90,7 @@ def logarithmic_bytes(axes: Axes, most: float) -> None:
 
 
 def rounded(text: str) -> str:
-    """Leave out zeros after the point."""
+    """Remove zeros after the decimal point."""
     return re.sub(r"\.0+(?= )", "", text)
 
 
@@ -101,6 +101,6 @@ def legend(figure: Figure, handles: Sequence[Any], wide: bool) -> None:
 
 
 def name_of(row: Row) -> str:
-    """Return a way's name, cut where it would fill the figure."""
+    """Return a way's name, shortened if it is too long for the figure."""
     name = f"{row['mode']}, {row['model']}"
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"

@@ -1,8 +1,9 @@
-"""The network in the clear, in a process of its own, so that its memory can be told: torch, one thread, float32.
+"""Run the network in the clear, in a process of its own, so that its memory can be measured.
 
     python -m hybridface.measure.modes.plain_process MODEL FOLDER RUNS
 
-The folder has the photo as the network's input and the template, image.npy and template.npy.
+The process uses torch with one thread, in float32. The folder has image.npy, the photo as the network's input, and
+template.npy, the template.
 """
 
 import json
@@ -22,7 +23,7 @@ __all__ = ["main"]
 
 
 def main(model_name: str, folder: Path, runs: int) -> None:
-    """Print one JSON object: `runs`, each with match and the seconds of network and matching, and `peak_bytes`.
+    """Print one JSON object: `peak_bytes`, and `runs`, each with match and the seconds of network and matching.
 
     Raises:
         ModelError: the model has no weights.

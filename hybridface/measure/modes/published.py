@@ -1,4 +1,4 @@
-"""Figures that others published of whole face recognition under encryption: quoted, on other machines and data."""
+"""Quote published figures of whole face recognition under encryption, from other machines and other data."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ class Published:
     """A quoted result.
 
     Args:
-        what: is it.
-        figures: name and value, as text.
-        source: where it is published.
+        what: the system and the setting.
+        figures: names and values, as text.
+        source: the publication.
     """
 
     what: str
@@ -42,4 +42,4 @@ PUBLISHED = (
         "fhe-benchmarking, workload face-recognition",
     ),
 )
-"""None of it was measured here."""
+"""The quoted results. None of them was measured here."""

@@ -1,4 +1,4 @@
-"""Seconds and bytes as people read them: three digits and a unit."""
+"""Write seconds and bytes for people: three digits and a unit."""
 
 __all__ = ["bytes_text", "seconds_text"]
 

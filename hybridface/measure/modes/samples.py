@@ -1,4 +1,4 @@
-"""What one measured verification is, the same for every way: seconds by kind of work, bytes, rounds, memory, keys."""
+"""Define what is measured in every way: seconds by kind of work, bytes, rounds, memory and keys."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class WorkKind(StrEnum):
-    """A kind of work that takes time in a verification."""
+    """A kind of work in a verification."""
 
     CORRELATIONS = "random correlations"
     UPLOAD = "encrypt and upload"
@@ -48,7 +48,7 @@ _KINDS_OF_WORK = {
 
 @dataclass(frozen=True)
 class Stage:
-    """Seconds of one kind of work in one phase ("offline", before the photo is there, or "online")."""
+    """The seconds of one kind of work in one phase: "offline" (before the photo is known) or "online"."""
 
     phase: str
     kind: WorkKind
@@ -57,7 +57,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes of one phase, from and to the client, and of the dealer; rounds between client and server."""
+    """The traffic of one phase.
+
+    Args:
+        bytes_up, bytes_down: bytes from the client, and to the client.
+        dealer_bytes: bytes from and to the dealer.
+        rounds: rounds between client and server.
+    """
 
     bytes_up: int = 0
     bytes_down: int = 0
@@ -71,8 +77,8 @@ class Sample:
 
     Args:
         match: the decision.
-        stages: their seconds add up to those of each phase.
-        online, offline: what was sent.
+        stages: the stages; in each phase, their seconds add up to the seconds of the phase.
+        online, offline: the traffic of each phase.
     """
 
     match: bool
@@ -87,7 +93,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a client and the server do once: keys, mostly. Seconds on the client's clock."""
+    """The work that a client and the server do once, mostly for keys. Seconds are on the client's clock."""
 
     seconds: float
     bytes_up: int
@@ -99,9 +105,9 @@ class Session:
     """The verifications of one start of the processes.
 
     Args:
-        samples: one or more.
-        memory: peak bytes by role.
-        setup: None where there are no keys.
+        samples: one or more verifications.
+        memory: the peak bytes by role.
+        setup: the cost of the keys; None if there are no keys.
     """
 
     samples: tuple[Sample, ...]
@@ -115,10 +121,10 @@ def kinds_of_layers(graph: Graph) -> dict[str, WorkKind]:
 
 
 def sample_of_cost(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, WorkKind]) -> Sample:
-    """Return a sample from a cost report (`CostReport.document`), by the client's elapsed seconds.
+    """Return a sample from a cost report (`CostReport.document`), with the client's elapsed seconds.
 
     Args:
-        kinds: by stage; others are `WorkKind.OTHER`.
+        kinds: the kind of work by stage; stages not in it are `WorkKind.OTHER`.
     """
     stages = (
         Stage(stage["phase"], kinds.get(stage["stage"], WorkKind.OTHER), float(stage["elapsed_seconds"]))
@@ -130,7 +136,7 @@ def sample_of_cost(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, Wor
 def sample_in_turns(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, WorkKind]) -> Sample:
     """Return a sample of parties that work in turns: both parties' own seconds by stage, and the rest as waiting.
 
-    Where they worked at the same time after all, their seconds are scaled to the elapsed ones.
+    If the parties worked at the same time in parts, their seconds are scaled down to the elapsed seconds.
     """
     elapsed = float(cost[ONLINE]["elapsed_seconds"])
     own = [
@@ -146,7 +152,7 @@ def sample_in_turns(match: bool, cost: Mapping[str, Any], kinds: Mapping[str, Wo
 
 
 def summed(stages: Iterable[Stage]) -> tuple[Stage, ...]:
-    """Return one stage for each phase and kind, in the order of `WorkKind`; kinds that take no time are left out."""
+    """Return one stage for each phase and kind, in the order of `WorkKind`. Leave out kinds that take no time."""
     seconds: dict[tuple[str, WorkKind], float] = {}
     for stage in stages:
         key = stage.phase, stage.kind
@@ -161,11 +167,12 @@ def _traffic(total: Mapping[str, Any]) -> Traffic:
 
 
 def over_network(session: Session, link: Link) -> Session:
-    """Return a session that was measured without a network, as it would be over one: computed, and marked so.
+    """Return a session as it would be over a link, computed from one that was measured without a link.
 
-    To the measured time comes the least that any link adds: one delay for each round, and the time in which the bytes
-    of the busier direction leave. Nothing is taken for TCP, so it is a lower bound of what a link adds. Work and
-    transfer are added up: CrypTen's steps wait for their messages, and do nothing meanwhile.
+    The function adds the least time that any link costs: one delay for each round, and the time in which the bytes of
+    the busier direction leave. It adds nothing for TCP, so the added time is a lower bound. Work and transfer are added
+    up, because CrypTen's steps wait for their messages and do nothing meanwhile. The added stages have the kind
+    `WorkKind.TRANSFER`.
     """
     return replace(session, samples=tuple(_sample_over(sample, link) for sample in session.samples))
 

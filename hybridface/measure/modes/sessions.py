@@ -1,6 +1,6 @@
-"""How each way is started and measured: processes of this machine, an enrolment, then some verifications.
+"""Start and measure each way: start processes on this machine, enrol once, then verify some times.
 
-Photos are found, aligned and normalised before the clock starts, in every way alike.
+In every way, the faces are found, aligned and normalised before the clock starts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,19 +41,21 @@ _CORRELATIONS = "correlations"
 
 
 def start_session(way: Way, task: PeerTask, verifications: int, link: Link, timeout: float) -> Session:
-    """Start the processes of a way, enrol, verify some times, and return what it cost.
+    """Start the processes of a way, enrol once, verify some times, and return the cost.
 
     Args:
-        link: simulated between the processes; "none" for ways that cannot.
+        verifications: the number of verifications.
+        link: the link to simulate between the processes; "none" for ways that cannot simulate one.
         timeout: seconds that a process waits for another.
 
     Raises:
-        RunError: a process failed, said something unexpected, or decided otherwise than the network in the clear.
+        RunError: a process failed or wrote something unexpected, or its decision differs from that of the network in
+            the clear.
     """
     try:
         session = _STARTS[way.mode](task, verifications, link, timeout)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{way.name}: expected what a session costs, got {type(error).__name__}: {error}") from error
+        raise RunError(f"{way.name}: expected the cost of a session, got {type(error).__name__}: {error}") from error
     if any(sample.match != task.match for sample in session.samples):
         raise RunError(f"{way.name}: expected the decision of the network in the clear, got the opposite")
     return session
@@ -66,7 +68,7 @@ def _plain(task: PeerTask, verifications: int, link: Link, timeout: float) -> Se
         module = "hybridface.measure.modes.plain_process"
         command = python_module(module, task.model.name, str(folder), str(verifications))
         said, _ = run_pair("plain", [command], timeout)
-    chip = Traffic(3 * task.model.chip_size**2, 1, rounds=2)  # the aligned photo goes up, one byte comes down
+    chip = Traffic(3 * task.model.chip_size**2, 1, rounds=2)  # the aligned crop goes up, and one byte comes down
     kinds = {"network": WorkKind.CLEAR, "matching": WorkKind.MATCHING}
     samples = (
         Sample(run["match"], summed(Stage(ONLINE, kind, run[key]) for key, kind in kinds.items()), chip)
@@ -102,7 +104,7 @@ def _pure_mpc(task: PeerTask, verifications: int, link: Link, timeout: float) ->
     samples = []
     for run in runs:
         stages = summed(Stage(ONLINE, kinds[name], seconds) for name, seconds in run["stages"].items())
-        half = int(run["bytes"]) // 2  # the two ranks exchange shares: as much up as down
+        half = int(run["bytes"]) // 2  # the two ranks exchange shares: the bytes up equal those down
         samples.append(Sample(run["match"], stages, Traffic(half, half, rounds=int(run["rounds"]))))
     return Session(tuple(samples), dict(zip(("client", "server"), peaks, strict=True)))
 
@@ -115,7 +117,7 @@ def _features_only(task: PeerTask, verifications: int, link: Link, timeout: floa
 
 
 def _layers_of(results: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the names of all online stages: under encryption a layer is an affine map and the square after it."""
+    """Return the names of all online stages. In pure HE, a layer is an affine map with the square after it."""
     return {stage["stage"] for result in results for stage in result["cost"]["stages"] if stage["phase"] == ONLINE}
 
 

@@ -1,4 +1,4 @@
-"""The report's first words: what the figures say, in sentences that are made from them."""
+"""Write the report's summary: sentences and a table, made from the figures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +15,13 @@ Row = Mapping[str, Any]
 
 
 def summary_link(document: Mapping[str, Any]) -> str:
-    """Return the link that the summary is about: a wide-area one if it was measured, else the first."""
+    """Return the link that the summary is about: `wan` if it was measured, else the first link."""
     names = [link["name"] for link in document["links"]]
     return _PREFERRED if _PREFERRED in names else str(names[0])
 
 
 def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a row of text for every way."""
+    """Return a row of texts for every way."""
     rows = []
     for row in _measured(document, summary_link(document), failed=True):
         found = accuracy_of(row["mode"], row["model"], document["accuracy"])
@@ -46,7 +46,7 @@ def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline(document: Mapping[str, Any]) -> list[str]:
-    """Return some sentences about the summary's link; what failed is left out."""
+    """Return some sentences about the summary's link. Leave out ways that failed."""
     link = summary_link(document)
     rows = {(row["mode"], row["model"]): row for row in _measured(document, link)}
     where = "between processes of one machine" if link == "none" else f"over the simulated link “{link}”"
@@ -54,18 +54,18 @@ def headline(document: Mapping[str, Any]) -> list[str]:
     sentences = [sentence for make in makers if (sentence := make(rows))]
     if not sentences:
         return ["No private mode was measured."]
-    return [f"Times are from the photo to the answer, {where}.", *sentences]
+    return [f"Times run from the photo to the answer, {where}.", *sentences]
 
 
 def _about_hybrid(rows: Mapping[tuple[str, str], Row]) -> str | None:
     exact, small = (rows.get((ReportMode.HYBRID, model)) for model in (DLIB, PATCHNET))
     if exact is None:
         return None
-    also = f", with patchnet in {seconds_text(_seconds(small, ONLINE))}" if small else ""
+    also = f". With patchnet, it answers in {seconds_text(_seconds(small, ONLINE))}" if small else ""
     before = seconds_text(_seconds(exact, OFFLINE))
     return (
-        f"The hybrid answers with the exact network in {seconds_text(_seconds(exact, ONLINE))} (after {before} of work "
-        f"before the photo is there){also}, and opens one bit and no score."
+        f"Hybrid mode answers with the exact network in {seconds_text(_seconds(exact, ONLINE))}, after {before} of "
+        f"work before the photo arrives{also}. It opens one bit and no score."
     )
 
 
@@ -73,10 +73,10 @@ def _about_pure_he(rows: Mapping[tuple[str, str], Row]) -> str | None:
     row, same = (rows.get((mode, PATCHNET)) for mode in (ReportMode.PURE_HE, ReportMode.HYBRID))
     if row is None:
         return None
-    beside = f"; the hybrid takes {seconds_text(_seconds(same, ONLINE))} with the same network" if same else ""
+    beside = f". With the same network, hybrid mode takes {seconds_text(_seconds(same, ONLINE))}" if same else ""
     return (
-        f"Pure HE answers in {seconds_text(_seconds(row, ONLINE))} in {row['figures'][ONLINE]['rounds']['median']:g} "
-        f"rounds, without work beforehand, but only with patchnet, and the client sees a score{beside}."
+        f"Pure HE answers in {seconds_text(_seconds(row, ONLINE))} and {row['figures'][ONLINE]['rounds']['median']:g} "
+        f"rounds, without work beforehand. It runs only patchnet, and the client sees a score{beside}."
     )
 
 
@@ -86,7 +86,7 @@ def _about_pure_mpc(rows: Mapping[tuple[str, str], Row]) -> str | None:
         return None
     how = "would take at least" if row["status"] == "computed" else "takes"
     cost = f"{seconds_text(_seconds(row, ONLINE))} and {bytes_text(_bytes(row))}"
-    return f"Pure MPC {how} {cost} with the exact network; as measured, one of its processes could open everything."
+    return f"Pure MPC {how} {cost} with the exact network. As measured, one of its processes can open everything."
 
 
 def _about_features_only(rows: Mapping[tuple[str, str], Row]) -> str | None:
@@ -94,8 +94,8 @@ def _about_features_only(rows: Mapping[tuple[str, str], Row]) -> str | None:
     if row is None:
         return None
     return (
-        f"Features-only HE answers in {seconds_text(_seconds(row, ONLINE))}, because it hands the whole network to the "
-        "client and encrypts nothing but the matching: no answer where the network is a secret."
+        f"Features-only HE answers in {seconds_text(_seconds(row, ONLINE))}, because it gives the whole network to the "
+        "client and encrypts only the matching. It is no option if the network is secret."
     )
 
 

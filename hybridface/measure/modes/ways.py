@@ -1,4 +1,4 @@
-"""What is compared: five modes on the networks that they can run, and who learns what in each."""
+"""List the ways that are compared: five modes on the networks that they can run, and who learns what in each."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,9 +25,9 @@ class Privacy:
     """Who learns what in a mode, in sentences for people.
 
     Args:
-        opens: in two or three words, what is opened to whom.
-        client, server, third_party: what each learns.
-        score: whether anybody sees a score, and what that costs.
+        opens: a few words that say what is opened to whom.
+        client, server, third_party: sentences that say what each party learns.
+        score: whether a party sees a score, and what the danger is.
         trust: what must be trusted.
     """
 
@@ -44,9 +44,9 @@ class Way:
     """One mode on one network.
 
     Args:
-        mode: how it is computed.
+        mode: the mode.
         model: the network's name.
-        simulated: whether its processes can simulate a network between them; if not, other networks are computed.
+        simulated: whether its processes can simulate a link between them. If not, the figures over links are computed.
     """
 
     mode: ReportMode
@@ -69,25 +69,25 @@ WAYS = (
     Way(ReportMode.PURE_MPC, PATCHNET, simulated=False),
     Way(ReportMode.FEATURES_ONLY, DLIB),
 )
-"""All of them, in the report's order."""
+"""All ways, in the report's order."""
 
 _SCORES_REBUILD = "50 to 200 scores of chosen photos rebuild a template, and a CKKS decryption must not be published"
 
 PRIVACY = {
     ReportMode.PLAIN: Privacy(
         opens="everything, to the server",
-        client="The decision, when the server tells it.",
+        client="The decision, if the server sends it.",
         server="Everything: photo, embedding, score.",
         third_party="There is none.",
         score="The server sees it, like everything else.",
-        trust="The server, with the photo and all that follows from it.",
+        trust="The server: it sees the photo and everything that is computed from it.",
     ),
     ReportMode.HYBRID: Privacy(
         opens="one bit",
-        client="One bit: same person, or not (or the server learns it, or both: the parties choose).",
-        server="Nothing of the photo: it sees ciphertexts and uniform numbers.",
+        client="One bit: same person or not. The parties choose whether the client learns it, the server, or both.",
+        server="Nothing about the photo: it sees ciphertexts and uniform numbers.",
         third_party="There is none.",
-        score="Nobody sees one. An answer tells one bit.",
+        score="Nobody sees one. An answer is one bit.",
         trust="Ring-LWE, LPN, AES and Curve25519; parties that follow the protocol.",
     ),
     ReportMode.PURE_HE: Privacy(
@@ -95,24 +95,26 @@ PRIVACY = {
         client="The squared distance, which is a score.",
         server="Nothing: it sees ciphertexts, and keeps templates that it cannot read.",
         third_party="There is none.",
-        score=f"The client sees it: {_SCORES_REBUILD}. So a session bounds how many it answers.",
-        trust="Ring-LWE; a client that may know the template, and keeps its scores; parties that follow the protocol.",
+        score=f"The client sees it: {_SCORES_REBUILD}. So a session gives a limited number of answers.",
+        trust="Ring-LWE; a client that may know the template and keeps its scores secret; parties that follow the "
+        "protocol.",
     ),
     ReportMode.PURE_MPC: Privacy(
         opens="one bit, but see trust",
-        client="One bit. As measured here it can open everything: the client's process deals the random triples.",
+        client="One bit. As measured here, it can open everything, because its process deals the random triples.",
         server="One bit.",
-        third_party="There is none, as measured here. To be private, a third party must deal the triples.",
-        score="Nobody sees one, if the client's process does not look.",
-        trust="As measured here, the client, wholly: it shows what shares alone cost at best, not a private system.",
+        third_party="There is none, as measured here. For privacy, a third party must deal the triples.",
+        score="Nobody sees one, unless the client's process looks.",
+        trust="As measured here, the client, completely. The figures show the least that shares alone cost, not a "
+        "private system.",
     ),
     ReportMode.FEATURES_ONLY: Privacy(
         opens="a score and the network, to the client",
-        client="The squared distance, which is a score; and it holds the whole network.",
+        client="The squared distance, which is a score. The client also holds the whole network.",
         server="Nothing: it sees ciphertexts, and keeps templates that it cannot read.",
         third_party="There is none.",
         score=f"The client sees it: {_SCORES_REBUILD}.",
-        trust="Ring-LWE; a client that may hold the network, know the template, and keeps its scores.",
+        trust="Ring-LWE; a client that may hold the network and know the template, and keeps its scores secret.",
     ),
 }
-"""By mode."""
+"""Who learns what, by mode."""

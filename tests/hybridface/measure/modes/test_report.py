@@ -194,8 +194,8 @@ def test_what_fails_is_not_tried_again_and_stops_nothing(fake: Callable[..., Fak
 @pytest.mark.parametrize(
     ("links", "rounds", "message"),
     [
-        ((), 1, "expected networks, each once, got none at all"),
-        ((WAN, WAN), 1, "expected networks, each once, got wan, wan"),
+        ((), 1, "expected links, each once, got none"),
+        ((WAN, WAN), 1, "expected links, each once, got wan, wan"),
         ((WAN,), 0, "expected at least 1 round and verification, got 0, 1"),
     ],
 )
@@ -306,7 +306,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
         write_report(paths, {"a": object()}, "new")
     paths.document.unlink()
     paths.document.mkdir()
-    with pytest.raises(ParameterError, match="^expected to write report.html: Is a directory$"):
+    with pytest.raises(ParameterError, match="^cannot write report.html: Is a directory$"):
         write_report(paths, {"a": 2}, "new")
     assert paths.page.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
@@ -326,7 +326,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, output: str) -> None:
     ("arguments", "message"),
     [
         (["--links", "none,moon"], "expected a network named none, lan, wan or mobile, got 'moon'"),
-        (["--links", "lan,lan"], "expected networks, each once, got lan, lan"),
+        (["--links", "lan,lan"], "expected links, each once, got lan, lan"),
         (["--runs", "0"], "greater than or equal to 1"),
         (["nowhere.jpg"], "nowhere.jpg: expected a photo, found no such file"),
         (["--accuracy", "nowhere.json"], "expected a result of `hybridface eval lfw`, got nowhere.json: No such file"),
@@ -406,7 +406,7 @@ def test_samples_of_processes_that_other_tests_run(monkeypatch: pytest.MonkeyPat
     with pytest.raises(RunError, match="^pure MPC, tiny-test: expected the decision of the network in the clear"):
         start_session(MPC, task, 1, NONE, 1.0)
     del run["rounds"]
-    with pytest.raises(RunError, match="^pure MPC, tiny-test: expected what a session costs, got KeyError: 'rounds'$"):
+    with pytest.raises(RunError, match="^pure MPC, tiny-test: expected the cost of a session, got KeyError: 'rounds'$"):
         start_session(MPC, task, 1, NONE, 1.0)
 
 
