@@ -1,1 +1,1 @@
-"""How processes start: command lines and scripts for one machine, several machines, Slurm and Kubernetes."""
+"""Start the ranks: command lines and scripts for one machine, several machines, Slurm and Kubernetes."""

@@ -1,8 +1,9 @@
-"""Command lines that start one program per rank (MPMD) on this machine.
+"""Build command lines that start one program per rank (MPMD) on this machine.
 
-Nothing of the other packages is imported here; these are strings. The `mpich` wheel brings `mpiexec.gforker`, which
-starts the ranks itself and listens on no port (its `mpiexec` listens on all interfaces, also for ranks of one machine);
-between machines `several_machines.sh` uses `mpiexec`.
+This module imports none of the other packages: it only builds strings. The `mpich` wheel has two launchers:
+
+- `mpiexec.gforker` starts the ranks itself and listens on no port. This module uses it.
+- `mpiexec` listens on all interfaces, even for ranks of one machine. `several_machines.sh` uses it between machines.
 """
 
 import shutil
@@ -13,19 +14,19 @@ from pathlib import Path
 __all__ = ["ONE_MACHINE", "ONE_THREAD", "find_mpiexec", "mpiexec_command", "python_module"]
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""Numerical libraries use one thread in each rank: three ranks share the machine's cores."""
+"""Makes numerical libraries use one thread in each rank, because the ranks share the machine's cores."""
 
 ONE_MACHINE = {"UCX_TLS": "self,sysv,cma"}
-"""Ranks of one machine talk through shared memory alone: none of them listens on a port."""
+"""Makes ranks of one machine communicate only through shared memory, so that none of them listens on a port."""
 
 _PROGRAM = "mpiexec.gforker"
 
 
 def find_mpiexec() -> str:
-    """Return the path of `mpiexec.gforker`: beside this Python's interpreter, else on PATH.
+    """Return the path of `mpiexec.gforker`, from the folder of this Python interpreter or else from PATH.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: `mpiexec.gforker` is in neither place.
     """
     beside = Path(sys.executable).parent / _PROGRAM
     found = str(beside) if beside.exists() else shutil.which(_PROGRAM)
@@ -35,7 +36,7 @@ def find_mpiexec() -> str:
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
-    """Return the command line that runs a module in this Python, and nothing that lies in the current folder."""
+    """Return the command line that runs a module in this Python, but imports nothing from the current folder."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
@@ -46,11 +47,12 @@ def mpiexec_command(
 ) -> list[str]:
     """Return the command line that starts one process per program on this machine.
 
-    At the end it says how each rank has ended, on standard error.
+    At the end, mpiexec writes to standard error how each rank ended.
 
     Args:
-        ranks: a program and its arguments for each rank, in rank order.
-        environment: set for every rank.
+        ranks: the program and its arguments for each rank, in rank order.
+        mpiexec: the path of `mpiexec.gforker`.
+        environment: variables to set for every rank.
     """
     command = [mpiexec, "-exitinfo"]
     for name, value in (ONE_THREAD | ONE_MACHINE | dict(environment or {})).items():

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Client and server on this machine.
+# Run client and server on this machine.
 #   launch/one_machine.sh A.jpg B.jpg [options of `hybridface party`]
 # Every option goes to the ranks that need it. Exit status: 0 same person, 1 different people, 2 error.
 # CORRELATIONS=dealer, or --correlations dealer, adds a third process, the dealer.
@@ -14,9 +14,10 @@ export PATH="$here/.venv/bin:$PATH" OMP_NUM_THREADS=1
 need mpiexec.gforker
 need hybridface
 sort_words "$@"
-# A rank that dies before it has joined MPI would leave the others waiting; end all after so many seconds.
+# If a rank dies before it has joined MPI, the others wait for it. So mpiexec ends all ranks after this many seconds.
 export MPIEXEC_TIMEOUT="${MPIEXEC_TIMEOUT:-3600}"
-# This one listens on no port, and ranks of one machine need none. What it says of a killed rank is not in its exit status.
+# Ranks of one machine need no port, and mpiexec.gforker listens on none. If a rank was killed, its output says so, but
+# its exit status does not.
 ends=$(mktemp)
 trap 'rm -f "$ends"' EXIT
 rank=(-n 1 sh -c 'exec hybridface party "$@" >&3 2>&4' rank)

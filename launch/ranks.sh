@@ -1,8 +1,10 @@
-# Sorts the words of a command line into those of each rank; the scripts beside it source this.
+# Functions for the scripts in this folder, which source this file.
+#
+# Sort the words of a command line by rank, into the arrays client, server and dealer.
 #   sort_words [A.jpg B.jpg] [options of `hybridface party`]
-# Options that all ranks must have alike go to all of them, the server's options to the server, and the rest to the
-# client. Sets the arrays client, server and dealer; without --correlations dealer (or CORRELATIONS=dealer) the last is
-# empty. Each party has its own part of the folder --prepared.
+# Options that must be the same at all ranks go to all of them. The server's options go to the server, and the rest goes
+# to the client. The array dealer is empty without --correlations dealer (or CORRELATIONS=dealer). Each party gets its
+# own subfolder of --prepared.
 sort_words() {
     local name all=() correlations=${CORRELATIONS:-ot}
     client=() server=() dealer=()
@@ -36,13 +38,13 @@ sort_words() {
     fi
 }
 
-# Prints one line, and ends with the status of an error.
+# Print one line, and exit with the status of an error.
 refuse() {
     echo "$(basename "$0"): $1" >&2
     exit 2
 }
 
-# Sees that there is a program, before anything starts.
+# Check that a program exists, before anything starts.
 need() {
     command -v "$1" >/dev/null || refuse "cannot find the program $1: install hybridface (README.md), or put its environment's bin folder on PATH"
 }

@@ -210,7 +210,7 @@ def test_an_interface_keeps_all_that_is_sent_on_one_network(tmp_path: Path) -> N
     _, arguments, errors = run_script("several_machines.sh", ["my hosts", *PHOTOS], tmp_path)
     assert "-iface" not in arguments
     assert errors == (
-        "several_machines.sh: INTERFACE is not set: what the ranks send may take any network that the hosts share\n"
+        "several_machines.sh: INTERFACE is not set: the ranks' messages may take any network that the hosts share\n"
     )
     _, arguments, errors = run_script("several_machines.sh", ["my hosts", *PHOTOS], tmp_path, INTERFACE="wg0")
     start = arguments.index("-iface")
@@ -286,9 +286,9 @@ def test_the_options_of_all_ranks_are_those_of_a_run() -> None:
         (
             None,
             [],
-            "cannot read the host file my hosts: expected a file with one host a line, like launch/hosts.example",
+            "cannot read the host file my hosts: expected a file with one host per line, like launch/hosts.example",
         ),
-        (["a"], [], "cannot place 2 ranks on hosts of their own: expected 2 hosts in my hosts, one a line, got 1"),
+        (["a"], [], "cannot place 2 ranks on separate hosts: expected 2 hosts in my hosts, one per line, got 1"),
         (["a", "b"], ["--correlations", "dealer"], "expected 3 hosts in my hosts, one a line, got 2"),
     ],
     ids=["no file", "one host", "none for the dealer"],
