@@ -289,7 +289,7 @@ def test_the_options_of_all_ranks_are_those_of_a_run() -> None:
             "cannot read the host file my hosts: expected a file with one host per line, like launch/hosts.example",
         ),
         (["a"], [], "cannot place 2 ranks on separate hosts: expected 2 hosts in my hosts, one per line, got 1"),
-        (["a", "b"], ["--correlations", "dealer"], "expected 3 hosts in my hosts, one a line, got 2"),
+        (["a", "b"], ["--correlations", "dealer"], "expected 3 hosts in my hosts, one per line, got 2"),
     ],
     ids=["no file", "one host", "none for the dealer"],
 )
