@@ -41,7 +41,7 @@ _LOSS = "loss_metric_2"
 _INPUT = "input_rgb_image_sized"
 _TENSOR_VERSION = 2
 _MAX_NAME = 64
-_MAX_EXPONENT = 1024  # the largest exponent of a float64; dlib uses larger ones as codes for infinities and NaN
+_MAX_EXPONENT = 1024  # float64 exponents are below this; dlib uses larger ones as codes for infinities and NaN
 
 
 @dataclass(frozen=True)

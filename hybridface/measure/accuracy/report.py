@@ -26,7 +26,7 @@ def write_results(folder: Path, evaluation: Evaluation) -> None:
 
 
 def accuracy_table(document: dict[str, Any]) -> Table:
-    """Return a document as a table."""
+    """Return the document of a measurement as a table."""
     folds = ", ".join(map(str, document["folds"]))
     title = f"{document['model']}, {document['mode']}: {document['pairs']:,} pairs of LFW, folds {folds}"
     table = Table(title=title, box=None, show_header=False, title_justify="left", padding=(0, 2, 0, 0))

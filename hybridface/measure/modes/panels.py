@@ -75,7 +75,7 @@ def dots(axes: Axes, index: int, sizes: Mapping[str, float], with_values: bool =
 
 
 def beside(axes: Axes, x: float, y: float, text: str, points: float = 4, **style: Any) -> None:
-    """Write to the right of a place."""
+    """Write a text to the right of a point."""
     axes.annotate(text, (x, y), (points, 0), textcoords="offset points", va="center", **style)
 
 

@@ -55,7 +55,7 @@ class Way:
 
     @property
     def name(self) -> str:
-        """The name in tables and plots."""
+        """The way's name in tables and plots."""
         return f"{self.mode.value}, {self.model}"
 
 

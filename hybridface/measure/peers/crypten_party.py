@@ -228,7 +228,7 @@ def main(rank: int, model_name: str, folder: Path, seconds: float, runs: int = 1
         signal.pause()  # until the parent process ends this one, when rank 0 is done
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
-    os._exit(0)  # after a normal exit, gloo's threads would abort the process
+    os._exit(0)  # in a normal exit, gloo's threads would abort the process
 
 
 if __name__ == "__main__":
