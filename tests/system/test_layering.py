@@ -265,6 +265,8 @@ def test_packages_hand_on_what_they_say() -> None:
             listed, lazily, checked = found
             assert listed == set(lazily), name
             assert checked == {f"{module}.{one}" for one, module in lazily.items()}, name
+            beside = {path.stem for path in (ROOT / name).parent.iterdir()}
+            assert not listed & beside, f"{name}: importing the module of that name would hide it"
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from protocols.lazy import hand_on
 
 if TYPE_CHECKING:
-    from hybridface.measure.peers.compare import all_peers, compare, progress_bar
+    from hybridface.measure.peers.comparison import all_peers, compare, progress_bar
     from hybridface.measure.peers.measure import Peer, PeerResult, PeerTask, Run, make_task
     from hybridface.measure.peers.report import comparison_document, comparison_table
 
@@ -31,7 +31,7 @@ __all__ = [
 __getattr__ = hand_on(
     __name__,
     {
-        "hybridface.measure.peers.compare": ["all_peers", "compare", "progress_bar"],
+        "hybridface.measure.peers.comparison": ["all_peers", "compare", "progress_bar"],
         "hybridface.measure.peers.measure": ["Peer", "PeerResult", "PeerTask", "Run", "make_task"],
         "hybridface.measure.peers.report": ["comparison_document", "comparison_table"],
     },

@@ -68,6 +68,15 @@ def test_a_plan_without_measuring_takes_what_calibrate_wrote(command: Command, t
         assert layer["measured_mb"] is None
 
 
+def test_peers_are_measured_beside_each_other(command: Command, chip: str, tmp_path: Path) -> None:
+    ours = ["--model", "tiny-test", "--aligned", "--runs", "1", "--output", str(tmp_path / "peers.json")]
+    document = command("bench", "peers", chip, chip, *ours, "--spu", sys.executable)
+    not_measured = {peer["name"]: peer["not_measured"] for peer in document["peers"] if peer["not_measured"]}
+    assert len(document["peers"]) == 5
+    assert len(not_measured) == 1, "this Python has no SPU"
+    assert json.loads((tmp_path / "peers.json").read_text()) == document
+
+
 def test_calibrating_into_a_folder_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
