@@ -26,6 +26,7 @@ from hybridface.errors import RunError
 from hybridface.signals import Interrupted, cleaning_up, unheard
 from parties.machine.durable import PUBLIC, replaced
 from parties.machine.locks import locked
+from parties.machine.plain_files import open_plain
 from protocols.errors import ParameterError
 
 __all__ = ["RowField", "Rows", "Skipped", "Work", "fill", "private_folder"]
@@ -121,7 +122,8 @@ class Rows:
     def _open(self, mode: Any) -> None:
         """Map the arrays; to write, make new ones unless these can be used."""
         try:
-            done = np.load(self._path(_DONE), allow_pickle=False)
+            with open_plain(self._path(_DONE)) as file:
+                done = np.load(file, allow_pickle=False)
             arrays = {name: self._mapped(name, mode) for name in self.fields}
             if done.shape != (self.count,) or done.dtype != np.bool_:
                 raise ValueError(f"expected {self.count} rows, got {done.shape}")
@@ -139,7 +141,9 @@ class Rows:
         field = self.fields[name]
         expected = (self.count, *field.shape)
         if mode == "w+":
+            self._path(name).unlink(missing_ok=True)  # it may be a pipe, which nobody reads
             return np.lib.format.open_memmap(self._path(name), "w+", np.dtype(field.dtype), expected)
+        open_plain(self._path(name)).close()  # of anything but a file nothing is read
         array = np.load(self._path(name), mmap_mode=mode, allow_pickle=False)
         if array.shape != expected or array.dtype != np.dtype(field.dtype):
             raise ValueError(f"expected {field}, got {array.dtype} {array.shape}")

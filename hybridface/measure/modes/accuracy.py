@@ -9,6 +9,7 @@ from typing import Any
 
 from hybridface.measure.accuracy import measured_accuracy
 from hybridface.measure.modes.ways import ReportMode
+from parties.machine.plain_files import read_plain
 from protocols.channel import printable
 from protocols.errors import ParameterError
 
@@ -79,9 +80,7 @@ def accuracy_of(mode: str, model: str, known: Sequence[Mapping[str, Any]]) -> tu
 
 def _read(path: Path) -> KnownAccuracy:
     try:
-        with path.open("rb") as file:
-            document = json.loads(file.read(_MOST_BYTES))
-        return _parsed(document)
+        return _parsed(json.loads(read_plain(path, _MOST_BYTES)))
     except OSError as error:
         raise ParameterError(f"expected a result of `hybridface eval lfw`, got {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -142,7 +142,17 @@ def truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
 
 
-@pytest.mark.parametrize("damage", [spoil_shape, truncate, lambda folder: (folder / "done.npy").write_bytes(b"")])
+def put_a_pipe(folder: Path) -> None:
+    for path in list(folder.glob("*.npy")):
+        path.unlink()
+        os.mkfifo(path)
+
+
+def empty_done(folder: Path) -> None:
+    (folder / "done.npy").write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [spoil_shape, truncate, put_a_pipe, empty_done])
 def test_damaged_files_are_made_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     fill(Rows(tmp_path, 6, FIELDS), range(6), int, square, 1, "rows", shown=False)
     damage(tmp_path)

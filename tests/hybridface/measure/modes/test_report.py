@@ -256,6 +256,9 @@ def test_other_files_are_refused_on_one_line(tmp_path: Path, text: str) -> None:
         read_accuracy([path])
     with pytest.raises(ParameterError, match="got .*missing.json: No such file"):
         read_accuracy([tmp_path / "missing.json"])
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ParameterError, match="got .*pipe.json: expected a plain file"):
+        read_accuracy([tmp_path / "pipe.json"])
 
 
 def test_shipped_results_are_those_of_the_evaluation() -> None:
