@@ -1,4 +1,4 @@
-"""hybridface: is this the same face? Asked between two organisations that do not show each other their data.
+"""hybridface: compare faces between two organisations that do not show each other their data.
 
 import hybridface as hf
 model = hf.load_model("dlib-resnet29")

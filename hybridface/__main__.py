@@ -1,4 +1,4 @@
-"""`python -m hybridface`, and the command `hybridface`: from its first moment signals end it."""
+"""Run the command `hybridface`, also as `python -m hybridface`: from its first moment on, signals end it."""
 
 from hybridface.signals import end_on_signals
 

@@ -1,4 +1,4 @@
-"""Errors of the product's own inputs, photographs and model files, and the exit statuses of the commands.
+"""Errors about the product's own inputs (photos and model files), and the exit statuses of the commands.
 
 The protocols' errors are in `protocols.errors`.
 """
@@ -26,19 +26,19 @@ class ModelError(HybridFaceError):
 
 
 class RunError(HybridFaceError):
-    """A process of a computation failed; the message says which, and why."""
+    """A process of a computation failed; the message says which one, and why."""
 
 
 def printable(text: str) -> str:
-    """Return a text as it may be written to a terminal: on one line, and what cannot be printed as escapes.
+    """Return a text that is safe to write to a terminal: on one line, with escapes for characters that do not print.
 
-    Names of files, and what a peer says, may hold what makes a terminal do something else.
+    File names and messages from a peer may hold control characters that steer a terminal.
     """
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def told(error: Exception) -> str:
-    """Return the line that a user is told of an error; of a defect, also where in the code it is."""
+    """Return the line that reports an error to the user; for a defect, it also says where in the code it occurred."""
     text = printable(" ".join(str(error).splitlines()))
     if isinstance(error, HybridFaceError):
         return text
@@ -50,7 +50,7 @@ def told(error: Exception) -> str:
 
 
 def _told_by_system(error: OSError) -> str:
-    """Return what the system says of a file: a full disk, no permission, a name that is too long."""
+    """Return the line for an error that the system reports about a file: a full disk, no permission, a long name."""
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     what = " and ".join(f"{name[:_SHOWN]}..." if len(name) > _SHOWN else name for name in names)
     return printable(" ".join(f"cannot use {what or 'a file'}: {error.strerror}".splitlines()))

@@ -11,11 +11,11 @@ class Mode(StrEnum):
     """How a verification is computed."""
 
     HYBRID = "hybrid"
-    """Linear layers under encryption, comparisons on shares; opens one bit."""
+    """Linear layers under encryption, everything else on shares; the parties open one bit."""
     PURE_HE = "pure-he"
-    """All of it under encryption, by the server alone; the client sees a score (docs/PURE_HE.md)."""
+    """The whole network under encryption, by the server alone; the client sees a score (docs/PURE_HE.md)."""
 
     @property
     def default_model(self) -> str:
-        """The model that is used if none is named."""
+        """The model to use if the user names none."""
         return "patchnet" if self is Mode.PURE_HE else DEFAULT_MODEL

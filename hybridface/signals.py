@@ -1,8 +1,9 @@
-"""What ends a command: Ctrl-C, a request to terminate, a closed terminal.
+"""Signals that end a command: Ctrl-C, a request to terminate, a closed terminal.
 
-A command ends at once, at any moment, with one line and exit status 128 plus the signal's number. An exception would
-not do: while a library is imported, or calls back, it may be swallowed. Where something must be put away first,
-processes or a temporary folder, `cleaning_up` has an exception raised instead, and gives it a second.
+A signal ends the command at once, at any moment, with one line and exit status 128 plus the signal's number. An
+exception would not do: a library may swallow it while it is imported or while it calls back. Some code must clean up
+before the end: it ends processes or removes a temporary folder. Such code runs in `cleaning_up`, where a signal raises
+an exception instead, and the cleanup gets one second.
 """
 
 import os
@@ -20,9 +21,9 @@ __all__ = ["Interrupted", "cleaning_up", "deferred", "end", "end_on_signals", "u
 
 _NAMES = {
     signal.SIGINT: "interrupted",
-    signal.SIGTERM: "told to end",
+    signal.SIGTERM: "terminated",
     signal.SIGHUP: "the terminal was closed",
-    signal.SIGQUIT: "told to quit",
+    signal.SIGQUIT: "quit",
 }
 _CLEANING_SECONDS = 1.0
 _STANDARD_ERROR = 2
@@ -30,10 +31,10 @@ _SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
 
 
 class Interrupted(BaseException):
-    """A signal has come while something was to be put away first.
+    """A signal arrived in code that must clean up before the end.
 
     Args:
-        number: the signal's.
+        number: the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -42,7 +43,7 @@ class Interrupted(BaseException):
 
 
 def end_on_signals() -> None:
-    """From now on let signals end this process, but those that it is to ignore, as under `nohup`."""
+    """Let signals end this process from now on, except those that it already ignores, as under `nohup`."""
     for number in _NAMES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
@@ -50,9 +51,9 @@ def end_on_signals() -> None:
 
 @contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Have `Interrupted` raised meanwhile, so that `with` and `finally` put things away; they have a second to do so.
+    """Raise `Interrupted` on a signal in this block, so that `with` and `finally` clean up; they have one second.
 
-    Does nothing in a process where signals do something else, or in another thread than the main one.
+    Does nothing in a process that handles signals in another way, or outside the main thread.
     """
     before = _ours()
     try:
@@ -61,13 +62,13 @@ def cleaning_up() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if signal.getsignal(number) is _raise:  # else one has come, and no other is to disturb the end
+            if signal.getsignal(number) is _raise:  # otherwise one has arrived, and no other may disturb the cleanup
                 signal.signal(number, handler)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let signals wait meanwhile, and do what they do at the end."""
+    """Hold signals back in this block; at its end, act on the first one that came."""
     before, came = _ours(), list[int]()
     try:
         for number in before:
@@ -82,7 +83,7 @@ def deferred() -> Iterator[None]:
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Start processes meanwhile that do not hear Ctrl-C themselves: this process ends them."""
+    """Block signals, so that processes started in this block do not receive Ctrl-C: this process ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _NAMES)
     try:
         yield
@@ -91,7 +92,7 @@ def unheard() -> Iterator[None]:
 
 
 def end(interrupted: Interrupted) -> NoReturn:
-    """Say that a signal has ended this process, where things have been put away, and end it as usual, in a second."""
+    """Report the signal after the cleanup, and exit; the timer of `_raise` ends an exit that takes too long."""
     number = interrupted.number
     _tell(number)
     signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
@@ -99,7 +100,7 @@ def end(interrupted: Interrupted) -> NoReturn:
 
 
 def _tell(number: int) -> None:
-    """Say what has ended this process, on one line; a rank leaves that to who started it."""
+    """Say on one line what has ended this process; a rank leaves that to the process that started it."""
     if not was_started_by_mpiexec(os.environ):
         with suppress(OSError):  # nobody reads it
             shown = _SHOW_CURSOR if os.isatty(_STANDARD_ERROR) else b""
@@ -107,7 +108,7 @@ def _tell(number: int) -> None:
 
 
 def _ours() -> dict[int, Callable[[int, FrameType | None], None]]:
-    """Return the signals that `end_on_signals` has set, with what they do now; none outside of the main thread."""
+    """Return the signals that `end_on_signals` has set, with their handlers now; none outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: do for number in _NAMES for do in (_end, _raise) if signal.getsignal(number) is do}
@@ -119,7 +120,7 @@ def _end(number: int, _: FrameType | None) -> None:
 
 
 def _raise(number: int, _: FrameType | None) -> None:
-    """Raise, and see to the end if what is put away takes too long, or the exception is swallowed."""
+    """Raise `Interrupted`; end the process anyway if the cleanup takes too long or the exception is swallowed."""
     for other in _NAMES:
         signal.signal(other, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, lambda *_: _end(number, None))

@@ -23,9 +23,9 @@ END_SECONDS = 20.0
 
 SAID = {
     signal.SIGINT: "interrupted",
-    signal.SIGTERM: "told to end",
+    signal.SIGTERM: "terminated",
     signal.SIGHUP: "the terminal was closed",
-    signal.SIGQUIT: "told to quit",
+    signal.SIGQUIT: "quit",
 }
 
 
@@ -138,7 +138,7 @@ def test_a_signal_can_wait(environment: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LATER], env=environment, capture_output=True, text=True, timeout=30, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (143, "done\n", "hybridface: told to end\n")
+    assert (done.returncode, done.stdout, done.stderr) == (143, "done\n", "hybridface: terminated\n")
 
 
 def test_what_a_command_is_to_ignore_it_ignores(environment: dict[str, str]) -> None:
