@@ -1,4 +1,4 @@
-"""What came of tasks about a gallery, in words: for the command line, and for ranks that no command listens to."""
+"""The results of gallery tasks in words: for the command line, and for ranks that no command listens to."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ __all__ = ["answer_text", "names_text", "photos_text", "say", "shown"]
 
 
 def shown(name: str) -> str:
-    """Return a name as it may be written to a terminal."""
+    """Return a name in a form that is safe to write to a terminal."""
     return name if name.isprintable() else repr(name)
 
 
@@ -23,12 +23,12 @@ def photos_text(count: int) -> str:
 
 
 def names_text(identities: Sequence[str | None]) -> str:
-    """Return whom an identification has found, one a line, or "unknown"."""
+    """Return the people that an identification has found, one per line, or "unknown"."""
     return "\n".join(shown(name) for name in identities if name is not None) or "unknown"
 
 
 def answer_text(answer: dict[str, Any]) -> str:
-    """Return what came of one task, as the client knows it."""
+    """Return the result of one task in words, as far as the client knows it."""
     match answer:
         case {"refused": str(reason)}:
             return printable(reason)
@@ -47,13 +47,13 @@ def answer_text(answer: dict[str, Any]) -> str:
         case {"renamed": str(name)}:
             return f"{answer['identity']!r} is {name!r} now"
         case {"generation": int(generation)}:
-            return f"the gallery is under the new key (generation {generation})"
+            return f"the gallery uses the new key now (generation {generation})"
         case _:
             return f"enrolled a photo of {answer.get('identity')!r}"
 
 
 def say(document: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print what came of a command: as one JSON object, or in words."""
+    """Print the result of a command: as one JSON object, or in words."""
     if as_json:
         print_json(document)
     else:

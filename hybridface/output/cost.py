@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["cost_table", "decision_text", "pure_he_document", "result_document", "score_text"]
 
 _SCORE_WARNING = (
-    "In this mode the client sees a score, not one bit: 50 to 200 of them rebuild a template, and one that is "
-    "published says something of the secret key. Hand out the decision alone."
+    "In this mode the client sees a score, not one bit. 50 to 200 scores are enough to rebuild a template, and a "
+    "published score says something about the secret key. Share the decision only."
 )
 
 
@@ -27,7 +27,7 @@ def decision_text(match: bool | None) -> str:
 
 
 def result_document(result: "MatchResult", model: "Model", reveal: str) -> dict[str, Any]:
-    """Return a verification as a JSON object; `match` is that of all images together."""
+    """Return a verification as a JSON object; `match` is true if every image matched."""
     decided = [match for match in result.matches if match is not None]
     return {
         "match": all(decided) if decided else None,
@@ -41,7 +41,7 @@ def result_document(result: "MatchResult", model: "Model", reveal: str) -> dict[
 
 
 def pure_he_document(result: "PureHeResult", model: "Model") -> dict[str, Any]:
-    """Return a verification in pure-HE mode as a JSON object. Its score is the client's to keep secret."""
+    """Return a verification in pure-HE mode as a JSON object. The client must keep its score secret."""
     return {
         "match": result.match,
         "matches": list(result.matches),
@@ -58,16 +58,21 @@ def pure_he_document(result: "PureHeResult", model: "Model") -> dict[str, Any]:
 
 
 def score_text(squared_distance: float, threshold: float) -> str:
-    """Return the score that the client sees in pure-HE mode, with what it costs."""
+    """Return the score that the client sees in pure-HE mode, with a warning about what it reveals."""
     return f"Squared distance {squared_distance:.4f}, threshold {threshold**2:.4f}. {_SCORE_WARNING}"
 
 
 def cost_table(cost: CostReport, model: "Model", layers: bool = False) -> Table:
-    """Return the cost as a table: per kind of layer, or per layer.
+    """Return the cost as a table, with a row per kind of layer or per layer.
 
-    Seconds are each party's own work, without waiting; megabytes (10^6) and rounds are those between client and server.
+    The seconds of client and server are each party's own work, without waiting. Megabytes (10^6 bytes) up and down and
+    rounds are those between client and server.
     """
-    table = Table(title="What it cost", caption="MB = 10^6 bytes; a round is one flight of messages", box=None)
+    table = Table(
+        title="What it cost",
+        caption="MB = 10^6 bytes; a round: messages sent without waiting for an answer",
+        box=None,
+    )
     for column in ("stage", "client s", "server s", "elapsed s", "MB up", "MB down", "MB dealer", "rounds"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for phase in (OFFLINE, ONLINE):

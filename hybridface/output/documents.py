@@ -1,6 +1,7 @@
-"""What commands print with --json: one object on standard output; docs/JSON.md and answers.schema.json have the shapes.
+"""The JSON objects that commands print on standard output with --json.
 
-An answer is short: what was asked for, and nothing else; --costs adds what it cost. An error is an object as well.
+docs/JSON.md and answers.schema.json describe them. An answer is short: it holds what the user asked for, and nothing
+else; --costs adds the cost. An error is an object as well.
 """
 
 import json
@@ -29,34 +30,34 @@ _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def verification_document(result: dict[str, Any], match: bool, costs: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return a comparison's answer.
+    """Return the answer to a comparison.
 
     Args:
-        result: what the client's rank has said of it.
-        match: the decision, by whoever learned it.
-        costs: what it cost, if that was asked for: phases, stages, the session's keys, and peak memory.
+        result: what the client's rank has reported.
+        match: the decision, from the party that learned it.
+        costs: the cost, if the user asked for it: phases, stages, the session's keys, and peak memory.
     """
     said = {name: result[name] for name in _ANSWER if name in result}
     return {"match": match, **said, **({"costs": costs} if costs else {})}
 
 
 def identification_document(identities: Sequence[str | None], model: str, reveal: str) -> dict[str, Any]:
-    """Return whom an identification has found, nearest first; nobody is an empty list."""
+    """Return the people that an identification has found, nearest first; an empty list for nobody."""
     return {"identities": [name for name in identities if name is not None], "model": model, "reveal": reveal}
 
 
 def enrolment_document(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return who was enrolled, one entry for each photo."""
+    """Return the people who were enrolled, with one entry for each photo."""
     return {"enrolled": [{"identity": answer["identity"], "photo": answer["photo"]} for answer in answers]}
 
 
 def error_document(error: Exception | str, kind: str = "") -> dict[str, Any]:
-    """Return an error: its kind, the line that is said of it, and in how many seconds to try again, if it says so.
+    """Return an error: its kind, its message on one line, and the seconds until a new attempt, if the error has them.
 
     Args:
-        error: what ended the command, or a message.
-        kind: in snake case; by default that of the error's type, "image" for an `ImageError`; "system" for what the
-            system says, as of a full disk; "internal" for a defect.
+        error: the exception that ended the command, or a message.
+        kind: in snake case. By default it follows the error's type: "image" for an `ImageError`, "system" for an error
+            of the operating system (such as a full disk), "internal" for a defect.
     """
     message = " ".join((told(error) if isinstance(error, Exception) else error).split())
     retry = getattr(error, "retry_after_seconds", None)
@@ -76,7 +77,7 @@ def _kind(error: Exception | str) -> str:
 
 
 def with_plain_keys(value: Any) -> Any:
-    """Return a document whose keys have "_" for spaces and commas: those of measurements are titles in tables."""
+    """Return a document with "_" for spaces and commas in its keys: keys of measurements are titles of tables."""
     if isinstance(value, dict):
         return {_SPACES.sub("_", str(key)): with_plain_keys(one) for key, one in value.items()}
     return [with_plain_keys(one) for one in value] if isinstance(value, list | tuple) else value

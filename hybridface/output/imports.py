@@ -1,4 +1,4 @@
-"""What came of the import of a folder, or would come of it, as one JSON object and in words."""
+"""The result of a folder import, or of its dry run, as one JSON object and in words."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ def why_not(answer: Answer) -> str | None:
 def import_document(
     answers: Sequence[Answer], earlier: int, unused: Sequence[Unused], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what an import has done: which photos are enrolled, which are not and why, and what else there was.
+    """Return what an import has done: the enrolled photos, the other photos with the reasons, and all other files.
 
     Args:
-        answers: of the photos that it tried to enrol.
-        earlier: how many photos were enrolled before.
+        answers: for the photos that it tried to enrol.
+        earlier: number of photos that were enrolled before.
         unused: all other files.
-        notes: what else somebody should know.
+        notes: other remarks for the user.
     """
     failed = [{"photo": answer["photo"], "reason": reason} for answer in answers if (reason := why_not(answer))]
     done = enrolment_document([answer for answer in answers if not why_not(answer)])
@@ -40,7 +40,7 @@ def import_document(
 
 
 def import_text(document: dict[str, Any]) -> str:
-    """Return it in words: a line for every photo that is not enrolled, and for every file that was not used."""
+    """Return an import's document in words: a line for each photo that is not enrolled and each file not used."""
     failed, earlier = document["not_enrolled"], document["earlier"]
     faults = sum(one["kind"] == Kind.FAULT.value for one in document["unused"])
     enrolled = len(document["enrolled"]) + earlier
@@ -53,20 +53,20 @@ def import_text(document: dict[str, Any]) -> str:
 def plan_document(
     missing: Sequence[Photo], done: Sequence[Photo], unused: Sequence[Unused], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what an import would do: how many photos of everybody it would enrol, and how many are enrolled."""
+    """Return what an import would do: for each person, how many photos are new, and how many are enrolled already."""
     new, before = (Counter(photo.identity for photo in photos) for photos in (missing, done))
     people = [{"identity": name, "new": new[name], "earlier": before[name]} for name in sorted(new | before)]
     return {"dry_run": True, "people": people, "unused": _unused(unused), "notes": [*notes]}
 
 
 def plan_text(document: dict[str, Any]) -> str:
-    """Return it in words: a line for everybody, and for every file that would not be used."""
+    """Return the document of a dry run in words: a line for each person, and for each file that would not be used."""
     new, earlier = (sum(person[key] for person in document["people"]) for key in ("new", "earlier"))
     count = len(document["people"])
     people = f"{count} {'person' if count == 1 else 'people'}"
-    lines = [f"would enrol {photos_text(new)} of {people}{_before(earlier, ' more')}"]
+    lines = [f"would enrol {photos_text(new)} of {people}{_before(earlier, ' more enrolled')}"]
     lines += [
-        f"{shown(one['identity'][:_SHOWN])}: {photos_text(one['new'])}{_before(one['earlier'], ' more')}"
+        f"{shown(one['identity'][:_SHOWN])}: {photos_text(one['new'])}{_before(one['earlier'], ' more enrolled')}"
         for one in document["people"]
     ]
     return "\n".join(lines + _unused_lines(document))
@@ -85,7 +85,7 @@ def _title(kind: str) -> str:
 
 
 def _unused_lines(document: dict[str, Any]) -> list[str]:
-    """Return a line for each file, but one for all system files."""
+    """Return a line for each unused file, and one line for all system files together."""
     lines = [
         f"{_title(one['kind'])}: {shown(one['file'])}: {printable(one['reason'])}"
         for one in document["unused"]

@@ -1,4 +1,4 @@
-"""The plan of a network as a table: how each private layer is packed, what that should cost, and what it did cost."""
+"""The plan of a network as a table: the packing of each private layer, its predicted cost, and its measured cost."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,12 +19,12 @@ class LayerPlan:
     """One private layer's plan, for one image.
 
     Args:
-        name: of the layer.
-        shape: what it maps to what, in words.
+        name: the layer's name.
+        shape: shapes of the layer's input, output and kernel, in words.
         packing: Cw input and Mw output channels in a polynomial, and the tiles.
         ciphertexts_in, ciphertexts_out, products: counts.
-        predicted_ms, predicted_mb: offline, by the cost model; MB (10^6 bytes) both ways.
-        measured_ms, measured_mb: in a session; None if not measured.
+        predicted_ms, predicted_mb: cost of the offline phase by the cost model; MB (10^6 bytes) in both directions.
+        measured_ms, measured_mb: the same cost, measured in a session; None if not measured.
     """
 
     name: str
@@ -43,7 +43,7 @@ def plan_layers(model: Model, cost: CostModel, result: dict[str, Any] | None = N
     """Return the plans of all private layers.
 
     Args:
-        result: of a verification of one image (its JSON object), for the measured columns.
+        result: a verification of one image (its JSON object), for the measured columns; None leaves them empty.
     """
     stages = {s["stage"]: s for s in (result or {"cost": {"stages": []}})["cost"]["stages"] if s["phase"] == OFFLINE}
     layers = []

@@ -1,4 +1,4 @@
-"""What every command shows alike: its result as JSON or as a table, and progress bars."""
+"""Output that all commands share: a result as JSON or as a table, and progress bars."""
 
 import sys
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from hybridface.output.documents import print_json
 __all__ = ["Event", "ProgressBars", "show", "width"]
 
 Event = dict[str, Any]
-"""What a rank says to the command that started it."""
+"""A message from a rank to the command that started it."""
 
 
 def show(
     document: dict[str, Any], table: Callable[[dict[str, Any]], RenderableType], as_json: bool, columns: int = 110
 ) -> None:
-    """Print a result: as one JSON object, or as a table as wide as the terminal (in a pipe, `columns`)."""
+    """Print a result as one JSON object, or as a table as wide as the terminal (in a pipe, `columns` wide)."""
     if as_json:
         print_json(document)
     else:
@@ -26,12 +26,12 @@ def show(
 
 
 def width() -> int | None:
-    """Let rich find a terminal's width; a pipe gets room for the whole table."""
+    """Return None, so that rich finds the terminal's width; in a pipe, return a width for the whole table."""
     return None if sys.stdout.isatty() else 110
 
 
 class ProgressBars:
-    """Progress bars on standard error: one for the start, one for the offline work, one that counts the layers."""
+    """Progress bars on standard error, one each for the start, the offline phase and the layers of the online phase."""
 
     _PHASES = ("start", "offline", "online")
 
@@ -66,5 +66,5 @@ class ProgressBars:
         if phase not in self._tasks:
             self._tasks[phase] = self._progress.add_task("", total=total, phase=phase)
         if phase == "start" and event["role"] == "client":
-            return  # the server's weights are what takes time
+            return  # loading the server's weights takes the time
         self._progress.update(self._tasks[phase], completed=index, total=total, description=event["stage"])

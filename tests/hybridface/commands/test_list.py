@@ -383,7 +383,7 @@ def test_a_server_says_what_it_learns(capsys: pytest.CaptureFixture[str]) -> Non
         ({"verb": "list", "enrolled": {}}, "nobody is enrolled"),
         ({"verb": "list", "enrolled": {"Ann": 2}}, "Ann: 2"),
         ({"verb": "remove", "identity": "Ann", "removed": 2}, "removed 2 photos of 'Ann'"),
-        ({"verb": "rotate", "generation": 2}, "the gallery is under the new key (generation 2)"),
+        ({"verb": "rotate", "generation": 2}, "the gallery uses the new key now (generation 2)"),
     ],
 )
 def test_answers_in_words(answer: dict[str, Any], text: str) -> None:

@@ -54,7 +54,7 @@ def test_a_result_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     say_result(PureHeResult(True, 0.25, cost), model, Events(Role.CLIENT, shown=False))
     words = " ".join(capsys.readouterr().out.split())
     assert words.startswith("same person Squared distance 0.2500")
-    assert "Hand out the decision alone." in words
+    assert "Share the decision only." in words
 
 
 @pytest.mark.parametrize(
