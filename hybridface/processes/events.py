@@ -1,4 +1,4 @@
-"""What a rank says to the command that started it: JSON lines on standard output, one an event."""
+"""Events: what a rank reports to the command that started it, as JSON lines on standard output, one per event."""
 
 import json
 import sys
@@ -16,11 +16,11 @@ _LOCK = threading.Lock()
 
 
 class Events:
-    """Writes a rank's events, or nothing.
+    """Write a rank's events, or nothing.
 
     Args:
-        role: of the rank.
-        shown: whether anybody reads them.
+        role: the rank's role.
+        shown: whether anybody reads the events.
     """
 
     def __init__(self, role: Role, shown: bool) -> None:
@@ -43,7 +43,7 @@ class Events:
 
     @property
     def on_progress(self) -> OnProgress:
-        """What a session calls as its steps begin."""
+        """The function that a session calls when a step begins."""
 
         def report(progress: Progress) -> None:
             self.say("progress", role=self.role.value, **asdict(progress))

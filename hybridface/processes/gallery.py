@@ -1,7 +1,7 @@
 """Client and server of a gallery, as ranks: the client does tasks from a file, the server holds the store.
 
-A client that has a key asks about a private gallery, one without about a list. To a list it can put queries alone: its
-owner enrols and removes in the file. A server that learns an outcome says so.
+A client with a key uses a private gallery; a client without a key uses a list. A list only answers queries: its owner
+enrols and removes people in the file. A server that learns an outcome reports it.
 """
 
 import sys
@@ -54,7 +54,7 @@ Answer = dict[str, Any]
 def run_client(
     channels: dict[Role, Channel], shards: list[Channel], run: GalleryRun, own: ClientInputs, events: Events
 ) -> int:
-    """Do the tasks in order, and say what came of each; return the exit status of the last."""
+    """Do the tasks in order, and report the result of each; return the exit status of the last."""
     if run.key is None:
         _expect_no_shards(shards)
     status = EXIT_SAME
@@ -74,7 +74,7 @@ def run_client(
 def run_server(
     channels: dict[Role, Channel], shards: list[Channel], run: GalleryRun, model: Model, events: Events
 ) -> int:
-    """Serve one client's session about the gallery; return the exit status: of the last outcome it learned, if any."""
+    """Serve one client's gallery session; return the exit status of the server's last outcome, if it learned one."""
     if model.weights is None or run.gallery is None:
         raise ParameterError("expected a model with weights and a gallery's file")
     with GalleryFile(run.gallery, model, limits=run.limits, new=run.new_gallery) as file:
@@ -87,7 +87,7 @@ def run_server(
 
 
 def run_shard(role: Role, channels: dict[Role, Channel], run: GalleryRun) -> int:
-    """Search one shard of the gallery for its party, or deal to those who do."""
+    """Search one shard of the gallery for its party, or deal correlations to the ranks that do."""
     if role is Role.DEALER_SHARD:
         Dealer(channels[Role.CLIENT_SHARD], channels[Role.SERVER_SHARD]).serve()
         return EXIT_SAME
@@ -96,7 +96,7 @@ def run_shard(role: Role, channels: dict[Role, Channel], run: GalleryRun) -> int
         Role.SERVER_SHARD: (run.gallery, Role.CLIENT_SHARD),
     }[role]
     if file is None:
-        raise ParameterError("expected the key's or the gallery's file, beside which the index is kept")
+        raise ParameterError("expected the key's or the gallery's file: the index is beside it")
     rank = CLIENT if role is Role.CLIENT_SHARD else SERVER
     ranks = channels[role.party], channels[peer], channels.get(Role.DEALER_SHARD)
     ShardRank(rank, *ranks, index_folder(file), run.correlations).serve()
@@ -146,11 +146,11 @@ def _server_session(
 
 def _expect_no_shards(shards: list[Channel]) -> None:
     if shards:
-        raise ParameterError(f"expected a list to be searched in one part, got {1 + len(shards)}")
+        raise ParameterError(f"expected one part for a list, which has no shards, got {1 + len(shards)}")
 
 
 class _Outcomes:
-    """Says what the server learns of its session's queries.
+    """Report what the server learns from the queries of its session.
 
     Args:
         session: the server's side.
@@ -161,7 +161,7 @@ class _Outcomes:
         self.status = EXIT_SAME
 
     def say(self) -> None:
-        """Say what was learned of the command that was obeyed last, if anything was."""
+        """Report what the server learned from the last command, if it learned anything."""
         session = self._session
         if self._reveal is Reveal.CLIENT:
             return
@@ -182,7 +182,7 @@ class _Outcomes:
 
 
 def _do(session: GalleryClientSession, tasks: list[GalleryTask], model: Model, run: GalleryRun) -> list[Answer]:
-    """Do tasks that belong together, all or none; return what came of each."""
+    """Do tasks that belong together, all or none; return the result of each."""
     task = tasks[0]
     try:
         work = _verbs(run)[task.verb]
@@ -240,18 +240,18 @@ def _rotate(run: GalleryRun, session: PrivateClientSession, task: GalleryTask, _
 
 
 def _private(work: Callable[[PrivateClientSession, GalleryTask, Image], Answer]) -> Callable[..., Answer]:
-    """Return a verb that only a private gallery has."""
+    """Return the function of a verb, which then refuses every gallery that is not private."""
 
     def checked(session: GalleryClientSession, task: GalleryTask, image: Image) -> Answer:
         if not isinstance(session, PrivateClientSession):
-            raise ParameterError(f"expected verify or identify for a list, got {task.verb}: its owner does that alone")
+            raise ParameterError(f"expected verify or identify for a list, got {task.verb}: only its owner does that")
         return work(session, task, image)
 
     return checked
 
 
 def _verbs(run: GalleryRun) -> dict[Verb, Callable[..., Answer]]:
-    """Return what does each verb."""
+    """Return the function of each verb."""
     return {
         Verb.ENROLL: _private(_enroll),
         Verb.VERIFY: _verify,

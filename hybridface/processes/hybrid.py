@@ -71,7 +71,7 @@ def prepare(channels: dict[Role, Channel], run: PreparationRun, model: Model, ev
 def run_server(
     channels: dict[Role, Channel], workers: list[Channel], run: SharedRun, model: Model, events: Events
 ) -> int:
-    """Serve one client to the end of its session, and return the exit status: of the decision, if it is revealed."""
+    """Serve one client to the end of its session; return the exit status of the decision, if the server learns it."""
     terms, weights = hybrid_terms(model, run.reveal, run.correlations), _weights(model)
 
     def done() -> None:

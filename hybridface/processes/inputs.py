@@ -1,4 +1,4 @@
-"""What a rank has of its own, read before it joins the others: if that fails, none of them is left waiting for MPI."""
+"""A rank's own inputs, read before it joins the others: if reading fails, no other rank is left waiting for MPI."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,12 @@ _PHOTOS = 2
 
 @dataclass(frozen=True)
 class ClientInputs:
-    """The client's.
+    """The client's inputs.
 
     Args:
         model: the network, without weights.
-        images: two photos, float64 (2, C, H, W); none for a gallery or to prepare.
-        tasks: for a gallery.
+        images: two photos, float64 (2, C, H, W); empty for a gallery or to prepare runs.
+        tasks: the tasks for a gallery.
     """
 
     model: Model
@@ -34,7 +34,7 @@ class ClientInputs:
 
 
 def read_inputs(role: Role, run: Run) -> ClientInputs | Model | None:
-    """Read what a rank of a run has of its own: of the server and its workers the network with weights.
+    """Read the inputs that a rank has of its own; for the server and its workers, the network with weights.
 
     Raises:
         HybridFaceError: a photo, the weights, a key or the tasks cannot be used.
@@ -59,7 +59,7 @@ def _client(run: Run) -> ClientInputs:
             images = load_images(model, run.photos, run.aligned, run.reading)
         case GalleryRun():
             if run.tasks is None:
-                raise ParameterError("expected tasks for a gallery")
+                raise ParameterError("expected --tasks for a gallery, got none")
             if run.key is not None:
                 read_key(run.key)
             return ClientInputs(model, images, tuple(read_tasks(run.tasks)))
@@ -68,6 +68,6 @@ def _client(run: Run) -> ClientInputs:
 
 def _check_counts(run: HybridRun) -> None:
     if run.batch > 1 and not run.enrolled:
-        raise ParameterError("expected an enrolled template to verify a batch of photos against")
+        raise ParameterError("expected --enrolled with --batch, which verifies photos against a template")
     if run.pool and (run.batch > 1 or not run.enrolled):
-        raise ParameterError("a pool holds verifications of one photo against an enrolled template, expected such ones")
+        raise ParameterError("expected --enrolled and no --batch with --pool, which prepares single photos")

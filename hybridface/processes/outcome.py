@@ -1,4 +1,4 @@
-"""What the ranks of a run have said, collected."""
+"""The outcome of a run: everything that its ranks have reported."""
 
 from dataclasses import dataclass, field
 
@@ -9,19 +9,19 @@ __all__ = ["Outcome"]
 
 @dataclass
 class Outcome:
-    """What the ranks said.
+    """What the ranks of a run have reported.
 
     Args:
-        results: the client's, in order, as JSON objects.
-        decision: what was revealed to the server, if anything: of a gallery, whether it found anybody, or the claimed
-            identity.
-        memory: peak bytes of each role (of workers, the largest).
-        resident: bytes of client and server after every operation.
-        answers: of a gallery's client, one a task.
-        setup: what the session's keys cost, as a stage's cost; in hybrid mode only of a session that enrols.
-        found: whom an identification has found, if that was revealed to the server; Nones for those above the
-            threshold.
-        kept: what preparing each run cost that was kept.
+        results: the client's results in order, as JSON objects.
+        decision: the decision, if it was revealed to the server. For a gallery: whether the query found anybody, or
+            confirmed the claimed identity.
+        memory: peak bytes of each role (for workers, the largest peak).
+        resident: resident bytes of client and server after every operation.
+        answers: the answers of a gallery's client, one per task.
+        setup: cost of the session's keys, as a stage's cost; in hybrid mode only for a session that enrols.
+        found: the people that an identification has found, if that was revealed to the server; None for each person
+            above the threshold.
+        kept: cost of preparing each run that was kept.
     """
 
     results: list[Event] = field(default_factory=list)
@@ -35,6 +35,6 @@ class Outcome:
 
     @property
     def match(self) -> bool | None:
-        """The decision, by whoever learned it."""
+        """The decision, from the party that learned it."""
         match = self.results[-1]["match"] if self.results else None
         return self.decision if match is None else bool(match)

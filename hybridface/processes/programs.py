@@ -1,4 +1,4 @@
-"""The command lines of a run's ranks: what `hybridface party` is told, for each role."""
+"""The command lines of a run's ranks: the arguments of `hybridface party` for each role."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ def programs_of(run: Run) -> list[Program]:
 
 
 def _everybody(run: Run) -> list[str]:
-    """What every rank is told."""
+    """Return the arguments that every rank gets."""
     told = ["--events", "--timeout", str(run.timeout), "--link", run.link.name, "--mode", run.mode.value]
     return [*told, "--correlations", run.correlations.value] if isinstance(run, SharedRun) else told
 
 
 def _both(run: Run) -> list[str]:
-    """What client and server are told alike."""
+    """Return the arguments that both client and server get."""
     weights = ["--weights", str(run.weights)] if run.weights else []
     reveal = ["--reveal", run.reveal.value] if isinstance(run, SharedRun) else []
     return [*_everybody(run), "--model", run.model, *weights, *reveal]
@@ -57,7 +57,7 @@ def _cache(run: SharedRun) -> list[str]:
 
 
 def _prepared(run: SharedRun, side: str) -> list[str]:
-    """Each side has its own part of the folder."""
+    """Return the option for one side's own part of the folder of prepared runs."""
     return ["--prepared", str(run.prepared / side)] if run.prepared else []
 
 
@@ -94,7 +94,7 @@ def _pure_he(run: PureHeRun) -> list[Program]:
 
 
 def _photographs(aligned: bool, reading: PhotoOptions) -> list[str]:
-    """How the client's photos are read."""
+    """Return the options that say how to read the client's photos."""
     damaged = _flag("--accept-damaged", reading.accept_damaged)
     return ["--aligned"] if aligned else ["--face", str(reading.face), *damaged]
 

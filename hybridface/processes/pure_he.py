@@ -1,4 +1,4 @@
-"""Client and server of the computation under encryption from end to end, as ranks: no dealer, no workers."""
+"""Client and server of pure-HE mode, as ranks: no dealer, no workers."""
 
 import time
 from dataclasses import asdict
@@ -51,7 +51,7 @@ def run_server(client: Channel, run: PureHeRun, model: Model, events: Events) ->
 
 
 def say_result(result: PureHeResult, model: Model, events: Events) -> None:
-    """Report a result: as an event, or in words where nobody reads events."""
+    """Report a result: as an event, or in words if nobody reads events."""
     if events.shown:
         events.say("result", **pure_he_document(result, model))
         return

@@ -1,7 +1,7 @@
 """One rank of a run: join MPI as client, server, dealer, worker or a shard's rank, do its part, end cleanly.
 
-What a rank needs of its own, photos, weights, tasks, is read before it joins: if that fails, no other rank is left
-waiting for MPI.
+A rank reads its own inputs (photos, weights, tasks) before it joins. If reading fails, no other rank is left waiting
+for MPI.
 """
 
 import os
@@ -28,11 +28,11 @@ from protocols.errors import ParameterError, PeerLostError
 __all__ = ["roles_of", "run_rank"]
 
 _ABORT_SECONDS = 5.0
-"""How long a rank that cannot begin waits for the others, to end them."""
+"""How long a rank that cannot begin waits for the others in order to end them."""
 
 
 def roles_of(run: Run) -> tuple[Role, ...]:
-    """Return the ranks that take part, one each; workers and shards besides."""
+    """Return the roles that have one rank each; ranks of workers and shards may come on top."""
     dealt = isinstance(run, SharedRun) and run.correlations.needs_dealer
     return (Role.CLIENT, Role.SERVER, Role.DEALER) if dealt else (Role.CLIENT, Role.SERVER)
 
@@ -98,9 +98,9 @@ def _work(role: Role, run: Run, own: ClientInputs | Model | None, world: World, 
 
 
 def _expect_no_workers(what: str, workers: Sequence[Channel]) -> None:
-    """Raise `ParameterError` for ranks that nobody has work for."""
+    """Raise `ParameterError` if there are workers, since nobody has work for them."""
     if workers:
-        raise ParameterError(f"{what} has no --workers, expected none, got {len(workers)}")
+        raise ParameterError(f"expected no workers for {what}, got {len(workers)}")
 
 
 def _channels(world: World, role: Role, roles: Sequence[Role]) -> dict[Role, Channel]:
@@ -112,14 +112,14 @@ def _channels(world: World, role: Role, roles: Sequence[Role]) -> dict[Role, Cha
 
 
 def _expect_private_gallery(role: Role, run: Run) -> None:
-    """Check, on the client's and the server's own rank, that there is something for ranks of shards to search."""
+    """Check, on the client's and the server's own rank, that the ranks of shards have something to search."""
     about = run if isinstance(run, GalleryRun) else None
     needed = {
         Role.CLIENT: (about and about.tasks and about.key, "--tasks and --key"),
         Role.SERVER: (about and about.gallery, "--gallery"),
     }
     if role in needed and not needed[role][0]:
-        raise ParameterError(f"expected {needed[role][1]} with ranks of shards, which search a private gallery alone")
+        raise ParameterError(f"expected {needed[role][1]} with ranks of shards: they search a private gallery only")
 
 
 def _say_error(events: Events, error: Exception) -> None:

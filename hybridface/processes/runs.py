@@ -1,7 +1,8 @@
-"""What a computation between processes is to do: a record for each way, the same where it starts and in its ranks.
+"""Records that describe a computation between processes, one class for each kind of computation.
 
-The command that starts a run makes its record (`verify` a `HybridRun`, say) and turns it into the ranks' command lines
-(`programs`); `hybridface party` makes the same record of these (`rank` does what it says).
+The command that starts a run makes its record: `verify`, for example, makes a `HybridRun`. It turns the record into the
+ranks' command lines (`programs`). `hybridface party` makes the same record from its command line, and does what the
+record says (`rank`).
 """
 
 from dataclasses import dataclass
@@ -29,23 +30,23 @@ class Purpose(StrEnum):
     """A photo against an enrolled template."""
 
     PHOTO = "photo"
-    """A photo alone: what an enrolment takes, and a query to a gallery."""
+    """A photo alone: for an enrolment, or for a query to a gallery."""
 
     @property
     def shape(self) -> RunShape:
-        """Of the run."""
+        """The shape of the run."""
         return {Purpose.PAIR: RunShape(2, 1), Purpose.TEMPLATE: RunShape(1, 1), Purpose.PHOTO: RunShape(1, 0)}[self]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What all ranks are told alike.
+    """The settings that all ranks get.
 
     Args:
         model: the network's name.
         weights: the server's weight file; None for the one that comes with the model.
         timeout: seconds that a rank waits for another.
-        link: to simulate on this machine.
+        link: the connection to simulate on this machine.
     """
 
     mode: ClassVar[Mode]
@@ -62,9 +63,10 @@ class SharedRun(Run):
 
     Args:
         reveal: who learns the decision.
-        correlations: who makes them.
-        cache: where server and workers keep encoded weights; None to encode them anew.
-        prepared: folder of prepared runs, of a rank its own, of a command with a part for each side; None for none.
+        correlations: who makes the correlations.
+        cache: folder where server and workers keep encoded weights; None to encode them anew.
+        prepared: folder of prepared runs: a rank's own folder, or a command's folder with a part for each side; None
+            for none.
     """
 
     mode = Mode.HYBRID
@@ -80,12 +82,12 @@ class HybridRun(SharedRun):
     """Verifications of photos.
 
     Args:
-        photos: the client's two; none in other ranks.
-        aligned: they are aligned chips.
-        reading: how photos that are not are read.
+        photos: the client's two photos; empty in other ranks.
+        aligned: whether the photos are aligned crops.
+        reading: how to read photos that are not aligned crops.
         enrolled: enrol the second photo first, and verify the first against that template.
-        repeat: verify so many times.
-        batch: verify so many copies of the photo at once against the template (only with `enrolled`).
+        repeat: number of verifications.
+        batch: number of copies of the photo to verify at once against the template (only with `enrolled`).
         pool: verifications that the client keeps prepared in the background.
         pause: seconds between verifications.
         workers: ranks that multiply for the server.
@@ -104,10 +106,10 @@ class HybridRun(SharedRun):
 
 @dataclass(frozen=True, kw_only=True)
 class PreparationRun(SharedRun):
-    """Runs that are prepared and kept in the folder, for later.
+    """Prepared runs to make and to keep in the folder for later.
 
     Args:
-        count: how many.
+        count: number of prepared runs.
         purpose: what they are for.
     """
 
@@ -120,15 +122,15 @@ class GalleryRun(SharedRun):
     """Tasks about a gallery.
 
     Args:
-        tasks: the client's, a file (see `galleries.tasks`).
-        key: the client's key file for a private gallery; none for a list.
+        tasks: the client's file of tasks (see `galleries.tasks`).
+        key: the client's key file for a private gallery; None for a list.
         gallery: the server's file.
-        new_gallery: whether the server makes the file if there is none.
-        client_name: whom the server's limits count.
+        new_gallery: whether the server makes the file if it does not exist.
+        client_name: name under which the server's limits count the client's queries.
         limits: whether the server limits queries.
-        aligned: the tasks' photos are aligned chips.
-        reading: how photos that are not are read.
-        shards: parts that a private gallery is searched in.
+        aligned: whether the tasks' photos are aligned crops.
+        reading: how to read photos that are not aligned crops.
+        shards: number of shards of a private gallery.
     """
 
     tasks: Path | None = None
@@ -144,15 +146,15 @@ class GalleryRun(SharedRun):
 
 @dataclass(frozen=True, kw_only=True)
 class PureHeRun(Run):
-    """Verifications under encryption from end to end.
+    """Verifications in pure-HE mode.
 
     Args:
-        photos: the client's two; none in other ranks.
-        aligned: they are aligned chips.
-        reading: how photos that are not are read.
-        repeat: verify so many times.
+        photos: the client's two photos; empty in other ranks.
+        aligned: whether the photos are aligned crops.
+        reading: how to read photos that are not aligned crops.
+        repeat: number of verifications.
         pause: seconds between verifications.
-        max_answers: scores that a session gives; the same on both sides.
+        max_answers: number of scores that a session gives; the same on both sides.
     """
 
     mode = Mode.PURE_HE

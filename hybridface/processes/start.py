@@ -23,7 +23,7 @@ def start(run: Run, on_event: Callable[[Event], None] | None = None) -> Outcome:
         on_event: called with every event of a rank.
 
     Raises:
-        RunError: a rank failed; says why, on one line.
+        RunError: a rank failed; the message says why, on one line.
     """
     programs = programs_of(run)
     commands = [python_module("hybridface", "party", *program) for program in programs]
@@ -51,7 +51,7 @@ def start(run: Run, on_event: Callable[[Event], None] | None = None) -> Outcome:
 
 
 def _event(line: str) -> Event | None:
-    """Return the event that a line is; None for what a library has written."""
+    """Return the event of a line; None for a line that a library has written."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -84,6 +84,6 @@ def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:
 
 
 def _first_cause(errors: list[Event]) -> str:
-    """The error of the rank that failed first, not those of its peers, who only say that it ended."""
+    """Return the error of the rank that failed first, not those of its peers, which only say that it ended."""
     causes = [event for event in errors if not event.get("from_peer")] or errors
     return f"{causes[0]['role']}: {causes[0]['message']}"

@@ -1,7 +1,7 @@
-"""Processes of ranks on this machine: started, heard, watched, and gone at the end, whatever happens.
+"""Processes of ranks on this machine: start them, read their output, watch them, and end them, whatever happens.
 
-`mpiexec` and its ranks are a process group of their own, so that Ctrl-C comes to the command alone, which ends them.
-Each rank writes to pipes of its own: in a shared one, long lines of two ranks would mix.
+`mpiexec` and its ranks are a process group of their own. So Ctrl-C reaches the command alone, and the command ends
+them. Each rank writes to pipes of its own, because long lines of two ranks would mix in a shared pipe.
 """
 
 import os
@@ -34,15 +34,15 @@ _END_SECONDS = 10.0
 """How long the others may outlive a rank that has ended."""
 
 _FAILING_SECONDS = 5.0
-"""How long ranks may take to end after one has said why it fails: longer than they wait for each other then."""
+"""How long ranks may take to end after one has said why it fails. They wait for each other for a shorter time."""
 
 _TERMINATING_SECONDS = 0.4
 _WEIGHING_SECONDS = 1.0
 _WORKING_SHARE = 0.3
-"""Of one processor, taken by all ranks: above it they compute, below it they wait for each other."""
+"""Share of one processor that all ranks use together: above it they compute, below it they wait for each other."""
 
 _SHARED_BYTES = 1_200_000
-"""How much shared memory MPI takes for a rank."""
+"""Shared memory that MPI takes for each rank."""
 
 _STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 _ENDED = re.compile(r"\[\d+\](\d+):Return code = \d+(?:, signaled with (.+))?")
@@ -51,7 +51,7 @@ _FROM_MPIEXEC = ("Interrupt", "Quit", "Terminated")
 
 
 Take = Callable[[str | None], None]
-"""What is done with a line; None is the end."""
+"""A function that takes a line; None marks the end."""
 
 
 class RankProcesses:
@@ -59,10 +59,10 @@ class RankProcesses:
 
     Args:
         programs: command lines, in the order of the ranks.
-        names: the ranks', for error messages.
-        silence: seconds after which ranks count as stuck that neither say anything nor compute.
-        most: seconds after which they are ended in any case.
-        good: exit statuses that are no failure.
+        names: the ranks' names, for error messages.
+        silence: seconds without output and without computation after which the ranks count as stuck.
+        most: seconds after which the ranks are ended in any case.
+        good: exit statuses that do not count as a failure.
 
     Raises:
         RunError: there is no `mpiexec`.
@@ -95,7 +95,7 @@ class RankProcesses:
         _expect_shared_memory(len(self._programs))
         with ExitStack() as undo:
             undo.enter_context(cleaning_up())
-            with deferred():  # so that nothing is started that is not ended
+            with deferred():  # so that everything that is started is also ended
                 self._process, files = self._started(undo)
                 self._readers = [threading.Thread(target=_pass_on, args=one, daemon=True) for one in files]
                 undo.callback(self._join)
@@ -110,10 +110,10 @@ class RankProcesses:
         self._undo.close()
 
     def lines(self) -> Iterator[str]:
-        """Yield what the ranks write to standard output, to the end of all.
+        """Yield the lines that the ranks write to standard output, until all ranks have ended.
 
         Raises:
-            RunError: one has ended and the others do not, or nobody says anything any more.
+            RunError: one rank has ended and the others do not, or no rank gives a sign of life any more.
         """
         looked = time.monotonic()
         while True:
@@ -139,11 +139,11 @@ class RankProcesses:
         self._join()
 
     def failing(self) -> None:
-        """Wait only some more seconds: a rank has said why it fails."""
+        """Wait only a few more seconds, because a rank has said why it fails."""
         self._deadline = min(self._deadline, time.monotonic() + _FAILING_SECONDS)
 
     def stopped(self) -> str:
-        """Return which ranks' processes are stopped, as words to add to a message; none if none is."""
+        """Return which ranks' processes are stopped, in words to add to a message; "" if none is."""
         names = [
             f"the {self._names[number]}'s process {rank.pid}"
             for number, rank in self._ranks.items()
@@ -152,7 +152,7 @@ class RankProcesses:
         return f" ({' and '.join(names)} {'is' if len(names) == 1 else 'are'} stopped)" if names else ""
 
     def unexpected_end(self) -> str | None:
-        """Say which rank has not ended by itself, or with an error, and the last line it wrote; None if none has."""
+        """Return which rank was killed or ended with an error, and the last line it wrote; None if none did."""
         status = self._process.poll()
         if not self._ends and status in self._good:
             return None
@@ -164,10 +164,10 @@ class RankProcesses:
         return f"{self._last()[0]} ended unexpectedly (exit status {status}){self.last_line()}"
 
     def last_line(self, names: Collection[str] = ()) -> str:
-        """Return the last line on standard error that says why, with a colon before it; nothing if there is none.
+        """Return the last line on standard error that says why, with a colon before it; "" if there is none.
 
         Args:
-            names: whose; of all if left out.
+            names: the ranks whose lines count; all ranks if left out.
         """
         line = self._last(names)[1]
         return f": {line}" if line else ""
@@ -175,7 +175,7 @@ class RankProcesses:
     def _last(self, names: Collection[str] = ()) -> tuple[str, str]:
         """Return who has written the last line that says why, and the line.
 
-        Not MPI's own, nor of a rank that ended because another one did.
+        Lines of MPI itself do not count. Lines of a rank that ended because another one did come last.
         """
         lines = [one for one in list(self._noise) if not names or one[0] in names]
         said = [(name, line) for name, line in lines if not line.startswith("Abort(")]
@@ -183,7 +183,7 @@ class RankProcesses:
         return said[-1] if said else ("a party", "")
 
     def _look(self, now: float) -> None:
-        """Look after the ranks' processes."""
+        """Check the ranks' processes."""
         here = _ranks_of(self._process)
         self._ranks |= here
         gone = [name for number, name in enumerate(self._names) if number not in here]
@@ -201,10 +201,10 @@ class RankProcesses:
         if now > self._begun + self._most:
             raise RunError(f"expected the ranks to end within {self._most:g} s, they did not{self.stopped()}")
         if now > self._heard + self._silence:
-            raise RunError(f"expected a sign of the ranks within {self._silence:g} s, got none{self.stopped()}")
+            raise RunError(f"expected signs of life within {self._silence:g} s, got none{self.stopped()}")
 
     def _started(self, undo: ExitStack) -> "tuple[subprocess.Popen[bytes], list[tuple[IO[bytes] | None, Take]]]":
-        """Start `mpiexec`; return it, and what is to be read with what is done with its lines."""
+        """Start `mpiexec`; return it, with the files to read and the function that takes the lines of each."""
         files: list[tuple[IO[bytes] | None, Take]] = []
         programs, written = [], []
         for program, name in zip(self._programs, self._names, strict=True):
@@ -240,7 +240,7 @@ class RankProcesses:
         self._lines.put(line)
 
     def _keep(self, name: str, line: str | None) -> None:
-        """Keep one of the last lines of standard error; of `mpiexec`, how a rank has ended."""
+        """Keep one of the last lines of standard error; a line of `mpiexec` may say how a rank has ended."""
         if end := _ENDED.match(line or ""):
             self._ends += [(int(end[1]), end[2])] if end[2] else []
         elif line and line.strip():
@@ -248,31 +248,31 @@ class RankProcesses:
 
 
 def _expect_shared_memory(ranks: int) -> None:
-    """Raise `RunError` where ranks would end amid the start, with a bus error: MPI does not look first."""
+    """Raise `RunError` if shared memory is short: MPI does not check it, and ranks would die of a bus error."""
     if not PLACE.exists():
         return
     free, needed = shutil.disk_usage(PLACE).free, ranks * _SHARED_BYTES
     if free < needed:
         raise RunError(
             f"expected {needed / 1e6:.1f} MB of free shared memory for {ranks} ranks, found {free / 1e6:.1f} MB in "
-            f"{PLACE}: remove what is left there, or give a container more (--shm-size)"
+            f"{PLACE}: delete old files there, or give a container more (--shm-size)"
         )
 
 
 def _writing_to(program: Sequence[str], output: int, error: int) -> list[str]:
-    """Return the command line that runs a program with its output in files that are open, by their numbers."""
+    """Return the command line that runs a program with its output in open files, given by their numbers."""
     return ["/bin/sh", "-c", f'exec "$@" >/dev/fd/{output} 2>/dev/fd/{error}', "sh", *program]
 
 
 def _pass_on(file: IO[bytes] | None, take: Take) -> None:
-    """Pass on every line, and None at the end."""
+    """Pass on every line of a file, and None at the end."""
     for line in file or ():
         take(line.decode(errors="replace"))
     take(None)
 
 
 def _ranks_of(process: "subprocess.Popen[bytes]") -> dict[int, psutil.Process]:
-    """Return the ranks' processes that have not ended, by their ranks."""
+    """Return the processes of the ranks that have not ended, by rank."""
     found = {}
     with suppress(psutil.Error):
         for child in psutil.Process(process.pid).children():
@@ -300,9 +300,9 @@ def _status(process: psutil.Process) -> str:
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """End `mpiexec` and all that it started: ask them, wait a moment, and kill what is left, stopped or not.
 
-    Ranks that have not joined yet leave shared memory; it is removed.
+    Ranks that have not joined yet leave shared memory behind; remove it.
     """
-    process.poll()  # or it is one of them until it is asked after
+    process.poll()  # reap it: a process that has ended still counts as one of the group before
     segments = {segment for rank in _ranks_of(process).values() for segment in segments_of(rank.pid)}
     try:
         os.killpg(process.pid, signal.SIGTERM)
@@ -310,7 +310,7 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
             process.wait(_TERMINATING_SECONDS)
     except ProcessLookupError:
         pass  # all have ended
-    finally:  # also if a signal comes now
+    finally:  # even if a signal arrives now
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -207,7 +207,7 @@ def test_tasks_that_a_list_does_not_do(
     status, out, errors = call("verify", "--id", "Ann", photos["a"], *TINY)
     assert (status, out) == (2, "")
     assert (
-        errors == "hybridface: client: expected verify or identify for a list, got remove: its owner does that alone\n"
+        errors == "hybridface: client: expected verify or identify for a list, got remove: only its owner does that\n"
     )
 
 

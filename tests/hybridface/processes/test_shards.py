@@ -83,7 +83,7 @@ def test_a_gallery_has_no_workers(tmp_path: Path, photos: dict[str, str]) -> Non
         ["worker", *TINY],
     )
     assert status in FAILED
-    assert "hybridface server: a gallery has no --workers, expected none, got 1" in errors
+    assert "hybridface server: expected no workers for a gallery, got 1" in errors
 
 
 def test_a_server_makes_a_gallery_only_if_it_is_told_to(tmp_path: Path, photos: dict[str, str]) -> None:

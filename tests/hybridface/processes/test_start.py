@@ -120,7 +120,7 @@ def test_nothing_is_waited_for_once_a_rank_has_said_why_it_fails(monkeypatch: py
 def test_a_stopped_rank_is_named_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_START_SECONDS", 1.0)
     stopped = say(then="os.kill(os.getpid(), signal.SIGSTOP)")
-    expected = r"^expected a sign of the ranks within 2 s, got none \(the server's process \d+ is stopped\)$"
+    expected = r"^expected signs of life within 2 s, got none \(the server's process \d+ is stopped\)$"
     with pytest.raises(RunError, match=expected):
         outcome_of(monkeypatch, say(then=STAY), stopped, timeout=1.0)
     assert not left()
