@@ -1,1 +1,1 @@
-"""Photos in, aligned faces out: reading, detection, alignment, and the photo sets that accuracy is measured on."""
+"""Photos in, aligned crops out: reading, detection, alignment, and the photo sets for measuring accuracy."""

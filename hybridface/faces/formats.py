@@ -1,8 +1,9 @@
-"""What kind of file a photo is, by its first bytes: one of those that are read, or which other.
+"""Recognise the kind of a photo's file by its first bytes: a format that can be read, or another kind by its name.
 
-Names do not count: photos are often named after another format. Formats whose readers run interpreters or other
-programs (PostScript, PDF, Windows metafiles) are not read, nor those that no camera, phone or browser writes: every
-reader is code that an untrusted file can attack. Pillow's reader of icons (ICO) decodes before it says a size.
+File names do not count, because photos are often named after another format. Every reader is code that an untrusted
+file can attack. So some formats are not read: those whose readers run interpreters or other programs (PostScript, PDF,
+Windows metafiles), and those that no camera, phone or browser writes. Icons (ICO) are not read because Pillow's reader
+decodes them before it says a size.
 """
 
 import codecs
@@ -32,13 +33,13 @@ _SUFFIXES = {
 }
 
 SUFFIXES = frozenset(" ".join(_SUFFIXES.values()).split())
-"""How names of photos end, in lower case: which files of a folder are taken for photos."""
+"""Endings of photos' names, in lower case: files of a folder with such a name count as photos."""
 
 UNREAD_SUFFIXES = frozenset([".arw", ".cr2", ".cr3", ".dng", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2", ".svg"])
-"""How names of pictures end that are not read: photos all the same, to whoever looks for photos."""
+"""Endings of pictures' names that are not read, though somebody who looks for photos counts them as photos."""
 
 HEAD_BYTES, TAIL_BYTES = 4096, 18
-"""Of a file, by which its format is known."""
+"""Bytes at the beginning and at the end of a file that determine its format."""
 
 _STARTS = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -101,10 +102,10 @@ def format_of(name: str, data: bytes) -> str:
     """Return Pillow's name of a photo's format.
 
     Args:
-        name: of the file; a Targa file without a footer is known by it alone.
+        name: the file's name, the only mark of a Targa file without a footer.
 
     Raises:
-        ImageError: it is of no format that is read; the message says what it is.
+        ImageError: the format is not one that is read; the message says what the file is.
     """
     head = data[:HEAD_BYTES]
     found = known_format(name, head, data[-TAIL_BYTES:])
@@ -114,11 +115,11 @@ def format_of(name: str, data: bytes) -> str:
 
 
 def known_format(name: str, head: bytes, tail: bytes) -> str | None:
-    """Return Pillow's name of a photo's format, None if it is of none that is read.
+    """Return Pillow's name of a photo's format; None if the format is not one that is read.
 
     Args:
-        name: of the file; a Targa file without a footer is known by it alone.
-        head, tail: the file's first and last bytes, `HEAD_BYTES` and `TAIL_BYTES` of them if there are so many.
+        name: the file's name, the only mark of a Targa file without a footer.
+        head, tail: the file's first `HEAD_BYTES` and last `TAIL_BYTES` bytes, or all bytes of a shorter file.
     """
     found = next((kind for start, kind in _STARTS if head.startswith(start)), None) or _by_structure(head)
     if found is None and (tail == _TGA_END or name.lower().endswith(_TGA_SUFFIXES)):
@@ -127,12 +128,12 @@ def known_format(name: str, head: bytes, tail: bytes) -> str | None:
 
 
 def _by_structure(head: bytes) -> str | None:
-    """Return the format of a container, or of one whose first bytes vary."""
+    """Return the format of a container, or a format whose first bytes vary."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     if _PPM.match(head):
         return "PPM"
-    if head[:2] == b"BM" and head[15:18] == bytes(3):  # the length of what follows: text is none
+    if head[:2] == b"BM" and head[15:18] == bytes(3):  # upper bytes of a length, never 0 in a text
         return "BMP"
     if head[:4] == b"(\0\0\0" and head[12:14] == b"\1\0":
         return "DIB"
@@ -145,13 +146,13 @@ def _by_structure(head: bytes) -> str | None:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """Return what a file in ISO's container format says it is."""
+    """Return the brands that a file in ISO's container format names for itself."""
     end = min(int.from_bytes(head[:4]), 256)
     return {head[8:12], *(head[place : place + 4] for place in range(16, end, 4))}
 
 
 def _other(head: bytes, data: bytes) -> str:
-    """Say what a file is that is not read."""
+    """Say what kind of file it is, if it is not read."""
     found = next((words for start, words in _OTHERS if head.startswith(start)), None)
     if found:
         return found
@@ -167,10 +168,10 @@ def _other(head: bytes, data: bytes) -> str:
 
 
 def _text(head: bytes) -> str | None:
-    """Say what kind of text it is, if it is one."""
+    """Say what kind of text it is; None if it is no text."""
     encoding = "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
-        text = codecs.getincrementaldecoder(encoding)().decode(head)  # which minds no letter that is cut off at the end
+        text = codecs.getincrementaldecoder(encoding)().decode(head)  # accepts a letter that is cut off at the end
     except UnicodeDecodeError:
         return None
     start = text.lstrip().lower()

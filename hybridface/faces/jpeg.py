@@ -1,7 +1,8 @@
-"""What the markers of a JPEG file say about how it is decoded.
+"""Read from the markers of a JPEG file how it is decoded.
 
-Most files are decoded in one pass, row after row. A file whose picture comes in several passes, as in every progressive
-one, is held in memory whole, with 6 bytes a pixel at most, and each pass costs time again.
+Most files are decoded in one pass, row after row. In other files, such as all progressive ones, the picture comes in
+several passes. Such a picture is held in memory as a whole, with at most 6 bytes per pixel, and each pass costs time
+again.
 """
 
 __all__ = ["completed", "has_several_passes", "passes"]
@@ -14,7 +15,7 @@ def has_several_passes(data: bytes, channels: int) -> bool:
     """Return whether a JPEG file has several passes, even if all but the first are missing.
 
     Args:
-        channels: of the picture; the first pass has fewer where it is not the only one, or is progressive.
+        channels: of the picture. If there are several passes, the first has fewer channels or is progressive.
     """
     place = _first_scan(data)
     if place is None:
@@ -29,9 +30,9 @@ def passes(data: bytes) -> int:
 
 
 def completed(data: bytes) -> bytes | None:
-    """Return a file that breaks off, with an end; None if not even one pass over the picture is whole.
+    """Return a file that breaks off, with an end marker; None if not even one pass over the picture is whole.
 
-    Passes make the picture of a progressive file finer, so the next one's begin tells that all rows are there.
+    Each pass makes the picture of a progressive file finer. So if a second pass begins, all rows are there.
     """
     place = _first_scan(data)
     if place is None or data.find(_SCAN, place + 2) < 0:
@@ -40,11 +41,11 @@ def completed(data: bytes) -> bytes | None:
 
 
 def _first_scan(data: bytes) -> int | None:
-    """Return where the first pass begins, after segments that may hold a small picture with passes of its own."""
+    """Return where the first pass begins, after segments that may hold a small picture with its own passes."""
     place = 2
     while data[place : place + 2] != _SCAN:
         if data[place : place + 1] != b"\xff" or place + 4 > len(data):
             return None
-        filled = data[place + 1 : place + 2] == b"\xff"  # before a marker there may be any number of these
+        filled = data[place + 1 : place + 2] == b"\xff"  # any number of fill bytes may precede a marker
         place += 1 if filled else 2 + int.from_bytes(data[place + 2 : place + 4])
     return place

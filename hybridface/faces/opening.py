@@ -1,6 +1,6 @@
-"""A photo's bytes, from wherever they come: a file, a pipe, standard input, or memory.
+"""Read a photo's bytes from a file, a pipe, standard input, or memory.
 
-Nothing is read beyond a limit, and nothing waits for ever. What the bytes mean is for `decoding`.
+Nothing is read beyond a limit, and no read waits for ever. `decoding` interprets the bytes.
 """
 
 import os
@@ -18,10 +18,10 @@ from hybridface.errors import ImageError
 __all__ = ["MAX_BYTES", "PIPE_SECONDS", "STANDARD_INPUT", "PhotoFile", "photo_name", "read_file"]
 
 MAX_BYTES = 200_000_000
-"""An uncompressed RGB picture of 64 megapixels has 192 million."""
+"""The most bytes of a photo. An uncompressed RGB picture of 64 megapixels has 192 million."""
 
 PIPE_SECONDS = 120.0
-"""How long a pipe, or standard input, may take to give a whole photo."""
+"""How long a pipe or standard input may take to deliver a whole photo."""
 
 STANDARD_INPUT = "-"
 
@@ -30,10 +30,10 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """A photo as it is written down.
+    """A photo as a file has it, not decoded yet.
 
     Args:
-        name: what messages call it.
+        name: the photo's name in messages.
         data: at most `MAX_BYTES` bytes, and at least one.
     """
 
@@ -48,7 +48,7 @@ def read_file(photo: Any) -> PhotoFile:
         photo: a path, "-" for standard input, bytes, or an object with `read` that gives bytes.
 
     Raises:
-        ImageError: it is none of these, cannot be read, is empty or too long, or a pipe gives nothing for too long.
+        ImageError: the photo is none of these, cannot be read, is empty or too long, or a pipe takes too long.
     """
     name = photo_name(photo)
     if isinstance(photo, str | os.PathLike):
@@ -63,7 +63,7 @@ def read_file(photo: Any) -> PhotoFile:
 
 
 def photo_name(photo: Any) -> str:
-    """Return what messages call a photo: a file's name without its folders."""
+    """Return the name of a photo in messages: a file's name without its folders."""
     given = photo if isinstance(photo, str | os.PathLike) else getattr(photo, "name", None)
     if not isinstance(given, str | os.PathLike):
         return "the photo"
@@ -83,7 +83,7 @@ def _joined(name: str, chunks: Iterator[Any]) -> PhotoFile:
         raise ImageError(f"{name}: {_reason(error)}") from error
     if not size:
         raise ImageError(f"{name}: expected a photo, got an empty file")
-    return PhotoFile(name, bytes(parts[0]) if len(parts) == 1 else b"".join(parts))  # of bytes, `bytes` makes no copy
+    return PhotoFile(name, bytes(parts[0]) if len(parts) == 1 else b"".join(parts))  # `bytes` does not copy bytes
 
 
 def _reason(error: OSError) -> str:
@@ -111,14 +111,14 @@ def _standard_input() -> Iterator[bytes]:
         raise ImageError(f"{name}: expected a photo, but it is closed")
     try:
         descriptor = sys.stdin.fileno()
-    except OSError:  # a notebook's, or a test's
+    except OSError:  # in a notebook or a test
         yield from _stream(name, sys.stdin.buffer)
         return
     yield from _descriptor(name, descriptor)
 
 
 def _descriptor(name: str, descriptor: int) -> Iterator[bytes]:
-    """Read an open file or pipe; anything else is refused by what it is."""
+    """Read an open file or pipe; refuse anything else, and say what it is."""
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode):
         if found.st_size > MAX_BYTES:
@@ -135,7 +135,7 @@ def _descriptor(name: str, descriptor: int) -> Iterator[bytes]:
 
 
 def _pipe(name: str, descriptor: int) -> Iterator[bytes]:
-    """Read until the writers have closed their end; before the first of them comes, this waits for it."""
+    """Read until the writers have closed their end; wait for the first writer if none is there yet."""
     waiting, end = select.poll(), time.monotonic() + PIPE_SECONDS
     waiting.register(descriptor, select.POLLIN)
     while True:

@@ -1,4 +1,4 @@
-"""How photos are read: which face counts, whether damage is accepted, and who hears what is odd about a photo."""
+"""Options for reading photos: which face counts, whether damage is accepted, and where warnings go."""
 
 import warnings
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class PhotoWarning(UserWarning):
 
 
 def warn(text: str) -> None:
-    """Issue a `PhotoWarning`: what becomes of a warning's line where nobody else takes it."""
+    """Issue a `PhotoWarning`: the default for a warning that nobody else takes."""
     warnings.warn(text, PhotoWarning, stacklevel=2)
 
 
@@ -24,12 +24,12 @@ class PhotoOptions:
     """How photos are read.
 
     Args:
-        face: the face that is meant, where several are found; also by its name.
-        accept_damaged: use a photo of which a part is missing, if the face is outside that part.
+        face: the face that counts where several are found: a `FaceChoice`, or its name.
+        accept_damaged: use a photo with a missing part, if the face is outside that part.
         on_warning: called with one line for each photo that was used although something about it is odd.
 
     Raises:
-        ParameterError: there is no such choice of a face.
+        ParameterError: `face` is no `FaceChoice`.
     """
 
     face: FaceChoice | str = FaceChoice.ONLY
@@ -42,4 +42,4 @@ class PhotoOptions:
 
 
 AS_GIVEN = PhotoOptions()
-"""A whole photo that shows one face."""
+"""The default options: accept whole photos that show one face."""

@@ -1,7 +1,7 @@
-"""LFW's pairs file: which photos are compared, in folds that share no person.
+"""LFW's pairs file: which photos to compare, in folds that share no person.
 
-The header names the number of folds and half their size; then fold after fold, first the pairs of one person, then
-those of two. Folds count from 1.
+The header gives the number of folds and half the size of a fold. Then come the folds: in each, first the pairs that
+show one person, then those that show two. Folds count from 1.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class Folds:
     """All pairs of a file.
 
     Args:
-        pairs: n of them, in the file's order.
-        fold_of: (n,) the fold of each, counted from 1.
+        pairs: n pairs, in the file's order.
+        fold_of: (n,) the fold of each pair, counted from 1.
     """
 
     pairs: tuple[Pair, ...]
@@ -41,7 +41,7 @@ class Folds:
         return tuple(int(fold) for fold in np.unique(self.fold_of))
 
     def rows(self, folds: Sequence[int]) -> NDArray[np.int64]:
-        """Return the places of these folds' pairs."""
+        """Return the positions of these folds' pairs."""
         return np.flatnonzero(np.isin(self.fold_of, list(folds)))
 
 
@@ -82,10 +82,10 @@ def read_folds(path: Path) -> Folds:
 
 
 def folds_from_text(text: str) -> tuple[int, ...]:
-    """Read folds as they are written on the command line, like 7,8.
+    """Read folds as the command line gives them, like 7,8.
 
     Raises:
-        ParameterError: the text is no such list.
+        ParameterError: the text is no list of numbers.
     """
     try:
         return tuple(sorted({int(word) for word in text.split(",")}))
@@ -103,7 +103,7 @@ def _text(path: Path) -> str:
 
 
 def _checked(line: list[str]) -> bool:
-    """Raise ValueError for a line that is no pair; a name becomes part of a path, so it must not lead elsewhere."""
+    """Raise ValueError for a line that is no pair; a name becomes part of a path, so it may have no folders."""
     if len(line) not in (3, 4):
         raise ValueError(f"{len(line)} fields in a line")
     for name in line[:1] if len(line) == 3 else (line[0], line[2]):

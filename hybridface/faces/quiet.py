@@ -1,4 +1,4 @@
-"""Decoders without their own lines on the terminal: Python's warnings, and what C libraries write to descriptor 2."""
+"""Run decoders without output on the terminal: no warnings of Python, and no lines of C libraries on descriptor 2."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ __all__ = ["quietly"]
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints a library's errors as a last resort
 
 _ONE_AT_A_TIME = threading.Lock()
-"""Warnings' filters and descriptor 2 belong to the whole process; besides, one photo at a time bounds the memory."""
+"""Filters of warnings and descriptor 2 belong to the whole process. Also, one photo at a time bounds the memory."""
 
 
 @contextmanager
@@ -21,8 +21,8 @@ def quietly(c_library: bool = False) -> Iterator[None]:
     """Run a decoder in silence, and no other at the same time.
 
     Args:
-        c_library: it may write to descriptor 2 itself, as libtiff does. What other threads write there meanwhile is
-            lost too, so it is for such decoders only.
+        c_library: whether the decoder may write to descriptor 2 itself, as libtiff does. Output of other threads to
+            that descriptor is then lost too, so set this for such decoders only.
     """
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,7 +1,8 @@
-"""Arrays on disk that are filled row by row, by several processes, and that survive being killed.
+"""Arrays on disk that several processes fill row by row, and that survive when the processes are killed.
 
-A row counts as done only when a file says so that is renamed into place after the row has been written out; whoever
-starts again does the others. What is kept here comes from faces, so the folder is its owner's alone (mode 0700).
+A row counts as done only if a file says so. That file is renamed into place after the row has been written out. The
+next run makes the rows that are not done. The data comes from faces, so only the folder's owner can enter it (mode
+0700).
 """
 
 import contextlib
@@ -38,7 +39,7 @@ Values = Mapping[str, Any]
 """One row: a value or an array for every field."""
 
 Work = Callable[[Any], "Values | Skipped"]
-"""Makes a row from an item. It can be pickled, and knows what to do by its own attributes."""
+"""A function that makes a row from an item. It can be pickled; its settings are its attributes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class RowField:
 
 @dataclass(frozen=True)
 class Skipped:
-    """In place of a row that cannot be made: why."""
+    """The reason why a row cannot be made, in place of the row."""
 
     reason: str
 
@@ -60,9 +61,9 @@ class Rows:
     """Arrays of `count` rows in a folder, mapped from disk.
 
     Args:
-        folder: made if there is none; rows that are done in it are kept if the fields are the same.
-        count: of rows.
-        fields: by name, which is that of the file too.
+        folder: made if it does not exist; rows that are done in it are kept if the fields are the same.
+        count: number of rows.
+        fields: the fields by name; a field's file has the same name.
     """
 
     def __init__(self, folder: Path, count: int, fields: Mapping[str, RowField]) -> None:
@@ -72,12 +73,12 @@ class Rows:
         self._open("r")
 
     def missing(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return those of these rows that are not done."""
+        """Return those of the given rows that are not done."""
         wanted = np.asarray(rows, dtype=np.int64)
         return wanted[~self.done[wanted]]
 
     def __getitem__(self, field: str) -> NDArray[Any]:
-        """Return an array (count, ...), read-only; rows that are not done have any value."""
+        """Return an array (count, ...), read-only; rows that are not done hold arbitrary values."""
         if field in self._arrays:
             return self._arrays[field]
         kind = self.fields[field]
@@ -85,17 +86,17 @@ class Rows:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[int, Values], None]]:
-        """Give a function that sets a row; what was set is saved every few seconds, and at the end whatever happens.
+        """Give a function that sets a row; save the rows every few seconds, and at the end whatever happens.
 
         Raises:
-            ParameterError: another process is at it.
+            ParameterError: another process is filling these rows.
         """
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(locked(self.folder, "the rows", seconds=0.0))
             except TimeoutError as error:
                 raise ParameterError(
-                    f"expected one run at a time to fill {self.folder}, found another at it"
+                    f"expected one run at a time to fill {self.folder}, but another one is running"
                 ) from error
             self._open("r+")
             saved = time.monotonic()
@@ -116,11 +117,11 @@ class Rows:
                 self._open("r")
 
     def forget(self) -> None:
-        """Begin again the next time: what these rows come from may have changed by then."""
+        """Make all rows again next time: the data they come from may have changed by then."""
         self._path(_DONE).unlink(missing_ok=True)
 
     def _open(self, mode: Any) -> None:
-        """Map the arrays; to write, make new ones unless these can be used."""
+        """Map the arrays; for writing, make new ones if these cannot be used."""
         try:
             with open_plain(self._path(_DONE)) as file:
                 done = np.load(file, allow_pickle=False)
@@ -170,16 +171,16 @@ def fill(
     shown: bool,
     on_skipped: Callable[[int, str], None] | None = None,
 ) -> None:
-    """Do those of the wanted rows that are not done, in order.
+    """Make the wanted rows that are not done, in order.
 
     Args:
-        item: gives what a row is made from.
+        item: returns the item from which a row is made.
         work: makes the row; in processes of its own if there are several workers.
-        title, shown: of the progress bar on standard error.
+        title, shown: title of the progress bar on standard error, and whether there is a bar.
         on_skipped: called with a row for which `work` returns `Skipped`, and with the reason; the row stays missing.
 
     Raises:
-        RunError: a worker process has died. Whatever `work` raises. What was done before stays.
+        RunError: a worker process has died. Also whatever `work` raises. Rows that were done before stay.
     """
     missing = rows.missing(wanted)
     if not len(missing):
@@ -198,10 +199,10 @@ def fill(
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder that its owner alone can enter, also if it was there.
+    """Make a folder that only its owner can enter; restrict it to its owner if it exists already.
 
     Raises:
-        ParameterError: it cannot be made.
+        ParameterError: the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -212,7 +213,7 @@ def private_folder(folder: Path) -> Path:
 
 
 def _results(work: Work, items: Iterator[Any], workers: int) -> Generator[Values | Skipped]:
-    """Yield the rows in order; only a few more are in the making."""
+    """Yield the rows in order; only a few more are made ahead."""
     if workers == 1:
         yield from map(work, items)
         return
@@ -221,7 +222,7 @@ def _results(work: Work, items: Iterator[Any], workers: int) -> Generator[Values
         pending: deque[Future[Values | Skipped]] = deque()
         try:
             for item in items:
-                with unheard():  # a process that this starts ends with this one
+                with unheard():  # this process ends the workers that this call starts
                     pending.append(pool.submit(work, item))
                 if len(pending) > 4 * workers:
                     yield pending.popleft().result()
@@ -229,16 +230,16 @@ def _results(work: Work, items: Iterator[Any], workers: int) -> Generator[Values
                 yield pending.popleft().result()
         except Interrupted:
             for process in multiprocessing.active_children():
-                process.kill()  # or the end would wait for the rows that they are at
+                process.kill()  # otherwise the end would wait for their current rows
             raise
         except BrokenProcessPool as error:
-            raise RunError("a worker process has died; start again to go on where it stopped") from error
+            raise RunError("a worker process has died; run the command again to continue where it stopped") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _leave_with_parent() -> None:
-    """Prepare a worker process: one thread for arithmetic, and an end when its parent is killed."""
+    """Prepare a worker process: use one thread for arithmetic, and end when the parent is killed."""
     import torch
 
     torch.set_num_threads(1)

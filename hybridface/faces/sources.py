@@ -1,6 +1,6 @@
-"""A collection of photos, in a folder or a tar file: what is in it without unpacking, and the photos when needed.
+"""A collection of photos in a folder or a tar file: list it without unpacking, and give the photos when needed.
 
-Photos are named by their paths, NAME/NAME_0001.jpg in LFW; folders around all of them are not part of the name.
+Photos are named by their paths (NAME/NAME_0001.jpg in LFW). Folders around all photos are not part of the names.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ class PhotoSource:
     """Photos in a folder or tar file.
 
     Args:
-        path: of the folder or tar file.
-        around: the folders around all photos, as they stand before every name; "" if there are none.
-        sizes: bytes by name.
+        path: the folder or tar file.
+        around: the folders around all photos, as a prefix of every name; "" if there are none.
+        sizes: each photo's size in bytes, by name.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class PhotoSource:
 
     @contextmanager
     def folder(self, photos: Sequence[str]) -> Iterator[Path]:
-        """Give a folder in which these photos lie under their names; from a tar file, for the time being.
+        """Give a folder in which these photos lie under their names; for a tar file, a temporary folder.
 
         Raises:
             ImageError: the tar file cannot be read, or the photos are too large.
@@ -55,10 +55,10 @@ class PhotoSource:
 
 
 def open_photos(path: Path) -> PhotoSource:
-    """Look at a folder or tar file of photos.
+    """List the photos in a folder or tar file.
 
     Raises:
-        ImageError: it is neither, or has no photos.
+        ImageError: the path is neither, or has no photos.
     """
     with _reading(path):
         if path.is_dir():
@@ -73,7 +73,7 @@ def open_photos(path: Path) -> PhotoSource:
 
 
 def _around(names: Sequence[str]) -> str:
-    """Return the folders that all names begin with, but never the last folder of all photos: that is a person's."""
+    """Return the folders that all names begin with, but never a photo's last folder: it is named after a person."""
     depth = 0
     parts = [name.split("/") for name in names]
     while len({part[depth] for part in parts}) == 1 and min(len(part) for part in parts) > depth + 2:

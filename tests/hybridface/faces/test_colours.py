@@ -113,7 +113,7 @@ def test_transparency_of_a_palette_and_of_one_colour() -> None:
 def test_a_picture_that_is_all_transparent() -> None:
     image = picture().convert("RGBA")
     image.putalpha(0)
-    with pytest.raises(ImageError, match=r"^x: expected a picture, got one in which all is transparent; save it"):
+    with pytest.raises(ImageError, match=r"^x: expected a picture, got one that is wholly transparent; save it"):
         rgb("x", image)
 
 

@@ -84,8 +84,8 @@ def test_the_first_of_several_pictures_is_used_and_said(kind: str) -> None:
     )
     said: list[str] = []
     assert difference(decode(data, PhotoOptions(on_warning=said.append)).image, picture()) < 6
-    assert said == ["the photo: the file holds several pictures; this is the first of them"]
-    with pytest.warns(PhotoWarning, match="this is the first of them"):
+    assert said == ["the photo: the file holds several pictures; only the first of them is used"]
+    with pytest.warns(PhotoWarning, match="only the first of them is used"):
         decode(data, AS_GIVEN)
 
 
