@@ -1,8 +1,8 @@
-"""Embeddings of a list's photos, in the clear: photos and network are one party's own, and nobody else takes part.
+"""Embeddings of a list's photos, in the clear: the server owns both photos and network, and nobody else takes part.
 
-They are computed on the protocol's integers (`protocols.network.emulator`) and not in floating point, so that a list
-holds what a private enrolment of the same photo would have shared, but for the protocol's random truncation, which
-moves a number by a few last bits.
+They are computed on the protocol's integers (`protocols.network.emulator`), not in floating point. So a list holds what
+a private enrolment of the same photo would share. Only the protocol's random truncation makes a difference: it moves a
+number by a few last bits.
 """
 
 from hybridface.errors import ImageError, ModelError
@@ -19,13 +19,13 @@ __all__ = ["ClearEmbedding"]
 
 
 class ClearEmbedding:
-    """Embeds photos, one at a time.
+    """Embed photos, one at a time.
 
     Args:
-        model: with weights.
+        model: a model with weights.
 
     Raises:
-        ModelError: it has none.
+        ModelError: the model has no weights.
     """
 
     def __init__(self, model: Model) -> None:
@@ -40,7 +40,7 @@ class ClearEmbedding:
             aligned, options: as for `load_images`.
 
         Raises:
-            ImageError: it is unreadable, or does not show exactly one face, or the network makes nothing useful of it.
+            ImageError: the photo is unreadable, does not show exactly one face, or has no useful embedding.
         """
         embedding = self._emulator.run(load_images(self._model, [photo], aligned, options))[0]
         try:

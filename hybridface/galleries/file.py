@@ -1,7 +1,8 @@
-"""A gallery's file in its owner's hands: what the server does alone, without the client or any secret of the client's.
+"""A gallery's file in its owner's hands: what the server does alone, without the client or any secret of the client.
 
-That is all of a list's life but its queries: the photos are the server's own, and are embedded in the clear. Of a
-private gallery it is what needs no template: who is enrolled, removal, export and import. What is done is logged.
+For a list that is everything but queries: the photos are the server's own, and it embeds them in the clear. For a
+private gallery it is everything that needs no template: listing people, removal, export and import. What changes or
+exports the gallery is logged.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,15 +35,15 @@ class GalleryFile:
     """A gallery's file, open; a context manager.
 
     Args:
-        path: of the file.
-        model: whose templates it holds; weights are not needed.
-        kind: of the gallery; None for what it is, and private for a new one.
+        path: the file.
+        model: the model whose templates the gallery holds; weights are not needed.
+        kind: the gallery's kind; None for the kind that the file has, and private for a new file.
         limits: whether queries are limited (docs/GALLERIES.md); they are logged in any case.
-        new: whether the file is made if there is none.
-        read_only: nothing is written, so the disk may be full or read-only.
+        new: whether to make the file if it does not exist.
+        read_only: write nothing, so the disk may be full or read-only.
 
     Raises:
-        StoreError: the file cannot be used, is not there, or is another model's or kind's.
+        StoreError: the file cannot be used, does not exist, or is of another model or kind.
     """
 
     def __init__(
@@ -76,13 +77,13 @@ class GalleryFile:
         """Add a photo of an identity to a list, as `ClearEmbedding` returns it.
 
         Raises:
-            ParameterError: the gallery is private, where the embedding must not be known here; or it is no name of the
-                form that new ones have.
+            ParameterError: the gallery is private, so this process must not know the embedding; or the name does not
+                have the form of new names.
         """
         self.enroll_together(identity, [share])
 
     def enroll_together(self, identity: str, shares: Sequence[RingArray]) -> list[int]:
-        """Add photos of an identity to a list, all or none, as `enroll`; return their rows."""
+        """Add photos of an identity to a list, all or none, as `enroll` does; return their rows."""
         self._expect_list("its templates are shared")
         identity = person_name(identity)
         self._log("enroll", identity)
@@ -92,11 +93,11 @@ class GalleryFile:
         """Remove identities with all their photos, and every trace of them; return how many photos.
 
         Args:
-            identities: each as it is in the gallery, or a text whose normal form is.
+            identities: names as they are in the gallery, or texts whose normal form is in the gallery.
 
         Raises:
             TracesLeftError: they are removed, but old bytes are left: see `GalleryStore.remove_many`. StoreError:
-                nobody is removed, since a private gallery's index is in use, or cannot be removed.
+                nobody is removed, because a private gallery's index is in use or cannot be removed.
         """
         known = self.identities()
         identities = [asked_name(identity, known) for identity in identities]
@@ -105,7 +106,7 @@ class GalleryFile:
             return remove_people(self.store, identities, erase)
 
     def photos(self) -> dict[str, list[int]]:
-        """Return who is enrolled, sorted, and the numbers of everybody's photos."""
+        """Return who is enrolled, sorted, and the numbers of each person's photos."""
         *_, entries = self.store.listing(0)
         numbers: dict[str, list[int]] = {name: [] for name in self.identities()}
         for entry in entries:
@@ -113,10 +114,10 @@ class GalleryFile:
         return numbers
 
     def expect_photos(self, identity: str, photos: Sequence[int]) -> str:
-        """Return whose photos of these numbers are.
+        """Check that an identity has photos of these numbers; return its name as the gallery has it.
 
         Raises:
-            ParameterError: there is no such photo.
+            ParameterError: there is no photo of one of the numbers.
         """
         known = self.photos()
         identity = asked_name(identity, known)
@@ -127,7 +128,7 @@ class GalleryFile:
         return identity
 
     def remove_photos(self, identity: str, photos: Sequence[int]) -> int:
-        """Remove some of an identity's photos, by their numbers, as `remove`; return how many.
+        """Remove some of an identity's photos by their numbers, as `remove` does; return how many.
 
         Raises:
             ParameterError: there is no photo of one of the numbers; nothing is removed.
@@ -141,12 +142,12 @@ class GalleryFile:
         """Give an identity of a list another name; the record of imports follows.
 
         Args:
-            old: as it is in the gallery.
+            old: the name as it is in the gallery.
 
         Raises:
-            ParameterError: the gallery is private: only the client's key makes its shares those of another name.
-            RefusalError: there is nobody of the old name, or somebody of the new one. TracesLeftError: as `remove`.
-            RunError: an import runs, and nobody is renamed; or the record cannot be written.
+            ParameterError: the gallery is private: only the client's key can turn its shares into those of another
+                name. RefusalError: nobody has the old name, or somebody has the new one. TracesLeftError: as for
+                `remove`. RunError: an import is running, and nobody is renamed; or the record cannot be written.
         """
         self._expect_list("its shares depend on names")
         new = person_name(new)
@@ -155,7 +156,7 @@ class GalleryFile:
             self.store.rename(old, new, note)
 
     def export(self, path: Path) -> int:
-        """Write the gallery as it is at rest to a new file; return how many photos."""
+        """Write the gallery to a new file, in the form it has on disk; return how many photos."""
         self._log("export")
         return self.store.export(path)
 
@@ -181,7 +182,7 @@ class GalleryFile:
 
     @contextmanager
     def _erasing(self) -> Iterator[Callable[[], None]]:
-        """Hold a private gallery's index alone, and give what removes it; a list has none."""
+        """Lock a private gallery's index, and give a function that removes it; a list has no index."""
         if self.kind is GalleryKind.LIST:
             yield lambda: None
             return
@@ -194,7 +195,7 @@ class GalleryFile:
 
 
 def _expect_place(path: Path, new: bool) -> None:
-    """See that there is a file, or a folder for a new one."""
+    """Check that the file exists, or make the folder of a new file."""
     try:
         if new:
             make_folder(path.parent)

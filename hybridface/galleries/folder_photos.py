@@ -1,8 +1,8 @@
-"""What lies in a folder: the photos, and every file that is none or cannot be reached, each with the reason.
+"""Find the photos in a folder, and all other files, each with the reason why it is not used.
 
-What is a photo here is told by its name, or by its first bytes if the name does not say; whether it can be used is for
-whoever reads it to say. Links to files are followed, links to folders are not, so there is no way round and round.
-Nothing but regular files is opened.
+A file counts as a photo by its name, or by its first bytes if the name does not say. Whether the photo can be used
+shows only when it is read. Links to files are followed; links to folders are not, so the search cannot go in circles.
+Only regular files are opened.
 """
 
 import os
@@ -22,16 +22,16 @@ _SYSTEM_FOLDERS = "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"
 
 
 class Kind(StrEnum):
-    """Of a file that is not used."""
+    """Kind of a file that is not used."""
 
     SYSTEM = "system"
-    """A system's own file, or a hidden one: nobody misses it."""
+    """A file of the operating system, or a hidden file: nobody misses it."""
 
     OTHER = "other"
     """No photo, or one that is not wanted."""
 
     FAULT = "fault"
-    """A photo, or a folder of photos, that was meant to be enrolled, perhaps."""
+    """A photo, or a folder of photos, that the user perhaps wanted to enrol."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Unused:
     """A file, or a whole folder, that is not used.
 
     Args:
-        path: of it.
-        kind: of file.
-        reason: why.
+        path: the file or folder.
+        kind: its kind.
+        reason: why it is not used.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Unused:
 
 
 def find_photos(folder: Path) -> tuple[list[Path], list[Unused]]:
-    """Return the photos in a folder and in the folders in it, sorted, and what else is there."""
+    """Return the photos in a folder and its subfolders, sorted, and all other files."""
     photos: list[Path] = []
     unused: list[Unused] = []
     waiting = [folder]
@@ -66,7 +66,7 @@ def find_photos(folder: Path) -> tuple[list[Path], list[Unused]]:
 
 
 def _look(folder: Path) -> Iterator[Path | Unused]:
-    """Yield what lies in one folder: photos, folders to look into, and what is not used."""
+    """Yield the content of one folder: photos, folders to look into, and unused files."""
     try:
         with os.scandir(folder) as entries:
             listed = list(entries)
@@ -78,7 +78,7 @@ def _look(folder: Path) -> Iterator[Path | Unused]:
 
 
 def _judge(path: Path, entry: "os.DirEntry[str]") -> Path | Unused:
-    """Return a photo or a folder, or why it is not used."""
+    """Return the path of a photo or a folder, or the reason why it is not used."""
     if entry.name.startswith(".") or entry.name.lower() in (*_SYSTEM_FILES, *_SYSTEM_FOLDERS):
         return Unused(path, Kind.SYSTEM, "a system's own file, or a hidden one")
     try:
@@ -104,7 +104,7 @@ def _title(mode: int) -> str:
 
 
 def _is_photo(path: Path) -> bool:
-    """Return whether a file is one that would be read as a photo, or is named like another picture."""
+    """Return whether a file would be read as a photo, or has a name like that of another picture."""
     if path.suffix.lower() in SUFFIXES | UNREAD_SUFFIXES:
         return True
     with open_plain(path) as file:

@@ -1,7 +1,8 @@
-"""What the client of a private gallery does that its record of imports follows: another name, another key.
+"""Renaming and changing the key of a private gallery, at the client: its record of imports must follow.
 
-Whoever renames or changes the key does it here, in a process or in a rank: the record says which photos are enrolled by
-their rows, which a renaming changes, and lies beside the key. A list's owner renames in `GalleryFile`, likewise.
+All renaming and all changes of keys go through this module, in a process or in a rank. The record lies beside the key,
+and names enrolled photos by their rows, which a renaming changes. The owner of a list renames in `GalleryFile`, which
+does the same.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,13 @@ __all__ = ["change_key", "rename_identity"]
 
 
 def rename_identity(session: PrivateClientSession, key: Path, old: str, new: str) -> None:
-    """Give somebody another name, as `PrivateClientSession.rename_identity`.
+    """Give somebody another name, as `PrivateClientSession.rename_identity` does.
 
     Args:
-        key: file of the key, which the record lies beside.
+        key: file of the key; the record lies beside it.
 
     Raises:
-        RunError: an import runs, and nobody is renamed; or somebody is, and the record cannot be written.
+        RunError: an import is running, and nobody is renamed; or somebody is renamed, but the record cannot be written.
     """
     with moving(key.parent, session.scope, _seconds(session)) as note:
         note(session.rename_identity(old, new))
@@ -31,16 +32,16 @@ def rename_identity(session: PrivateClientSession, key: Path, old: str, new: str
 def change_key(
     session: PrivateClientSession, key: Path, new: Path, secret: GalleryKey, on_warning: Callable[[str], None]
 ) -> int:
-    """Put the gallery under another key, as `PrivateClientSession.rotate_key`; return its generation.
+    """Put the gallery under another key, as `PrivateClientSession.rotate_key` does; return the key's generation.
 
     Args:
-        key: file of the key until now, which the record lies beside.
-        new: file of the new one.
-        secret: what it holds.
-        on_warning: called with one line, if the record cannot be copied.
+        key: file of the old key; the record lies beside it.
+        new: file of the new key.
+        secret: the new key.
+        on_warning: called with one line if the record cannot be copied.
 
     Raises:
-        RunError: an import runs; the gallery stays under the old key.
+        RunError: an import is running; the gallery stays under the old key.
     """
     with moving(key.parent, session.scope, _seconds(session)):
         generation = session.rotate_key(secret)

@@ -1,4 +1,4 @@
-"""What of a plan is new: by the content of the photos, so that a name or a place that has changed does not matter."""
+"""Find what is new in a plan, by the content of the photos, so that a changed name or place does not matter."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ class Photo:
     """A photo of a plan.
 
     Args:
-        identity: whose it is.
-        digest: of its file.
+        identity: the person it shows.
+        digest: digest of its file.
     """
 
     identity: str
@@ -28,12 +28,12 @@ class Photo:
 
 @dataclass(frozen=True)
 class ImportContent:
-    """Photos of a plan, by what is to be done with them.
+    """Photos of a plan, by what the import does with them.
 
     Args:
-        missing: to be enrolled.
-        done: enrolled already, of the same person.
-        unused: copies of others, and those that cannot be used.
+        missing: photos to enrol.
+        done: photos that are enrolled already for the same person.
+        unused: copies of other photos, and photos that cannot be used.
     """
 
     missing: tuple[Photo, ...]
@@ -42,11 +42,11 @@ class ImportContent:
 
 
 def sort_out(people: Sequence[tuple[str, Path]], journal: ImportJournal | None) -> ImportContent:
-    """Read all photos, and say which are to be enrolled.
+    """Read all photos, and say which of them to enrol.
 
     Args:
-        people: whose each photo is.
-        journal: of the gallery; None if there is no gallery yet.
+        people: the name of each photo's person, and the photo.
+        journal: the gallery's record of imports; None if there is no gallery yet.
     """
     photos, unused = _read(people)
     missing, done = [], []
@@ -74,7 +74,7 @@ def _read(people: Sequence[tuple[str, Path]]) -> tuple[list[Photo], list[Unused]
 
 
 def _without_copies(photos: Sequence[Photo], unused: list[Unused]) -> list[Photo]:
-    """Return one of each person's copies of a photo, and none of a photo of which two people have copies."""
+    """Return one of each person's copies of a photo; if two people have copies of a photo, return none."""
     copies: dict[bytes, list[Photo]] = defaultdict(list)
     for photo in photos:
         copies[photo.digest].append(photo)

@@ -1,13 +1,14 @@
-"""Which photos an import has enrolled, so that the same command again enrols what is missing, and nothing twice.
+"""Record of the photos that imports have enrolled: the same command again enrols what is missing, and nothing twice.
 
-A record for each gallery, in the folder of a private gallery's key, or of a list: it never leaves whoever chose the
-photos, and the server of a private gallery gets nothing of it. A line has the number of a photo's row in the gallery
-and a tag: HMAC-SHA-256 of the file's SHA-256, under a secret in a file of its own beside the record. So the record
-alone tells nobody whether a photo that they have is enrolled; with the secret it does, of exactly the same file.
+Each gallery has a record. It lies in the folder of a private gallery's key, or in the folder of a list. It never leaves
+the party that chose the photos; the server of a private gallery gets nothing of it. Each line has the number of a
+photo's row in the gallery, and a tag: HMAC-SHA-256 of the file's SHA-256, under a secret in a file of its own beside
+the record. So the record alone does not tell whether a given photo is enrolled. Together with the secret it does, for
+exactly the same file.
 
-A row's number is never used again, so what was removed counts as missing. A photo is noted after the gallery holds it;
-one that was in work when the command was killed may be enrolled twice, which changes no answer. Who imports holds the
-record from before the first look at the gallery, so that two imports do not enrol the same.
+A row's number is never used again, so photos that were removed count as missing. A photo is noted after the gallery
+holds it. If the command is killed in between, the photo may be enrolled twice, which changes no answer. An import locks
+the record before it looks at the gallery, so that two imports do not enrol the same photos.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ __all__ = ["ImportJournal", "forget_older_record", "held", "moving", "photo_dige
 
 _MOST_BYTES, _CHUNK = 1 << 28, 1 << 20
 _MOST_RECORD_BYTES = 1 << 29
-"""Of a record: eleven million photos have fewer."""
+"""The most bytes of a record: eleven million photos need fewer."""
 
 _TAG_DIGITS = 32
 _RECORD, _SECRET, _LOCK = ".imported", ".imported-key", ".imported-lock"
@@ -39,10 +40,10 @@ class ImportJournal:
     """The photos that imports have enrolled in a gallery.
 
     Args:
-        folder: in which the record lies; made if there is none.
-        scope: of the gallery, 16 bytes.
+        folder: folder of the record; made if it does not exist.
+        scope: the gallery's scope, 16 bytes.
         enrolled: who is in the gallery now, by row.
-        read_only: write nothing; nothing can be added.
+        read_only: write nothing; then no photo can be added.
 
     Raises:
         RunError: the record cannot be read or written, or its secret is missing.
@@ -79,7 +80,7 @@ class ImportJournal:
         return secret_of(path)
 
     def owners(self, digest: bytes) -> set[str]:
-        """Return of whom a photo with this digest is enrolled."""
+        """Return the people for whom a photo with this digest is enrolled."""
         return {self._enrolled[row] for row in self._rows.get(self._tag(digest), ())}
 
     def add(self, identity: str, row: int, digest: bytes) -> None:
@@ -105,13 +106,13 @@ class ImportJournal:
 
 @contextmanager
 def held(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[None]:
-    """Hold a gallery's record alone, whether there is one yet or not.
+    """Lock a gallery's record, whether it exists yet or not.
 
     Args:
-        seconds: to wait for it; LOCK_SECONDS if left out.
+        seconds: seconds to wait for the lock; LOCK_SECONDS if left out.
 
     Raises:
-        RunError: another import or renaming had it for too long, or it cannot be locked.
+        RunError: another import or renaming held the lock for too long, or the record cannot be locked.
     """
     path = _path(folder, scope).with_suffix(_LOCK)
     with ExitStack() as stack:
@@ -119,17 +120,17 @@ def held(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[N
             make_folder(folder)
             stack.enter_context(locked(path, "the record of imports", seconds=seconds))
         except TimeoutError as error:
-            raise RunError(f"{error}: another import or renaming in this gallery has it; try again after it") from error
+            raise RunError(f"{error}: another import or renaming in this gallery uses it; try again later") from error
         except OSError as error:
             raise RunError(f"{path.name}: cannot lock the record of imports: {error.strerror}") from error
         yield
 
 
 def take_along(scope: bytes, old: Path, new: Path) -> None:
-    """Copy the record of a gallery to another folder, where its key is from now on; the caller holds it.
+    """Copy a gallery's record to the folder of its new key; the caller holds the lock of the record.
 
     Raises:
-        OSError: it cannot be copied.
+        OSError: the record cannot be copied.
     """
     for suffix in (_RECORD, _SECRET):
         path = _path(old, scope).with_suffix(suffix)
@@ -139,10 +140,10 @@ def take_along(scope: bytes, old: Path, new: Path) -> None:
 
 @contextmanager
 def moving(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[Callable[[Mapping[int, int]], None]]:
-    """Hold a gallery's record, as `held`, while somebody gets another name, or the gallery another key.
+    """Lock a gallery's record, as `held` does, while somebody gets another name, or the gallery another key.
 
-    Gives what is called with the new row of each old one; it raises RunError if the record cannot be written. In a
-    folder that can only be read, and has no record, no import can make one: there is nothing to hold.
+    Gives a function to call with the new row of each old row; it raises RunError if the record cannot be written. If a
+    folder is read-only and has no record, no import can make one. So there is nothing to lock.
     """
     path = _path(folder, scope)
     with held(folder, scope, seconds) if path.exists() or os.access(folder, os.W_OK) else nullcontext():
@@ -161,7 +162,7 @@ def _renumber(path: Path, rows: Mapping[int, int]) -> None:
 
 
 def forget_older_record(beside: Path, gallery: Path) -> None:
-    """Remove what an import of an older version left: it has hashes that need no secret to be compared."""
+    """Remove the record of an older version's import: its hashes can be compared without a secret."""
     name = hashlib.sha256(str(gallery.resolve()).encode()).hexdigest()[:16]
     beside.with_name(f"{beside.name}.{name}.import").unlink(missing_ok=True)
 
@@ -174,7 +175,7 @@ def photo_digest(photo: Path) -> bytes:
     """Return the SHA-256 of a photo's file.
 
     Raises:
-        OSError: it cannot be read. ValueError: it is far too large for a photo.
+        OSError: the file cannot be read. ValueError: it is far too large for a photo.
     """
     digest, size = hashlib.sha256(), 0
     with open_plain(photo) as file:
@@ -187,7 +188,7 @@ def photo_digest(photo: Path) -> bytes:
 
 
 def _read(path: Path) -> Iterable[tuple[int, str]]:
-    """Yield a record's lines; one that was cut off, or is none, says nothing."""
+    """Yield a record's lines; skip lines that are cut off or malformed."""
     if not path.exists():
         return
     for line in read_plain(path, _MOST_RECORD_BYTES).splitlines():

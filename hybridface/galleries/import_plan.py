@@ -1,9 +1,9 @@
-"""Whose photos a folder has: a rule says whose name each photo bears, and what the rule does not settle is told.
+"""Plan an import: a rule gives each photo of a folder the name of a person; photos without a clear name are reported.
 
-By folder, a photo is of whom its own folder is named after; by file, of whom the file is. One that lies beside the
-folders is of whom the file is named after by either rule. With a list of names (CSV) it is of whom the list says. A
-name that lies in two places could be two people's, so none of these photos is used. Only a list may say that they are
-one person's.
+By folder, a photo gets the name of its own folder. By file, it gets the name of the file. A photo that lies beside the
+folders gets the name of the file by either rule. With a CSV file of names, it gets the name that the file gives it. A
+name that occurs in two places could belong to two people, so none of these photos is used. Only a CSV file may say that
+they show one person.
 """
 
 import csv
@@ -28,7 +28,7 @@ _COLUMNS = {"photo", "identity"}
 
 
 class IdentityRule(StrEnum):
-    """Where a photo's name is found."""
+    """Where the name of a photo's person comes from."""
 
     FOLDER = "folder"
     FILE = "file"
@@ -37,12 +37,12 @@ class IdentityRule(StrEnum):
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """Photos of a folder, and whose they are.
+    """Photos of a folder, and the people they show.
 
     Args:
-        people: whose each photo is.
+        people: the name of each photo's person, and the photo.
         unused: all other files.
-        alike: names that differ in case alone: they are taken for different people.
+        alike: names that differ in case only: they count as different people.
     """
 
     people: tuple[tuple[str, Path], ...]
@@ -51,16 +51,16 @@ class ImportPlan:
 
 
 def plan_import(folder: Path, rule: IdentityRule, names: Path | None = None) -> ImportPlan:
-    """Say whose photos lie in a folder.
+    """Say which people the photos in a folder show.
 
     Args:
-        names: a CSV file with the columns photo, a path in the folder, and identity; with the rule CSV.
+        names: for the rule CSV: a CSV file with the columns photo (a path in the folder) and identity.
 
     Raises:
-        ParameterError: there is no such list, or it is damaged; or there is one, and another rule.
+        ParameterError: the CSV file is missing or damaged, or is given with another rule.
     """
     if (rule is IdentityRule.CSV) is (names is None):
-        raise ParameterError("expected --names, a CSV file, with --identity-from csv, and not without it")
+        raise ParameterError("expected --names (a CSV file) and --identity-from csv together, got only one of them")
     photos, unused = find_photos(folder)
     if names:
         photos = [photo for photo in photos if not _same_file(photo, names)]
@@ -72,7 +72,7 @@ def plan_import(folder: Path, rule: IdentityRule, names: Path | None = None) -> 
 
 
 def _by_place(folder: Path, photos: Iterable[Path], rule: IdentityRule) -> tuple[list[tuple[str, Path]], list[Unused]]:
-    """Name photos by their folders or files; a name in two places is nobody's."""
+    """Name photos by their folders or files; a name in two places counts for nobody."""
     named, unused = [], []
     places: dict[str, set[Path]] = defaultdict(set)
     for photo in photos:
@@ -99,7 +99,7 @@ def _two_places(name: str, folder: Path, places: Iterable[Path]) -> str:
 
 
 def _by_list(folder: Path, photos: Iterable[Path], names: Path) -> tuple[list[tuple[str, Path]], list[Unused]]:
-    """Name photos as a list says."""
+    """Name photos as a CSV file says."""
     listed = _read_names(names)
     people, unused = [], []
     for photo in photos:
@@ -118,10 +118,10 @@ def _by_list(folder: Path, photos: Iterable[Path], names: Path) -> tuple[list[tu
 
 
 def _read_names(names: Path) -> dict[str, dict[str, int]]:
-    """Return, of each photo's path, whom a list names and in which line.
+    """Return, for each photo's path, the names that a CSV file gives and their lines.
 
     Raises:
-        ParameterError: it cannot be read, or a line is no photo and name.
+        ParameterError: the file cannot be read, or a line has no photo or no name.
     """
     listed: dict[str, dict[str, int]] = defaultdict(dict)
     try:
@@ -153,7 +153,7 @@ def _row(row: Mapping[str | None, object], where: str) -> tuple[str, str]:
 
 
 def _key(path: str) -> str:
-    """Return a path in one form: file systems and spreadsheets write an accented letter in different ways."""
+    """Return a path in a normal form, because file systems and spreadsheets write accented letters differently."""
     return unicodedata.normalize("NFC", os.path.normpath(path))
 
 

@@ -1,4 +1,4 @@
-"""What a gallery's file is, read from its header alone: before anything is loaded, and before anybody opens it."""
+"""The kind and model of a gallery's file, read from its header alone, before anything is loaded or opened."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +17,14 @@ __all__ = ["expect_exported_model", "expect_model", "kind_for_import", "kind_for
 
 
 def kind_for_use(path: Path, wanted: GalleryKind | None = None, new: bool = False) -> GalleryKind:
-    """Return the kind of a gallery: what its file says; for a new one, what is wanted, or private.
+    """Return the kind of a gallery: the kind of its file; for a new file the wanted kind, or private.
 
     Args:
-        wanted: None for whatever it is.
-        new: whether there need not be a file.
+        wanted: the kind that the gallery must have; None for any kind.
+        new: whether the file may be missing.
 
     Raises:
-        ParameterError: there is no file, or it is of another kind. StoreError: it is no gallery.
+        ParameterError: there is no file, or it is of another kind. StoreError: the file is no gallery.
     """
     if not path.exists():
         if not new:
@@ -37,7 +37,7 @@ def kind_for_use(path: Path, wanted: GalleryKind | None = None, new: bool = Fals
 
 
 def kind_for_import(path: Path, exported: Path, wanted: GalleryKind | None = None) -> GalleryKind:
-    """Return the kind of a gallery that an exported file is to be imported into: see `kind_for_use`."""
+    """Return the kind of the gallery into which an exported file is imported: see `kind_for_use`."""
     kind = exported_kind(exported)
     if wanted not in (None, kind):
         raise ParameterError(f"{exported.name}: expected a gallery of kind {wanted}, found one of kind {kind}")
@@ -48,7 +48,7 @@ def expect_model(path: Path, model: "Model") -> None:
     """Check that a gallery holds templates of a model.
 
     Raises:
-        StoreError: it holds another one's.
+        StoreError: it holds templates of another model.
     """
     header = header_of(path)
     _expect(path, model, header.model, header.dimension)
@@ -58,7 +58,7 @@ def expect_exported_model(path: Path, model: "Model") -> None:
     """Check that an exported file holds templates of a model.
 
     Raises:
-        StoreError: it holds another one's, or is no exported file.
+        StoreError: it holds templates of another model, or is no exported file.
     """
     _expect(path, model, *exported_model(path))
 

@@ -1,6 +1,6 @@
-"""What a client does with a gallery, as data: tasks go to its rank in a file, one JSON object a line.
+"""Tasks for the client of a gallery, as data: its rank reads them from a file, one JSON object per line.
 
-A file rather than a command line, since other users of a machine see command lines, and identities may be long.
+A file is better than a command line: other users of the machine can see command lines, and identities may be long.
 """
 
 import itertools
@@ -37,14 +37,14 @@ class GalleryTask:
 
     Args:
         verb: what to do.
-        identity: whom to enrol, verify, remove or rename.
-        photo: to enrol, verify or identify; a path.
-        top: identities that an identification asks for.
+        identity: the person to enrol, verify, remove or rename.
+        photo: path of the photo to enrol, verify or identify.
+        top: number of people that an identification asks for.
         key: file of the key to change to.
-        optional: a photo that cannot be used is told, and ends nothing: for whole folders. Other photos of one person
-            that follow each other are enrolled together: all, or none.
-        chip: the photo as an aligned face, a path: then the photo is not read.
-        name: to rename somebody to.
+        optional: for whole folders: report a photo that cannot be used, and go on. Consecutive photos of one person
+            without this mark are enrolled together: all, or none.
+        chip: path of the photo's aligned crop; if given, the photo itself is not read.
+        name: the person's new name.
     """
 
     verb: Verb
@@ -65,11 +65,11 @@ def write_tasks(path: Path, tasks: Iterable[GalleryTask]) -> None:
 
 
 def read_tasks(path: Path) -> list[GalleryTask]:
-    """Return the tasks of a file (docs/BETWEEN_MACHINES.md), without its empty lines.
+    """Return the tasks of a file (docs/BETWEEN_MACHINES.md); skip empty lines.
 
     Raises:
-        ParameterError: the file cannot be read, is no plain one, or has more than 256 MB; or a line is no task: the
-            message says which, and why.
+        ParameterError: the file cannot be read, is no plain file, or has more than 256 MB; or a line is no task: the
+            message says which line, and why.
     """
     try:
         lines = read_plain(path, _MOST_BYTES).decode().replace("\r\n", "\n").split("\n")
@@ -81,7 +81,7 @@ def read_tasks(path: Path) -> list[GalleryTask]:
 
 
 def together(tasks: Iterable[GalleryTask]) -> Iterator[list[GalleryTask]]:
-    """Yield the tasks in order, those that are done in whole or not at all in one list."""
+    """Yield the tasks in order, in lists: the tasks of a list are done all or not at all."""
 
     def what(numbered: tuple[int, GalleryTask]) -> tuple[object, ...]:
         number, task = numbered
@@ -104,7 +104,7 @@ _TYPES = get_type_hints(GalleryTask)
 
 
 def _task(line: str, where: str) -> GalleryTask:
-    """Return the task of a line; refuse fields that there are not, of other types, or that are missing."""
+    """Return the task of a line; refuse unknown fields, fields of other types, and missing fields."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
