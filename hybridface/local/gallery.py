@@ -1,8 +1,8 @@
 """A gallery with all parties in this process: for notebooks, examples and tests.
 
-All share this process's memory, so it protects nothing from anybody who can read it; the files are as they would be
-between organisations: what the server stores of a private gallery is noise without the client's key, and a list's
-embeddings are in its file. Between machines: docs/GALLERIES.md.
+All parties share this process's memory, so nothing is protected from anybody who can read it. The files are the same
+as between organisations: the server's file of a private gallery is noise without the client's key, and the file of a
+list holds its embeddings. For galleries between machines, see docs/GALLERIES.md.
 """
 
 import threading
@@ -45,23 +45,23 @@ __all__ = ["Gallery"]
 
 
 class Gallery(LocalParties[GalleryClientSession]):
-    """Enrolled people: all parties in one process. Use as a context manager.
+    """A gallery with all parties in one process. Use as a context manager.
 
     Args:
-        model: with weights.
-        path: the server's file; made if there is none.
-        key: the client's key file, 32 bytes, of a private gallery; made if there is none. A list has none.
-        kind: "private" or "list"; by default what the file is, and private for a new one.
+        model: a model with weights.
+        path: the server's file; made if it does not exist.
+        key: the client's key file (32 bytes) for a private gallery; made if it does not exist. A list has no key.
+        kind: "private" or "list"; by default the kind of the file, and private for a new file.
         reveal: who learns the outcome of queries.
         limits: whether the server limits queries (docs/GALLERIES.md).
         on_progress: called as steps begin.
         timeout: seconds that a party waits for another.
         cache: a folder where the server keeps encoded weights for the next session; None to encode them anew.
-        correlations: who makes them: "ot" (client and server), "ot-iknp", or "dealer", who is faster offline.
+        correlations: who makes them: "ot" or "ot-iknp" (client and server), or "dealer" (faster offline phase).
 
     Raises:
-        ModelError: the model has no weights. ParameterError: the file is of another kind, or a key is missing, or there
-            is one too many. KeyFileError, StoreError: a file cannot be used.
+        ModelError: the model has no weights. ParameterError: the file is of another kind, a private gallery got no key,
+            or a list got one. KeyFileError, StoreError: a file cannot be used.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Gallery(LocalParties[GalleryClientSession]):
         self.kind = kind_for_use(self._path, None if kind is None else GalleryKind(kind), new=True)
         if (self.kind is GalleryKind.LIST) is (self._key is not None):
             wanted = "no key" if self._key else "a key file"
-            raise ParameterError(f"expected {wanted} for a gallery of kind {self.kind}, got another argument")
+            raise ParameterError(f"expected {wanted} for a gallery of kind {self.kind}: only a private one has a key")
         self._terms = hybrid_terms(model, Reveal(reveal), correlations_named(correlations))
         self._limits, self._on_progress = limits, on_progress
         self._cache = None if cache is None else Path(cache).expanduser()
@@ -142,7 +142,7 @@ class Gallery(LocalParties[GalleryClientSession]):
 
     @property
     def server(self) -> GalleryServerSession:
-        """The server's session: `last_decisions` and `last_identities`, if they are revealed to it.
+        """The server's session, with `last_decisions` and `last_identities` if they are revealed to the server.
 
         Raises:
             ModelError: the gallery is not open.
@@ -156,13 +156,13 @@ class Gallery(LocalParties[GalleryClientSession]):
     def enroll(
         self, identity: str, photo: Photo, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
     ) -> CostReport:
-        """Add a photo of an identity: by the protocol to a private gallery, in the clear to the server's own list.
+        """Add a photo of an identity: to a private gallery by the protocol, to the server's own list in the clear.
 
         Args:
             aligned, options: as for `load_images`.
 
         Returns:
-            What the protocol cost: nothing for a list.
+            The cost of the protocol; empty for a list.
         """
         if self._embedding:
             self._opened().enroll(identity, self._embedding(photo, aligned, options))
@@ -172,7 +172,7 @@ class Gallery(LocalParties[GalleryClientSession]):
     def enroll_many(
         self, people: Iterable[tuple[str, Photo]], aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
     ) -> Iterator[tuple[str, Photo, ImageError | None]]:
-        """Add many photos; yield each with None, or with why it shows no usable face."""
+        """Add many photos; yield each with None, or with the error that says why it shows no usable face."""
         for identity, photo in people:
             error = None
             try:
@@ -184,26 +184,26 @@ class Gallery(LocalParties[GalleryClientSession]):
     def verify(
         self, identity: str, photo: Photo, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
     ) -> MatchResult:
-        """Compare a photo with an identity: with the nearest of its photos.
+        """Compare a photo with an identity, that is, with the nearest of its photos.
 
         Args:
             aligned, options: as for `load_images`.
 
         Raises:
-            QueryRefusedError: it is not enrolled, or was asked about too often.
+            QueryRefusedError: the identity is not enrolled, or there were too many queries about it.
         """
         return self.client.verify_identity(identity, load_images(self.model, [photo], aligned, options))
 
     def identify(
         self, photo: Photo, top: int = 1, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
     ) -> Identification:
-        """Return who is nearest to a photo and near enough; never a distance.
+        """Return who is nearest to a photo and below the threshold; never return a distance.
 
         Args:
             aligned, options: as for `load_images`.
 
         Raises:
-            QueryRefusedError: nobody is enrolled, or too much was asked.
+            QueryRefusedError: nobody is enrolled, or there were too many queries.
         """
         image = load_images(self.model, [photo], aligned, options)
         self.client.update_index()
@@ -212,7 +212,7 @@ class Gallery(LocalParties[GalleryClientSession]):
     def list(self) -> dict[str, int]:
         """Return who is enrolled, and how many photos each has: a private gallery in order of enrolment, a list sorted.
 
-        A list's are the server's to know.
+        Only the server knows the names in a list.
         """
         return self._opened().identities() if self.kind is GalleryKind.LIST else self._private().list_identities()
 
@@ -227,32 +227,32 @@ class Gallery(LocalParties[GalleryClientSession]):
         return self._private().remove_identities(identities)
 
     def remove_photos(self, identity: str, photos: Sequence[int]) -> int:
-        """Remove some of an identity's photos, by their numbers; return how many. The file's owner does that alone."""
+        """Remove some of an identity's photos by their numbers; return how many. The server does this alone."""
         return self._opened().remove_photos(identity, photos)
 
     def rename(self, old: str, new: str) -> None:
-        """Give somebody a name that nobody has; a folder's next import knows them under it."""
+        """Give somebody a name that nobody has; the next import of a folder knows the person by that name."""
         if self._key is None:
             self._opened().rename(old, new)
         else:
             rename_identity(self._private(), self._key, old, new)
 
     def export(self, path: str | Path) -> int:
-        """Write the gallery as it is at rest to a new file, for another server; return how many photos."""
+        """Write the gallery to a new file for another server, in the form it has on disk; return how many photos."""
         return self._opened().export(Path(path).expanduser())
 
     def rotate_key(self, path: str | Path) -> int:
-        """Put a private gallery under a new key, in a new file, without enrolling anybody again; return its generation.
+        """Put a private gallery under a new key in a new file, without enrolling anybody again; return its generation.
 
         Raises:
-            ParameterError: it is a list, which has no key. RunError: an import runs; the gallery stays under its key.
+            ParameterError: the gallery is a list, which has no key. RunError: an import is running; the key stays.
         """
         session, path = self._private(), Path(path).expanduser()
         secret = create_key(path)
         try:
             generation = change_key(session, self._key or path, path, secret, warnings.warn)
         except RunError:
-            path.unlink()  # nothing is under it, and it would lie in the way of the next try
+            path.unlink()  # nothing uses it, and it would block the next attempt
             raise
         self._key = path
         return generation

@@ -1,4 +1,4 @@
-"""What sessions with all parties in this process have in common: the parties' threads, and the client's session."""
+"""Common parts of sessions with all parties in this process: the parties' threads, and the client's session."""
 
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,8 +23,8 @@ class LocalLinks:
     """The ends of the channels between parties in this process.
 
     Args:
-        to_server, to_client: the client's end and the server's.
-        of_client, of_server: their channels to a dealer; None without one.
+        to_server, to_client: the client's end and the server's end of their channel.
+        of_client, of_server: their channels to a dealer; None without a dealer.
         others: the dealer's thread, if there is one.
     """
 
@@ -52,10 +52,10 @@ class LocalLinks:
 
 
 def correlations_named(name: Correlations | str) -> Correlations:
-    """Return who makes the correlations, by name.
+    """Return the way to make correlations that has this name.
 
     Raises:
-        ParameterError: there is no such way.
+        ParameterError: no way has this name.
     """
     if name not in list(Correlations):
         raise ParameterError(f"expected correlations from {', '.join(Correlations)}, got {name!r}")

@@ -1,7 +1,7 @@
-"""Verification under encryption from end to end, with both parties in this process: for notebooks and tests.
+"""Verification in pure-HE mode, with both parties in this process: for notebooks and tests.
 
-Both share this process's memory, so it protects nothing from anybody who can read it. The result holds a score, which
-the ordinary session never opens: see docs/PURE_HE.md before choosing this mode.
+Both parties share this process's memory, so nothing is protected from anybody who can read it. The result holds a
+score, which a session in hybrid mode never opens: read docs/PURE_HE.md before you choose this mode.
 """
 
 import secrets
@@ -37,9 +37,9 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
         model: a patch network with weights.
         on_progress: called as the client's steps begin.
         timeout: seconds that a party waits for the other.
-        link: simulated between the two, a profile or the name of one.
-        max_answers: scores that the server gives in this session.
-        parameters: of the encryption; by default those that the network needs.
+        link: the connection to simulate between them: a profile, or its name.
+        max_answers: number of scores that the server gives in this session.
+        parameters: parameters of the encryption; by default those that the network needs.
 
     Raises:
         ModelError: the model is no patch network, or has no weights.
@@ -73,10 +73,10 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
     def enroll(
         self, photo: Photo, name: str | None = None, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
     ) -> EncryptedTemplate:
-        """Leave a photo's encrypted embedding with the server.
+        """Store a photo's encrypted embedding at the server.
 
         Args:
-            name: a new one; a random one if left out.
+            name: a new name; a random name if left out.
             aligned, options: as for `load_images`.
         """
         return self.client.enroll(name or secrets.token_hex(8), self._inputs([photo], aligned, options)[0])
@@ -88,7 +88,7 @@ class LocalPureHeSession(LocalParties[PureHeClientSession]):
         aligned: bool | None = None,
         options: PhotoOptions = AS_GIVEN,
     ) -> PureHeResult:
-        """Compare a photo with an enrolled template, or with a photo, which is then enrolled first.
+        """Compare a photo with an enrolled template, or with a second photo, which is enrolled first.
 
         Args:
             aligned, options: as for `load_images`.

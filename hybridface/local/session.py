@@ -1,7 +1,7 @@
 """A session with all parties in this process: for notebooks, examples and tests.
 
-They share this process's memory, so it protects nothing from anybody who can read it; between organisations, run them
-as MPI ranks (`hybridface party`, see launch/).
+The parties share this process's memory, so nothing is protected from anybody who can read it. Between organisations,
+run the parties as MPI ranks (`hybridface party`, see launch/).
 """
 
 import secrets
@@ -35,14 +35,14 @@ class LocalSession(LocalParties[ClientSession]):
     """Client and server, and a dealer if there is one, in one process. Use as a context manager.
 
     Args:
-        model: with weights.
+        model: a model with weights.
         reveal: who learns the decision.
         on_progress: called as steps begin.
         timeout: seconds that a party waits for another.
-        pool: verifications of one photo that are kept prepared, in the background, between requests.
+        pool: number of verifications of one photo to keep prepared in the background, between requests.
         cache: a folder where the server keeps encoded weights for the next session; None to encode them anew.
-        link: simulated between them, a profile or the name of one; "none" for no slowing down.
-        correlations: who makes them: "ot" (client and server), "ot-iknp", or "dealer".
+        link: the connection to simulate between them: a profile, or its name; "none" slows nothing down.
+        correlations: who makes them: "ot" or "ot-iknp" (client and server), or "dealer".
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LocalSession(LocalParties[ClientSession]):
 
     @property
     def server(self) -> ServerSession:
-        """The server's session (its `last_decisions`, if they are revealed to it)."""
+        """The server's session, with `last_decisions` if they are revealed to the server."""
         if self._threads:
             self._server_is_open.wait(self._timeout)
         if self._server is None:
@@ -95,10 +95,10 @@ class LocalSession(LocalParties[ClientSession]):
         return self._server
 
     def prepare(self, images: int = 2, decisions: int = 1) -> None:
-        """Do the offline work of one verification ahead of time: 2 images for a pair, 1 against a template.
+        """Do the offline phase of one verification ahead of time: 2 images for a pair, 1 against a template.
 
         Args:
-            decisions: as many as images for a batch (`verify_batch`).
+            decisions: number of decisions; for a batch (`verify_batch`) as many as images.
         """
         self.client.prepare(images, decisions)
 
@@ -121,7 +121,7 @@ class LocalSession(LocalParties[ClientSession]):
         aligned: bool | None = None,
         options: PhotoOptions = AS_GIVEN,
     ) -> MatchResult:
-        """Compare up to 16 photos with a template, or with one each, in one batch: the rounds of a single photo.
+        """Compare up to 16 photos with a template, or each with its own, in one batch: as many rounds as for one photo.
 
         Args:
             aligned, options: as for `load_images`.
@@ -131,10 +131,10 @@ class LocalSession(LocalParties[ClientSession]):
     def enroll(
         self, photo: Photo, name: str | None = None, aligned: bool | None = None, options: PhotoOptions = AS_GIVEN
     ) -> Template:
-        """Leave a photo's embedding as shares: the template returned is the client's, the server keeps the other.
+        """Store a photo's embedding as shares: the returned template is the client's share, the server keeps the other.
 
         Args:
-            name: a new one; a random one if left out.
+            name: a new name; a random name if left out.
             aligned, options: as for `load_images`.
         """
         return self.client.enroll(name or secrets.token_hex(8), load_images(self.model, [photo], aligned, options))
@@ -163,7 +163,7 @@ def local_session(
         max_answers, parameters: as for `LocalPureHeSession`.
 
     Raises:
-        ParameterError: there is no such mode, or it has no such option.
+        ParameterError: there is no such mode, or the mode has no such option.
     """
     if mode not in list(Mode):
         raise ParameterError(f"expected a mode {' or '.join(Mode)}, got {mode!r}")
@@ -182,4 +182,4 @@ def _refuse(mode: Mode | str, **options: Any) -> None:
     """Raise `ParameterError` for the first option that is given."""
     for name, given in options.items():
         if given:
-            raise ParameterError(f"expected no option {name} in {mode} mode, which has none, got one")
+            raise ParameterError(f"expected no option {name}: {mode} mode has no such option")
