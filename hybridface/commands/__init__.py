@@ -1,1 +1,1 @@
-"""The command line: one module a command, and the options that several of them share."""
+"""The command line: one module for each command, and the options that several commands share."""

@@ -1,4 +1,4 @@
-"""`hybridface bench`: speed, bytes, rounds and memory, measured."""
+"""`hybridface bench`: measure speed, bytes, rounds and memory."""
 
 import json
 import sys
@@ -48,7 +48,7 @@ class GalleryKinds(StrEnum):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Those that are meant."""
+        """The kinds of gallery that are meant."""
         return ("private", "list") if self is GalleryKinds.BOTH else (self.value,)
 
 
@@ -58,11 +58,11 @@ bench.command("modes")(bench_modes)
 
 @bench.command("verify")
 def bench_verify(
-    first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
-    second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
+    first: Annotated[Path | None, typer.Argument(help="The photo; by default, a portrait from the project.")] = None,
+    second: Annotated[Path | None, typer.Argument(help="The photo to enrol; by default, another portrait.")] = None,
     mode: ModeOption = Mode.HYBRID,
     model: ModeModelOption = "",
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Verifications in one session.")] = 5,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Number of verifications in one session.")] = 5,
     aligned: AlignedOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -74,7 +74,7 @@ def bench_verify(
     cache: CacheOption = "",
     correlations: CorrelationsOption = Correlations.OT,
 ) -> None:
-    """One photo against an enrolled template, several times: median, minimum and maximum, and memory."""
+    """Measure verifications of a photo against an enrolled template: median, minimum and maximum, and memory."""
     from hybridface.measure.cost.verify import bench_table, summarise
     from hybridface.processes.runs import HybridRun, PureHeRun, Run
     from hybridface.processes.start import start
@@ -97,15 +97,15 @@ def bench_verify(
 @bench.command("workers")
 def bench_workers_command(
     most: Annotated[
-        int, typer.Option("--ranks", min=1, max=64, help="Measure on 1, ... so many ranks of the server.")
+        int, typer.Option("--ranks", min=1, max=64, help="Measure with 1, 2, ... up to this many ranks of the server.")
     ] = 2,
     model: ModelOption = DEFAULT_MODEL,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs with each number of ranks.")] = 5,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs for each number of ranks.")] = 5,
     cache: CacheOption = "",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """The homomorphic products of one photo on the server alone, and shared out among more of its ranks."""
+    """Measure the homomorphic products of one photo: on one rank of the server, and divided among more ranks."""
     from hybridface.measure.cost.workers import bench_workers, workers_table
 
     with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
@@ -119,19 +119,25 @@ def bench_workers_command(
 @bench.command("pure-he")
 def bench_pure_he_command(
     weights: Annotated[
-        str, typer.Option("--weights", help="A file of `hybridface train`, or random; else the shipped network.")
+        str,
+        typer.Option("--weights", help="A file from `hybridface train`, or 'random'; by default, the shipped network."),
     ] = "",
     widths: Annotated[
-        str, typer.Option("--widths", help="Of a random network, one a square.", show_default="64,64,64")
+        str,
+        typer.Option(
+            "--widths",
+            help="With --weights random: the network's widths, one for each square.",
+            show_default="64,64,64",
+        ),
     ] = "",
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Verifications in one session.")] = 5,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Number of verifications in one session.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
-    """One input against an enrolled template, computed by the server under encryption from end to end."""
+    """Measure pure-HE mode: the server compares an input with an enrolled template, all under encryption."""
     from hybridface.measure.cost.pure_he import RANDOM, bench_pure_he, pure_he_table
 
     if widths and weights != RANDOM:
-        raise ParameterError(f"expected --widths with --weights random alone, got {widths!r}")
+        raise ParameterError(f"expected --widths only with --weights random, got {widths!r}")
     sizes = (widths or "64,64,64").split(",")
     if not all(item.isdecimal() for item in sizes):
         raise ParameterError(f"expected widths like 64,64, got {widths!r}")
@@ -141,15 +147,19 @@ def bench_pure_he_command(
 
 @bench.command("identify")
 def bench_identify_command(
-    sizes: Annotated[str, typer.Option("--sizes", help="Templates in the gallery.")] = "1000,10000,100000",
-    kind: Annotated[GalleryKinds, typer.Option("--kind", help="Which kind of gallery.")] = GalleryKinds.BOTH,
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="Numbers of templates in the gallery, with commas between.")
+    ] = "1000,10000,100000",
+    kind: Annotated[GalleryKinds, typer.Option("--kind", help="Which kind of gallery to measure.")] = GalleryKinds.BOTH,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Identifications in each gallery.")] = 5,
-    shards: Annotated[str, typer.Option("--shards", help="Parts that a private gallery is searched in.")] = "1",
+    shards: Annotated[
+        str, typer.Option("--shards", help="Numbers of shards of a private gallery, with commas between.")
+    ] = "1",
     correlations: CorrelationsOption = Correlations.OT,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Who of a gallery is nearest to a probe, after its embedding: cost by the gallery's size, and how it grows."""
+    """Measure how the cost of an identification grows with the gallery, without the cost of the probe's embedding."""
     from hybridface.measure.cost.identify import bench_identify, identify_table
 
     counts, cuts = _numbers(sizes, 8, "sizes"), _numbers(shards, 1, "shards")
@@ -173,20 +183,20 @@ def _numbers(text: str, least: int, what: str) -> list[int]:
 
 @bench.command("peers")
 def bench_peers(
-    first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
-    second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
+    first: Annotated[Path | None, typer.Argument(help="The photo; by default, a portrait from the project.")] = None,
+    second: Annotated[Path | None, typer.Argument(help="The photo to enrol; by default, another portrait.")] = None,
     model: ModelOption = DEFAULT_MODEL,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each peer; SPU's is one.")] = 5,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each implementation; SPU runs once.")] = 5,
     aligned: AlignedOption = False,
     spu: Annotated[
         Path | None, typer.Option("--spu", help="Python of SPU's environment (.venv-spu/bin/python).")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Write the JSON object to a file as well.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Also write the JSON object to this file.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     timeout: TimeoutOption = 300.0,
 ) -> None:
-    """The same verification in the clear, by this project, by CrypTen alone, and by SPU's Cheetah, interleaved."""
+    """Measure one verification in the clear, with hybridface, with CrypTen alone, and with SPU's Cheetah, in turn."""
     from hybridface.measure import peers
     from hybridface.models.model import load_model
 
@@ -209,15 +219,17 @@ def bench_peers(
 def bench_correlations_command(
     kinds: Annotated[
         list[Correlations] | None,
-        typer.Option("--kind", help="Who makes them; may be given several times.", show_default="all"),
+        typer.Option("--kind", help="Who makes the correlations; may be given several times.", show_default="all"),
     ] = None,
-    transfers: Annotated[int, typer.Option("--transfers", min=1, help="Random transfers in a run.")] = 4_000_000,
+    transfers: Annotated[
+        int, typer.Option("--transfers", min=1, help="Random oblivious transfers in a run.")
+    ] = 4_000_000,
     comparisons: Annotated[int, typer.Option("--comparisons", min=64, help="Comparisons in a run.")] = 200_000,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each, after one that does not count.")] = 5,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each kind, after one that does not count.")] = 5,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Random transfers, and what a comparison uses up: time and bytes, without a dealer (two ways) and with one."""
+    """Measure oblivious transfers, and the correlations of a comparison: time and bytes, with and without a dealer."""
     from hybridface.measure.cost.correlations import bench_correlations, correlations_table
 
     chosen = kinds or list(Correlations)

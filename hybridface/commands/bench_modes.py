@@ -1,4 +1,4 @@
-"""`hybridface bench modes`: every way to compare two faces beside each other, as a report with pictures."""
+"""`hybridface bench modes`: compare all ways to verify a face, in a report with pictures."""
 
 import sys
 from pathlib import Path
@@ -19,31 +19,33 @@ _QUICK_NETWORKS, _ROUNDS, _VERIFICATIONS = "none,wan", 3, 3
 
 
 def bench_modes(
-    first: Annotated[Path | None, typer.Argument(help="The photo; a portrait of the project if left out.")] = None,
-    second: Annotated[Path | None, typer.Argument(help="The photo that is enrolled.")] = None,
+    first: Annotated[Path | None, typer.Argument(help="The photo; by default, a portrait from the project.")] = None,
+    second: Annotated[Path | None, typer.Argument(help="The photo to enrol; by default, another portrait.")] = None,
     runs: Annotated[
         int | None,
-        typer.Option("--runs", min=1, help="Rounds; in each, every way is started once.", show_default=str(_ROUNDS)),
+        typer.Option("--runs", min=1, help="Repetitions; each starts every mode once.", show_default=str(_ROUNDS)),
     ] = None,
     links: Annotated[
         str | None,
-        typer.Option("--links", help="Simulated networks, by commas.", show_default=",".join(LINKS)),
+        typer.Option("--links", help="Simulated networks, with commas between.", show_default=",".join(LINKS)),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help=f"One round, networks {_QUICK_NETWORKS}.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help=f"One repetition, networks {_QUICK_NETWORKS}.")] = False,
     output: Annotated[
         Path, typer.Option("--output", help="A folder for report.html and report.json, or an .html file.")
     ] = Path("modes-report"),
     accuracy: Annotated[
         list[Path] | None,
-        typer.Option("--accuracy", help="A result.json of `hybridface eval lfw`; may be given again."),
+        typer.Option("--accuracy", help="A result.json of `hybridface eval lfw`; may be given several times."),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     timeout: TimeoutOption = 300.0,
 ) -> None:
-    """Plain, hybrid, pure HE, pure MPC and features-only HE on the same faces; writes report.html and report.json.
+    """Compare plain, hybrid, pure HE, pure MPC and features-only HE on the same faces; write a report.
 
-    Exit status: 0 done, 2 error, also when a single mode failed (the report is written, and says which).
+    Writes report.html and report.json.
+
+    Exit status: 0 done, 2 error. A mode that fails counts as an error too; the report is still written, and says which.
     """
     from hybridface.measure import modes as modes_report
     from hybridface.measure.modes.accuracy import read_accuracy, shipped_accuracy
@@ -75,11 +77,11 @@ def bench_modes(
     error = RunError(f"{len(failed)} of {len(measurements)} measurements failed, the first: {failed[0].reason}")
     if not as_json:
         raise error
-    say_warning(str(error))  # the document that is printed already has all that failed
+    say_warning(str(error))  # the printed document already lists all failures
     raise typer.Exit(EXIT_ERROR)
 
 
 def _command(arguments: list[str], accuracy: list[Path] | None) -> str:
-    """Return the command as it may be shown: file names, no paths."""
+    """Return the command in a form to show: with file names, without paths."""
     results = [word for path in accuracy or () for word in ("--accuracy", path.name)]
     return " ".join(["hybridface bench modes", *arguments, *results])

@@ -1,4 +1,4 @@
-"""Options that would do nothing: refused, since whoever gives one expects something of it."""
+"""Refuse options that would do nothing, because a user who gives one expects an effect."""
 
 from collections.abc import Collection
 
@@ -10,14 +10,14 @@ __all__ = ["expect_effect"]
 
 
 def expect_effect(context: typer.Context, options: Collection[str], why: str) -> None:
-    """See that none of some options was given to the running command.
+    """Check that the user gave none of these options to the running command.
 
     Args:
         options: names of the command's parameters.
-        why: they do nothing, after "expected no --option".
+        why: why they do nothing; the words after "expected no --option".
 
     Raises:
-        ParameterError: one was given.
+        ParameterError: the user gave one.
     """
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")

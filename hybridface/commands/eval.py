@@ -1,4 +1,4 @@
-"""`hybridface eval`: how often the network, its arithmetic, and the protocols are right."""
+"""`hybridface eval`: measure how often the network, its arithmetic, and the protocols are right."""
 
 import os
 from pathlib import Path
@@ -26,32 +26,38 @@ def eval_lfw(
     pairs: Annotated[Path, typer.Option("--pairs", help="Pairs in LFW's format, with folds.")],
     mode: Annotated[
         EvalMode,
-        typer.Option("--mode", help="float64; fixed point bit by bit; or one of the protocols, on some pairs."),
+        typer.Option(
+            "--mode",
+            help="How to decide: in float64, in the protocol's exact fixed point, or by a protocol on some pairs.",
+        ),
     ] = EvalMode.PLAIN,
     model: ModelOption = DEFAULT_MODEL,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, help="So many random pairs; 0 for all.", show_default="all, 20 of a protocol"),
+        typer.Option(
+            "--limit", min=0, help="Use this many random pairs; 0 for all.", show_default="all; 20 for a protocol"
+        ),
     ] = None,
     folds: Annotated[
-        str, typer.Option("--folds", help="Only these, like 7,8; thresholds then come from all the others.")
+        str, typer.Option("--folds", help="Use only these folds, like 7,8; thresholds then come from all other folds.")
     ] = "",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random pairs.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for the random pairs.")] = 0,
     face: Annotated[
-        FaceChoice, typer.Option("--face", help="Which of several faces counts; 'only' takes the photo's middle.")
+        FaceChoice,
+        typer.Option("--face", help="Which of several faces counts; 'only' uses the photo's middle instead."),
     ] = FaceChoice.CENTRE,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align and embed.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Number of processes that align and embed.")] = 2,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Folder for results and plot.", show_default="lfw-MODEL-MODE"),
+        typer.Option("--output", help="Folder for the results and the plot.", show_default="lfw-MODEL-MODE"),
     ] = None,
     cache: FacesCacheOption = "",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Accuracy by LFW's protocol: every fold is decided with the threshold that is best on the other folds.
+    """Measure accuracy by LFW's protocol: decide each fold with the threshold that is best on the other folds.
 
-    Writes result.json, pairs.csv and roc.png. A run that was stopped goes on where it was.
+    Writes result.json, pairs.csv and roc.png. Run the command again to continue after an interruption.
     """
     from hybridface.faces.pairs import folds_from_text
     from hybridface.measure.accuracy.evaluation import EvaluationOptions, evaluate
@@ -69,7 +75,7 @@ def eval_lfw(
 
 
 def _make_output(folder: Path) -> None:
-    """Find out now, rather than after a long measurement."""
+    """Make the folder now, so that an error does not come after a long measurement."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,19 +87,21 @@ def _make_output(folder: Path) -> None:
 @evaluation.command("rank")
 def eval_rank(
     images: Annotated[Path, typer.Option("--images", help="LFW: a tar file or a folder, NAME/NAME_0001.jpg.")],
-    pairs: Annotated[Path, typer.Option("--pairs", help="Pairs in LFW's format; their photos are used.")],
+    pairs: Annotated[Path, typer.Option("--pairs", help="Pairs in LFW's format; only their photos are used.")],
     model: ModelOption = DEFAULT_MODEL,
     probes: Annotated[
-        int, typer.Option("--probes", min=0, help="People to look for; 0 for all with two photos.")
+        int, typer.Option("--probes", min=0, help="Number of people to search for; 0 for all who have two photos.")
     ] = 500,
-    protocol: Annotated[int, typer.Option("--protocol", min=0, help="Of these, in the real protocol.")] = 20,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the drawn people.")] = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align and embed.")] = 2,
+    protocol: Annotated[
+        int, typer.Option("--protocol", min=0, help="How many of these people to search for with the real protocol.")
+    ] = 20,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for the choice of people.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Number of processes that align and embed.")] = 2,
     cache: FacesCacheOption = "",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Identification: is the nearest person in fixed point, and in the protocol, the nearest in float64?"""
+    """Measure identification: do fixed point and the protocol find the same nearest person as float64?"""
     from hybridface.measure.accuracy.ranking import RankOptions, rank
 
     with faces_cache(cache, "lfw") as kept:
@@ -114,16 +122,16 @@ def eval_rank(
 def eval_ranges(
     images: Annotated[Path, typer.Option("--images", help="Photos of faces: a tar file or a folder.")],
     model: ModelOption = DEFAULT_MODEL,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="So many random photos; 0 for all.")] = 0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random photos.")] = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align and compute.")] = 2,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Use this many random photos; 0 for all.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for the random photos.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Number of processes that align and compute.")] = 2,
     cache: FacesCacheOption = "",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """The largest magnitude that each comparison meets, and the bits that it needs; an error if it has too few.
+    """Measure the largest magnitude in each comparison and the bits it needs; fail if a comparison has too few bits.
 
-    The widths of the known networks come from such a measurement. Measure your own photos before you deploy.
+    The bit widths of the known networks come from such a measurement. Measure your own photos before you deploy.
     """
     from hybridface.measure.accuracy.ranges import RangeOptions, ranges, ranges_table
 

@@ -1,7 +1,7 @@
-"""Galleries on the command line: `enroll`, `identify`, `verify --id`, `rotate-key`; others are beside it.
+"""Commands for galleries: `enroll`, `identify`, `verify --id`, `rotate-key`; the modules beside this one have others.
 
-Queries, and enrolment in a private gallery, start client, server and perhaps a dealer as MPI processes on this machine,
-like `verify`; the gallery's file is the server's, the key's file the client's. A list is enrolled by the server alone.
+Like `verify`, queries and enrolment in a private gallery start client, server and perhaps a dealer as MPI processes on
+this machine. The gallery's file belongs to the server, the key's file to the client. The server enrols in a list alone.
 """
 
 from collections.abc import Sequence
@@ -68,14 +68,14 @@ def enroll(
     kind: KindOption = None,
     replace: Annotated[
         int | None,
-        typer.Option("--replace", min=1, help="Number of a photo that goes for them; see list --photos."),
+        typer.Option("--replace", min=1, help="Number of the photo that they replace; see list --photos."),
     ] = None,
 ) -> None:
-    """Enrol a person, and make the gallery (a private one's key, too) if there is none.
+    """Enrol a person; make the gallery, and a private gallery's key, if there is none.
 
-    In a private gallery the server stores what is noise without the client's key.
+    In a private gallery, the server cannot read the templates: they are noise without the client's key.
 
-    To a list (--kind list) the server adds its own photos, embedded in the clear: no key, no other process.
+    In a list (--kind list), the server enrols its own photos in the clear: no key, no other process.
     """
     from hybridface.output.answers import photos_text, say
     from parties.gallery.store.identities import person_name
@@ -112,7 +112,7 @@ def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal:
     _refuse([answer])
     match = answer["match"] if answer["match"] is not None else outcome.decision
     if match is None:
-        raise RunError("expected a decision, no party has told one")
+        raise RunError("cannot report the decision: no party sent one")
     result = {"identity": identity, "model": settings.model, "mode": "hybrid", "reveal": reveal.value}
     document = verification_document(result, match)
     say(document, decision_text(match) + _learner(reveal), settings.as_json)
@@ -121,17 +121,17 @@ def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal:
 
 def identify(
     settings: PhotoSettings,
-    photo: Annotated[Path, typer.Argument(help="Of whom to find.")],
+    photo: Annotated[Path, typer.Argument(help="A photo of the person to find.")],
     top: Annotated[int, typer.Option("--top", min=1, max=64, help="How many of the nearest people to name.")] = 1,
     reveal: RevealOption = Reveal.CLIENT,
     limits: LimitsOption = True,
     shards: ShardsOption = 1,
 ) -> None:
-    """Find who is nearest and near enough, among everybody in the gallery; never a distance.
+    """Find who in the gallery is nearest to a photo and below the threshold; never reveal a distance.
 
     Prints names, nearest first, or "unknown".
 
-    Exit status: 0 somebody was found, 1 nobody, 2 error.
+    Exit status: 0 somebody was found, 1 nobody was found, 2 error.
     """
     from hybridface.galleries.tasks import GalleryTask, Verb
     from hybridface.output.answers import names_text, say
@@ -156,7 +156,7 @@ def rotate_key(
 ) -> None:
     """Put a private gallery under a new key, without enrolling anybody again.
 
-    Then the old key opens nothing any more. A list has no key.
+    After that, the old key is useless. A list has no key.
     """
     from hybridface.galleries.kind import expect_model, kind_for_use
 
@@ -169,7 +169,7 @@ def rotate_key(
     from parties.gallery.key import create_key, read_key
 
     expect_model(settings.path, load_model(settings.model, weights=False))
-    read_key(settings.key_path)  # both before a file is made that would lie in the way of the next try
+    read_key(settings.key_path)  # check both first: a new file would block the next attempt
     create_key(new_key)
     task = GalleryTask(Verb.ROTATE, key=str(new_key))
     try:
@@ -177,17 +177,17 @@ def rotate_key(
     except RunError as error:
         raise RunError(f"{error}; keep both key files, {settings.key_path} and {new_key}") from error
     if any("refused" in answer for answer in answers):
-        new_key.unlink()  # nothing was changed, so nothing is under it
+        new_key.unlink()  # nothing was changed, so nothing uses it
     _refuse(answers)
-    text = f"the gallery is under {new_key} now (generation {answers[-1].get('generation')})"
+    text = f"the gallery uses the key {new_key} now (generation {answers[-1].get('generation')})"
     say({"generation": answers[-1].get("generation")}, text, settings.as_json)
 
 
 def _found(outcome: "Outcome", answer: dict[str, Any]) -> Sequence[str | None]:
-    """Return whom an identification has found, by whoever learned it."""
+    """Return the people that an identification has found, from the party that learned it."""
     identities = answer["identities"] if answer["match"] is not None else outcome.found
     if identities is None:
-        raise RunError("expected the names that were found, no party has told them")
+        raise RunError("cannot report the names that were found: no party sent them")
     return list(identities)
 
 
@@ -196,7 +196,7 @@ def _learner(reveal: Reveal) -> str:
 
 
 def _refuse(answers: list[dict[str, Any]]) -> None:
-    """Raise `QueryRefusedError`, if the server has refused something."""
+    """Raise `QueryRefusedError` if the server has refused something."""
     for answer in answers:
         if "refused" in answer:
             raise QueryRefusedError(answer["refused"].removeprefix("the server refuses: "), answer.get("retry_after"))

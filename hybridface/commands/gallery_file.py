@@ -1,4 +1,4 @@
-"""Galleries on the command line, what only the server's file is needed for: `list`, `remove`, `export`."""
+"""Commands for galleries that need the server's file only: `list`, `remove`, `export`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +21,9 @@ __all__ = ["export", "list_people", "remove"]
 
 def list_people(
     settings: FileSettings,
-    photos: Annotated[bool, typer.Option("--photos", help="Also the numbers of everybody's photos.")] = False,
+    photos: Annotated[bool, typer.Option("--photos", help="Also print the numbers of everybody's photos.")] = False,
 ) -> None:
-    """Say who is enrolled, and how many photos of each."""
+    """List who is enrolled, and how many photos of each person."""
     with _file(settings, read_only=True) as file:
         people, kind = file.identities(), file.kind
         numbers = file.photos() if photos else {}
@@ -47,21 +47,22 @@ def list_people(
 
 def remove(
     settings: FileSettings,
-    identities: Annotated[list[str], typer.Argument(help="Who is to be removed, with all photos.")],
+    identities: Annotated[list[str], typer.Argument(help="The people to remove, with all their photos.")],
     photos: Annotated[
-        list[int] | None, typer.Option("--photo", min=1, help="Only this photo of one person; see list --photos.")
+        list[int] | None,
+        typer.Option("--photo", min=1, help="Remove only this photo of one person; see list --photos."),
     ] = None,
 ) -> None:
-    """Remove people, or some of somebody's photos; nothing of them is left in the file.
+    """Remove people, or some photos of one person; leave no trace of them in the file.
 
-    Exit status: 0 all were there, 1 some were not, 2 error.
+    Exit status: 0 all were enrolled, 1 some were not, 2 error.
     """
     from parties.gallery.store.identities import asked_name
 
     with _file(settings) as file:
         known = file.identities()
         if photos and len(identities) != 1:
-            raise ParameterError(f"expected one person, whose photos --photo names, got {len(identities)}")
+            raise ParameterError(f"expected one person with --photo, got {len(identities)}")
         count = file.remove_photos(identities[0], photos) if photos else file.remove(identities)
     missing = [name for name in identities if asked_name(name, known) not in known]
     text = f"removed {photos_text(count)}" + "".join(f"\nnot enrolled: {name!r}" for name in missing)
@@ -70,9 +71,9 @@ def remove(
 
 
 def export(settings: FileSettings, output: Annotated[Path, typer.Argument(help="A new file.")]) -> None:
-    """Write the gallery as it is at rest to a new file, for another server.
+    """Write the gallery to a new file for another server, in the form it has on disk.
 
-    A private gallery's is noise without the client's key; a list's holds its embeddings.
+    The file of a private gallery is noise without the client's key. The file of a list holds its embeddings.
     """
     with _file(settings) as file:
         count = file.export(output)
@@ -80,7 +81,7 @@ def export(settings: FileSettings, output: Annotated[Path, typer.Argument(help="
 
 
 def _file(settings: FileSettings, read_only: bool = False) -> "GalleryFile":
-    """Open a gallery that is there."""
+    """Open an existing gallery."""
     path = settings.existing_path
     from hybridface.galleries.file import GalleryFile
     from hybridface.models.model import load_model

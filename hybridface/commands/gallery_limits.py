@@ -1,4 +1,4 @@
-"""How often clients may ask, to a gallery's operator: `limits` prints it, and sets it."""
+"""`hybridface limits`: a gallery's operator prints and sets how often clients may ask."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,17 +25,19 @@ _FORM = "AT_ONCE/PER_HOUR, such as 10/2; or default."
 def limits(
     settings: GallerySettings,
     client: Annotated[
-        str, typer.Option("--client", help="Whose limits, as the log names the client; if left out, all.")
+        str, typer.Option("--client", help="The client, by its name in the log; all clients if left out.")
     ] = "",
     verify: Annotated[str, typer.Option("--verify", help=f"Verifications of one person: {_FORM}")] = "",
     identify: Annotated[str, typer.Option("--identify", help=f"Identifications: {_FORM}")] = "",
     guess: Annotated[str, typer.Option("--guess", help=f"Verifications of people who are not enrolled: {_FORM}")] = "",
 ) -> None:
-    """Say how often clients may ask a gallery, and set it; from the next query on, also in sessions that are open.
+    """Print how often clients may ask a gallery, and set it.
 
-    With --client it says what holds for that client: its own limits, or everybody's where it has none.
+    New limits hold from the next query on, also in open sessions.
 
-    The limits are what makes rebuilding a template from answers slow: raise them with care.
+    With --client, the limits of that client: its own, or everybody's where it has none.
+
+    Raise limits with care: they make it slow to rebuild a template from answers.
     """
     path = settings.existing_path
     wanted = {"verify": verify, "identify": identify, "guess": guess}
@@ -51,7 +53,7 @@ def limits(
 
 
 def _rate(text: str) -> "Rate | None":
-    """Return the rate that a text says; None for the default."""
+    """Return the rate that a text gives; None for the default."""
     from parties.gallery.store.rates import Rate
 
     if text == _DEFAULT:
@@ -65,7 +67,7 @@ def _rate(text: str) -> "Rate | None":
 
 
 def _lines(opened: "QueryLimits", only: str) -> list[dict[str, Any]]:
-    """Return what holds for everybody, and what for some clients; or, for one client alone, what holds for it."""
+    """Return the limits of everybody and those of some clients; or, for one client, the limits that hold for it."""
     from parties.gallery.store.limits import DEFAULTS
     from parties.gallery.store.rates import ALL_CLIENTS
 
@@ -91,7 +93,7 @@ def _table(document: dict[str, Any]) -> Table:
     table = Table("client", "question", "at once", "per hour", "", box=None)
     for line in document["limits"]:
         client = "everybody" if line["client"] is None else shown(line["client"][:_SHOWN])
-        origin = "" if line["set"] else "as delivered"
+        origin = "" if line["set"] else "default"
         rate = f"{line['at_once']:g}", f"{line['per_hour']:g}"
         table.add_row(Text(client), line["question"], *rate, origin)
     return table

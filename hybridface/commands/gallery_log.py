@@ -1,4 +1,4 @@
-"""What a gallery's log and limits are to its owner, on the command line: `queries`, `prune-log`, `reset-limit`."""
+"""Commands for the owner of a gallery, about its log and limits: `queries`, `prune-log`, `reset-limit`."""
 
 from contextlib import closing
 from datetime import UTC, datetime
@@ -24,19 +24,21 @@ _SHOWN = 40
 
 def queries(
     settings: GallerySettings,
-    last: Annotated[int, typer.Option("--last", min=1, help="How many lines of the log, the newest.")] = 20,
+    last: Annotated[int, typer.Option("--last", min=1, help="How many of the newest lines to print.")] = 20,
     identity: Annotated[
         str | None,
-        typer.Option("--id", help="Say of each line whether it is about this identity, which the log has as a hash."),
+        typer.Option(
+            "--id", help="Say for each line whether it is about this person; the log has only hashes of names."
+        ),
     ] = None,
-    only: Annotated[bool, typer.Option("--only", help="With --id: the lines about it alone.")] = False,
+    only: Annotated[bool, typer.Option("--only", help="With --id: print only the lines about that person.")] = False,
 ) -> None:
-    """Print the log: when, who, what was asked or done, and whether it was answered; never an outcome.
+    """Print the log: when, who, what was asked or done, and whether it was answered. The log has no outcomes.
 
-    Lines of "operator" are of commands on the gallery's file, without a client.
+    Lines of "operator" come from commands on the gallery's file, without a client.
     """
     if only and identity is None:
-        raise ParameterError("expected --id, whom --only is about")
+        raise ParameterError("expected --id with --only, got none")
     path = settings.existing_path
     from parties.gallery.store.database import Database
     from parties.gallery.store.limits import EVERYONE, QueryLimits
@@ -64,18 +66,18 @@ def prune_log(
     before: Annotated[
         datetime,
         typer.Argument(
-            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="The first day or second to keep, of this machine's time."
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="The first day or second to keep, in this machine's time."
         ),
     ],
 ) -> None:
-    """Remove the log's older lines: who asked what, and when, is itself personal data.
+    """Remove older lines of the log: who asked what and when is personal data too.
 
-    The limits stay as they are. A line says that the log was pruned.
+    The limits stay as they are. A new line records that the log was pruned.
     """
     try:
         second = before.timestamp()
     except (OverflowError, ValueError) as error:
-        raise ParameterError(f"expected a day that this machine's clock can tell, got {before:%Y-%m-%d}") from error
+        raise ParameterError(f"expected a day that this machine's clock can show, got {before:%Y-%m-%d}") from error
     with _limits(settings) as limits:
         count = limits.prune(second)
     say({"removed": count}, f"removed {count} {'line' if count == 1 else 'lines'} of the log", settings.as_json)
@@ -83,15 +85,17 @@ def prune_log(
 
 def reset_limit(
     settings: GallerySettings,
-    client: Annotated[str, typer.Argument(help="Who may ask again, as the log names it.")],
+    client: Annotated[str, typer.Argument(help="The client, by its name in the log.")],
     identity: Annotated[
         str | None,
-        typer.Option("--id", help="About whom; about everyone, and names that are not enrolled, if left out."),
+        typer.Option(
+            "--id", help="The person that it may ask about; if left out, everyone, and names that are not enrolled."
+        ),
     ] = None,
 ) -> None:
-    """Let a client ask again at once, after a mistake; also if the clock was ahead for a time.
+    """Let a client ask again at once, after a mistake, or if the clock was ahead for a time.
 
-    What the client was told before stays told: the limits are what makes rebuilding a template slow.
+    The client keeps the answers it has. The limits are what makes it slow to rebuild a template from answers.
     """
     identity = _asked(identity)
     with _limits(settings) as limits:
@@ -101,14 +105,14 @@ def reset_limit(
 
 
 def _asked(identity: str | None) -> str | None:
-    """Return the name that is meant; None for nobody."""
+    """Return the name in the form that the gallery uses; None for no name."""
     from parties.gallery.store.identities import asked_name
 
     return None if identity is None else asked_name(identity)
 
 
 def _limits(settings: GallerySettings) -> "QueryLimits":
-    """Open the limits of a gallery that is there."""
+    """Open the limits of an existing gallery."""
     path = settings.existing_path
     from parties.gallery.store.limits import QueryLimits
 
@@ -116,7 +120,7 @@ def _limits(settings: GallerySettings) -> "QueryLimits":
 
 
 def _line(line: "Query", tag: bytes | None) -> dict[str, Any]:
-    """Return a line of the log as a JSON object; "about" is None if nobody was asked for."""
+    """Return a line of the log as a JSON object; "about" is None if the command names no person."""
     time = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds")
     about = None if tag is None else line.tag == tag
     return {

@@ -1,6 +1,6 @@
-"""What client and server make for themselves before they first meet between machines: `create-key`, `create-gallery`.
+"""`create-key` and `create-gallery`: files that client and server make before they first meet between machines.
 
-On one machine `enroll` makes both; between machines each side makes its own, and needs nobody for it.
+On one machine, `enroll` makes both files. Between machines, each side makes its own file, without the other side.
 """
 
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ __all__ = ["make_gallery", "make_key"]
 
 @dataclass(frozen=True)
 class KeySettings:
-    """Of a command about a key alone."""
+    """Options of a command about a key alone."""
 
     key: KeyOption = None
     as_json: JsonOption = False
 
 
 def make_key(settings: KeySettings) -> None:
-    """Make the client's key for private galleries: 32 random bytes in a new file, for you alone to read.
+    """Make the client's key for private galleries: 32 random bytes in a new file that only you can read.
 
-    Keep a copy: without the key nobody can use what is enrolled under it.
+    Keep a copy: without the key, nobody can use the templates that are enrolled under it.
     """
     from parties.gallery.key import create_key
 
@@ -39,9 +39,9 @@ def make_key(settings: KeySettings) -> None:
 
 
 def make_gallery(settings: FileSettings, kind: KindOption = None) -> None:
-    """Make the server's file of a gallery in which nobody is enrolled yet.
+    """Make the server's file of a new gallery, in which nobody is enrolled yet.
 
-    A gallery is for one network, --model.
+    A gallery is for one network (--model).
     """
     path, kind = settings.path, kind or GalleryKind.PRIVATE
     if path.exists():

@@ -1,4 +1,4 @@
-"""What most commands about galleries are told: settings, a dataclass whose fields are options, but for the context."""
+"""Options that most gallery commands share, as dataclasses: each field is an option, except the context."""
 
 import inspect
 from collections.abc import Callable
@@ -45,41 +45,41 @@ __all__ = [
     "with_settings",
 ]
 
-IdOption = Annotated[str, typer.Option("--id", help="Who it is: any text up to 10,000 characters.")]
+IdOption = Annotated[str, typer.Option("--id", help="The person's name: any text of up to 10,000 characters.")]
 KindOption = Annotated[
     GalleryKind | None,
     typer.Option(
         "--kind",
-        help="Of a new gallery. private: the server stores noise, only the client's key makes templates of it. "
-        "list: the server's own list, which it knows; it has no key.",
-        show_default="private, or what the gallery is",
+        help="Kind of a new gallery. private: the server stores noise that only the client's key turns into templates. "
+        "list: the server's own gallery; the server knows the templates, and there is no key.",
+        show_default="private, or the kind of the gallery",
     ),
 ]
 
 
 _CONTEXT = "context"
 OF_SESSIONS = "cache", "timeout", "correlations", "prepared"
-"""Options of a command that starts client and server, which do nothing where it starts none."""
+"""Options of a command that starts client and server; they do nothing if it starts none."""
 
 
 @dataclass(frozen=True)
 class GallerySettings:
-    """Of every command about a gallery."""
+    """Options of every command about a gallery."""
 
     gallery: GalleryOption = None
     as_json: JsonOption = False
 
     @property
     def path(self) -> Path:
-        """Of the gallery's file."""
+        """Path of the gallery's file."""
         return self.gallery or data_directory() / "gallery.db"
 
     @property
     def existing_path(self) -> Path:
-        """Of the gallery's file, which must be there.
+        """Path of the gallery's file, which must exist.
 
         Raises:
-            ParameterError: it is not.
+            ParameterError: it does not exist.
         """
         if not self.path.exists():
             raise ParameterError(f"expected a gallery, found no {self.path}: enrol somebody first")
@@ -88,14 +88,14 @@ class GallerySettings:
 
 @dataclass(frozen=True)
 class FileSettings(GallerySettings):
-    """Of a command about what is in a gallery's file."""
+    """Options of a command about the content of a gallery's file."""
 
     model: ModelOption = DEFAULT_MODEL
 
 
 @dataclass(frozen=True)
 class SessionSettings(FileSettings):
-    """Of a command that starts client and server, and perhaps a dealer."""
+    """Options of a command that starts client and server, and perhaps a dealer."""
 
     key: KeyOption = None
     cache: CacheOption = ""
@@ -103,21 +103,21 @@ class SessionSettings(FileSettings):
     quiet: QuietOption = False
     correlations: CorrelationsOption = Correlations.OT
     prepared: PreparedOption = ""
-    context: typer.Context | None = field(default=None, repr=False, compare=False)  # of the command; no option
+    context: typer.Context | None = field(default=None, repr=False, compare=False)  # the command's context; no option
 
     @property
     def key_path(self) -> Path:
-        """Of the client's key, for a private gallery."""
+        """Path of the client's key, for a private gallery."""
         return key_path(self.key)
 
     def kind(self, wanted: GalleryKind | None = None, new: bool = False, alone: bool = False) -> GalleryKind:
-        """Return the gallery's kind, as `kind_for_use`; refuse what does nothing for a list: a key.
+        """Return the gallery's kind, as `kind_for_use` does; refuse a key for a list, where it does nothing.
 
         Args:
-            alone: the command changes a list without a session, so that options of one do nothing either.
+            alone: whether the command changes a list without a session, so that a session's options do nothing.
 
         Raises:
-            ParameterError: it is another kind, or is not there, or an option does nothing.
+            ParameterError: the gallery is of another kind or does not exist, or an option does nothing.
         """
         from hybridface.galleries.kind import kind_for_use
 
@@ -131,7 +131,7 @@ class SessionSettings(FileSettings):
 
 @dataclass(frozen=True)
 class PhotoSettings(SessionSettings):
-    """Of a command that reads photos."""
+    """Options of a command that reads photos."""
 
     aligned: AlignedOption = False
     face: FaceOption = FaceChoice.ONLY
@@ -144,7 +144,7 @@ class PhotoSettings(SessionSettings):
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that has, for its first parameter, the fields of that one's class of settings, as options."""
+    """Return a command with the fields of its first parameter, a class of settings, as options in its place."""
     first, *others = inspect.signature(command, eval_str=True).parameters.values()
     settings = first.annotation
     hints = get_type_hints(settings, include_extras=True)
@@ -171,7 +171,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _in_panel(hint: Any) -> Any:
-    """Return an annotated option that help shows among the common ones."""
+    """Return an annotated option that --help shows among the common options."""
     kind, option = get_args(hint)
     option = copy(option)
     option.rich_help_panel = "Common options"

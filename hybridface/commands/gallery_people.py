@@ -1,4 +1,4 @@
-"""Galleries on the command line, what becomes of names: `rename` and `check-names`."""
+"""Commands about names in galleries: `rename` and `check-names`."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,13 +22,13 @@ _SHOWN = 40
 
 def rename(
     settings: SessionSettings,
-    old: Annotated[str, typer.Argument(help="Who it is, as the gallery has the name.")],
+    old: Annotated[str, typer.Argument(help="The person's name in the gallery.")],
     new: Annotated[str, typer.Argument(help="A name that nobody has.")],
 ) -> None:
     """Give somebody another name, without enrolling again.
 
-    In a private gallery this takes the client's key, since what the server stores depends on the name. Two people are
-    never made one.
+    A private gallery needs the client's key for this, because what the server stores depends on the name. The command
+    never merges two people.
     """
     from parties.gallery.store.identities import asked_name, person_name
 
@@ -46,14 +46,14 @@ def rename(
 def check_names(
     settings: SessionSettings,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Rename those for whom that is clear; in a private gallery with its key.")
+        bool, typer.Option("--fix", help="Rename where the new name is clear; a private gallery needs its key.")
     ] = False,
 ) -> None:
-    """Say which names are not in the form that new ones have: a gallery of an older version may hold such.
+    """List names that do not have the form of new names; a gallery of an older version may hold such names.
 
-    Names that would be the same in that form are two people's, or one's: only you know, so they stay as they are.
+    Two names that become the same in that form may belong to one person or to two. Only you know, so they stay.
 
-    Exit status: 0 all names are in the form, 1 some are not, 2 error.
+    Exit status: 0 all names have the form, 1 some do not, 2 error.
     """
     settings.kind(alone=True)
     if settings.context and not fix:
@@ -78,7 +78,7 @@ def _line(one: "OddName", refused: dict[str, str]) -> dict[str, Any]:
 
 def _text(document: dict[str, Any], count: int) -> str:
     if not count:
-        return "all names are in the form of new ones"
+        return "all names have the form of new names"
     lines: Sequence[str] = [
         *(f"{one['identity'][:_SHOWN]!a} is {one['name'][:_SHOWN]!r} now" for one in document["renamed"]),
         *(f"{one['name'][:_SHOWN]!a}: {one['reason']}; {_advice(one)}" for one in document["odd"]),

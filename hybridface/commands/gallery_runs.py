@@ -1,4 +1,4 @@
-"""How commands about galleries get their work done: by ranks, or in this process, if only the server takes part."""
+"""The work of gallery commands: done by ranks, or in this process if only the server takes part."""
 
 import itertools
 import sys
@@ -53,13 +53,13 @@ def run_queries(
     link: Link = NONE,
     on_answer: OnAnswer | None = None,
 ) -> Outcome:
-    """Have client and server, and perhaps a dealer, as ranks, do tasks about a gallery that is there.
+    """Start client, server and perhaps a dealer as ranks, and let them do tasks on an existing gallery.
 
-    The server's rank opens the gallery, and looks at the whole file; here only the header is read.
+    The server's rank opens the gallery and checks the whole file; this process reads only the header.
 
     Args:
-        kind: of the gallery.
-        link: to simulate on this machine.
+        kind: the gallery's kind.
+        link: the connection to simulate on this machine.
         on_answer: called with each answer as it comes.
     """
     if kind is GalleryKind.LIST and shards > 1:
@@ -104,9 +104,9 @@ def run_queries(
 
 
 def _with_chips(tasks: Sequence[GalleryTask], folder: Path, settings: SessionSettings) -> list[GalleryTask]:
-    """Return the tasks with their aligned faces, which are written to files: before any rank starts.
+    """Return the tasks with their aligned crops, which are written to files before any rank starts.
 
-    Photos that may turn out unusable are left to the client's rank, which reads each when its turn comes.
+    The client's rank reads photos that may turn out unusable, each when its turn comes.
     """
     if not isinstance(settings, PhotoSettings):
         return list(tasks)
@@ -128,7 +128,7 @@ def _of_photos(settings: SessionSettings) -> dict[str, Any]:
 
 def _no_key(settings: SessionSettings) -> ParameterError:
     path, key = settings.path, settings.key_path
-    return ParameterError(f"expected the key of {path}, found no {key}: with another one nobody is found")
+    return ParameterError(f"expected the key of {path}, found no {key}; another key finds nobody")
 
 
 def enroll_photos(
@@ -138,11 +138,11 @@ def enroll_photos(
     whole: bool,
     on_answer: OnAnswer | None = None,
 ) -> list[Answer]:
-    """Enrol photos in a gallery of this kind, which is made if need be; return an answer for each.
+    """Enrol photos in a gallery of this kind; make the gallery if it does not exist; return an answer for each photo.
 
     Args:
-        whole: the photos are of one person, who is enrolled with all of them or none, and a photo that cannot be used
-            is an error; else its answer says why, under "unusable".
+        whole: the photos show one person, who is enrolled with all of them or none; a photo that cannot be used is an
+            error. Otherwise, the answer of such a photo says why, under "unusable".
         on_answer: called with each answer as it comes.
     """
     if kind is GalleryKind.LIST:
@@ -157,12 +157,12 @@ def enroll_photos(
 def _enroll_in_list(
     people: Sequence[tuple[str, Path]], settings: PhotoSettings, whole: bool, on_answer: OnAnswer | None
 ) -> list[Answer]:
-    """Enrol in this process; if all are wanted, nobody before every photo is known to be usable."""
+    """Enrol in this process; with `whole`, enrol nobody before every photo has proved usable."""
     model, answers = load_model(settings.model), []
     embedded = _embedded(people, ClearEmbedding(model), settings, whole)
     file: GalleryFile | None = None
     with ExitStack() as opened, _counting(len(people), settings) as advance:
-        if settings.path.exists():  # what cannot be used is refused before anything is computed
+        if settings.path.exists():  # refuse a file that cannot be used before computing anything
             file = opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
         checked = [list(embedded)] if whole else ([one] for one in embedded)
         file = file or opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
@@ -175,20 +175,20 @@ def _enroll_in_list(
 
 
 def expect_photo(identity: str, number: int, settings: SessionSettings) -> None:
-    """Check that there is a photo to be replaced, before anything is enrolled.
+    """Check that the photo to replace exists, before anything is enrolled.
 
     Raises:
-        ParameterError: there is none.
+        ParameterError: it does not exist.
     """
     with GalleryFile(settings.existing_path, load_model(settings.model, weights=False)) as file:
         file.expect_photos(identity, [number])
 
 
 def replace_photo(identity: str, number: int, settings: SessionSettings) -> None:
-    """Remove a photo for which others have been enrolled.
+    """Remove a photo after its replacements have been enrolled.
 
     Raises:
-        RunError: it cannot be removed now, so that all are enrolled.
+        RunError: the photo cannot be removed now, so that it stays enrolled beside its replacements.
     """
     try:
         with GalleryFile(settings.path, load_model(settings.model, weights=False)) as file:
@@ -197,12 +197,12 @@ def replace_photo(identity: str, number: int, settings: SessionSettings) -> None
         raise
     except StoreError as error:
         raise RunError(
-            f"the new photos are enrolled, photo {number} is not removed: {error}; try hybridface remove --photo"
+            f"the new photos are enrolled, but photo {number} is not removed: {error}; run hybridface remove --photo"
         ) from error
 
 
 def _stored(file: GalleryFile, photos: Sequence[tuple[Answer, RingArray | None]]) -> list[Answer]:
-    """Enrol the photos of one person that can be used, all or none; return an answer for each photo."""
+    """Enrol the usable photos of one person, all or none; return an answer for each photo."""
     answers = [answer for answer, _ in photos]
     shares = [share for _, share in photos if share is not None]
     if not shares:
@@ -226,7 +226,7 @@ def _embedded(
 
 
 def _make_private(settings: SessionSettings) -> None:
-    """Make a private gallery and its key, where they are missing."""
+    """Make a private gallery and its key if they are missing."""
     key = settings.key_path
     if not settings.path.exists():
         GalleryFile(settings.path, load_model(settings.model, weights=False), GalleryKind.PRIVATE).close()
@@ -237,7 +237,7 @@ def _make_private(settings: SessionSettings) -> None:
         try:
             create_key(key)
         except KeyFileError:
-            if not key.exists():  # else another process has made it meanwhile, and this one uses it
+            if not key.exists():  # otherwise another process has made it meanwhile, and this one uses it
                 raise
             return
         say_warning(f"made a new key, {key}: keep a copy, nothing can be read without it")
@@ -245,7 +245,7 @@ def _make_private(settings: SessionSettings) -> None:
 
 @contextmanager
 def _counting(total: int, settings: SessionSettings) -> Iterator[Callable[[str], None]]:
-    """Show a bar that counts; gives what is called with a word on each that is done."""
+    """Show a bar that counts; give a function to call with a few words about each finished item."""
     hidden = settings.quiet or settings.as_json or not sys.stderr.isatty()
     columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:

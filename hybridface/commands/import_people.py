@@ -17,29 +17,28 @@ _OF_FOLDERS = (*OF_SESSIONS, "key", "aligned", "face", "accept_damaged", "identi
 
 def import_people(
     settings: PhotoSettings,
-    source: Annotated[Path, typer.Argument(help="A folder, NAME/PHOTO.jpg or NAME.jpg; or a file of `export`.")],
+    source: Annotated[Path, typer.Argument(help="A folder with NAME/PHOTO.jpg or NAME.jpg; or a file from `export`.")],
     kind: KindOption = None,
     identity_from: Annotated[
         IdentityRule,
         typer.Option(
             "--identity-from",
-            help="Whose a photo is: whom its own folder is named after, whom the file is, or whom a list names.",
+            help="Where a person's name comes from: the photo's folder, its file name, or a CSV file.",
         ),
     ] = IdentityRule.FOLDER,
     names: Annotated[
         Path | None,
-        typer.Option(
-            "--names", help="The list: CSV in UTF-8, with the columns photo (a path in the folder) and identity."
-        ),
+        typer.Option("--names", help="CSV file in UTF-8, with the columns photo (a path in the folder) and identity."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say who would be enrolled, and what would not be used; do nothing.")
+        bool,
+        typer.Option("--dry-run", help="Say who would be enrolled and which files would not be used; change nothing."),
     ] = False,
 ) -> None:
     """Enrol a whole folder, or read an exported file into a new gallery.
 
-    Every file that is not used is told, with the reason. The same command again enrols what is missing yet: after an
-    interruption, or when photos were added or replaced; none is enrolled twice.
+    The command reports every file that it does not use, with the reason. Run it again after an interruption, or when
+    photos were added or replaced: it enrols the photos that are missing.
 
     Exit status: 0 all photos are enrolled, 1 some are not, 2 error.
     """

@@ -1,4 +1,4 @@
-"""How `hybridface import` gets its work done: a whole folder of photos, or an exported file, into a gallery."""
+"""The work of `hybridface import`: put a whole folder of photos, or an exported file, into a gallery."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -33,9 +33,9 @@ class FolderSource:
     """A folder to import.
 
     Args:
-        rule: where the photos' names are found.
-        names: a list of them, if the rule says so.
-        dry_run: say what would be done, and do nothing.
+        rule: where the names of the photos' people come from.
+        names: a CSV file of the names, if the rule needs one.
+        dry_run: say what the import would do, and do nothing.
     """
 
     folder: Path
@@ -54,10 +54,10 @@ def import_file(settings: PhotoSettings, source: Path, kind: GalleryKind | None)
 
 
 def import_folder(settings: PhotoSettings, source: FolderSource, kind: GalleryKind | None) -> bool:
-    """Enrol a folder's photos, say what came of it, and return whether all are enrolled.
+    """Enrol a folder's photos, report the result, and return whether all are enrolled.
 
     Raises:
-        RunError: another import into this gallery runs, and does not end in time; nothing is enrolled.
+        RunError: another import into this gallery is running, and does not end in time; nothing is enrolled.
     """
     plan = plan_import(source.folder, source.rule, source.names)
     if not plan.people and not any(one.kind is Kind.FAULT for one in plan.unused):
@@ -68,9 +68,9 @@ def import_folder(settings: PhotoSettings, source: FolderSource, kind: GalleryKi
 
 
 def _held(settings: PhotoSettings, kind: GalleryKind) -> AbstractContextManager[None]:
-    """Hold the record of a gallery's imports alone.
+    """Lock the record of a gallery's imports.
 
-    The gallery says which record is its own, so it is made first, if there is none.
+    The gallery determines which record is its own, so a missing gallery is made first.
     """
     if not settings.path.exists():
         GalleryFile(settings.path, load_model(settings.model, weights=False), kind).close()
@@ -78,12 +78,12 @@ def _held(settings: PhotoSettings, kind: GalleryKind) -> AbstractContextManager[
 
 
 def _beside(settings: PhotoSettings, kind: GalleryKind) -> Path:
-    """Return the file that the record lies beside."""
+    """Return the file beside which the record lies."""
     return settings.path if kind is GalleryKind.LIST else settings.key_path
 
 
 def _import(plan: ImportPlan, settings: PhotoSettings, kind: GalleryKind, dry_run: bool) -> bool:
-    """Do what is planned, or say what would be done; return whether all photos are enrolled, or would be."""
+    """Do the plan, or say what it would do; return whether all photos are enrolled, or would be."""
     known = _Known(settings, kind, dry_run)
     content = sort_out(plan.people, known.journal)
     unused = [*plan.unused, *content.unused]
@@ -102,7 +102,7 @@ class _Known:
     """What is known of a gallery: who is in it, and which photos imports have enrolled.
 
     Args:
-        read_only: nothing may be written, so photos that are enrolled from here on cannot be noted.
+        read_only: write nothing, so that photos that are enrolled from here on cannot be noted.
     """
 
     def __init__(self, settings: PhotoSettings, kind: GalleryKind, read_only: bool) -> None:
@@ -114,7 +114,7 @@ class _Known:
         self.journal = self._opened() if settings.path.exists() else None
 
     def note(self, photo: Photo, row: int) -> None:
-        """Note that a photo is enrolled; the gallery is there by now."""
+        """Note that a photo is enrolled; by now the gallery exists."""
         self.journal = self.journal or self._opened()
         self.journal.add(photo.identity, row, photo.digest)
 
@@ -133,7 +133,7 @@ class _Known:
 
 
 def _enroll(photos: Sequence[Photo], settings: PhotoSettings, kind: GalleryKind, known: _Known) -> list[Answer]:
-    """Enrol photos, and note each that is; if it comes to a bad end, say how to go on."""
+    """Enrol photos, and note each one; if the import breaks off, say how to continue."""
     answers: list[Answer] = []
     by_path = {str(photo.path): photo for photo in photos}
 
@@ -148,17 +148,17 @@ def _enroll(photos: Sequence[Photo], settings: PhotoSettings, kind: GalleryKind,
     except BaseException:
         if answers:
             done = f"{len(answers)} of {photos_text(len(photos))}"
-            sys.stderr.write(f"hybridface: stopped after {done}; the same command goes on from there\n")
+            sys.stderr.write(f"hybridface: stopped after {done}; run the same command again to continue\n")
         raise
     return answers
 
 
 def _alike(plan: ImportPlan) -> list[str]:
-    return [f"different people, since case counts: {', '.join(map(repr, names))}" for names in plan.alike]
+    return [f"counted as different people, because case matters: {', '.join(map(repr, names))}" for names in plan.alike]
 
 
 def _added_to(photos: Sequence[Photo], enrolled: Collection[str]) -> list[str]:
-    """Say whose photos come to those that they have already: a folder of that name might be somebody else's."""
+    """Name the people who are enrolled and get more photos: a folder of that name might be another person's."""
     names = sorted({photo.identity for photo in photos} & set(enrolled))
     more = f" and {len(names) - _SHOWN} others" if len(names) > _SHOWN else ""
     return [f"more photos of people who are enrolled: {', '.join(map(repr, names[:_SHOWN]))}{more}"] if names else []

@@ -1,4 +1,4 @@
-"""The command line: every command is a module beside this one; what they work with is loaded when they run.
+"""The command line: every command is a module beside this one, which loads what it needs when it runs.
 
 Exit status: 0 same person (or done), 1 different people, 2 error. Errors are one line on standard error.
 """
@@ -29,7 +29,7 @@ from parties.transport.started import was_started_by_mpiexec
 __all__ = ["app", "main"]
 
 _ABORT_SECONDS = 5.0
-"""How long a rank that cannot begin waits for the others to start MPI, to end them."""
+"""How long a rank that cannot begin waits for the others to start MPI, in order to end them."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,7 +53,7 @@ def options_of_all(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Is this the same face? Asked between two organisations that do not show each other their data."""
+    """Compare faces between two organisations that do not show each other their data: is this the same face?"""
 
 
 app.command("verify")(verify)
@@ -69,14 +69,14 @@ app.command("train")(train)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors of the project become one line and exit status 2.
+    """Run the command line; turn errors of the project into one line and exit status 2.
 
     Args:
-        arguments: without the program's name; the process's own if left out.
+        arguments: arguments without the program's name; the process's own if left out.
     """
     as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     _prepare_output()
-    os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started runs what lies in the current folder
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts run no code from the current folder
     try:
         app(arguments)
     except Exception as error:  # never exit status 1, which means different people
@@ -89,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Interrupted as interrupted:
         end(interrupted)
     except SystemExit as leaving:
-        nobody_reads = isinstance(leaving.__context__, OSError)  # typer ends a command with 1 whose output is closed
-        wrong_arguments = getattr(leaving.__context__, "format_message", None)  # which typer has told
+        nobody_reads = isinstance(leaving.__context__, OSError)  # typer exits with 1 if the output is closed
+        wrong_arguments = getattr(leaving.__context__, "format_message", None)  # typer has printed them
         if as_json and wrong_arguments:
             with suppress(OSError):
                 print_json(error_document(wrong_arguments(), "usage"))
@@ -100,22 +100,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _flushed() -> bool:
-    """Return whether everything that was written has gone out; Python would ask only at its end, and end with 120."""
+    """Return whether all output has gone out; Python would check only at its end, and then exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:
-        with suppress(OSError):  # of what is no file
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
+        with suppress(OSError):  # standard output may be no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes the rest
         return False
     return True
 
 
 def _prepare_output() -> None:
-    """See that there is an output, before any work is done for it; write what its encoding does not have as escapes."""
+    """Check that there is an output before any work; write characters that its encoding does not have as escapes."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # type: ignore[unreachable]  # noqa: SIM115
     if sys.stdout is None:
-        sys.stderr.write("hybridface: expected an open standard output, for what the command finds\n")  # type: ignore[unreachable]
+        sys.stderr.write("hybridface: expected an open standard output\n")  # type: ignore[unreachable]
         sys.exit(EXIT_ERROR)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -123,7 +123,7 @@ def _prepare_output() -> None:
 
 
 def _exit_with_error() -> None:
-    """Exit with status 2. A rank of mpiexec that has not joined MPI yet ends the others, who wait for it."""
+    """Exit with status 2. A rank of mpiexec that has not joined MPI yet ends the others, which wait for it."""
     if was_started_by_mpiexec(os.environ):
         from parties.transport.mpi_library import abort_world
 

@@ -45,21 +45,21 @@ __all__ = [
 
 
 def _finite(seconds: float) -> float:
-    """Refuse what is no number of seconds: a range does not."""
+    """Refuse NaN, which the check of the range accepts."""
     if math.isnan(seconds):
         raise typer.BadParameter("expected a number of seconds")
     return seconds
 
 
 def _known_model(name: str) -> str:
-    """Refuse a name that no model has, before anything is loaded."""
+    """Refuse an unknown name of a model before anything is loaded."""
     if name:
         check_name(name)
     return name
 
 
 MOST_SECONDS = 86_400.0
-"""A day: the longest wait that options take."""
+"""A day: the longest wait that an option accepts."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -67,8 +67,8 @@ ModeOption = Annotated[
     Mode,
     typer.Option(
         "--mode",
-        help="hybrid: ciphertexts and shares, opens one bit. "
-        "pure-he: ciphertexts alone, the client sees a score (docs/PURE_HE.md).",
+        help="hybrid: ciphertexts and shares; reveals one bit. "
+        "pure-he: ciphertexts only; the client sees a score (docs/PURE_HE.md).",
     ),
 ]
 ModeModelOption = Annotated[
@@ -82,17 +82,19 @@ ModeModelOption = Annotated[
 ]
 GalleryOption = Annotated[
     Path | None,
-    typer.Option("--gallery", help="The server's file of enrolled people.", show_default="~/.local/share/hybridface"),
+    typer.Option(
+        "--gallery", help="The server's file of enrolled people.", show_default="~/.local/share/hybridface/gallery.db"
+    ),
 ]
 KeyOption = Annotated[
     Path | None,
     typer.Option(
         "--key",
-        help="The client's key file, 32 bytes, of a private gallery; without it nobody can use what is enrolled.",
-        show_default="~/.config/hybridface",
+        help="The client's key file (32 bytes) for a private gallery; without it nobody can use the gallery.",
+        show_default="~/.config/hybridface/gallery.key",
     ),
 ]
-IdentityOption = Annotated[str | None, typer.Option("--id", help="Who it is in the gallery.")]
+IdentityOption = Annotated[str | None, typer.Option("--id", help="Compare the photo with this person in the gallery.")]
 LimitsOption = Annotated[
     bool, typer.Option("--limits/--no-limits", help="Whether the server limits queries (docs/GALLERIES.md).")
 ]
@@ -100,7 +102,9 @@ ModelOption = Annotated[str, typer.Option("--model", callback=_known_model, help
 ModelArgument = Annotated[str, typer.Argument(callback=_known_model, help=f"The network: {', '.join(MODELS)}.")]
 RevealOption = Annotated[
     Reveal,
-    typer.Option("--reveal", help="Who learns the decision. Nobody learns the score, but in pure-he mode the client."),
+    typer.Option(
+        "--reveal", help="Who learns the decision. Nobody learns the score, except the client in pure-he mode."
+    ),
 ]
 AlignedOption = Annotated[
     bool, typer.Option("--aligned", help="The photos are aligned crops of the network's input size.")
@@ -113,7 +117,9 @@ FaceOption = Annotated[
 ]
 AcceptDamagedOption = Annotated[
     bool,
-    typer.Option("--accept-damaged", help="Use a photo that breaks off, if the face is in the part that is there."),
+    typer.Option(
+        "--accept-damaged", help="Use a photo whose file breaks off, if the face is in the part that is there."
+    ),
 ]
 TimeoutOption = Annotated[
     float,
@@ -123,23 +129,25 @@ TimeoutOption = Annotated[
 ]
 LinkOption = Annotated[
     str,
-    typer.Option("--link", help=f"Simulate a network on one machine ({', '.join(LINKS)}); none between machines."),
+    typer.Option("--link", help=f"Simulate a network on one machine: {', '.join(LINKS)}. Between machines, use none."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 CostsOption = Annotated[
-    bool, typer.Option("--costs", help="With --json: also what it cost, by phases and stages, and peak memory.")
+    bool, typer.Option("--costs", help="With --json: also print the cost by phase and stage, and the peak memory.")
 ]
 EnrolledOption = Annotated[
     bool,
-    typer.Option("--enrolled", help="Enrol the second photo first; the cost is then of one photo against a template."),
+    typer.Option(
+        "--enrolled", help="Enrol the second photo first; the cost is then that of one photo against a template."
+    ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bars.")]
 LayersOption = Annotated[bool, typer.Option("--layers", help="Show the cost of every layer.")]
 CacheOption = Annotated[
     str,
     typer.Option(
         "--cache",
-        help="Folder where the server keeps its encoded weights (secret, large); 'none' to encode at every start.",
+        help="Folder where the server keeps its encoded weights (secret, large); 'none' to encode them at each start.",
         show_default="~/.cache/hybridface",
     ),
 ]
@@ -147,35 +155,39 @@ FacesCacheOption = Annotated[
     str,
     typer.Option(
         "--cache",
-        help="Folder for aligned faces and embeddings (biometric data, unencrypted); 'none' to keep nothing.",
+        help="Folder for aligned crops and embeddings (biometric data, unencrypted); 'none' to keep nothing.",
         show_default="~/.cache/hybridface",
     ),
 ]
 PoolOption = Annotated[
-    int, typer.Option("--pool", min=0, max=16, help="Verifications to keep prepared in the background.")
+    int, typer.Option("--pool", min=0, max=16, help="Number of verifications to keep prepared in the background.")
 ]
 CorrelationsOption = Annotated[
     Correlations,
     typer.Option(
         "--correlations",
-        help="Who makes the correlated randomness. ot: client and server, nobody else takes part. ot-iknp: the same, "
-        "resting on AES alone, sending more. dealer: a third process, who must collude with neither; fastest offline.",
+        help="Who makes the correlations. ot: client and server, nobody else takes part. ot-iknp: the same, but it "
+        "relies on AES alone and sends more. dealer: a third process, which must collude with neither party; it makes "
+        "the offline phase fastest.",
     ),
 ]
 PreparedOption = Annotated[
     str,
     typer.Option(
         "--prepared",
-        help="Folder of runs that `hybridface prepare` made; 'none' to use none.",
+        help="Folder of prepared runs (see `hybridface prepare`); 'none' to use none.",
         show_default="~/.local/share/hybridface/prepared",
     ),
 ]
 ShardsOption = Annotated[
     int,
     typer.Option(
-        "--shards", min=1, max=64, help="Parts that the gallery is searched in, side by side, each by ranks of its own."
+        "--shards", min=1, max=64, help="Number of shards: parts of the gallery that separate ranks search at once."
     ),
 ]
 WorkersOption = Annotated[
-    int, typer.Option("--workers", min=0, max=64, help="Ranks that multiply for the server, each some channels.")
+    int,
+    typer.Option(
+        "--workers", min=0, max=64, help="Number of extra ranks of the server, each of which multiplies some channels."
+    ),
 ]

@@ -1,4 +1,4 @@
-"""`hybridface party`: one rank of a computation between machines; `mpiexec` starts them."""
+"""`hybridface party`: one rank of a computation between machines, started by `mpiexec`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +39,7 @@ __all__ = ["party"]
 
 def party(
     context: typer.Context,
-    role: Annotated[Role, typer.Argument(help="What this rank is.")],
+    role: Annotated[Role, typer.Argument(help="The role of this rank.")],
     photos: Annotated[list[Path] | None, typer.Argument(help="The client's two photos.")] = None,
     mode: ModeOption = Mode.HYBRID,
     model: ModeModelOption = "",
@@ -49,28 +49,36 @@ def party(
     weights: Annotated[
         Path | None,
         typer.Option(
-            "--weights", help="The server's weight file; of a patch network's the client reads the public arrays."
+            "--weights",
+            help="The server's weight file; if it holds a patch network, the client reads its public arrays.",
         ),
     ] = None,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Verify so many times.")] = 1,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Number of verifications.")] = 1,
     events: Annotated[bool, typer.Option("--events", help="Write JSON lines for a program to read.")] = False,
     timeout: TimeoutOption = 300.0,
     link: LinkOption = "none",
-    batch: Annotated[int, typer.Option("--batch", min=1, max=16, help="Copies of the first photo in a batch.")] = 1,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, max=16, help="Number of copies of the first photo in a batch.")
+    ] = 1,
     pool: PoolOption = 0,
     pause: Annotated[float, typer.Option("--pause", min=0, max=300, help="Seconds between verifications.")] = 0.0,
     cache: CacheOption = "",
     max_answers: Annotated[
-        int, typer.Option("--max-answers", min=1, help="Scores that a session gives in pure-HE mode, on both sides.")
+        int,
+        typer.Option(
+            "--max-answers", min=1, help="Number of scores in a session in pure-HE mode; the same on both sides."
+        ),
     ] = 50,
-    tasks: Annotated[Path | None, typer.Option("--tasks", help="The client's tasks for a gallery, JSON lines.")] = None,
+    tasks: Annotated[
+        Path | None, typer.Option("--tasks", help="File of the client's tasks for a gallery, as JSON lines.")
+    ] = None,
     key: KeyOption = None,
     gallery: GalleryOption = None,
     new_gallery: Annotated[
-        bool, typer.Option("--new-gallery", help="Make the server's gallery, a private one, if there is none.")
+        bool, typer.Option("--new-gallery", help="Make the server's gallery, a private one, if it does not exist.")
     ] = False,
     client_name: Annotated[
-        str, typer.Option("--client-name", help="Whom the server's limits count: the client, as you know it.")
+        str, typer.Option("--client-name", help="Your name for the client; the server's limits count queries by it.")
     ] = "client",
     limits: LimitsOption = True,
     correlations: CorrelationsOption = Correlations.OT,
@@ -79,14 +87,20 @@ def party(
     ] = None,
     face: FaceOption = FaceChoice.ONLY,
     accept_damaged: AcceptDamagedOption = False,
-    keep: Annotated[int, typer.Option("--keep", min=0, help="Prepare and keep so many runs instead of verifying.")] = 0,
-    keep_for: Annotated[Purpose, typer.Option("--keep-for", help="What for, as for `prepare`.")] = Purpose.PAIR,
+    keep: Annotated[
+        int, typer.Option("--keep", min=0, help="Instead of verifying, prepare this many runs and keep them.")
+    ] = 0,
+    keep_for: Annotated[
+        Purpose, typer.Option("--keep-for", help="What the kept runs are for; see `prepare --for`.")
+    ] = Purpose.PAIR,
 ) -> None:
-    """Be one rank of a computation between machines; start two with mpiexec (see launch/), or more with workers.
+    """Run one rank of a computation between machines; mpiexec starts all ranks (see launch/).
 
     mpiexec -n 1 hybridface party client A.jpg B.jpg : -n 1 hybridface party server
 
-    With --correlations dealer, for all of them, there is a third: hybridface party dealer.
+    With --correlations dealer on every rank, add a third rank: hybridface party dealer.
+
+    Workers of the server are further ranks: hybridface party worker.
     """
     _expect_effects(context, role, mode)
     from hybridface.processes.events import Events
@@ -116,13 +130,13 @@ def party(
 
 
 def _photos(context: typer.Context, reading: PhotoOptions) -> dict[str, Any]:
-    """Return what a run is told of the client's photos."""
+    """Return a run's settings about the client's photos."""
     given = {name: context.params[name] for name in ("aligned", "repeat", "pause")}
     return {**given, "photos": tuple(context.params["photos"] or ()), "reading": reading}
 
 
 def _hybrid(context: typer.Context, role: Role, told: dict[str, Any], reading: PhotoOptions) -> SharedRun:
-    """Return the run in hybrid mode that a rank is part of, as far as it knows."""
+    """Return the run in hybrid mode that a rank takes part in, as far as the rank knows it."""
     given = context.params
     about = {Role.CLIENT: given["tasks"], Role.SERVER: given["gallery"]}
     if about.get(role) or role in SHARD_ROLES:
@@ -148,11 +162,11 @@ NO_EFFECT: dict[Role, tuple[str, ...]] = {
     Role.SERVER_SHARD: (*_OF_CLIENT, *_OF_GALLERY[1:], *_OF_BOTH, *_OF_NETWORK, "key", "cache"),
     Role.DEALER_SHARD: (*_OF_CLIENT, *_OF_GALLERY, *_OF_BOTH, *_OF_NETWORK, "key", "cache"),
 }
-"""The options that do nothing in a rank, whatever it is about."""
+"""The options that do nothing in a rank of each role, in any run."""
 
 
 def _expect_effects(context: typer.Context, role: Role, mode: Mode) -> None:
-    """Refuse options that do nothing in what was asked for."""
+    """Refuse options that do nothing in this run."""
     expect_effect(context, NO_EFFECT[role], f"for a {role}")
     given = context.params
     if mode is Mode.PURE_HE:
@@ -176,11 +190,11 @@ def _expect_effects(context: typer.Context, role: Role, mode: Mode) -> None:
 
 
 def _check_pure_he(reveal: Reveal, pool: int, batch: int, repeat: int, max_answers: int) -> None:
-    """Raise `ParameterError` for what this mode cannot do."""
+    """Raise `ParameterError` for options that pure-HE mode does not have."""
     if reveal is not Reveal.CLIENT:
-        raise ParameterError(f"in pure-HE mode the client learns the result, expected no --reveal {reveal}")
+        raise ParameterError(f"expected no --reveal {reveal} in pure-HE mode, where the client learns the result")
     for name, value, usual in (("pool", pool, 0), ("batch", batch, 1)):
         if value != usual:
-            raise ParameterError(f"pure-HE mode has no --{name}, expected none, got {value}")
+            raise ParameterError(f"expected no --{name} in pure-HE mode, got {value}")
     if repeat > max_answers:
         raise ParameterError(f"expected at most {max_answers} verifications (--max-answers), got {repeat}")

@@ -35,7 +35,7 @@ def cache_path(cache: str) -> Path | None:
 
 
 def weights_cache(cache: str) -> Path | None:
-    """Return that folder; None, and say so, if there is none and it cannot be made: then nothing is kept."""
+    """Return the folder of `cache_path`, made if need be; if it cannot be made, warn and return None: keep nothing."""
     folder = cache_path(cache)
     if folder is None:
         return None
@@ -44,7 +44,7 @@ def weights_cache(cache: str) -> Path | None:
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
-        say_warning(f"no cache in {folder}: {error.strerror}; name another with --cache, or none")
+        say_warning(f"no cache in {folder}: {error.strerror}; pass --cache with another folder or none")
         return None
     return folder
 
@@ -62,14 +62,14 @@ def prepared_path(prepared: str) -> Path | None:
 
 
 def existing_prepared_path(prepared: str) -> Path | None:
-    """Return that folder, if anything was ever kept there."""
+    """Return the folder of `prepared_path` if it exists, else None."""
     folder = prepared_path(prepared)
     return folder if folder and folder.exists() else None
 
 
 @contextmanager
 def faces_cache(cache: str, name: str) -> Iterator[Path]:
-    """Give the folder `name` of the cache that `--cache` names; for "none" one that is gone afterwards."""
+    """Give the folder `name` in the cache that `--cache` names; for "none", a temporary folder."""
     folder = cache_path(cache)
     if folder is not None:
         yield folder / name
@@ -79,19 +79,19 @@ def faces_cache(cache: str, name: str) -> Iterator[Path]:
 
 
 def check_photos(photos: Sequence[Path]) -> None:
-    """Raise `ImageError` for the first photo that is not there; what it is shows when it is read."""
+    """Raise `ImageError` for the first photo that does not exist; reading it later shows whether it is a photo."""
     for photo in photos:
         if str(photo) != _STANDARD_INPUT and not photo.exists():
             raise ImageError(f"{photo}: expected a photo, found no such file")
 
 
 def say_warning(text: str) -> None:
-    """Tell the user, on one line, that something is odd."""
+    """Print a warning to the user on one line."""
     sys.stderr.write(f"hybridface: {printable(text)}\n")
 
 
 def check_writable(path: Path) -> None:
-    """Raise `ParameterError` now, rather than after a long measurement."""
+    """Raise `ParameterError` for a file that cannot be written: now, not after a long measurement."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, PUBLIC))
     except OSError as error:

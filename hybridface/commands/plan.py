@@ -1,4 +1,4 @@
-"""`hybridface calibrate` and `hybridface plan`: the planner's constants, and what it makes of them."""
+"""`hybridface calibrate` and `hybridface plan`: measure the planner's constants, and show the plans made with them."""
 
 import sys
 from dataclasses import asdict
@@ -31,7 +31,7 @@ _MEANINGS = {
 
 
 def calibrate_machine(cache: CacheOption = "", as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """Measure the planner's constants on this machine, and keep them for later sessions: some seconds."""
+    """Measure the planner's constants on this machine in some seconds, and keep them for later sessions."""
     from parties.machine.calibration import calibrate, calibration_path, save_calibration
 
     folder = cache_path(cache)
@@ -58,7 +58,7 @@ def plan(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """How every private layer is packed for a network profile: counts, predicted and measured time and bytes."""
+    """Show how each private layer is packed for a connection: counts, predicted and measured time and bytes."""
     from hybridface.models.model import load_model
     from hybridface.output.plan import plan_document, plan_layers, plan_table
     from hybridface.processes.runs import HybridRun

@@ -1,4 +1,4 @@
-"""`hybridface prepare`: the offline work of verifications, done ahead of time and kept on disk by both sides."""
+"""`hybridface prepare`: do the offline phase of verifications ahead of time; both sides keep the result on disk."""
 
 from typing import Annotated, Any
 
@@ -30,13 +30,13 @@ __all__ = ["prepare"]
 
 
 def prepare(
-    count: Annotated[int, typer.Option("--count", min=1, max=MAX_KEPT, help="How many verifications.")] = 10,
+    count: Annotated[int, typer.Option("--count", min=1, max=MAX_KEPT, help="Number of prepared runs to make.")] = 10,
     purpose: Annotated[
         Purpose,
         typer.Option(
             "--for",
-            help="pair: `verify A B`. photo: `enroll`, `verify --id`, `identify`. template: `verify A B --enrolled`, "
-            "whose second photo takes one for a photo.",
+            help="What the runs are for. pair: `verify A B`. photo: `enroll`, `verify --id`, `identify`. template: "
+            "`verify A B --enrolled`, whose second photo also takes a run for a photo.",
         ),
     ] = Purpose.PAIR,
     model: ModelOption = DEFAULT_MODEL,
@@ -48,9 +48,9 @@ def prepare(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Do the offline work of some verifications now; `verify` then takes what is there, each once.
+    """Do the offline phase of some verifications now; later commands use each prepared run once.
 
-    Client and server keep a file each for every verification, some 40 MB a photo; neither is of use without the other.
+    Client and server each keep a file for every run, some 40 MB per photo. Neither file is of use without the other.
     """
     folder = prepared_path(prepared)
     if folder is None:
@@ -77,7 +77,7 @@ def prepare(
     }
     show(document, _table, as_json)
     if len(outcome.kept) < count:
-        Console(stderr=True).print(f"hybridface: expected to keep {count}, kept {len(outcome.kept)}")
+        Console(stderr=True).print(f"hybridface: expected to keep {count} prepared runs, kept {len(outcome.kept)}")
         raise typer.Exit(2)
 
 

@@ -1,4 +1,4 @@
-"""How names get changed: in a private gallery by ranks, in a list in this process."""
+"""Change names of people: in a private gallery by ranks, in a list in this process."""
 
 from collections.abc import Collection, Sequence
 
@@ -21,7 +21,7 @@ def people_of(settings: SessionSettings) -> Collection[str]:
 
 
 def rename_people(names: Sequence[tuple[str, str]], settings: SessionSettings) -> dict[str, str]:
-    """Give people other names, each by itself; return why somebody was not renamed, by the old name."""
+    """Give people other names, one by one; return the reasons for those who were not renamed, by old name."""
     if settings.kind() is GalleryKind.LIST:
         return _rename_in_list(names, settings)
     tasks = [GalleryTask(Verb.RENAME, old, name=new) for old, new in names]

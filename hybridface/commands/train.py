@@ -1,4 +1,4 @@
-"""`hybridface train`: a patch network from photos of faces, taught by a larger network."""
+"""`hybridface train`: train a patch network on photos of faces, with a larger network as its teacher."""
 
 import os
 from dataclasses import asdict
@@ -22,36 +22,45 @@ _SHOWN_STEPS = 20
 
 
 def train(
-    images: Annotated[Path, typer.Option("--images", help="Faces: a folder or a tar file; NAME/PHOTO.jpg for pairs.")],
+    images: Annotated[
+        Path, typer.Option("--images", help="Photos of faces: a folder or a tar file; NAME/PHOTO.jpg for pairs.")
+    ],
     output: Annotated[Path, typer.Option("--output", help="The model file to write.")],
     pairs: Annotated[
         Path | None,
         typer.Option(
             "--pairs",
-            help="Pairs in LFW's format, with folds: for the threshold and the accuracy. Without, the teacher decides.",
+            help="Pairs in LFW's format, with folds: for threshold and accuracy. Without them the teacher decides.",
         ),
     ] = None,
     held_out_folds: Annotated[
-        str, typer.Option("--held-out-folds", help="Folds whose people are only measured on, counted from 1.")
+        str,
+        typer.Option("--held-out-folds", help="Folds for measuring only: no training on their people. Counted from 1."),
     ] = "7,8",
     held_out_fraction: Annotated[
-        float, typer.Option("--held-out-fraction", min=0.0, max=0.9, help="Without pairs: photos not trained on.")
+        float,
+        typer.Option(
+            "--held-out-fraction", min=0.0, max=0.9, help="Without --pairs: share of photos for measuring only."
+        ),
     ] = 0.1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT.checkpoint, if there is one.")] = False,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the number of photos.")] = 100,
-    views: Annotated[int, typer.Option("--views", min=0, help="Changed copies of every face.")] = 7,
-    members: Annotated[int, typer.Option("--members", min=1, help="Students whose mean is the result.")] = 4,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, views and draws.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT.checkpoint, if it exists.")] = False,
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=1, help="Passes over as many examples as there are photos.")
+    ] = 100,
+    views: Annotated[int, typer.Option("--views", min=0, help="Number of changed copies of each face.")] = 7,
+    members: Annotated[int, typer.Option("--members", min=1, help="Number of students; the result is their mean.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for weights, views and draws.")] = 0,
     teacher: Annotated[str, typer.Option("--teacher", help="The network to learn from.")] = DEFAULT_MODEL,
     device: Annotated[str, typer.Option("--device", help="cpu, or cuda for an NVIDIA GPU.")] = "cpu",
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that align faces.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Number of processes that align faces.")] = 2,
     cache: FacesCacheOption = "",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a patch network, which has squares for activations, by distillation from another network; no labels needed.
+    """Train a patch network by distillation from another network; needs no labels.
 
-    Aligned faces and the teacher's answers are kept in the cache folder (`--cache`), unencrypted.
+    A patch network has squares as activations. The cache folder (--cache) keeps aligned crops and the teacher's
+    answers, unencrypted.
     """
     from hybridface.faces.pairs import folds_from_text
     from hybridface.train.distil import DistilOptions, distil
@@ -95,7 +104,7 @@ def train(
 
 
 def _result_table(document: dict[str, Any]) -> Table:
-    """Return the figures; of the levels, the one with the least headroom."""
+    """Return the figures as a table; of the levels, it shows only the one with the least headroom."""
     table = Table(title=f"Patch network, written to {document['output']}", box=None, show_header=False)
     least = min(document["budget"], key=lambda level: level["headroom_bits"])
     figures = {**document, **(document["accuracy"] or {}), **(document["agreement"] or {})}

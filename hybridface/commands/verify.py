@@ -1,4 +1,4 @@
-"""`hybridface verify` and `demo`: compare two photos, by client and server as MPI processes on this machine."""
+"""`hybridface verify` and `demo`: compare two photos, with client and server as MPI processes on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,9 @@ __all__ = ["demo", "verify"]
 def verify(
     context: typer.Context,
     first: Annotated[
-        Path, typer.Argument(help="A photo with one face (JPEG, HEIC, PNG, ...: docs/PHOTOS.md); - for standard input.")
+        Path, typer.Argument(help="A photo with one face (formats: see docs/PHOTOS.md); - for standard input.")
     ],
-    second: Annotated[Path | None, typer.Argument(help="The photo to compare it with; none with --id.")] = None,
+    second: Annotated[Path | None, typer.Argument(help="The photo to compare it with; left out with --id.")] = None,
     identity: IdentityOption = None,
     gallery: GalleryOption = None,
     key: KeyOption = None,
@@ -79,7 +79,9 @@ def verify(
     face: FaceOption = FaceChoice.ONLY,
     accept_damaged: AcceptDamagedOption = False,
 ) -> None:
-    """Compare two photos: starts client and server as MPI processes on this machine.
+    """Compare two photos, or a photo with an enrolled person (--id).
+
+    Starts client and server as MPI processes on this machine.
 
     Exit status: 0 same person, 1 different people, 2 error.
     """
@@ -90,7 +92,7 @@ def verify(
     check_name(name, under_encryption=mode is Mode.PURE_HE)
     _expect_effects(context, identity is not None, mode, as_json)
     if mode is Mode.PURE_HE and reveal is not Reveal.CLIENT:
-        raise ParameterError(f"in pure-HE mode the client learns the result, expected no --reveal {reveal}")
+        raise ParameterError(f"expected no --reveal {reveal} in pure-HE mode, where the client learns the result")
     settings = PhotoSettings(
         gallery=gallery,
         as_json=as_json,
@@ -118,7 +120,7 @@ def verify(
 
 @dataclass(frozen=True)
 class _Pair:
-    """A comparison of two photos: what is asked for, besides the settings that galleries have too."""
+    """A comparison of two photos: its settings, without those that it shares with galleries."""
 
     first: Path
     second: Path
@@ -129,7 +131,7 @@ class _Pair:
     workers: int
 
     def run(self, chips: tuple[Path, ...], settings: PhotoSettings) -> "Run":
-        """Return what the ranks are to do with the aligned faces."""
+        """Return the run in which the ranks compare the aligned crops."""
         from hybridface.processes.runs import HybridRun, PureHeRun
 
         told: dict[str, Any] = {"model": settings.model, "timeout": settings.timeout, "link": self.link}
@@ -160,7 +162,7 @@ def _verify_pair(pair: _Pair, settings: PhotoSettings, layers: bool, costs: bool
     with photos as chips, ProgressBars(shown=shown) as bars:
         outcome = start(pair.run(chips, settings), bars)
     if outcome.match is None:
-        raise RunError("cannot report the decision: no party has sent one")
+        raise RunError("cannot report the decision: no party sent one")
     if settings.as_json:
         print_json(_document(outcome, outcome.match, costs))
     else:
@@ -169,7 +171,7 @@ def _verify_pair(pair: _Pair, settings: PhotoSettings, layers: bool, costs: bool
 
 
 def _expect_effects(context: typer.Context, in_gallery: bool, mode: Mode, as_json: bool) -> None:
-    """Refuse options that do nothing in what was asked for."""
+    """Refuse options that do nothing in this comparison."""
     if in_gallery:
         expect_effect(context, ("enrolled", "layers", "workers", "costs"), "with --id")
     else:
@@ -187,10 +189,10 @@ def _expect_effects(context: typer.Context, in_gallery: bool, mode: Mode, as_jso
 def demo(
     quiet: QuietOption = False,
     save_photos: Annotated[
-        Path | None, typer.Option(help="Copy the demonstration's photos into this folder, and compare nothing.")
+        Path | None, typer.Option(help="Copy the demo's photos into this folder, and compare nothing.")
     ] = None,
 ) -> None:
-    """Compare two photos that come with the project, by the same private computation as `verify`."""
+    """Compare two photos that come with the project, with the same private computation as `verify`."""
     if save_photos is not None:
         typer.echo(f"{copy_photos(save_photos)} photos, and their credits, are in {save_photos}.")
         return

@@ -157,7 +157,7 @@ def test_a_refusal_is_an_error(call: Callable[..., Done], photos: dict[str, str]
     for command in (("identify",), ("enroll", "--id", "Bob"), ("verify", "--id", "Ann")):
         status, _, errors = call(*command, photos["a"], *TINY, "--key", str(home / "no.key"))
         assert status == 2
-        assert "no.key: with another one nobody is found" in errors
+        assert "no.key; another key finds nobody" in errors
     status, _, errors = call("identify", photos["a"], *TINY, "--key", photos["a"])
     assert status == 2
     assert "expected a key file of 32 bytes" in errors
@@ -171,7 +171,7 @@ def test_without_a_home_that_can_be_written_there_is_no_cache(
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         assert weights_cache(str(place)) is None
         assert capsys.readouterr().err == (
-            f"hybridface: no cache in {place}: Not a directory; name another with --cache, or none\n"
+            f"hybridface: no cache in {place}: Not a directory; pass --cache with another folder or none\n"
         )
     assert weights_cache(str(tmp_path / "new")) == tmp_path / "new"
     assert weights_cache("none") is None

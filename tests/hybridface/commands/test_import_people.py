@@ -107,7 +107,7 @@ def test_an_interrupted_import_goes_on(
         patch.setattr(ImportJournal, "add", interrupted)
         status, out, errors = call(*command)
     assert (status, out) == (130, "")
-    assert "stopped after 2 of 3 photos; the same command goes on from there" in errors
+    assert "stopped after 2 of 3 photos; run the same command again to continue" in errors
     assert enrolled(call)["Ann"] == 2
     status, out, _ = call(*command)
     assert status == 0

@@ -307,7 +307,7 @@ def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny
         (("import", str(tiny_list.parent), "--dry-run"), "expected photos, found none among"),
         (("list", "--gallery", photos["a"]), "a.png"),
         (("queries", "--gallery", "none.db"), "expected a gallery, found no none.db"),
-        (("queries", "--only"), "expected --id, whom --only is about"),
+        (("queries", "--only"), "expected --id with --only, got none"),
         (("queries", "--id", ""), "expected an identity of 1 to 10000 characters, got 0"),
         (("import", str(tiny_list), *FILE), "gallery.db"),
     ):

@@ -132,7 +132,7 @@ def test_errors_before_anything_starts(call: Callable[..., Done], photos: dict[s
     assert_one_line(call("verify", str(tmp_path), a, *TINY), folder)
     unknown = "expected a model named dlib-resnet29, patchnet or tiny-test, got 'nobody'"
     assert_one_line(call("verify", a, a, "--model", "nobody"), unknown)
-    widths = "expected --widths with --weights random alone, got '64,64'"
+    widths = "expected --widths only with --weights random, got '64,64'"
     assert_one_line(call("bench", "pure-he", "--widths", "64,64"), widths)
 
 

@@ -61,7 +61,7 @@ def test_a_result_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     ("client", "server", "message"),
     [
         (["--reveal", "server"], ["--reveal", "server"], "expected no --reveal server"),
-        (["--batch", "2"], [], "pure-HE mode has no --batch, expected none, got 2"),
+        (["--batch", "2"], [], "expected no --batch in pure-HE mode, got 2"),
         (["--max-answers", "3"], [], "the peers disagree on answers: expected 3, the server has 50"),
         (["--model", "tiny-test"], [], "expected a patch network (patchnet) for pure-HE mode, got tiny-test"),
     ],
