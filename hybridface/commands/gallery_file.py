@@ -71,7 +71,7 @@ def remove(
 
 
 def export(settings: FileSettings, output: Annotated[Path, typer.Argument(help="A new file.")]) -> None:
-    """Write the gallery to a new file for another server, in the form it has on disk.
+    """Write what the gallery stores to a new file, for another server.
 
     The file of a private gallery is noise without the client's key. The file of a list holds its embeddings.
     """

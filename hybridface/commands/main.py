@@ -53,7 +53,7 @@ def options_of_all(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Compare faces between two organisations that do not show each other their data: is this the same face?"""
+    """Compare faces between two organisations that do not show each other their data."""
 
 
 app.command("verify")(verify)

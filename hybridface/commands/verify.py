@@ -55,7 +55,7 @@ __all__ = ["demo", "verify"]
 def verify(
     context: typer.Context,
     first: Annotated[
-        Path, typer.Argument(help="A photo with one face (formats: see docs/PHOTOS.md); - for standard input.")
+        Path, typer.Argument(help="A photo with one face (JPEG, HEIC, PNG, ...: docs/PHOTOS.md); - for standard input.")
     ],
     second: Annotated[Path | None, typer.Argument(help="The photo to compare it with; left out with --id.")] = None,
     identity: IdentityOption = None,

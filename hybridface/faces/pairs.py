@@ -103,7 +103,7 @@ def _text(path: Path) -> str:
 
 
 def _checked(line: list[str]) -> bool:
-    """Raise ValueError for a line that is no pair; a name becomes part of a path, so it may have no folders."""
+    """Raise ValueError for a line that is no pair; a name becomes part of a path, so it must not lead out."""
     if len(line) not in (3, 4):
         raise ValueError(f"{len(line)} fields in a line")
     for name in line[:1] if len(line) == 3 else (line[0], line[2]):

@@ -156,7 +156,7 @@ class GalleryFile:
             self.store.rename(old, new, note)
 
     def export(self, path: Path) -> int:
-        """Write the gallery to a new file, in the form it has on disk; return how many photos."""
+        """Write what the gallery stores to a new file; return how many photos."""
         self._log("export")
         return self.store.export(path)
 

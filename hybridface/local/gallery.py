@@ -238,7 +238,7 @@ class Gallery(LocalParties[GalleryClientSession]):
             rename_identity(self._private(), self._key, old, new)
 
     def export(self, path: str | Path) -> int:
-        """Write the gallery to a new file for another server, in the form it has on disk; return how many photos."""
+        """Write what the gallery stores to a new file, for another server; return how many photos."""
         return self._opened().export(Path(path).expanduser())
 
     def rotate_key(self, path: str | Path) -> int:

@@ -41,7 +41,7 @@ def test_limits_are_said_and_set(call: Callable[..., Done], gallery: str) -> Non
     assert status == 0
     assert [line.split() for line in out.splitlines()][1:] == [
         ["everybody", "guess", "3", "0.5"],
-        ["everybody", "identify", "20", "4", "as", "delivered"],
+        ["everybody", "identify", "20", "4", "default"],
         ["everybody", "verify", "5", "1"],
         ["door", "verify", "50", "10"],
     ]
@@ -69,7 +69,7 @@ def test_the_limits_of_one_client_are_its_own_or_everybodys(call: Callable[..., 
     assert (status, [line.split() for line in out.splitlines()][1:]) == (
         0,
         [
-            ["everybody", "identify", "20", "4", "as", "delivered"],
+            ["everybody", "identify", "20", "4", "default"],
             ["door", "guess", "2", "1"],
             ["door", "verify", "50", "10"],
         ],

@@ -290,8 +290,8 @@ def test_names_from_a_list(call: Callable[..., Done], people: Path, home: Path) 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--identity-from", "csv"], "expected --names, a CSV file, with --identity-from csv"),
-        (["--names", "x.csv"], "expected --names, a CSV file, with --identity-from csv"),
+        (["--identity-from", "csv"], "expected --names (a CSV file) and --identity-from csv together"),
+        (["--names", "x.csv"], "expected --names (a CSV file) and --identity-from csv together"),
         (["--identity-from", "csv", "--names", "none.csv"], "none.csv: expected a CSV file of at most 256 MB"),
     ],
 )

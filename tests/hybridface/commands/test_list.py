@@ -402,7 +402,7 @@ def test_an_outcome_that_nobody_told_is_an_error(
     command = ["identify"] if "identities" in answer else ["verify", "--id", "Ann"]
     status, out, errors = call(*command, photos["a"], "--reveal", "server", *TINY)
     assert (status, out, errors.count("\n")) == (2, "", 1)
-    assert "no party has told" in errors
+    assert "no party sent" in errors
 
 
 def test_a_gallery_is_opened_once(

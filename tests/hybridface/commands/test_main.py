@@ -52,7 +52,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ["verify", "demo", "party", "eval", "bench", "calibrate", "plan", "same face?"]),
+        ((), ["verify", "demo", "party", "eval", "bench", "calibrate", "plan", "Compare faces"]),
         (
             ("verify",),
             ["--model", "--reveal", "--aligned", "--enrolled", "--json", "--quiet", "--link", "2 error", "Nobody"],

@@ -248,7 +248,7 @@ def test_the_name_of_a_gallerys_client_reaches_the_server(read: Callable[..., di
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--reveal", "server"], "the client learns the result, expected no --reveal server"),
+        (["--reveal", "server"], "expected no --reveal server in pure-HE mode, where the client learns the result"),
         (["--workers", "1"], "expected no --workers in pure-HE mode: it would do nothing"),
     ],
 )

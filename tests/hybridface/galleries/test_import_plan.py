@@ -131,7 +131,7 @@ def test_a_list_that_is_damaged_is_refused(tmp_path: Path, text: str | bytes, sa
 def test_a_list_goes_with_its_rule(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "names.csv")
     for rule, names in ((IdentityRule.CSV, None), (IdentityRule.FOLDER, tmp_path / "names.csv")):
-        with pytest.raises(ParameterError, match="expected --names, a CSV file, with --identity-from csv"):
+        with pytest.raises(ParameterError, match=r"expected --names \(a CSV file\) and --identity-from csv together"):
             plan_import(tmp_path, rule, names)
     with pytest.raises(ParameterError, match=r"none.csv: expected a CSV file of at most 256 MB"):
         plan_import(tmp_path, IdentityRule.CSV, tmp_path / "none.csv")

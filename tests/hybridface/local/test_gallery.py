@@ -60,10 +60,10 @@ def test_the_record_of_imports_follows(tmp_path: Path, key: str | None, monkeypa
         ImportJournal(tmp_path, scope, {1: "Ann"}).add("Ann", before[0].row, bytes(32))
         with held(tmp_path, scope), monkeypatch.context() as patch:
             patch.setattr("parties.machine.locks.LOCK_SECONDS", 0.05)
-            with pytest.raises(RunError, match="another import or renaming in this gallery has it"):
+            with pytest.raises(RunError, match="another import or renaming in this gallery uses it"):
                 gallery.rename("Ann", "Bea")
             if key:
-                with pytest.raises(RunError, match="another import or renaming in this gallery has it"):
+                with pytest.raises(RunError, match="another import or renaming in this gallery uses it"):
                     gallery.rotate_key(tmp_path / "elsewhere" / "new.key")
                 assert not (tmp_path / "elsewhere" / "new.key").exists()
         gallery.rename("Ann", "Bea")
