@@ -6,12 +6,12 @@
 # to the client. The array dealer is empty without --correlations dealer (or CORRELATIONS=dealer). Each party gets its
 # own subfolder of --prepared.
 sort_words() {
-    local name all=() correlations=${CORRELATIONS:-ot}
+    local name all=() both=() correlations=${CORRELATIONS:-ot}
     client=() server=() dealer=()
     while [ $# -gt 0 ]; do
         name=${1%%=*}
         case $name in
-        --mode | --model | --reveal | --timeout | --link | --max-answers | --correlations | \
+        --mode | --model | --reveal | --threshold | --timeout | --link | --max-answers | --correlations | \
             --gallery | --client-name | --cache | --weights | --prepared)
             if [ "$name" = "$1" ]; then
                 [ $# -gt 1 ] || refuse "expected a value after $name, got none"
@@ -21,7 +21,8 @@ sort_words() {
         esac
         case $name in
         --correlations) correlations=${1#*=} ;;
-        --mode | --model | --reveal | --timeout | --link | --max-answers | --events) all+=("$1") ;;
+        --mode | --timeout | --link | --events) all+=("$1") ;;
+        --model | --reveal | --threshold | --max-answers) both+=("$1") ;;
         --gallery | --client-name | --cache | --limits | --no-limits | --new-gallery) server+=("$1") ;;
         --weights) client+=("$1") server+=("$1") ;;
         --prepared) client+=("$1/client") server+=("$1/server") ;;
@@ -31,8 +32,8 @@ sort_words() {
         shift
     done
     all+=(--correlations "$correlations")
-    client=(client "${all[@]}" "${client[@]}" "$@")
-    server=(server "${all[@]}" "${server[@]}")
+    client=(client "${all[@]}" "${both[@]}" "${client[@]}" "$@")
+    server=(server "${all[@]}" "${both[@]}" "${server[@]}")
     if [ "$correlations" = dealer ]; then
         dealer=(dealer "${all[@]}")
     fi

@@ -23,7 +23,7 @@ from hybridface.commands.gallery_options import (
 )
 from hybridface.commands.gallery_people import check_names, rename
 from hybridface.commands.import_people import import_people
-from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption
+from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption, ThresholdOption
 from hybridface.commands.places import check_photos
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, RunError
 from hybridface.output.documents import enrolment_document, identification_document, verification_document
@@ -95,7 +95,9 @@ def enroll(
     say(document, f"enrolled {photos_text(len(answers))} of {identity!r}", settings.as_json)
 
 
-def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal: Reveal, link: Link) -> None:
+def verify_identity(
+    photo: Path, identity: str, settings: PhotoSettings, *, reveal: Reveal, link: Link, threshold: float | None
+) -> None:
     """Compare a photo with somebody in the gallery, print the decision, and exit: 0 same person, 1 different."""
     from hybridface.galleries.tasks import GalleryTask, Verb
     from hybridface.output.answers import say
@@ -107,7 +109,7 @@ def verify_identity(photo: Path, identity: str, settings: PhotoSettings, reveal:
     from hybridface.commands.gallery_runs import run_queries
 
     task = GalleryTask(Verb.VERIFY, identity, str(photo))
-    outcome = run_queries([task], settings, kind, reveal=reveal, link=link)
+    outcome = run_queries([task], settings, kind, reveal=reveal, link=link, threshold=threshold)
     answer = outcome.answers[-1]
     _refuse([answer])
     match = answer["match"] if answer["match"] is not None else outcome.decision
@@ -126,6 +128,7 @@ def identify(
     reveal: RevealOption = Reveal.CLIENT,
     limits: LimitsOption = True,
     shards: ShardsOption = 1,
+    threshold: ThresholdOption = None,
 ) -> None:
     """Find who in the gallery is nearest to a photo and below the threshold; never reveal a distance.
 
@@ -141,7 +144,7 @@ def identify(
     from hybridface.commands.gallery_runs import run_queries
 
     task = GalleryTask(Verb.IDENTIFY, photo=str(photo), top=top)
-    outcome = run_queries([task], settings, kind, reveal=reveal, limits=limits, shards=shards)
+    outcome = run_queries([task], settings, kind, reveal=reveal, limits=limits, shards=shards, threshold=threshold)
     answer = outcome.answers[-1]
     _refuse([answer])
     identities = _found(outcome, answer)

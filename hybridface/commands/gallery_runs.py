@@ -51,6 +51,7 @@ def run_queries(
     limits: bool = True,
     shards: int = 1,
     link: Link = NONE,
+    threshold: float | None = None,
     on_answer: OnAnswer | None = None,
 ) -> Outcome:
     """Start client, server and perhaps a dealer as ranks, and let them do tasks on an existing gallery.
@@ -60,11 +61,14 @@ def run_queries(
     Args:
         kind: the gallery's kind.
         link: the connection to simulate on this machine.
+        threshold: the distance below which two faces count as the same person; None for the network's.
         on_answer: called with each answer as it comes.
     """
     if kind is GalleryKind.LIST and shards > 1:
         raise ParameterError(f"{settings.path.name}: expected no --shards, since a list is searched in one part")
-    expect_model(settings.path, load_model(settings.model, weights=False))  # before anything starts
+    expect_model(
+        settings.path, load_model(settings.model, weights=False).with_threshold(threshold)
+    )  # before anything starts
     key = None if kind is GalleryKind.LIST else settings.key_path
     if key and not key.exists():
         raise _no_key(settings)
@@ -89,6 +93,7 @@ def run_queries(
             model=settings.model,
             timeout=settings.timeout,
             link=link,
+            threshold=threshold,
             reveal=reveal,
             correlations=settings.correlations,
             cache=weights_cache(settings.cache),

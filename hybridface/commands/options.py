@@ -39,6 +39,7 @@ __all__ = [
     "QuietOption",
     "RevealOption",
     "ShardsOption",
+    "ThresholdOption",
     "TimeoutOption",
     "WorkersOption",
 ]
@@ -104,6 +105,14 @@ RevealOption = Annotated[
     Reveal,
     typer.Option(
         "--reveal", help="Who learns the decision. Nobody learns the score, except the client in pure-he mode."
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        help="Distance below which two faces count as the same person. Both parties must give the same.",
+        show_default="the network's",
     ),
 ]
 AlignedOption = Annotated[

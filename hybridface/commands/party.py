@@ -21,6 +21,7 @@ from hybridface.commands.options import (
     ModeOption,
     PoolOption,
     RevealOption,
+    ThresholdOption,
     TimeoutOption,
 )
 from hybridface.commands.places import weights_cache
@@ -87,6 +88,7 @@ def party(
     ] = None,
     face: FaceOption = FaceChoice.ONLY,
     accept_damaged: AcceptDamagedOption = False,
+    threshold: ThresholdOption = None,
     keep: Annotated[
         int, typer.Option("--keep", min=0, help="Instead of verifying, prepare this many runs and keep them.")
     ] = 0,
@@ -112,6 +114,7 @@ def party(
         "weights": weights,
         "timeout": timeout,
         "link": link_named(link),
+        "threshold": threshold,
     }
     if mode is Mode.PURE_HE:
         _check_pure_he(reveal, pool, batch, repeat, max_answers)
@@ -152,7 +155,7 @@ _OF_PHOTOS = ("photos", "aligned", "enrolled", "repeat", "batch", "pool", "pause
 _OF_GALLERY = ("gallery", "new_gallery", "client_name", "limits")
 _OF_CLIENT = (*_OF_PHOTOS, "tasks", "keep", "keep_for")
 _OF_BOTH = ("prepared", "max_answers")
-_OF_NETWORK = ("model", "weights", "reveal")
+_OF_NETWORK = ("model", "weights", "reveal", "threshold")
 NO_EFFECT: dict[Role, tuple[str, ...]] = {
     Role.CLIENT: (*_OF_GALLERY, "cache"),
     Role.SERVER: (*_OF_CLIENT, "key"),

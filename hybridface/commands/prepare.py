@@ -14,6 +14,7 @@ from hybridface.commands.options import (
     PreparedOption,
     QuietOption,
     RevealOption,
+    ThresholdOption,
     TimeoutOption,
 )
 from hybridface.commands.places import prepared_path, weights_cache
@@ -44,6 +45,7 @@ def prepare(
     correlations: CorrelationsOption = Correlations.OT,
     prepared: PreparedOption = "",
     cache: CacheOption = "",
+    threshold: ThresholdOption = None,
     timeout: TimeoutOption = 300.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -58,6 +60,7 @@ def prepare(
     run = PreparationRun(
         model=model,
         timeout=timeout,
+        threshold=threshold,
         reveal=reveal,
         correlations=correlations,
         cache=weights_cache(cache),

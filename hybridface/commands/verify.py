@@ -28,6 +28,7 @@ from hybridface.commands.options import (
     PreparedOption,
     QuietOption,
     RevealOption,
+    ThresholdOption,
     TimeoutOption,
     WorkersOption,
 )
@@ -78,6 +79,7 @@ def verify(
     prepared: PreparedOption = "",
     face: FaceOption = FaceChoice.ONLY,
     accept_damaged: AcceptDamagedOption = False,
+    threshold: ThresholdOption = None,
 ) -> None:
     """Compare two photos, or a photo with an enrolled person (--id).
 
@@ -108,14 +110,14 @@ def verify(
         accept_damaged=accept_damaged,
     )
     if second is not None:
-        pair = _Pair(first, second, mode, reveal, simulated, enrolled, workers)
+        pair = _Pair(first, second, mode, reveal, simulated, enrolled, workers, threshold)
         _verify_pair(pair, settings, layers, costs)
         return
     if mode is not Mode.HYBRID:
         raise ParameterError("expected --mode hybrid for a gallery")
     from hybridface.commands.gallery import verify_identity
 
-    verify_identity(first, identity or "", settings, reveal, simulated)
+    verify_identity(first, identity or "", settings, reveal=reveal, link=simulated, threshold=threshold)
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,14 @@ class _Pair:
     link: Link
     enrolled: bool
     workers: int
+    threshold: float | None
 
     def run(self, chips: tuple[Path, ...], settings: PhotoSettings) -> "Run":
         """Return the run in which the ranks compare the aligned crops."""
         from hybridface.processes.runs import HybridRun, PureHeRun
 
         told: dict[str, Any] = {"model": settings.model, "timeout": settings.timeout, "link": self.link}
+        told["threshold"] = self.threshold
         if self.mode is Mode.PURE_HE:
             return PureHeRun(**told, photos=chips, aligned=True)
         return HybridRun(
@@ -156,7 +160,7 @@ def _verify_pair(pair: _Pair, settings: PhotoSettings, layers: bool, costs: bool
     from hybridface.processes.portraits import aligned_photos
     from hybridface.processes.start import start
 
-    model = load_model(settings.model, weights=False)
+    model = load_model(settings.model, weights=False).with_threshold(pair.threshold)
     photos = aligned_photos((pair.first, pair.second), model.chip_size, settings.aligned, settings.reading)
     shown = not settings.quiet and not settings.as_json
     with photos as chips, ProgressBars(shown=shown) as bars:

@@ -4,7 +4,7 @@ The client loads a model with `weights=False`: it gets the same graph, and the f
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,9 @@ from protocols.network.widths import Widths
 from protocols.pure_he import PatchNetShape, PatchNetWeights
 
 __all__ = ["Model", "load_model"]
+
+
+_MOST_THRESHOLD = 2**14
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,18 @@ class Model:
     patch_weights: PatchNetWeights | None = field(default=None, repr=False)
     patch_ranges: Ranges | None = None
     widths: Widths = field(default_factory=dict)
+
+    def with_threshold(self, threshold: float | None) -> "Model":
+        """Return the same network with another threshold; with its own if `threshold` is None.
+
+        Raises:
+            ModelError: the threshold is not above 0 and below 2^14.
+        """
+        if threshold is None:
+            return self
+        if not 0 < threshold < _MOST_THRESHOLD:
+            raise ModelError(f"expected a threshold above 0 and below {_MOST_THRESHOLD}, got {threshold:g}")
+        return replace(self, threshold=threshold)
 
 
 def load_model(name: str = DEFAULT_MODEL, weights: bool = True, path: str | Path | None = None) -> Model:

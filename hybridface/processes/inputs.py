@@ -43,12 +43,12 @@ def read_inputs(role: Role, run: Run) -> ClientInputs | Model | None:
         case Role.CLIENT:
             return _client(run)
         case Role.SERVER | Role.WORKER:
-            return load_model(run.model, weights=True, path=run.weights)
+            return load_model(run.model, weights=True, path=run.weights).with_threshold(run.threshold)
     return None
 
 
 def _client(run: Run) -> ClientInputs:
-    model = load_model(run.model, weights=False, path=run.weights)
+    model = load_model(run.model, weights=False, path=run.weights).with_threshold(run.threshold)
     images = np.empty((0, *model.graph.input_shape))
     match run:
         case HybridRun() | PureHeRun():

@@ -37,7 +37,8 @@ def _both(run: Run) -> list[str]:
     """Return the arguments that both client and server get."""
     weights = ["--weights", str(run.weights)] if run.weights else []
     reveal = ["--reveal", run.reveal.value] if isinstance(run, SharedRun) else []
-    return [*_everybody(run), "--model", run.model, *weights, *reveal]
+    threshold = [] if run.threshold is None else ["--threshold", str(run.threshold)]
+    return [*_everybody(run), "--model", run.model, *weights, *reveal, *threshold]
 
 
 def _client(run: SharedRun) -> Program:

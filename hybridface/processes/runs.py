@@ -47,6 +47,8 @@ class Run:
         weights: the server's weight file; None for the one that comes with the model.
         timeout: seconds that a rank waits for another.
         link: the connection to simulate on this machine.
+        threshold: the distance below which two faces count as the same person; None for the network's. Client and
+            server must have the same.
     """
 
     mode: ClassVar[Mode]
@@ -55,6 +57,7 @@ class Run:
     weights: Path | None = None
     timeout: float = 300.0
     link: Link = NONE
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,13 +129,14 @@ def parties(
     client: Sequence[str] = PHOTOS,
     server: Sequence[str] = (),
     shared: Sequence[str] = (),
+    both: Sequence[str] = (),
     elsewhere: Sequence[str] = (),
 ) -> list[str]:
-    """Return what mpiexec is to be told: options of client, server and all, and where others than the client run."""
+    """Return what mpiexec is told: options of client, server, all and both, and where all but the client run."""
     told = [*shared, "--correlations", correlations]
     return [
-        *["-n", "1", "hybridface", "party", "client", *told, *client],
-        *[":", "-n", "1", *elsewhere, "hybridface", "party", "server", *told, *server],
+        *["-n", "1", "hybridface", "party", "client", *told, *both, *client],
+        *[":", "-n", "1", *elsewhere, "hybridface", "party", "server", *told, *both, *server],
         *([":", "-n", "1", *elsewhere, "hybridface", "party", "dealer", *told] if correlations == "dealer" else []),
     ]
 
@@ -231,8 +232,12 @@ def test_paths_on_the_servers_host_are_whole(option: str, tmp_path: Path) -> Non
 
 WORDS = [
     ("--mode pure-he", {"shared": ["--mode=pure-he"]}),
-    ("--mode=pure-he --max-answers 3", {"shared": ["--mode=pure-he", "--max-answers=3"]}),
-    ("--model tiny-test --reveal both --timeout 9", {"shared": ["--model=tiny-test", "--reveal=both", "--timeout=9"]}),
+    ("--mode=pure-he --max-answers 3", {"shared": ["--mode=pure-he"], "both": ["--max-answers=3"]}),
+    (
+        "--model tiny-test --reveal both --threshold 1 --timeout 9",
+        {"shared": ["--timeout=9"], "both": ["--model=tiny-test", "--reveal=both", "--threshold=1"]},
+    ),
+    ("--correlations dealer --model tiny-test", {"correlations": "dealer", "both": ["--model=tiny-test"]}),
     ("--repeat 2 --enrolled", {"client": [*PHOTOS, "--repeat", "2", "--enrolled"]}),
     ("--gallery g.db --no-limits --client-name x", {"server": ["--gallery=g.db", "--no-limits", "--client-name=x"]}),
     ("--gallery=g.db --new-gallery", {"server": ["--gallery=g.db", "--new-gallery"]}),
@@ -277,6 +282,10 @@ def test_the_options_of_all_ranks_are_those_of_a_run() -> None:
     assert {name for parameter in NO_EFFECT[Role.CLIENT] for name in own[parameter]} <= set(
         server.split(")")[0].split()
     )
+    for kind, roles in {"all": Role, "both": (Role.CLIENT, Role.SERVER)}.items():
+        (told,) = (line for line in text.splitlines() if line.endswith(f') {kind}+=("$1") ;;'))
+        useless = {name for role in roles for parameter in NO_EFFECT[role] for name in own[parameter]}
+        assert not useless & set(told.split(")")[0].split()), f"a rank of {kind} refuses it"
 
 
 @pytest.mark.slow

@@ -45,6 +45,9 @@ def test_the_verbs(call: Callable[..., Done], photos: dict[str, str], home: Path
         "",
     )
     assert call("verify", "--id", "Ann B.", photos["same"], *TINY)[:2] == (0, "same person\n")
+    strict = [*TINY, "--threshold", "0.001"]
+    assert call("verify", "--id", "Ann B.", photos["same"], *strict)[:2] == (1, "different people\n")
+    assert call("identify", photos["same"], *strict)[:2] == (1, "unknown\n")
     status, out, _ = call("identify", photos["different"], "--top", "2", "--json", *TINY)
     assert (status, json.loads(out)["identities"][0]) == (0, "名前")
 

@@ -268,6 +268,14 @@ def test_json_of_the_same_person(call: Callable[..., Done], photos: dict[str, st
 
 
 @pytest.mark.slow
+def test_a_stricter_threshold(call: Callable[..., Done], photos: dict[str, str]) -> None:
+    assert call("verify", photos["a"], photos["same"], *TINY, "--threshold", "0.001")[0] == 1
+    status, out, errors = call("verify", photos["a"], photos["same"], *TINY, "--threshold", "-3")
+    assert (status, out) == (2, "")
+    assert errors == "hybridface: expected a threshold above 0 and below 16384, got -3\n"
+
+
+@pytest.mark.slow
 def test_text_of_different_people_that_the_server_learns(call: Callable[..., Done], photos: dict[str, str]) -> None:
     options = ["--enrolled", "--reveal", "server", "--layers", "--quiet"]
     status, out, errors = call("verify", photos["a"], photos["different"], *TINY, *options)

@@ -52,6 +52,23 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return odd_photos(tmp_path_factory.mktemp("chips with a space"))
 
 
+def test_parties_decide_by_a_threshold_that_both_have(start: Start, photos: dict[str, str]) -> None:
+    pair, strict = (photos["a"], photos["same"], "--aligned"), ("--threshold", "1e-3")
+    assert start(client(*pair), server()).end()[0] == 0
+    assert start(client(*pair, *strict), server(*strict)).end()[0] == 1
+    status, out, errors = start(client(*pair), server(*strict)).end()
+    assert (status in FAILED, answers(out)) == (True, [])
+    assert "hybridface client: the peers disagree on threshold: expected 0.6, the server has 0.001" in errors
+
+
+@pytest.mark.parametrize("threshold", ["0", "-1", "nan", "16384"])
+def test_a_threshold_out_of_range(start: Start, photos: dict[str, str], threshold: str) -> None:
+    given = ("--threshold", threshold)
+    status, out, errors = start(client(photos["a"], photos["same"], "--aligned", *given), server(*given)).end()
+    assert (status in FAILED, answers(out)) == (True, [])
+    assert "expected a threshold above 0 and below 16384, got" in errors
+
+
 def test_a_pair_revealed_to_both(start: Start, photos: dict[str, str]) -> None:
     options = ["--reveal", "both"]
     ranks = start(server(*options), client(photos["a"], photos["different"], "--aligned", *options))
