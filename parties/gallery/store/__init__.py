@@ -1,1 +1,1 @@
-"""The server's file of a gallery: templates' shares, who they are, and limits on queries."""
+"""Store a gallery in the server's file: shares of templates, the people's names, and limits on queries."""

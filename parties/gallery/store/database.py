@@ -1,7 +1,9 @@
-"""A connection to a store's file: SQLite with write-ahead log, and its errors as the project's.
+"""Connect to a store's file: SQLite with a write-ahead log, whose errors become a StoreError.
 
-Every commit reaches the disk (synchronous=FULL). Deleted content is overwritten with zeros (secure_delete). Waiting
-for another process is bounded. The file and its companions (-wal, -shm, -lock) are the owner's alone (mode 0600).
+- Every commit reaches the disk (synchronous=FULL).
+- Zeros overwrite deleted content (secure_delete).
+- Waiting for another process is bounded.
+- Only the owner may use the file and its companions (-wal, -shm, -lock; mode 0600).
 """
 
 import contextlib
@@ -30,19 +32,19 @@ _MODE = 0o600
 _SETTINGS = ("foreign_keys = ON", "secure_delete = ON", "synchronous = FULL")
 _WRITER_SETTINGS = ("journal_mode = WAL",)
 _UNWRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
-"""Why SQLite, which writes a file beside the store even to read it, fails where nothing can be written."""
+"""SQLite's error codes without write access. SQLite writes a file beside the store even to read the store."""
 
 
 class Database:
-    """An open store's file, for one process; its threads may share it.
+    """The open file of a store, for one process. The threads of the process may share it.
 
     Args:
         path: of a file that `create_database` made.
-        timeout: seconds to wait for another process, at most.
+        timeout: longest time to wait for another process, in seconds.
         read_only: refuse to write.
 
     Raises:
-        StoreError: there is no such file, or it is no store, or damaged, or of a newer version.
+        StoreError: there is no such file, or it is not a store, or it is damaged or of a newer version.
     """
 
     def __init__(self, path: Path, timeout: float = TIMEOUT_SECONDS, read_only: bool = False) -> None:
@@ -64,7 +66,7 @@ class Database:
                 self._connection, self.version = self._opened("mode=ro&immutable=1", "query_only = ON")
 
     def _opened(self, how: str, *settings: str) -> tuple[sqlite3.Connection, int]:
-        """Open the file; return its version too."""
+        """Open the file; return the connection and the file's version."""
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?{how}",
             uri=True,
@@ -82,23 +84,23 @@ class Database:
         return connection, version
 
     def _expect_no_log(self) -> None:
-        """Check that all is in the file itself, where SQLite cannot write what it reads a log with."""
+        """Check that there is no write-ahead log: without write access, SQLite cannot read one."""
         if size_of(Path(f"{self.path}-wal")):
             raise StoreError(
                 f"{self.path.name}: expected a store that was closed, got one with a log beside it, which cannot be"
-                " read where nothing can be written: make room, or open it once where it can be written"
+                " read without writing: make room, or open the store once where it can be written"
             )
 
     @property
     def has_queries(self) -> bool:
-        """Whether it has the tables of queries; a file of the first version has none."""
+        """Whether the file has the tables of queries. A file of the first version has none."""
         return self.version > 1
 
     def check(self) -> None:
-        """Compare the whole structure of the file with itself.
+        """Check the whole file with SQLite's integrity check.
 
         Raises:
-            StoreError: it is damaged.
+            StoreError: the file is damaged.
         """
         found = self.rows("PRAGMA integrity_check(1)")
         if found != [("ok",)]:
@@ -107,7 +109,7 @@ class Database:
             )
 
     def migrate(self) -> None:
-        """Bring an older version's file to this version: all of it, or nothing."""
+        """Bring an older version's file to this version, completely or not at all."""
         with self.writing():
             migrate(self._connection, version_of(self._connection, self.path.name))
             try:
@@ -122,10 +124,10 @@ class Database:
         """Run a statement; return all its rows.
 
         Args:
-            types: of a row's values; SQLite keeps values of any type in a column of any other.
+            types: expected types of a row's values. SQLite accepts a value of any type in any column.
 
         Raises:
-            StoreError: a value is of another type.
+            StoreError: a value has another type.
         """
         with self.errors(), self._lock:
             found = self._connection.execute(statement, parameters).fetchall()
@@ -134,13 +136,13 @@ class Database:
         return found
 
     def damaged(self) -> StoreError:
-        """Return the error that says that the store holds what no store holds."""
+        """Return the error that says that the store holds values of impossible types."""
         return StoreError(
             f"{self.path.name}: expected values of their columns' types, got others: the store is damaged"
         )
 
     def number(self, statement: str, parameters: tuple[object, ...] = ()) -> int:
-        """Run a statement; return its one number, 0 for NULL."""
+        """Run a statement that yields one number; return it, or 0 for NULL."""
         value = self.rows(statement, parameters)[0][0]
         if not isinstance(value, int | None):
             raise StoreError(f"{self.path.name}: expected a number, got {type(value).__name__}: the store is damaged")
@@ -158,13 +160,13 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Do what the block does in one transaction, alone among the processes that write: all, or nothing."""
+        """Run the block in one transaction: all of it, or nothing. No other process writes meanwhile."""
         with self._transaction("BEGIN IMMEDIATE"):
             yield
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Read one state of the file, whatever others write meanwhile; within another block, that block's."""
+        """Let the block read one state of the file, whatever others write; inside a transaction, its state."""
         with self._lock:
             if self._connection.in_transaction:
                 yield
@@ -185,17 +187,17 @@ class Database:
                 raise
 
     def truncate_log(self) -> bool:
-        """Move all that is in the write-ahead log to the file and empty it; False if a reader still needs it."""
+        """Move the write-ahead log's content to the file and empty the log; return False if a reader still needs it."""
         return self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
 
     def close(self) -> None:
-        """Close the file. What was not committed is forgotten."""
+        """Close the file. Uncommitted changes are lost."""
         with self._lock:
             self._connection.close()
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """Raise SQLite's and the system's errors as a StoreError."""
+        """Raise errors of SQLite and of the system as a StoreError."""
         name = self.path.name
         try:
             yield
@@ -207,7 +209,7 @@ class Database:
                 raise StoreError(f"{name}: another process held the store for {self._timeout:g} s") from error
             told = " ".join(str(error).split())
             raise StoreError(f"{name}: expected an undamaged store that can be written, got: {told}") from error
-        except UnicodeDecodeError as error:  # SQLite's message quotes what is damaged
+        except UnicodeDecodeError as error:  # SQLite's message quotes the damaged bytes
             raise StoreError(f"{name}: expected an undamaged store, got one whose tables have no names") from error
         except OverflowError as error:
             raise StoreError(f"{name}: expected numbers of 64 bits, got larger ones: the store is damaged") from error
@@ -216,14 +218,16 @@ class Database:
 
 
 class WriterLock:
-    """Tells the first of the processes that have a store open for writing from the others; ends with its process.
+    """A lock that tells whether this process is the only one that has a store open for writing.
+
+    The lock ends with its process.
 
     Args:
-        path: of the store; the lock is a file of no content beside it. Not the store's own: SQLite locks that.
-        timeout: seconds to wait while another process opens the store, at most.
+        path: of the store. The lock is an empty file beside it, since SQLite locks the store's own file.
+        timeout: longest time to wait while another process opens the store, in seconds.
 
     Raises:
-        StoreError: another process is opening the store for longer than that, or the lock cannot be made.
+        StoreError: another process takes longer than that to open the store, or the lock cannot be made.
     """
 
     def __init__(self, path: Path, timeout: float = TIMEOUT_SECONDS) -> None:
@@ -233,7 +237,7 @@ class WriterLock:
         except OSError as error:
             raise StoreError(f"{path.name}: cannot use the store: {error.strerror}") from error
         self.is_alone = self._lock.try_take()
-        """Whether no other process has the store open for writing; none can open it until `share`."""
+        """Whether no other process has the store open for writing. If so, none can open it until `share`."""
         if not self.is_alone:
             self.share()
 
@@ -252,17 +256,17 @@ class WriterLock:
 
 
 def create_database(path: Path, model: str, dimension: int, kind: GalleryKind) -> None:
-    """Make an empty store's file, complete or not at all. The caller holds the lock alone.
+    """Make the file of an empty store, completely or not at all. The caller holds the lock alone.
 
     Raises:
-        StoreError: a log of another store lies there, or the folder cannot be written.
+        StoreError: a log of another store lies beside the path, or the folder cannot be written.
     """
     if Path(f"{path}-wal").exists():
         raise StoreError(f"{path.name}: expected no log beside a store that is not there, got {path.name}-wal")
     temporary = Path(f"{path}-new")
     try:
         for suffix in ("", "-journal", "-wal", "-shm"):
-            Path(f"{temporary}{suffix}").unlink(missing_ok=True)  # of a process that was killed here
+            Path(f"{temporary}{suffix}").unlink(missing_ok=True)  # left by a process that was killed here
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE))
         connection = sqlite3.connect(temporary, isolation_level=None)
         with contextlib.closing(connection):

@@ -1,14 +1,19 @@
-"""A store's content as a file to keep or carry: JSON lines, readable by any tool, checked by a digest.
+"""Export a store's content to a file, and import it: JSON lines that any tool can read, checked by a digest.
 
-The first line is a header: format and version, model, dimension, kind, scope, the key's generation, the number of
-photos, and the counters of rows and photos. A line for every photo follows, by row: its numbers, identity, and the
-share as base64 of 8 d bytes, little endian. The last line has the SHA-256 of all lines before it. The shares are as
-they are at rest: uniform noise for a private gallery, templates for a list.
+**Format.**
 
-Import takes it only into a store in which nothing was ever enrolled, in whole. Photos keep their numbers, since
-key streams and masks depend on them. What was enrolled after the export has used numbers that the file does not know;
-so the counters jump ahead by a random 2^32 to 2^52, and no stream is used for a second template. A copy of the
-database file itself has no such protection: never go on with an old copy after the original was written to.
+- The first line is a header: format and version, model, dimension, kind, scope, the key's generation, the number of
+  photos, and the counters of rows and photos.
+- A line for every photo follows, in the order of rows: its numbers, identity, and the share as base64 of 8 d bytes,
+  little endian. The file has the shares as the store has them: uniform noise for a private gallery, templates for a
+  list.
+- The last line has the SHA-256 of all lines before it.
+
+**Import** takes the whole file, and only into a store in which nothing was ever enrolled. Photos keep their numbers,
+since key streams and masks depend on them. Photos enrolled after the export have used numbers that the file does not
+know. So the counters jump ahead by a random 2^32 to 2^52, and no stream is used for a second template.
+
+**A copy of the database file** has no such protection. Never go on with an old copy after the original was written to.
 """
 
 import base64
@@ -54,7 +59,7 @@ def export(tables: Tables, path: Path) -> int:
     """Write a store's content to a new file: see `GalleryStore.export`.
 
     Raises:
-        StoreError: the path exists or cannot be written.
+        StoreError: the file exists or cannot be written.
     """
     with tables.database.errors():
         try:
@@ -91,16 +96,16 @@ def import_(tables: Tables, path: Path) -> int:
             last_row, last_photo = entry.row, max(last_photo, entry.photo)
             tables.restore(entry, identity_bytes(entry.identity), share)
         if _document(file.readline(limit), path.name) != {"sha256": digest.hexdigest()} or file.read(1):
-            raise StoreError(f"{path.name}: expected the content of the digest in its last line, the file is damaged")
+            raise StoreError(f"{path.name}: expected content that fits the digest at the end: the file is damaged")
         _jump(tables, max(last_row, header["last_row"]), max(last_photo, header["photo_floor"]))
     return int(header["photos"])
 
 
 def exported_kind(path: Path) -> GalleryKind:
-    """Return the kind of the gallery that an exported file holds, by its first line.
+    """Return the kind of the gallery in an exported file, from the file's first line.
 
     Raises:
-        StoreError: it is no exported file, or of another version.
+        StoreError: it is not an exported file, or it is of another version.
     """
     header = _header_of(path)
     if header.get("kind") not in list(GalleryKind):
@@ -109,7 +114,7 @@ def exported_kind(path: Path) -> GalleryKind:
 
 
 def exported_model(path: Path) -> tuple[str, int]:
-    """Return the digest of the model whose templates an exported file holds, and their dimension.
+    """Return the digest of the model of an exported file's templates, and their dimension.
 
     Raises:
         StoreError: as for `exported_kind`.
@@ -158,7 +163,7 @@ def _document(line: bytes, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise StoreError(f"{name}: expected an exported gallery, got a line that is none of one")
+        raise StoreError(f"{name}: expected an exported gallery, got a line of another form")
     return document
 
 
@@ -204,7 +209,7 @@ def _entry(line: bytes, generation: int, name: str) -> tuple[Entry, bytes]:
 
 
 def _jump(tables: Tables, last_row: int, last_photo: int) -> None:
-    """Continue the counters far above every number that may have been used."""
+    """Move the counters far above every number that may have been used."""
     low, high = _JUMP
     step = low + secrets.randbelow(high - low)
     if max(last_row, last_photo) > _LAST_NUMBER - 2 * high:

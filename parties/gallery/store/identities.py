@@ -1,13 +1,17 @@
-"""The form of new names: names that look the same are the same, and whatever differs can be seen.
+"""Check the form of new names: names that look the same are the same, and every difference can be seen.
 
-A person's name is any Unicode text of 1 to 10,000 characters in the normal form NFC (Unicode Standard Annex 15), since
-an accented letter may be one character or two, as the keyboard or the file system has it. A name neither begins nor
-ends with white space, and has no character that shows nothing: control and format characters, fillers, selectors, and
-spaces other than the plain and the ideographic one. The joiners that Persian and Indic names are spelled with stay,
-where they change what is seen (RFC 5892, appendix A, simplified). Case counts: Alice and alice are two people.
+A new name is any Unicode text of 1 to 10,000 characters that follows these rules:
 
-Galleries of older versions may hold other names, and keep them until somebody renames them: a share of a private
-gallery depends on the exact name, so nobody can rename without the client's key.
+- **Normal form.** It is in NFC (Unicode Standard Annex 15). Keyboards and file systems differ in whether they write an
+  accented letter as one character or as two.
+- **Ends.** It neither begins nor ends with white space.
+- **Visible characters.** It has no control or format characters, fillers, selectors, or spaces other than the plain
+  and the ideographic one. Exceptions are the joiners of Persian and Indic spelling, where they change what is seen
+  (RFC 5892, appendix A, simplified).
+- **Case.** Case counts: Alice and alice are two people.
+
+Galleries of older versions may hold other names. They keep them until somebody renames these people. A share of a
+private gallery depends on the exact name, so nobody can rename without the client's key.
 """
 
 import unicodedata
@@ -30,10 +34,10 @@ _SEPARATORS = {"Zl": "a line separator", "Zp": "a paragraph separator", "Zs": "a
 
 
 def person_name(text: str) -> str:
-    """Return the name that a text means, in the form of new names.
+    """Return a text as a name in the form of new names.
 
     Raises:
-        ParameterError: it is empty, too long, begins or ends with white space, or has a character that cannot be seen.
+        ParameterError: it is empty or too long, begins or ends with white space, or has an invisible character.
     """
     identity_bytes(text)
     name = unicodedata.normalize("NFC", text)
@@ -44,10 +48,10 @@ def person_name(text: str) -> str:
 
 
 def new_name(name: str) -> bytes:
-    """Return a name as UTF-8, if it is in the form of new names.
+    """Return a name in UTF-8, after checking that it has the form of new names.
 
     Raises:
-        ParameterError: it is not.
+        ParameterError: it has another form.
     """
     if person_name(name) != name:
         raise ParameterError(f"expected a name in the normal form NFC, got {name[:40]!a}")
@@ -55,10 +59,10 @@ def new_name(name: str) -> bytes:
 
 
 def asked_name(text: str, known: Collection[str] = ()) -> str:
-    """Return the name that a question means: one that is known exactly so, or else the text in the normal form.
+    """Return the name that a question means: the text itself if it is a known name, else its normal form.
 
     Raises:
-        ParameterError: it is empty, too long, or has a lone surrogate.
+        ParameterError: it is empty or too long, or has a lone surrogate.
     """
     identity_bytes(text)
     return text if text in known else unicodedata.normalize("NFC", text)
@@ -69,9 +73,9 @@ class OddName:
     """A name in a gallery that is not in the form of new names.
 
     Args:
-        name: as it is.
-        becomes: what it would be in that form; None if somebody has to choose another.
-        reason: why.
+        name: as it is in the gallery.
+        becomes: the name in that form; None if a person must choose another name.
+        reason: why the name is not in that form.
     """
 
     name: str
@@ -80,10 +84,10 @@ class OddName:
 
 
 def odd_names(names: Collection[str]) -> list[OddName]:
-    """Return the names that are not in the form of new ones; those that would meet another name keep apart.
+    """Return the names that are not in the form of new ones. None of them becomes a name that another person has.
 
     Args:
-        names: all that are in the gallery.
+        names: all names in the gallery.
     """
     forms = {name: unicodedata.normalize("NFC", name).strip() for name in names}
     owners: dict[str, list[str]] = defaultdict(list)
@@ -108,7 +112,7 @@ def _reason(name: str) -> str:
 
 
 def _fault(name: str) -> str:
-    """Return what is wrong with a name in the normal form; "" for nothing."""
+    """Return what is wrong with a name in the normal form; "" if nothing is."""
     stripped = name.strip()
     if not stripped:
         return "it is white space alone"
@@ -121,7 +125,7 @@ def _fault(name: str) -> str:
 
 
 def _unseen(name: str, place: int, character: str) -> str:
-    """Return what a character is that cannot be seen, or told from another; "" for one that can."""
+    """Describe a character that cannot be seen or told from another; return "" for any other character."""
     if character in _SPACES or (character in _JOINERS and _joins(name, place)):
         return ""
     if character in _FILLERS or any(low <= ord(character) <= high for low, high in _SELECTORS):
@@ -131,7 +135,7 @@ def _unseen(name: str, place: int, character: str) -> str:
 
 
 def _joins(name: str, place: int) -> bool:
-    """Return whether a joiner stands where it changes what is seen: behind a virama, or between Arabic letters."""
+    """Return whether a joiner changes what is seen: it does after a virama, or between Arabic letters."""
     before, after = name[place - 1 : place], name[place + 1 : place + 2]
     if before and unicodedata.combining(before) == _VIRAMA:
         return True

@@ -1,28 +1,32 @@
-"""Limits on queries: the answer "same" or "not the same" alone rebuilds a template, given enough of them.
+"""Limit and log queries: enough answers "same" or "not the same" suffice to rebuild a template.
 
-arXiv 2601.17620 reconstructs templates from binary decisions; Frontiers in Imaging (2025), doi
-10.3389/fimag.2025.1476377, from some dozens of scores, which are never opened here. So a server answers a client
-about an identity only so often: a bucket holds `capacity` tokens, and fills at `per_hour`. A verification takes one.
-Identification asks about everyone at once, and has one bucket for each client, under EVERYONE; one that asks for the k
-nearest tells up to k names, and takes k tokens, or all, if the bucket holds fewer.
+**Attacks.** arXiv 2601.17620 reconstructs templates from binary decisions. Frontiers in Imaging (2025), doi
+10.3389/fimag.2025.1476377, reconstructs them from some dozens of scores, which hybridface never opens.
 
-Whoever asks about a name learns whether it is enrolled, so names are guessed only so often, too: a verification of
-somebody who is not enrolled takes a token from one more bucket of the client, and when that is empty, no verification
-of anybody is answered, since that would tell that the name is right.
+**Buckets.** The server limits how often it answers a client. A bucket holds `capacity` tokens and fills at `per_hour`.
 
-The defaults let a person retry at a door, and make an attack slow: about one identity 20 queries at once and 4 an hour
-(116 on the first day, 1,000 take ten days), and as many identifications of one person. They are a choice, not a bound
-from a proof; a gallery of high value wants less, and an eye on the log. Its operator sets others, for everybody or for
-a client (see `rates`).
+- A client has one bucket for each identity. A verification takes one token from it.
+- A client has one bucket for all its identifications (EVERYONE), since an identification asks about everyone at once.
+  An identification of the k nearest reveals up to k names. It takes k tokens, or `capacity` if that is less.
+- A client has one bucket for guesses, since a client that asks about a name learns whether the name is enrolled. A
+  verification of a person who is not enrolled takes a token from it. While this bucket is empty, the server answers no
+  verification of anybody: an answer would reveal that the name is enrolled.
 
-Buckets and the log are in the store's file: they survive a restart, and hold between all processes that use it. Time is
-the system's clock, or the latest time that was seen: if the clock is set back, all buckets wait until it has caught up.
-A client is whom the caller has authenticated: somebody who can pose as many clients has the queries of as many.
+**Defaults.** They let a person retry at a door, and make an attack slow. A client may ask about one identity 20 times
+at once and 4 times an hour: 116 times on the first day, and 1,000 times in ten days. The same holds for
+identifications that ask for one person. The defaults are a choice, not a bound from a proof. Set lower rates for a
+gallery of high value, and watch its log. The operator sets other rates for everybody or for one client (see `rates`).
 
-The log has the time, the client, the operation, and whether it was allowed; never the outcome. Neither has an identity
-in clear: it stands there as a hash under a key in a file of its own (see `log_secret`). Removing an identity removes
-its hashes too. What is no query (an enrolment, a removal, a change of key, a list of names) is logged likewise,
-before it is done, and never limited; what the gallery's owner does without a client, under OPERATOR.
+**Storage.** Buckets and the log are in the store's file. So they survive a restart, and apply to all processes that use
+the file. Time is the system's clock, or the latest time seen if that is later. If the clock is set back, all buckets
+wait until it has caught up. A client is the name that the caller has authenticated. So an attacker who can pose as
+ten clients gets ten times the queries.
+
+**Log.** A line holds the time, the client, the operation, and whether it was allowed; never the outcome. Neither
+buckets nor log hold an identity in clear. They hold a hash of it, under a key in another file (see `log_secret`).
+Removing an identity removes its hashes too. The server also logs operations that are not queries: an enrolment, a
+removal, a change of key, a list of names. It logs them before it does them, and never limits them. Actions of the
+gallery's owner without a client are logged under OPERATOR.
 """
 
 import time
@@ -42,10 +46,10 @@ from protocols.errors import ParameterError
 __all__ = ["DEFAULTS", "EVERYONE", "GUESSES", "IDENTIFY", "OPERATOR", "VERIFY", "Query", "QueryLimits", "Rate"]
 
 EVERYONE = None
-"""In place of an identity: a query about the whole gallery."""
+"""In place of an identity, for a query about the whole gallery."""
 
 OPERATOR = "operator"
-"""In place of a client: whoever has the gallery's file."""
+"""In place of a client, for the owner of the gallery's file."""
 
 _MAX_NAME = 256
 _MAX_BUCKETS = 10_000
@@ -55,20 +59,20 @@ _ROUNDING = 1e-6
 
 
 VERIFY = Rate(20, 4)
-"""Of a client about one identity, by default."""
+"""Default rate of a client's verifications of one identity."""
 
 IDENTIFY = Rate(20, 4)
-"""Of a client about the whole gallery, by default."""
+"""Default rate of a client's identifications."""
 
 GUESSES = Rate(20, 4)
-"""Of a client about names that are not enrolled, by default."""
+"""Default rate of a client's verifications of names that are not enrolled."""
 
 DEFAULTS = {Question.VERIFY: VERIFY, Question.IDENTIFY: IDENTIFY, Question.GUESS: GUESSES}
-"""What holds until the operator sets another rate."""
+"""The rates that hold until the operator sets others."""
 
 
 _END_OF_TIME = 253_402_214_400.0
-"""The last day of the year 9999, in seconds since 1970: the calendar has no later one."""
+"""The last day of the year 9999, in seconds since 1970. Python's calendar ends there."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Query:
     Args:
         time: seconds since 1970.
         client, operation: as they were logged.
-        tag: 16 bytes, the hash of the identity (see `QueryLimits.tag`); None for EVERYONE, or if it was removed.
+        tag: 16 bytes, the hash of the identity (see `QueryLimits.tag`). None for EVERYONE, or if the hash was removed.
         allowed: whether the query was answered.
     """
 
@@ -90,18 +94,18 @@ class Query:
 
 
 class QueryLimits:
-    """The limits of a store's queries; a context manager. It needs no access to the gallery's content.
+    """The limits on a store's queries; a context manager. It needs no access to the gallery's content.
 
     Args:
-        source: the path of a store that exists; or its file, open, which is left open.
+        source: path of an existing store, or its open file. `close` leaves an open file open.
         verify, identify: how often a client may ask about an identity, and about everyone; None for no limit.
-        guesses: how often a client may ask about identities that are not enrolled.
-        clock: seconds since 1970.
-        kept: lines of the log to keep, at most; the oldest go first.
-        timeout: seconds to wait for other processes, at most.
+        guesses: how often a client may ask about identities that are not enrolled; None for no limit.
+        clock: returns seconds since 1970.
+        kept: largest number of lines of the log to keep; the oldest go first.
+        timeout: longest time to wait for other processes, in seconds.
 
     Raises:
-        StoreError: there is no store, or of a newer version.
+        StoreError: there is no store, or it is of a newer version.
     """
 
     def __init__(
@@ -129,20 +133,20 @@ class QueryLimits:
         self._defaults = {Question.VERIFY: verify, Question.IDENTIFY: identify, Question.GUESS: guesses}
 
     def admit(self, client: str, operation: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> int:
-        """Take a query from the bucket and log it, also if it is refused: what a server calls before every answer.
+        """Take tokens for a query and log it, also if it is refused. A server calls this before every answer.
 
         Args:
-            client: whom the caller has authenticated, 1 to 256 characters.
-            operation: what is asked, 1 to 256 characters.
-            identity: about whom; EVERYONE for an identification.
-            tokens: what it costs, 1 or more: the names that it may tell. Never more than the bucket holds when full.
-            enrolled: whether there is such an identity.
+            client: name that the caller has authenticated, 1 to 256 characters.
+            operation: kind of query, 1 to 256 characters.
+            identity: the person asked about; EVERYONE for an identification.
+            tokens: cost, 1 or more: how many names the answer may reveal. A full bucket always suffices.
+            enrolled: whether the identity is enrolled.
 
         Returns:
             The number of the line in the log.
 
         Raises:
-            QueryLimitError: it must not be answered now.
+            QueryLimitError: the server must not answer now.
         """
         _check(client, operation)
         _check_tokens(tokens)
@@ -159,15 +163,15 @@ class QueryLimits:
         return number
 
     def mark_refused(self, number: int) -> None:
-        """Let a line of the log say that its query was refused: it was admitted, but could not be answered."""
+        """Mark a line of the log as refused: its query was admitted, but the server could not answer it."""
         with self._database.writing():
             self._database.execute("UPDATE query SET allowed = 0 WHERE number = ?", (number,))
 
     def take(self, client: str, identity: str | None, tokens: int = 1, enrolled: bool = True) -> None:
-        """Take a query from the bucket, without a line in the log: see `admit`.
+        """Take tokens for a query without a line in the log: see `admit`.
 
         Raises:
-            QueryLimitError: it must not be answered now.
+            QueryLimitError: the server must not answer now.
         """
         _check(client)
         _check_tokens(tokens)
@@ -176,13 +180,13 @@ class QueryLimits:
             self._take_all(client, tag, tokens, enrolled)
 
     def log(self, client: str, operation: str, identity: str | None, allowed: bool) -> None:
-        """Add a line to the log; beyond `kept` lines, the oldest goes."""
+        """Add a line to the log, and remove the oldest lines beyond `kept`."""
         _check(client, operation)
         with self._database.writing():
             self._log(client, operation, self._tag(identity), allowed)
 
     def queries(self, identity: str | None = None, last: int = 100) -> list[Query]:
-        """Return the log's last lines, oldest first; with an identity, only those about it.
+        """Return the last lines of the log, oldest first; with an identity, only the lines about it.
 
         Raises:
             StoreError: a line is damaged.
@@ -203,17 +207,19 @@ class QueryLimits:
         raise StoreError(f"{self._database.path.name}: expected lines of a query log, got others: the store is damaged")
 
     def prune(self, before: float) -> int:
-        """Remove the log's lines before a time, seconds since 1970, and log that; return how many."""
+        """Remove the log's lines before a time, in seconds since 1970, and log the removal; return how many."""
         with self._database.writing():
             count = self._database.execute("DELETE FROM query WHERE time < ?", (before,))
             self._log(OPERATOR, "prune log", EVERYONE, True)
         return count
 
     def reset(self, client: str, identity: str | None) -> None:
-        """Fill a bucket, believe the clock again if it was once ahead, and log that: for the operator, after a mistake.
+        """Fill a bucket, forget times that lie ahead of the clock, and log the reset.
+
+        The operator uses this after a mistake, also after one of the clock.
 
         Args:
-            identity: EVERYONE for identifications and guesses.
+            identity: whose bucket to fill; EVERYONE for the buckets of identifications and guesses.
         """
         _check(client)
         with self._database.writing():
@@ -229,10 +235,11 @@ class QueryLimits:
         return self._rates.all()
 
     def set_rate(self, client: str, question: Question, rate: Rate | None) -> None:
-        """Set how often a client, or with ALL_CLIENTS everybody without a rate of their own, may ask; log that.
+        """Set how often a client may ask, and log the change.
 
         Args:
-            rate: None to take it back.
+            client: ALL_CLIENTS for everybody who has no rate of their own.
+            rate: None to remove the rate that was set.
         """
         if client != ALL_CLIENTS:
             _check(client)
@@ -241,13 +248,13 @@ class QueryLimits:
             self._log(OPERATOR, "set limit", EVERYONE, True)
 
     def tag(self, identity: str | None) -> bytes | None:
-        """Return what stands for an identity in the log: 16 bytes; None for EVERYONE."""
+        """Return the hash that stands for an identity in the log, 16 bytes; None for EVERYONE."""
         database = self._database
         with database.reading() if database.read_only else database.writing():
             return self._tag(identity)
 
     def _tag(self, identity: str | None) -> bytes | None:
-        """Return the same within a transaction: the log's key stays until that ends, for all processes."""
+        """Return the same within a transaction. No process changes the log's key until the transaction ends."""
         if identity is EVERYONE:
             return None
         if not 0 < len(identity) <= MAX_IDENTITY:
@@ -256,7 +263,7 @@ class QueryLimits:
         return identity_tag(self._secret, identity.encode(errors="surrogatepass"))
 
     def close(self) -> None:
-        """Close the file, if this has opened it."""
+        """Close the file, if this object has opened it."""
         if self._is_ours:
             self._database.close()
 
@@ -274,12 +281,12 @@ class QueryLimits:
         self._take(client, tag, self._rate(client, Question.VERIFY), wanted)
 
     def _rate(self, client: str, question: Question) -> Rate | None:
-        """Return the rate that holds for a client; None if there are no limits."""
+        """Return the rate that holds for a client; None if the question has no limit."""
         default = self._defaults[question]
         return default and self._rates.of(client, question, default)
 
     def _take(self, client: str, tag: bytes, rate: Rate | None, wanted: int, keep: bool = False) -> None:
-        """Take tokens from one bucket; if `keep`, only see whether they are there."""
+        """Take tokens from one bucket; with `keep`, only check that it holds them."""
         if rate is None:
             return
         cost, clock, per_second = min(wanted, rate.capacity), self._clock(), rate.per_hour / _SECONDS

@@ -1,15 +1,17 @@
-"""The key of the log: what names are hashed with, in a file of its own beside the gallery, so that the gallery's file
-alone does not say who was asked about.
+"""Keep the key that hashes names in the log, in a file of its own beside the gallery.
 
-Names are few enough to guess: whoever has a hash and its key tries a list of names. Who is enrolled can be read in the
-gallery anyway; but the log also has names that were asked about and are not enrolled, or were removed. Without the key
-their hashes are a PRF's outputs. So a copy of the gallery's file, a backup or an export keeps them; whoever takes the
-key's file, too, can guess.
+**Why another file.** The gallery's file alone must not say who was asked about. Names are few enough to guess: a
+person with a hash and its key can try a list of names. The gallery shows who is enrolled anyway. But the log also has
+names that were asked about and are not enrolled, or were removed. Without the key their hashes are a PRF's outputs. So
+a copy of the gallery's file, such as a backup or an export, keeps these names secret. A person who takes the key's file
+as well can guess them.
 
-Older versions had the key in the gallery's file; it is moved when the gallery is next opened for writing. In its place
-stands a check: a PRF's output, by which a key that was lost or replaced is noticed. Then no hash in the log has a
-meaning any more, and all are removed; the limits on queries about single people begin anew. A process that has the
-gallery open compares it in every transaction in which it hashes a name, since another may have drawn a new key.
+**A lost or replaced key.** The gallery's file holds a check of the key, a PRF's output. By the check, a process notices
+that the key was lost or replaced. Then the hashes in the log mean nothing any more, and the process removes all of
+them. The limits on queries about single people begin anew. Another process may have drawn a new key at any time. So a
+process compares the check in every transaction in which it hashes a name.
+
+**Older versions** had the key in the gallery's file. It is moved out when the gallery is next opened for writing.
 """
 
 import hashlib
@@ -32,20 +34,20 @@ _CHECK = b"hfG log key"
 
 
 def secret_path(gallery: Path) -> Path:
-    """Return where the key of a gallery's log lies."""
+    """Return the path of the key of a gallery's log."""
     return gallery.with_name(f"{gallery.name}.logkey")
 
 
 def identity_tag(secret: bytes, identity: bytes) -> bytes:
-    """Return what stands for an identity among the queries: 16 bytes, keyed by the log's secret."""
+    """Return the hash that stands for an identity in buckets and log: 16 bytes, keyed by the log's secret."""
     return hashlib.blake2b(identity, key=secret, digest_size=16).digest()
 
 
 def log_secret(gallery: Path) -> bytes:
-    """Return the key of a gallery's log; it is drawn when it is first needed.
+    """Return the key of a gallery's log; draw it if there is none.
 
     Raises:
-        StoreError: it can be neither read nor made, or is damaged.
+        StoreError: the key can be neither read nor made, or is damaged.
     """
     path = secret_path(gallery)
     with _telling(path):
@@ -54,7 +56,7 @@ def log_secret(gallery: Path) -> bytes:
 
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
-    """Say of which file it is that the key cannot be used, and what to do."""
+    """Raise errors of the key's file as a StoreError that names the file and says what to do."""
     try:
         yield
     except OSError as error:
@@ -66,15 +68,15 @@ def _telling(path: Path) -> Iterator[None]:
 
 
 def adopt_log_secret(database: "Database", known: bytes | None = None) -> bytes:
-    """Return the key of an open gallery's log; if it is another one than before, forget what that has hashed.
+    """Return the key of an open gallery's log. If the key has changed, forget all hashes under the old one.
 
-    The caller has begun a transaction. Of a gallery that is opened read-only no key is made, and nothing forgotten.
+    The caller has begun a transaction. For a gallery that is open read-only, this makes no key and forgets nothing.
 
     Args:
-        known: the key that the caller used last; it is still the right one if no other process has taken up another.
+        known: the key that the caller used last. It is still the right one unless another process has changed it.
 
     Raises:
-        StoreError: as for `log_secret`; or the key is missing, or another one, where nothing can be written.
+        StoreError: as for `log_secret`; or the gallery is open read-only, and the key is missing or another one.
     """
     if database.read_only:
         return _present_secret(database)
@@ -92,9 +94,10 @@ def adopt_log_secret(database: "Database", known: bytes | None = None) -> bytes:
 
 
 def _present_secret(database: "Database") -> bytes:
-    """Return the key as it is, and make none: an older version has it in the gallery's file.
+    """Return the key of a gallery that is open read-only, and write nothing.
 
-    A gallery that has never hashed a name has no check. No hash is under any key then, so a random one does.
+    Older versions have the key in the gallery's file. A gallery that has never hashed a name has no check. It holds no
+    hash under any key, so a random key will do.
     """
     ((kept,),) = database.rows("SELECT salt FROM state")
     if kept is None:
@@ -109,10 +112,10 @@ def _present_secret(database: "Database") -> bytes:
 
 
 def move_log_secret(connection: sqlite3.Connection, gallery: Path) -> None:
-    """Move the key out of an older version's file; the caller has begun a transaction.
+    """Move the key out of an older version's file. The caller has begun a transaction.
 
     Raises:
-        OSError, ValueError: the key's file can be neither made nor read; the caller rolls back.
+        OSError, ValueError: the key's file can be neither made nor read. The caller rolls back.
     """
     found = connection.execute("SELECT salt FROM state").fetchone()
     match found:

@@ -1,8 +1,8 @@
-"""How often something may be asked: rates that the gallery's operator has set, in the gallery's file.
+"""Keep the rates that the gallery's operator has set for queries, in the gallery's file.
 
-For each kind of question there is a rate for everybody, and there may be one for a client; a client's own comes first.
-What nobody has set is as the code has it. A change holds from the next query on: what a client has used up stays used
-up, and fills at the new rate.
+Each kind of question has a rate for everybody. A client may have a rate of its own, which comes first. The code's
+defaults hold where the operator has set no rate. A change holds from the next query on. Tokens that a client has used
+stay used, and the bucket fills at the new rate.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from protocols.errors import ParameterError
 __all__ = ["ALL_CLIENTS", "EVERYONE_TAG", "GUESSES_TAG", "Question", "Rate", "Rates"]
 
 ALL_CLIENTS = ""
-"""In place of a client: the rate for everybody who has none of his own."""
+"""In place of a client, for the rate of everybody who has no rate of their own."""
 
 EVERYONE_TAG, GUESSES_TAG = b"", b"guesses"
-"""In a bucket, in place of an identity's 16 bytes."""
+"""In place of an identity's 16 bytes, for the buckets of identifications and of guesses."""
 
 _SECONDS = 3600.0
 _LEAST, _MOST = 1e-6, 1e9
@@ -31,7 +31,7 @@ _BUCKETS = {
 
 
 class Question(StrEnum):
-    """What may be asked only so often."""
+    """A kind of question that is limited."""
 
     VERIFY = "verify"
     IDENTIFY = "identify"
@@ -40,11 +40,11 @@ class Question(StrEnum):
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something may be asked.
+    """How often a question may be asked.
 
     Args:
-        capacity: tokens at once, at least 1.
-        per_hour: how many more an hour later, at least a millionth: a refusal says when to come back.
+        capacity: tokens of a full bucket, at least 1.
+        per_hour: tokens that an hour adds, at least a millionth, so that a refusal can say when to come back.
     """
 
     capacity: float
@@ -85,10 +85,11 @@ class Rates:
             raise self._damaged() from error
 
     def set(self, client: str, question: Question, rate: Rate | None, default: Rate) -> None:
-        """Set a client's rate, or take it back; the caller has begun a transaction.
+        """Set or remove a client's rate. The caller has begun a transaction.
 
         Args:
-            default: what holds if nobody sets another one.
+            rate: None to remove the client's rate.
+            default: the rate that holds where none is set.
         """
         self._database.execute("DELETE FROM rate WHERE client = ? AND question = ?", (client, question.value))
         if rate:
@@ -97,7 +98,7 @@ class Rates:
         self._fill_anew(client, question, default)
 
     def _fill_anew(self, client: str, question: Question, default: Rate) -> None:
-        """Say of each bucket when it is full at the rate that holds for it now."""
+        """Compute anew, for each bucket, when it will be full at the rate that holds for it now."""
         everybody = self._database.rows(f"SELECT DISTINCT client FROM bucket WHERE {_BUCKETS[question]}")  # noqa: S608
         for (one,) in everybody:
             if client in (ALL_CLIENTS, one):

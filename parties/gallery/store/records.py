@@ -1,9 +1,9 @@
-"""What a store holds: entries, their shares as bytes, and the rules for identities.
+"""Define what a store holds: entries, their shares as bytes, and the rules for identities.
 
-An identity is any Unicode string of 1 to 10,000 characters, compared character by character: nothing is folded,
-trimmed or normalised here, since the client's key stream depends on the exact string. Whoever enrols brings names to
-one form before (see `identities`). It is held as UTF-8 bytes, not as SQLite's text, whose comparisons are undefined
-after a NUL character.
+An identity is any Unicode string of 1 to 10,000 characters. The store compares identities character by character. It
+does not fold, trim or normalise them, since the client's key stream depends on the exact string. Callers that enrol
+bring names to one form first (see `identities`). The store holds identities as UTF-8 bytes, not as SQLite's text:
+SQLite's comparisons of text are undefined after a NUL character.
 """
 
 import zlib
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MAX_IDENTITY = 10_000
-"""Characters of an identity, at most."""
+"""Largest number of characters of an identity."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Entry:
     """One photo's place in a store.
 
     Args:
-        row: its number in the store, from 1; never used again, also not after its removal.
+        row: number of the photo in the store, from 1. It is never used again, even after the photo's removal.
         identity: whose photo it is.
-        photo: its number among this identity's photos, from 1, not always consecutive; never used again.
-        generation: of the client's key, under which its share is made.
+        photo: number of the photo among this identity's photos, from 1, not always consecutive; never used again.
+        generation: of the client's key under which the share was made.
     """
 
     row: int
@@ -51,12 +51,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Changes:
-    """What has changed in a store since a point of its history.
+    """The changes of a store since an earlier change of it.
 
     Args:
         number: of the last change; pass it the next time.
-        added: int64 (n,), rows that are new and still there, ascending.
-        removed: int64 (m,), rows that were there at that point and are not any more, ascending.
+        added: int64 (n,), rows that were added since and are still there, ascending.
+        removed: int64 (m,), rows that were there after the earlier change and are gone now, ascending.
         generation: of the key, now.
     """
 
@@ -70,7 +70,7 @@ def identity_bytes(identity: str) -> bytes:
     """Return an identity as UTF-8.
 
     Raises:
-        ParameterError: it is empty, too long, or has a lone surrogate, which is no character.
+        ParameterError: it is empty or too long, or has a lone surrogate, which is not a character.
     """
     if not isinstance(identity, str) or not 0 < len(identity) <= MAX_IDENTITY:
         got = f"{len(identity)}" if isinstance(identity, str) else type(identity).__name__
@@ -85,7 +85,7 @@ def identity_text(raw: object) -> str:
     """Return an identity from the bytes in a store.
 
     Raises:
-        StoreError: they are damaged.
+        StoreError: the bytes are damaged.
     """
     try:
         if not isinstance(raw, bytes):
@@ -99,7 +99,7 @@ def share_bytes(share: RingArray, dimension: int) -> bytes:
     """Return a share, uint64 (d,), as 8 d bytes, little endian.
 
     Raises:
-        ParameterError: another type or shape.
+        ParameterError: the share has another type or shape.
     """
     if not isinstance(share, np.ndarray) or share.dtype != np.uint64 or share.shape != (dimension,):
         got = f"{share.dtype} {share.shape}" if isinstance(share, np.ndarray) else type(share).__name__
@@ -108,11 +108,11 @@ def share_bytes(share: RingArray, dimension: int) -> bytes:
 
 
 def share_array(parts: Iterable[bytes], dimension: int) -> RingArray:
-    """Return shares as uint64 (n, d), a writeable copy of the bytes."""
+    """Return shares as uint64 (n, d), from the bytes of each; a writeable copy."""
     return np.frombuffer(bytearray().join(parts), dtype="<u8").astype(np.uint64, copy=False).reshape(-1, dimension)
 
 
 def checksum(scope: bytes, entry: Entry, identity: bytes, share: bytes) -> int:
-    """Return the CRC-32 of an entry in its gallery, and its share: it finds damage, not malice."""
+    """Return the CRC-32 of a gallery's scope, an entry and its share. It detects damage, not malice."""
     numbers = b"%d %d %d " % (entry.row, entry.photo, entry.generation)
     return zlib.crc32(share, zlib.crc32(scope + numbers + identity))

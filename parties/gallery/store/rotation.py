@@ -1,8 +1,11 @@
-"""Replacing all shares at once, when the client changes its key: either all are of the new key, or all of the old.
+"""Replace all shares when the client changes its key. Afterwards either all shares are new, or all are old.
 
-The new shares are written beside the old ones, some megabytes at a time; then one transaction checks that every photo
-has one and makes the new generation the current one; then the old shares are deleted. A crash leaves one of the two
-tables to be emptied when the store is next opened. If two processes try at once, the one that began first fails.
+1. The process writes the new shares beside the old ones, some megabytes at a time.
+2. One transaction checks that every photo has a new share, and makes the new generation the current one.
+3. The process deletes the old shares.
+
+After a crash, the process that next opens the store empties one of the two tables. If two processes replace shares at
+once, the one that began first fails.
 """
 
 import secrets
@@ -41,14 +44,14 @@ def replace_shares(tables: Tables, pairs: Iterable[tuple[int, RingArray]]) -> in
     except BaseException:
         _empty(tables, generation, token)
         raise
-    with suppress(StoreError):  # the new shares are in use; what is left of the old ones goes as after a crash
+    with suppress(StoreError):  # the new shares are in use; the rest of the old ones goes as after a crash
         _empty(tables, generation + 1, token)
         database.truncate_log()
     return generation
 
 
 def clean(tables: Tables) -> None:
-    """Delete the shares that a process that ended has left of a replacement; no other process may be at one."""
+    """Delete the shares that an unfinished replacement has left. No other process may be replacing shares."""
     generation, token = tables.generation() + 1, secrets.token_bytes(16)
     if tables.database.number(f"SELECT EXISTS (SELECT 1 FROM share_{generation % 2})"):  # noqa: S608
         with tables.database.writing():
@@ -71,7 +74,7 @@ def _empty(tables: Tables, generation: int, token: bytes) -> None:
 
 
 def _put(tables: Tables, generation: int, row: int, share: bytes) -> None:
-    """Store one new share, of a row that has an old one and no new one."""
+    """Store one new share. Its row must have an old share and no new one."""
     found = tables.database.rows(
         "SELECT identity, photo, new.row FROM entry"  # noqa: S608
         f" JOIN share_{(generation - 1) % 2} USING (row) LEFT JOIN share_{generation % 2} new USING (row)"
@@ -80,7 +83,7 @@ def _put(tables: Tables, generation: int, row: int, share: bytes) -> None:
         (bytes, int, int | None),
     )
     if not found or found[0][2] is not None:
-        what = "twice" if found else "which has none"
+        what = "twice" if found else "which is not enrolled"
         raise StoreError(f"{tables.database.path.name}: expected each enrolled row once, got row {row} {what}")
     raw, photo = cast(tuple[bytes, int], found[0][:2])
     tables.put_share(Entry(row, identity_text(raw), photo, generation), raw, share)
@@ -97,7 +100,7 @@ def _expect(tables: Tables, token: bytes) -> None:
 
 
 def _expect_all(tables: Tables, generation: int) -> None:
-    """Check that every enrolled photo has a new share; photos removed meanwhile have taken theirs along."""
+    """Check that every enrolled photo has a new share. Photos removed meanwhile have lost both shares."""
     old, new = f"share_{(generation - 1) % 2}", f"share_{generation % 2}"
     missing = tables.database.rows(f"SELECT row FROM {old} WHERE row NOT IN (SELECT row FROM {new}) LIMIT 1")  # noqa: S608
     if missing:

@@ -1,18 +1,18 @@
-"""The store's tables, and how a file of an older version becomes one of this version.
+"""Define the store's tables, and bring files of older versions to this version.
 
-A file's version is SQLite's `user_version`; what it is, its `application_id`. MIGRATIONS[n] makes version n + 1 from
-version n, in one transaction with all others; version 0 is an empty database.
+SQLite's `application_id` says that a file is a store, and `user_version` gives its version. MIGRATIONS[n] makes version
+n + 1 from version n. All steps run in one transaction. Version 0 is an empty database.
 
-- state: one row. What the store is for, and its counters.
-- entry: a row for every photo, also for a photo whose enrolment has only begun; those are in `reservation` too.
-- share_0, share_1: the shares of the key's even and of its odd generations. One of them is current; the other is
-  empty, or being filled by a rotation of the key, or being emptied after one.
-- change: the rows that were added and removed, in order, for whoever keeps an index.
-- bucket, query: the limits on queries (see `limits`).
+- state: one row. It says what the store is for, and holds its counters.
+- entry: a row for every photo. A photo whose enrolment has only begun has a row too, and one in `reservation`.
+- share_0, share_1: the shares of the key's even generations, and of its odd ones. One table is current. The other is
+  empty, or a rotation of the key is filling it, or is emptying it afterwards.
+- change: the rows that were added and removed, in order, for a party that keeps an index.
+- bucket, query: the limits on queries, and the log (see `limits`).
 - rate: the limits that the operator has set (see `rates`).
 
-An index over all columns of a table is a second copy of it, which SQLite keeps and `Database.check` compares: so damage
-is noticed in what has no checksum of its own.
+For tables without checksums of their own, an SQLite index over all columns is a second copy. SQLite maintains it, and
+`Database.check` compares it with the table. So damage is noticed there, too.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ def _query_limits(connection: sqlite3.Connection) -> None:
 
 
 def _operators_settings(connection: sqlite3.Connection) -> None:
-    """The salt's place is a check of the log's key, which lies in another file: see `log_secret`, which moves it."""
+    """Make the table of rates. `log_secret` moves the salt to another file, and puts a check in its place."""
     connection.execute("UPDATE state SET erasing = 1")
     connection.execute(
         """CREATE TABLE rate (
@@ -131,8 +131,8 @@ def version_of(connection: sqlite3.Connection, name: str) -> int:
     """Return the version of an open database.
 
     Raises:
-        StoreError: it is no store, or a newer version's, or its tables are not those of its version.
-        sqlite3.Error: it is no database, or damaged.
+        StoreError: it is not a store, or it is of a newer version, or its tables are not those of its version.
+        sqlite3.Error: it is not a database, or it is damaged.
     """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -148,7 +148,7 @@ def version_of(connection: sqlite3.Connection, name: str) -> int:
 
 
 def migrate(connection: sqlite3.Connection, version: int, target: int = VERSION) -> None:
-    """Bring a database from a version to this one, or another; the caller has begun a transaction."""
+    """Bring a database from a version to the target version. The caller has begun a transaction."""
     for step in MIGRATIONS[version:target]:
         step(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -1,15 +1,18 @@
-"""The server's gallery: shares of templates by identity, in one SQLite file that survives crashes and tells nothing.
+"""Keep the server's gallery: shares of templates by identity, in one SQLite file that survives crashes.
 
-In a private gallery a share is the template less a key stream that only the client can compute from the identity, the
-photo's number and the key's generation: the file alone is uniform noise. That holds as long as no two templates are
-hidden by one stream, so a photo's number is never used twice for an identity, and a row's number (from which
-identification derives a mask) never twice at all, whatever is removed, cancelled, or lost in a crash. A removed
-identity leaves no trace in the file, not even its counter: new photos of anyone are numbered above all removed ones.
+**Secrecy.** In a private gallery a share is the template minus a key stream. Only the client can compute the stream,
+from the identity, the photo's number and the key's generation. So the file alone is uniform noise, as long as no two
+templates are hidden by one stream. Therefore a photo's number is never used twice for an identity. A row's number, from
+which identification derives a mask, is never used twice at all. This holds whatever is removed, cancelled, or lost in
+a crash.
 
-An enrolment that needs its numbers before there is a share reserves them and commits later. Reservations are
-invisible; those of a process that ended are removed when the store is next opened for writing.
+**Removal.** A removed identity leaves no trace in the file, not even its counter. New photos of anybody get numbers
+above all removed ones.
 
-Several processes may read and write. Iterators read in batches and hold nothing between them.
+**Reservations.** An enrolment that needs its numbers before there is a share reserves them and commits later. Readers
+do not see reservations. When the store is next opened for writing, it removes the reservations of ended processes.
+
+**Processes.** Several processes may read and write. Iterators read in batches and hold no lock between batches.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,20 +42,21 @@ _FETCHED = 500
 
 
 class GalleryStore:
-    """A gallery's file, open; a context manager.
+    """The open file of a gallery; a context manager.
 
     Args:
-        path: of the file; it is made if there is none, unless `read_only`.
+        path: of the file. The store makes the file if there is none, unless `read_only`.
         model: digest of the model that the templates come from.
         dimension: of the templates.
-        kind: what the shares are; None for what the file says, and private for a new one.
-        read_only: never write, not even to remove what a crash has left; an older version's file is read as it is.
-        check: look at the whole file first; what it finds is refused.
-        timeout: seconds to wait for other processes, at most.
+        kind: of the gallery. None means the kind in the file, and private for a new file.
+        read_only: never write, not even to clean up after a crash. A file of an older version stays as it is.
+        check: check the whole file first, and refuse a damaged one.
+        timeout: longest time to wait for other processes, in seconds.
 
     Raises:
-        StoreError: the file is no store, is damaged, or is another model's, dimension's, kind's or a newer version's.
-        ParameterError: a model or dimension out of range.
+        StoreError: the file is not a store or is damaged, or its model, dimension or kind is another one, or its
+            version is newer.
+        ParameterError: the model or the dimension is out of range.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class GalleryStore:
             raise
 
     def _begin(self, model: str, kind: GalleryKind | None, check: bool) -> GalleryKind:
-        """Check the file; bring it to this version; remove what a process that ended has left; return its kind."""
+        """Check the file, bring it to this version, and clean up after ended processes; return the gallery's kind."""
         if check:
             self._database.check()
         if self._database.version < VERSION and self._lock:
@@ -107,35 +111,35 @@ class GalleryStore:
 
     @property
     def database(self) -> Database:
-        """The open file, for who looks at other things in it (see `QueryLimits`)."""
+        """The open file, for code that uses other tables of it (see `QueryLimits`)."""
         return self._database
 
     @property
     def scope(self) -> bytes:
-        """16 random bytes of this gallery, the same in all copies and exports: for the client's key streams."""
+        """16 random bytes for the client's key streams. All copies and exports of a gallery have the same."""
         return self._tables.identifier("scope")
 
     @property
     def lineage(self) -> bytes:
-        """16 random bytes of this file's history; an import begins another: for whoever keeps an index."""
+        """16 random bytes that name this file's history, for parties with an index. An import begins a new history."""
         return self._tables.identifier("lineage")
 
     @property
     def generation(self) -> int:
-        """Of the client's key, from 1: how often the shares were replaced, and one."""
+        """The generation of the client's key: 1 plus the number of times that the shares were replaced."""
         return self._tables.generation()
 
     @property
     def count(self) -> int:
-        """How many photos are enrolled."""
+        """The number of enrolled photos."""
         return self._tables.count()
 
     def enroll(self, identity: str, share: RingArray) -> Entry:
-        """Add a photo whose share, uint64 (d,), does not depend on its numbers: all of it, or nothing."""
+        """Add a photo whose share, uint64 (d,), does not depend on its numbers; completely or not at all."""
         return self.enroll_together(identity, [share])[0]
 
     def enroll_together(self, identity: str, shares: Sequence[RingArray]) -> list[Entry]:
-        """Add photos of one identity, as `enroll`: all of them, or none."""
+        """Add photos of one identity like `enroll`: all of them, or none."""
         raw, values = identity_bytes(identity), [share_bytes(share, self.dimension) for share in shares]
         with self._database.writing():
             return [self._tables.add(identity, raw, value) for value in values]
@@ -143,12 +147,12 @@ class GalleryStore:
     def enroll_many(
         self, pairs: Iterable[tuple[str, RingArray]], on_entries: Callable[[list[Entry]], None] | None = None
     ) -> int:
-        """Add photos from an iterator of (identity, share), some megabytes at a time; return how many.
+        """Add photos from an iterator of (identity, share), in batches of some megabytes; return how many photos.
 
-        A batch is added in whole or not at all; those before an error stay.
+        Each batch is added completely or not at all. Batches before an error stay.
 
         Args:
-            on_entries: called with the entries of every batch, after it has reached the disk.
+            on_entries: called with the entries of each batch, after the batch has reached the disk.
         """
         total, source = 0, iter(pairs)
         while batch := list(islice(source, batch_rows(self.dimension))):
@@ -161,25 +165,25 @@ class GalleryStore:
         return total
 
     def reserve(self, identity: str) -> Entry:
-        """Return the numbers of a photo that will be committed, or cancelled; nobody else gets them."""
+        """Reserve and return the numbers of a photo, to be committed or cancelled later. No other photo gets them."""
         return self.reserve_many([identity])[0]
 
     def reserve_many(self, identities: Sequence[str]) -> list[Entry]:
-        """Reserve for several photos at once, in order; an identity may occur several times."""
+        """Reserve the numbers of several photos at once, in order. An identity may occur several times."""
         checked = [(identity, identity_bytes(identity)) for identity in identities]
         with self._database.writing():
             return [self._tables.reserve(identity, raw) for identity, raw in checked]
 
     def commit(self, entry: Entry, share: RingArray) -> None:
-        """Give a reserved entry its share, uint64 (d,): now it is enrolled.
+        """Enrol a reserved entry by giving it its share, uint64 (d,).
 
         Raises:
-            StoreError: it is not reserved (any more), or the key has changed since.
+            StoreError: the entry is not reserved (any more), or the key has changed since.
         """
         self.commit_many([(entry, share)])
 
     def commit_many(self, pairs: Iterable[tuple[Entry, RingArray]]) -> None:
-        """Commit several reserved entries at once: all, or none."""
+        """Commit several reserved entries at once: all of them, or none."""
         checked = [
             (entry, identity_bytes(entry.identity), share_bytes(share, self.dimension)) for entry, share in pairs
         ]
@@ -188,7 +192,7 @@ class GalleryStore:
                 self._tables.commit(*one)
 
     def cancel(self, entry: Entry) -> None:
-        """Give up a reservation; its numbers are not used again. No error if there is none."""
+        """Give up a reservation, if there is one. Its numbers are not used again."""
         self.cancel_many([entry])
 
     def cancel_many(self, entries: Iterable[Entry]) -> None:
@@ -202,7 +206,7 @@ class GalleryStore:
         return self._tables.has(identity_bytes(identity))
 
     def get(self, identity: str) -> list[tuple[Entry, RingArray]]:
-        """Return an identity's photos with their shares, uint64 (d,), by number; empty if there are none.
+        """Return an identity's photos with their shares, uint64 (d,), in the order of photo numbers.
 
         Raises:
             StoreError: an entry is damaged.
@@ -210,16 +214,16 @@ class GalleryStore:
         return self._tables.select("e.identity = ? ORDER BY e.photo", (identity_bytes(identity),))
 
     def entries(self) -> Iterator[tuple[Entry, RingArray]]:
-        """Iterate over all photos and their shares, uint64 (d,), by row.
+        """Iterate over all photos and their shares, uint64 (d,), in the order of rows.
 
         Raises:
-            StoreError: an entry is damaged, or the key was changed meanwhile.
+            StoreError: an entry is damaged, or the key has changed meanwhile.
         """
         for batch, shares in self.blocks():
             yield from zip(batch, shares, strict=True)
 
     def blocks(self, after: int = 0) -> Iterator[tuple[list[Entry], RingArray]]:
-        """Iterate over the photos of rows above `after`, by row, as entries (n) and shares, uint64 (n, d)."""
+        """Iterate over batches of the rows above `after`, in order: n entries and their shares, uint64 (n, d)."""
         generation = None
         while batch := self._tables.select("e.row > ? ORDER BY e.row LIMIT ?", (after, batch_rows(self.dimension))):
             if generation not in (None, batch[0][0].generation):
@@ -230,13 +234,13 @@ class GalleryStore:
             yield [entry for entry, _ in batch], np.stack([share for _, share in batch])
 
     def shares(self, rows: Sequence[int], generation: int | None = None) -> RingArray:
-        """Return the shares of rows, uint64 (n, d), in the order asked for.
+        """Return the shares of rows, uint64 (n, d), in the order of `rows`.
 
         Args:
-            generation: of the key, that they must be of.
+            generation: the key's generation that the shares must have; None for any.
 
         Raises:
-            StoreError: there is no such row, it is damaged, or of another generation.
+            StoreError: a row does not exist or is damaged, or the shares have another generation.
         """
         found: dict[int, RingArray] = {}
         wanted = [int(row) for row in rows]
@@ -253,21 +257,22 @@ class GalleryStore:
         return np.stack([found[row] for row in wanted]) if wanted else share_array([], self.dimension)
 
     def identities(self) -> dict[str, int]:
-        """Return all identities, in the order of their characters' numbers, and how many photos each has."""
+        """Return all identities, ordered by their characters' code points, and how many photos each has."""
         return self._tables.identities()
 
     def remove(self, identity: str) -> int:
-        """Remove an identity's photos, and every trace of them in the file; return how many."""
+        """Remove an identity's photos, and every trace of them in the file; return how many photos."""
         return self.remove_many([identity])
 
     def remove_many(self, identities: Iterable[str]) -> int:
-        """Remove several identities at once, which costs hardly more than one; return how many photos.
+        """Remove several identities at once; return how many photos.
 
-        Rewrites the file.
+        This rewrites the file, so it costs hardly more than removing one identity.
 
         Raises:
-            TracesLeftError: they are removed, but old bytes are still there, since a process reads them or the disk is
-                full: they go with the next removal or `erase`, or when the store is next opened for writing alone.
+            TracesLeftError: the photos are removed, but old bytes are still in the file, since a process reads them or
+                the disk is full. The next removal or `erase` erases them, or the next process that alone opens the
+                store for writing.
         """
         checked = [identity_bytes(identity) for identity in identities]
         with self._database.writing():
@@ -275,21 +280,21 @@ class GalleryStore:
         return self._without_traces(removed)
 
     def remove_photos(self, identity: str, photos: Sequence[int]) -> int:
-        """Remove some of an identity's photos, by their numbers, as `remove_many` does; return how many."""
+        """Remove some of an identity's photos, by their numbers, like `remove_many`; return how many photos."""
         raw = identity_bytes(identity)
         with self._database.writing():
             removed = self._tables.remove_photos(raw, photos)
         return self._without_traces(removed)
 
     def rename(self, old: str, new: str, on_moved: Callable[[dict[int, int]], None] | None = None) -> None:
-        """Give an identity of a list a name that nobody has.
+        """Give an identity of a list a new name that nobody has.
 
         Args:
-            on_moved: called, before anything is erased, with the new row of each old one.
+            on_moved: called with the new row of each old row, before anything is erased.
 
         Raises:
-            RefusalError: there is nobody of the old name, or somebody of the new one. TracesLeftError: as
-                `remove_many`.
+            RefusalError: nobody has the old name, or somebody has the new one.
+            TracesLeftError: as for `remove_many`.
         """
         rows = renaming.rename(self._tables, old, new)
         if on_moved:
@@ -297,18 +302,18 @@ class GalleryStore:
         self._without_traces(len(rows))
 
     def commit_name(self, old: Sequence[Entry], new: Sequence[Entry], change: RingArray) -> None:
-        """Give an identity of a private gallery another name, as `rename`.
+        """Give an identity of a private gallery a new name, like `rename`.
 
         Args:
-            old: all its photos, by number.
-            new: as many that are reserved under the new name.
-            change: of their shares, uint64 (n, d).
+            old: all n photos of the identity, in the order of photo numbers.
+            new: n entries that are reserved under the new name.
+            change: uint64 (n, d), to be added to the shares.
         """
         renaming.commit_name(self._tables, old, new, change)
         self._without_traces(len(new))
 
     def _without_traces(self, removed: int) -> int:
-        """Erase what is left of photos that were removed; return how many that are."""
+        """Erase the traces of removed photos; return `removed`, the number of photos."""
         if self._database.number("SELECT erasing FROM state"):
             try:
                 self.erase()
@@ -317,7 +322,11 @@ class GalleryStore:
         return removed
 
     def erase(self) -> None:
-        """Rewrite the file without the traces of what was removed or cancelled; StoreError: see `remove_many`."""
+        """Rewrite the file without the traces of removed photos and cancelled reservations.
+
+        Raises:
+            StoreError: see `remove_many`.
+        """
         if not self._tables.erase():
             raise StoreError(
                 f"{self.path.name}: removed, but a reader still holds the old bytes; they go with the next removal, or"
@@ -326,19 +335,22 @@ class GalleryStore:
 
     @property
     def last_change(self) -> int:
-        """The number of the last change, 0 if there was none."""
+        """The number of the last change; 0 if there was none."""
         return self._tables.last_change()
 
     def changes_since(self, number: int) -> Changes:
-        """Return which rows were added and removed after a change, 0 for all of the history.
+        """Return which rows were added and removed after a change.
+
+        Args:
+            number: of the change; 0 for the whole history.
 
         Raises:
-            StoreError: the number is above the last change's: it is of another lineage.
+            StoreError: the number is above the last change's, so it is of another lineage.
         """
         return self._tables.changes(number)
 
     def listing(self, number: int) -> tuple[int, int, NDArray[np.int64], list[Entry]]:
-        """Return what has changed after a change, without shares: see `Tables.listing`.
+        """Return the rows removed and the entries added after a change, without shares: see `Tables.listing`.
 
         Raises:
             StoreError: as for `changes_since`.
@@ -346,29 +358,33 @@ class GalleryStore:
         return self._tables.listing(number)
 
     def replace_shares(self, pairs: Iterable[tuple[int, RingArray]]) -> int:
-        """Replace all shares, each by its row, for the key's next generation, or none; return the generation.
+        """Replace all shares by those of the key's next generation, or none of them; return that generation.
 
-        The old shares are used until all new ones have reached the disk. The iterator may read from this store.
+        The store uses the old shares until all new ones have reached the disk.
+
+        Args:
+            pairs: rows and their new shares. The iterator may read from this store.
 
         Raises:
-            StoreError: a row is missing, unknown or there twice; another replacement has begun; nothing has changed.
+            StoreError: a row is missing, unknown or there twice, or another replacement has begun. The old shares
+                stay.
         """
         return rotation.replace_shares(self._tables, pairs)
 
     def export(self, path: Path) -> int:
-        """Write all photos, as they are at rest, to a new file (see `exchange`); return how many."""
+        """Write all photos, with shares as they are stored, to a new file (see `exchange`); return how many photos."""
         return exchange.export(self._tables, path)
 
     def import_(self, path: Path) -> int:
-        """Read an exported file into this store, in whole or not at all; return how many photos.
+        """Read an exported file into this store, completely or not at all; return how many photos.
 
         Raises:
-            StoreError: the file is damaged or another kind's, or something was enrolled in this store before.
+            StoreError: the file is damaged or of another kind, or somebody was enrolled in this store before.
         """
         return exchange.import_(self._tables, path)
 
     def close(self) -> None:
-        """Close the file; what is reserved is forgotten when it is next opened."""
+        """Close the file. The next process that alone opens it for writing removes its reservations."""
         self._database.close()
         if self._lock:
             self._lock.close()
@@ -382,13 +398,13 @@ class GalleryStore:
 
 @dataclass(frozen=True)
 class Header:
-    """What a store says of itself.
+    """A store's description of itself.
 
     Args:
         kind: of the gallery.
         model: digest of the model that the templates come from.
         dimension: of the templates.
-        count: how many photos are enrolled.
+        count: number of enrolled photos.
         scope: of the gallery, 16 bytes.
     """
 
@@ -400,10 +416,10 @@ class Header:
 
 
 def header_of(path: Path) -> Header:
-    """Return a store's header, without looking at the rest of the file.
+    """Return a store's header, without checking the rest of the file.
 
     Raises:
-        StoreError: there is no store, or a newer version's, or it is damaged.
+        StoreError: there is no store, or it is of a newer version, or it is damaged.
     """
     with closing(Database(path, read_only=True)) as database:
         found = database.rows("SELECT kind, model, dimension, scope FROM state")
@@ -411,4 +427,4 @@ def header_of(path: Path) -> Header:
     match found:
         case [(str(kind), str(model), int(dimension), bytes(scope))] if kind in list(GalleryKind):
             return Header(GalleryKind(kind), model, dimension, count, scope)
-    raise StoreError(f"{path.name}: expected a gallery of kind {' or '.join(GalleryKind)}, the store is damaged")
+    raise StoreError(f"{path.name}: expected a gallery of kind {' or '.join(GalleryKind)}: the store is damaged")

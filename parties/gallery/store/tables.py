@@ -1,4 +1,4 @@
-"""The statements on a store's tables; whoever calls those that write has begun a transaction."""
+"""Run the statements on a store's tables. Callers of methods that write begin a transaction first."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -23,7 +23,7 @@ _IDENTIFIER_BYTES = {"scope": 16, "lineage": 16}
 
 
 def batch_rows(dimension: int) -> int:
-    """Return how many rows to read or write at once."""
+    """Return how many rows of this dimension to read or write at once."""
     return max(1, _BATCH_BYTES // (8 * dimension + _ENTRY_BYTES))
 
 
@@ -39,13 +39,13 @@ class Tables:
         self.database, self.dimension = database, dimension
 
     def expect(self, model: str, kind: GalleryKind | None) -> GalleryKind:
-        """Check what the store is for, and return its kind.
+        """Check the store's model, dimension and kind, and return its kind.
 
         Args:
             kind: None for either.
 
         Raises:
-            StoreError: another model, dimension or kind.
+            StoreError: the store has another model, dimension or kind, or is damaged.
         """
         whole = self.database.rows("SELECT * FROM state")
         if len(whole) != 1 or not all(map(isinstance, whole[0], _STATE_TYPES)):
@@ -61,10 +61,10 @@ class Tables:
         )
 
     def check(self) -> None:
-        """Check that every photo has a share, and that changes and counters are those of the photos.
+        """Check that every photo has a share, and that changes and counters fit the photos.
 
         Raises:
-            StoreError: it is otherwise.
+            StoreError: a check fails.
         """
         with self.database.reading():
             self._check_history()
@@ -73,10 +73,12 @@ class Tables:
                 f" AND row NOT IN (SELECT row FROM share_{self.generation() % 2}) LIMIT 1"
             )
         if missing:
-            raise StoreError(f"{self.database.path.name}: expected a share of row {missing[0][0]}, it is damaged")
+            raise StoreError(
+                f"{self.database.path.name}: expected a share of row {missing[0][0]}, found none: the store is damaged"
+            )
 
     def _check_history(self) -> None:
-        """Check that the changes lead to the photos that are enrolled, and that no number will be used again."""
+        """Check that the changes add up to the enrolled photos, and that no number will be used again."""
         enrolled = "SELECT row FROM entry WHERE row NOT IN (SELECT row FROM reservation)"
         left = "SELECT row FROM change GROUP BY row HAVING sum(CASE added WHEN 1 THEN 1 WHEN 0 THEN -1 ELSE 9 END) = 1"
         for one, other in ((enrolled, left), (left, enrolled)):
@@ -100,14 +102,14 @@ class Tables:
         return self.database.number("SELECT (SELECT count(*) FROM entry) - (SELECT count(*) FROM reservation)")
 
     def identifier(self, name: str) -> bytes:
-        """Return the scope or the lineage."""
+        """Return an identifier of the store, `scope` or `lineage`, 16 bytes."""
         found = self.database.rows(f"SELECT {name} FROM state", types=(bytes,))  # noqa: S608
         if len(found) != 1 or len(cast(bytes, found[0][0])) != _IDENTIFIER_BYTES[name]:
             raise self.database.damaged()
         return cast(bytes, found[0][0])
 
     def identities(self) -> dict[str, int]:
-        """Return how many photos are enrolled of each identity."""
+        """Return how many enrolled photos each identity has."""
         found = self.database.rows(
             "SELECT identity, count(*) FROM entry WHERE row NOT IN (SELECT row FROM reservation)"
             " GROUP BY identity ORDER BY identity",
@@ -116,7 +118,7 @@ class Tables:
         return {self._name(raw): cast(int, number) for raw, number in found}
 
     def reserve(self, identity: str, raw: bytes) -> Entry:
-        """Take a row's and a photo's number."""
+        """Reserve the numbers of a row and of a photo."""
         generation = self.generation()
         entry = self._entry(identity, raw, generation)
         self.database.insert("INSERT INTO reservation VALUES (?, ?)", (entry.row, generation))
@@ -130,13 +132,13 @@ class Tables:
         return entry
 
     def commit(self, entry: Entry, raw: bytes, share: bytes) -> None:
-        """Make a photo of a reservation."""
+        """Turn a reservation into an enrolled photo."""
         found = self.database.rows(
             "SELECT identity, photo, generation FROM reservation JOIN entry USING (row) WHERE row = ?", (entry.row,)
         )
         name = self.database.path.name
         if found != [(raw, entry.photo, entry.generation)]:
-            raise StoreError(f"{name}: expected a reserved entry, got row {entry.row}, which is none (any more)")
+            raise StoreError(f"{name}: expected a reserved entry, got row {entry.row}, which is not reserved")
         if entry.generation != self.generation():
             raise StoreError(
                 f"{name}: expected a share under the key's generation {self.generation()}, got {entry.generation}:"
@@ -147,24 +149,24 @@ class Tables:
         self._log(entry.row, True)
 
     def put_share(self, entry: Entry, raw: bytes, share: bytes) -> None:
-        """Store a share with its checksum among those of its generation."""
+        """Store a share and its checksum in the table of its generation."""
         crc = checksum(self.identifier("scope"), entry, raw, share)
         table = f"share_{entry.generation % 2}"
         self.database.insert(f"INSERT INTO {table} VALUES (?, ?, ?)", (entry.row, share, crc))  # noqa: S608
 
     def restore(self, entry: Entry, raw: bytes, share: bytes) -> None:
-        """Add a photo under the numbers that it has had."""
+        """Add a photo under the numbers that it had before."""
         self.database.insert("INSERT INTO entry VALUES (?, ?, ?)", (entry.row, raw, entry.photo))
         self.put_share(entry, raw, share)
         self._log(entry.row, True)
 
     def has(self, raw: bytes) -> bool:
-        """Return whether an identity has a photo that is no mere reservation."""
+        """Return whether an identity has an enrolled photo; a reservation does not count."""
         query = "SELECT EXISTS (SELECT 1 FROM entry WHERE identity = ? AND row NOT IN (SELECT row FROM reservation))"
         return bool(self.database.number(query, (raw,)))
 
     def select(self, condition: str, parameters: tuple[object, ...]) -> list[tuple[Entry, RingArray]]:
-        """Return the entries and shares, uint64 (d,), of the current generation under a condition."""
+        """Return the entries of the current generation that meet a condition, with their shares, uint64 (d,)."""
         with self.database.reading():
             generation, scope = self.generation(), self.identifier("scope")
             query = (
@@ -178,13 +180,13 @@ class Tables:
             types = [type(value) for value in (row, raw, photo, share, crc)]
             whole = types == _TYPES and len(cast(bytes, share)) == 8 * self.dimension
             if not whole or checksum(scope, entry, cast(bytes, raw), cast(bytes, share)) != crc:
-                raise StoreError(f"{self.database.path.name}: expected row {entry.row} as it was stored, it is damaged")
+                raise StoreError(f"{self.database.path.name}: expected row {entry.row} as it was stored: it is damaged")
             entries.append(entry)
             parts.append(cast(bytes, share))
         return list(zip(entries, share_array(parts, self.dimension), strict=True))
 
     def remove(self, raw: bytes) -> int:
-        """Remove an identity's photos and reservations, and what stands for it among the queries."""
+        """Remove an identity's photos, reservations, buckets and hashes in the log; return how many photos."""
         known = cast(
             list[tuple[int, int, int | None]],
             self.database.rows(
@@ -207,7 +209,7 @@ class Tables:
         return len(enrolled)
 
     def remove_photos(self, raw: bytes, photos: Sequence[int]) -> int:
-        """Remove some of an identity's photos, and, with the last of them, the identity; return how many."""
+        """Remove some of an identity's photos, and the identity with its last photo; return how many photos."""
         found = self.database.rows(
             "SELECT row, photo FROM entry WHERE identity = ? AND row NOT IN (SELECT row FROM reservation)", (raw,)
         )
@@ -224,7 +226,7 @@ class Tables:
         return len(gone)
 
     def forget_reservation(self, row: int, raw: bytes) -> None:
-        """Remove a reservation, if there is one of this row and identity."""
+        """Remove the reservation of this row and identity, if there is one."""
         found = self.database.rows(
             "SELECT photo FROM reservation JOIN entry USING (row) WHERE row = ? AND identity = ?", (row, raw), (int,)
         )
@@ -243,10 +245,10 @@ class Tables:
                 self.database.execute("UPDATE state SET erasing = 1")
 
     def erase(self) -> bool:
-        """Rewrite the file and empty its log; False if a reader still needs the log.
+        """Rewrite the file and empty its write-ahead log; return False if a reader still needs that log.
 
-        Deletion alone overwrites what it deletes (secure_delete), but SQLite may have left older copies where it moved
-        rows between pages.
+        A deletion overwrites the deleted bytes (secure_delete). But SQLite may have left older copies of rows that it
+        moved between pages.
         """
         self.database.execute("VACUUM")
         if not self.database.truncate_log():
@@ -260,7 +262,7 @@ class Tables:
         return self.database.number("SELECT max(number) FROM change")
 
     def changes(self, number: int) -> Changes:
-        """Return the changes after one."""
+        """Return the changes after the change `number`."""
         with self.database.reading():
             last = self.last_change()
             if not 0 <= number <= last:
@@ -277,7 +279,7 @@ class Tables:
         return Changes(last, np.setdiff1d(added, removed), np.setdiff1d(removed, added), generation)
 
     def listing(self, number: int) -> tuple[int, int, NDArray[np.int64], list[Entry]]:
-        """Return, of one state of the file, its last change, its generation, and the rows removed and entries added."""
+        """Return the last change, the generation, the rows removed and the entries added since; all of one state."""
         with self.database.reading():
             changes = self.changes(number)
             found = self.database.rows(

@@ -280,8 +280,8 @@ def test_a_replacement_needs_every_row_once(begin: Open) -> None:
     for rows, message in [
         ([1, 2], "expected a share for every row, got none for 3"),
         ([1, 2, 2], "got row 2 twice"),
-        ([1, 2, 3, 4], "got row 4 which has none"),
-        ([1, 2, 3, 9], "got row 9 which has none"),
+        ([1, 2, 3, 4], "got row 4 which is not enrolled"),
+        ([1, 2, 3, 9], "got row 9 which is not enrolled"),
         ([], "got none for 1"),
     ]:
         with pytest.raises(StoreError, match=message):
