@@ -1,1 +1,1 @@
-"""The index of a private gallery: what was opened of its templates, on disk, and who they are."""
+"""Keep and search the index of a private gallery: opened differences of templates on disk, and who is enrolled."""

@@ -1,8 +1,8 @@
-"""Who is enrolled, as both sides of a private gallery know it: rows, whose they are, and which slice finds them.
+"""Keep the directory of a private gallery on both sides: rows, their identities, and the shard that searches each.
 
-Identities are numbered in the order of their first rows. A gallery that is searched in several slices ("shards") has
-all photos of an identity in one of them, by a hash of the number of its first row. The client keeps its directory
-between sessions, so that the server sends only what has changed.
+Identities are numbered in the order of their first rows. If several shards search the gallery, all photos of an
+identity are in one shard. A hash of the number of the identity's first row chooses the shard. The client keeps its
+directory between sessions, so that the server sends only changes.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _COLUMNS = ("rows", "photos", "owners")
 _DIGEST_BYTES = 32
 _MAX_BYTES = 4 << 30
 _DAMAGE = OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError
-"""What reading and parsing a file raise that holds something else."""
+"""Exceptions that reading and parsing a file raise if it holds something else."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Part:
     """The templates that one shard searches.
 
     Args:
-        rows: int64 (n,), of its first identity, then of its second, ....
-        sizes: int64 (m,), photos of each identity.
-        numbers: int64 (m,), of its identities in the whole gallery, ascending.
+        rows: int64 (n,), rows of the shard's first identity, then of its second, ....
+        sizes: int64 (m,), number of photos of each identity.
+        numbers: int64 (m,), numbers of the shard's identities in the whole gallery, ascending.
     """
 
     rows: Numbers
@@ -51,10 +51,10 @@ class Directory:
     """Everybody who is enrolled.
 
     Args:
-        change: the number of the store's last change that it knows.
+        change: number of the last change of the store that the directory includes.
         generation: of the client's key.
-        rows, photos: int64 (n,), of every photo, by row.
-        owners: int64 (n,), whose photo it is, as a place in `identities`.
+        rows, photos: int64 (n,), numbers of every photo, in the order of rows.
+        owners: int64 (n,), each photo's identity, as a place in `identities`.
         identities: m, in the order of their first rows.
     """
 
@@ -66,7 +66,7 @@ class Directory:
     identities: tuple[str, ...] = field(default=(), repr=False)
 
     def updated(self, change: int, generation: int, removed: Numbers, added: Sequence[Entry]) -> "Directory":
-        """Return the directory after some changes: without the rows `removed`, and with the entries `added`."""
+        """Return the directory after changes: without the rows `removed`, and with the entries `added`."""
         kept = ~np.isin(self.rows, removed)
         number_of = {name: number for number, name in enumerate(self.identities)}
         names = list(self.identities)
@@ -89,13 +89,13 @@ class Directory:
         return Directory(change, generation, rows, photos, rank[inverse].astype(np.int64), identities)
 
     def entries(self, rows: Numbers) -> list[Entry]:
-        """Return the entries of some rows, all of them enrolled, in the order asked for."""
+        """Return the entries of enrolled rows, in the order of `rows`."""
         places = np.searchsorted(self.rows, rows)
         found = zip(rows.tolist(), self.owners[places].tolist(), self.photos[places].tolist(), strict=True)
         return [Entry(row, self.identities[owner], photo, self.generation) for row, owner, photo in found]
 
     def parts(self, shards: int) -> list[Part]:
-        """Return what each of so many shards searches."""
+        """Return the part of each shard, for a gallery with `shards` shards."""
         order = np.lexsort((self.rows, self.owners))
         rows, owners = self.rows[order], self.owners[order]
         sizes = np.bincount(owners, minlength=len(self.identities)).astype(np.int64)
@@ -109,7 +109,7 @@ class Directory:
 
     @property
     def digest(self) -> str:
-        """Of all of it: equal on both sides, or the client begins again."""
+        """The digest of the whole directory. If it differs between the sides, the client begins again."""
         digest = hashlib.sha256(b"hybridface directory 1\n%d %d\n" % (self.generation, len(self.rows)))
         for column in (self.rows, self.photos, self.owners):
             digest.update(column.tobytes())
@@ -117,7 +117,7 @@ class Directory:
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write it to a file, for its owner alone, whole or not at all: a digest, and what it is of."""
+        """Write a digest and the directory to a file that only its owner may read; completely or not at all."""
         content = io.BytesIO()
         columns = {name: getattr(self, name) for name in _COLUMNS}
         state = np.array([self.change, self.generation], dtype=np.int64)
@@ -126,9 +126,9 @@ class Directory:
 
     @classmethod
     def load(cls, path: Path) -> "Directory":
-        """Read what `save` wrote; an empty directory, if there is none or it is damaged.
+        """Read a file that `save` wrote; return an empty directory if there is no file or it is damaged.
 
-        Whether it is this gallery's is found by `digest`.
+        This does not check whether the directory is this gallery's: comparing `digest` does.
         """
         try:
             content = read_plain(path, _MAX_BYTES)
@@ -153,7 +153,7 @@ class Directory:
 
 
 def _spread(numbers: Numbers) -> NDArray[np.uint64]:
-    """Return a fixed hash of each number (the finaliser of SplitMix64): even spread, whatever pattern they have."""
+    """Return a fixed hash of each number (the finaliser of SplitMix64). It spreads any pattern of numbers evenly."""
     words = numbers.astype(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
@@ -166,11 +166,11 @@ def _text(identities: Sequence[str]) -> bytes:
 
 @dataclass(frozen=True)
 class Layout:
-    """The templates of an identification.
+    """The order of templates in an identification.
 
     Args:
         identities: m, in the order of their first rows; empty on a side that must not know them.
-        sizes: int64 (m,), photos of each.
+        sizes: int64 (m,), number of photos of each identity.
         rows: int64 (n,), rows of the first identity, then of the second, ....
     """
 

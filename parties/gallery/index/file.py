@@ -1,20 +1,21 @@
-"""What a party keeps of an index of private templates: opened differences and shares of norms, on disk, mapped.
+"""Keep a party's side of an index of private templates on disk: opened differences and shares of norms.
 
-An index is built with a mask of its own: B is expanded from the party's seed and from the build's public random
-number, which both parties draw together whenever an index begins. So no row of B, however often an index is built anew,
-hides two templates, and parties whose indexes are of different builds see it. A template's place is its row of B: the
-order in which it was indexed, whatever its row in the store.
+**Build.** Each build of an index has a mask B of its own. A party expands its share of B from its seed and the build's
+public random number. Both parties draw that number together whenever an index begins. So no row of B hides two
+templates, however often an index is built anew. Parties whose indexes are of different builds notice it.
 
-A place is *used* before anything is opened under it: how far the places are used reaches the disk first, on both sides,
-and is part of the digest that they compare. After a crash in between, sides that agree go on behind those places, whose
-rows stay zero; sides that do not begin a new build. So two templates never meet at one place, whatever crashes when.
+**Places.** A template's place is its row of B: the order in which it was indexed, whatever its row in the store. A
+place counts as *used* before the parties open anything under it. The number of used places reaches the disk first, on
+both sides, and is part of the digest that the sides compare. A crash may leave used places without templates. If the
+sides still agree, they go on after these places, whose rows stay zero. If they do not, they begin a new build. So two
+templates never meet at one place, whatever crashes when.
 
-Everything here can be made again; losing it costs time. Rows reach the disk before the head counts them, and each has a
-checksum, which is compared when the index is opened: what is damaged is no index. A removed template's place is
-overwritten, and not used again.
+**Damage.** Both sides can make the index again, so losing it costs only time. Rows reach the disk before the head
+counts them. Each row has a checksum, which is compared when the index is opened. A damaged index counts as none. A
+removed template's place is overwritten, and not used again.
 
-Sessions of several processes may use one index: to change it they take its lock alone, to read it with each other. Who
-opened it before somebody changed it finds that out when it takes the lock again.
+**Sessions** of several processes may use one index. To change it, a session holds its lock alone; to read it, with
+others. A session that opened the index before another one changed it notices when it takes the lock again.
 """
 
 import hashlib
@@ -53,15 +54,15 @@ Rows = NDArray[np.int64]
 
 
 class IndexFile:
-    """The index of one gallery, or of one slice of it, as one party keeps it.
+    """One party's index of one gallery, or of one shard of it.
 
     Args:
-        folder: of the gallery's indexes; rows of a store of another lineage are other templates.
-        seed: this party's, 32 bytes: of its share of the mask of every build.
+        folder: of the gallery's indexes. Its lineage counts: rows of a store of another lineage are other templates.
+        seed: this party's seed, 32 bytes, for its share of every build's mask.
         dimension: of the templates.
         name: tells several indexes of one seed apart.
-        shard: which slice it is: the number of its lock.
-        group: of the party's indexes, that go together; the seed's if left out.
+        shard: number of the shard, and of its lock.
+        group: names the party's indexes that belong together; by default `group_of(seed)`.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class IndexFile:
         """Hold the index alone, as it is now on disk.
 
         Raises:
-            StoreError: others hold it for too long.
+            StoreError: another session holds it for too long.
         """
         with self._folder.locked(self._shard):
             self.refresh()
@@ -102,7 +103,8 @@ class IndexFile:
         """Hold the index with other readers.
 
         Raises:
-            IndexChangedError: another process has changed it since it was opened. StoreError: as for `writing`.
+            IndexChangedError: another process has changed the index since it was opened.
+            StoreError: as for `writing`.
         """
         with self._folder.locked(self._shard, shared=True):
             if not self._is_current():
@@ -110,7 +112,7 @@ class IndexFile:
             yield
 
     def refresh(self) -> None:
-        """Take the index as it is now on disk; the caller holds the lock."""
+        """Load the index as it is now on disk. The caller holds the lock."""
         if not self._is_current():
             self._load()
 
@@ -122,12 +124,12 @@ class IndexFile:
 
     @property
     def digest(self) -> str:
-        """Of what is indexed: equal on both sides, or both begin again."""
+        """The digest of the indexed rows and the build. If it differs between the sides, both begin again."""
         state = self.build + self.used.to_bytes(8, "little") + self.indexed.tobytes()
         return hashlib.sha256(b"hybridface index digest 2" + self._folder.lineage + state).hexdigest()
 
     def clear(self, build: bytes) -> None:
-        """Begin again, with a new build."""
+        """Begin an empty index with a new build."""
         if len(build) != BUILD_BYTES:
             raise ParameterError(f"expected a build's number of {BUILD_BYTES} bytes, got {len(build)}")
         self.delete()
@@ -135,14 +137,14 @@ class IndexFile:
         self._write_head()
 
     def delete(self) -> None:
-        """Remove the files, but for the lock's."""
+        """Remove the files, except the lock's."""
         for path in (self._head, *(path for path, _ in self._columns.values())):
             path.unlink(missing_ok=True)
         self._known = b""
         self._set()
 
     def forget_others(self, most: int) -> None:
-        """Remove the indexes of this gallery and seed with other names, but for the `most` that were changed last."""
+        """Remove this gallery and seed's indexes with other names, except the `most` that were changed last."""
         files = entries_of(self._folder.path)
         heads = [path for path in files if path.name.startswith(f"{self._base}-") and path.suffix == ".head"]
         others = sorted((path for path in heads if path != self._head), key=changed_at, reverse=True)
@@ -152,10 +154,10 @@ class IndexFile:
                     path.unlink(missing_ok=True)
 
     def places_of(self, rows: Rows) -> Rows:
-        """Return the places of the store's rows.
+        """Return the places of rows of the store.
 
         Raises:
-            ParameterError: one is not indexed.
+            ParameterError: a row is not indexed.
         """
         order = np.argsort(self.indexed, kind="stable")
         found = np.searchsorted(self.indexed[order], rows)
@@ -165,12 +167,12 @@ class IndexFile:
         return np.asarray(places)
 
     def take_places(self, count: int) -> Rows:
-        """Return the places of so many templates that are indexed next; that they are used reaches the disk first.
+        """Return the places of the next `count` templates, after recording on disk that these places are used.
 
-        Whatever becomes of the templates, no other ones get these places.
+        Whatever becomes of the templates, no others get these places.
 
         Raises:
-            ParameterError: so many places there are not.
+            ParameterError: the index has too few places left.
         """
         start = self.used
         if start + count > MAX_ROWS:
@@ -180,14 +182,14 @@ class IndexFile:
         return np.arange(start, self.used)
 
     def write(self, places: Rows, rows: Rows, opened: RingArray, norms: RingArray) -> None:
-        """Add templates at places that were taken last: their rows in the store, D (n, d) and norms (n,)."""
+        """Add templates at the places that were taken last: their rows in the store, D (n, d) and norms (n,)."""
         gap = int(places[0]) - len(self.indexed)
         if gap < 0 or places[-1] != self.used - 1:
             raise ParameterError(f"expected the places that were taken last, up to {self.used}, got {places[-1] + 1}")
         values = {"opened": opened, "norms": norms, "rows": rows, "checks": _checks(opened, norms)}
         for name, array in values.items():
             words = array.view(np.uint64)
-            unused = np.zeros((gap, *words.shape[1:]), dtype=np.uint64)  # of places whose templates were never written
+            unused = np.zeros((gap, *words.shape[1:]), dtype=np.uint64)  # places whose templates were never written
             self._append(name, np.concatenate([unused, words]))
         self.indexed = np.concatenate([self.indexed, np.zeros(gap, dtype=np.int64), rows])
         self._write_head()
@@ -197,7 +199,7 @@ class IndexFile:
         if not len(rows):
             return
         places = self.places_of(rows)
-        for name in ("opened", "norms", "checks", "rows"):  # last: until then they are known, and forgotten again
+        for name in ("opened", "norms", "checks", "rows"):  # rows last: a crash before leaves them to forget again
             path, width = self._columns[name]
             column = np.memmap(path, np.uint64, "r+", shape=(len(self.indexed), width))
             column[places] = 0
@@ -222,7 +224,7 @@ class IndexFile:
         return np.memmap(path, np.uint64, "r", shape=(count, width))
 
     def _append(self, name: str, values: RingArray) -> None:
-        """Write rows behind those that the head counts."""
+        """Write rows after those that the head counts."""
         path, width = self._columns[name]
         with naming(path), open(os.open(path, _APPENDING, 0o600), "r+b") as file:
             file.seek(8 * width * len(self.indexed))
@@ -233,7 +235,7 @@ class IndexFile:
         self.build, self.used, self.indexed = build, used, _none() if indexed is None else indexed
 
     def _load(self) -> None:
-        """Take the build and the rows from the files; none if these are not whole."""
+        """Load the build and the rows from the files; an empty index if the files are damaged."""
         self._known = self._head_bytes()
         self._set()
         try:
@@ -249,7 +251,7 @@ class IndexFile:
             return
 
     def _sound_rows(self, count: int) -> Rows | None:
-        """Return the rows, if no file is too short and every row has its checksum."""
+        """Return the rows; None if a file is too short or a checksum differs."""
         if not count:
             return np.empty(0, dtype=np.int64)
         if any(path.stat().st_size < 8 * width * count for path, width in self._columns.values()):
@@ -268,11 +270,11 @@ class IndexFile:
     def _head_bytes(self) -> bytes:
         try:
             return read_plain(self._head, _MAX_HEAD_BYTES)
-        except OSError:  # also where it is no file any more: then there is no index, and one is made anew
+        except OSError:  # also if it is not a file any more: then there is no index, and the sides make a new one
             return b""
 
     def _write_head(self) -> None:
-        """Count what the files hold; a new number with every change, so that others see that there was one."""
+        """Write the head: what the files hold, and a new number, by which other sessions notice the change."""
         self._change += 1
         counts = {"count": len(self.indexed), "used": self.used, "change": self._change}
         head = json.dumps({"build": self.build.hex(), **counts}).encode()
@@ -285,7 +287,7 @@ def _none() -> Rows:
 
 
 def _checks(opened: RingArray, norms: RingArray) -> RingArray:
-    """Return a checksum of each row: a sum modulo 2^64 with fixed odd factors, which sees any one changed word."""
+    """Return a checksum of each row: a sum modulo 2^64 with fixed odd factors. It detects any one changed word."""
     factors = keystream(bytes(KEY_BYTES), bytes(16), opened.shape[1] + 1) | np.uint64(1)
     sums: RingArray = norms * factors[-1]
     multiply_rows(np.ascontiguousarray(opened), factors[:-1], sums)

@@ -1,16 +1,18 @@
-"""A folder of a gallery's indexes, as one rank keeps it: names, locks, the server's seed, and how all of it goes.
+"""Manage one rank's folder of a gallery's indexes: file names, locks, the server's seed, and removal.
 
-A file's name begins with the gallery's lineage, so one folder may serve several galleries:
+**Names.** A file's name begins with the gallery's lineage, so one folder may serve several galleries:
 
-    LINEAGE.N.lock      shard N's lock: held by whoever reads or changes that shard's indexes, and never removed
+    LINEAGE.N.lock      shard N's lock: a session that reads or changes the shard's indexes holds it; never removed
     LINEAGE.mask        the server's seed, 32 bytes
     LINEAGE.people      who is enrolled, as the client knows it
     LINEAGE-GROUP-...   an index; GROUP follows from the party's seed
 
-A party's own rank searches shard 0, and every session that uses the folder holds that lock first: who holds it alone
-may remove everything. What is removed is removed by name, also in a folder that a symbolic link names; a file that is
-itself a link is refused, since its content would stay. The seed goes first: what a crash leaves then is of no group,
-and goes when an index is next brought up to date, as do the files of a rank that could not be reached.
+**Locks.** A party's own rank searches shard 0. Every session that uses the folder holds the lock of shard 0 first. A
+session that holds this lock alone may remove everything.
+
+**Removal** goes by names, also in a folder that a symbolic link names. It refuses a file that is itself a link, since
+the link's target would stay. The seed goes first. So files that a crash leaves belong to no group. They go when an
+index is next brought up to date. The same holds for the files of a rank that could not be reached.
 """
 
 import hmac
@@ -32,23 +34,23 @@ __all__ = ["IndexFolder", "group_of"]
 
 _LOCK = ".lock"
 _OLD = re.compile(r"[0-9a-f]{24}(-[0-9a-f]{16})?\.(head|opened|norms|rows|checks|part|lock)")
-"""How earlier versions named an index's files, which say of no gallery, and are read no more."""
+"""Names of an index's files in earlier versions. They name no gallery, and are not read any more."""
 
 _PART_SECONDS = 3600.0
 
 
 def group_of(seed: bytes) -> str:
-    """Return what names the indexes under a party's seed: 16 hexadecimal digits, from which nothing follows."""
+    """Return 16 hexadecimal digits that name the indexes under a party's seed. They reveal nothing about it."""
     return hmac.digest(seed, b"hybridface index group 1", "sha256")[:8].hex()
 
 
 class IndexFolder:
-    """The folder.
+    """The folder of a gallery's indexes.
 
     Args:
-        path: made, for its owner alone, when it is first locked or used.
+        path: of the folder. It is made, for its owner alone, when it is first locked or used.
         lineage: of the gallery's store.
-        seconds: to wait for a lock, at most, if that is less than LOCK_SECONDS.
+        seconds: longest time to wait for a lock, if less than LOCK_SECONDS.
     """
 
     def __init__(self, path: Path, lineage: bytes, seconds: float | None = None) -> None:
@@ -56,15 +58,15 @@ class IndexFolder:
         self._seconds = locks.LOCK_SECONDS if seconds is None else min(seconds, locks.LOCK_SECONDS)
 
     def make(self) -> None:
-        """Make the folder, if there is none."""
+        """Make the folder if there is none."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager
     def locked(self, shard: int = 0, shared: bool = False) -> Iterator[None]:
-        """Hold a shard's lock, alone or with others who hold it shared.
+        """Hold a shard's lock, alone or, with `shared`, together with others who hold it shared.
 
         Raises:
-            StoreError: others hold it for too long, or the folder or a file in it cannot be used.
+            StoreError: others hold the lock for too long, or the folder or a file in it cannot be used.
         """
         with self._errors(), ExitStack() as stack:
             try:
@@ -79,7 +81,7 @@ class IndexFolder:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Raise what the system says of a file in the folder as a StoreError, which names it."""
+        """Raise the system's errors about files in the folder as a StoreError that names the file."""
         try:
             yield
         except OSError as error:
@@ -90,7 +92,7 @@ class IndexFolder:
 
     @property
     def people(self) -> Path:
-        """The client's file of who is enrolled."""
+        """The path of the client's directory of who is enrolled."""
         return self.file("people")
 
     def file(self, name: str) -> Path:
@@ -98,11 +100,11 @@ class IndexFolder:
         return self.path / f"{self.lineage.hex()}.{name}"
 
     def stem(self, group: str, rest: str) -> str:
-        """Return how the names of an index's files begin."""
+        """Return the beginning of the names of an index's files."""
         return f"{self.lineage.hex()}-{group}-{rest}"
 
     def seed(self) -> bytes:
-        """Return the server's seed; it is drawn if there is none that is whole. The caller holds shard 0 alone."""
+        """Return the server's seed; draw one if there is no whole one. The caller holds shard 0 alone."""
         path = self.file("mask")
         try:
             secret = read_plain(path, KEY_BYTES)
@@ -114,17 +116,17 @@ class IndexFolder:
         return secret
 
     def erase(self) -> None:
-        """Remove all of the gallery's, but for the locks: of every seed, and of every number of shards.
+        """Remove all of the gallery's files, except the locks: those of every seed, and of every number of shards.
 
         The caller holds shard 0 alone.
 
         Raises:
-            StoreError: something is still there.
+            StoreError: a file could not be removed.
         """
         self._remove(path for path in self._files() if path.suffix != _LOCK or _OLD.fullmatch(path.name))
 
     def keep_group(self, group: str) -> None:
-        """Remove the indexes under other seeds, and what a crash has left; the caller holds a shard alone."""
+        """Remove indexes under other seeds, and files that a crash has left. The caller holds a shard alone."""
         indexes, kept = f"{self.lineage.hex()}-", self.stem(group, "")
         self._remove(
             path
@@ -135,7 +137,7 @@ class IndexFolder:
         )
 
     def _files(self) -> list[Path]:
-        """Return the gallery's files, the seed first, and those of earlier versions."""
+        """Return the gallery's files and those of earlier versions, with the seed first."""
         own = re.compile(rf"{self.lineage.hex()}[.-].*")
         found = [path for path in entries_of(self.path) if own.fullmatch(path.name) or _OLD.fullmatch(path.name)]
         return sorted(found, key=lambda path: (path != self.file("mask"), path.name))
@@ -151,7 +153,7 @@ class IndexFolder:
             for number, path in enumerate(chosen):
                 path.unlink(missing_ok=True)
                 if number == 0:
-                    sync_folder(self.path)  # a seed, if there is one
+                    sync_folder(self.path)  # the seed, if there is one, is gone before the rest
             if chosen:
                 sync_folder(self.path)
         except OSError as error:
@@ -161,5 +163,5 @@ class IndexFolder:
 
 
 def _is_left(path: Path) -> bool:
-    """Return whether a file was being written by a process that has ended long ago."""
+    """Return whether a file is an unfinished one of a process that ended long ago."""
     return path.suffix == PART and time.time() - changed_at(path) > _PART_SECONDS

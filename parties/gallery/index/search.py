@@ -1,9 +1,9 @@
-"""What both sides of a gallery's session do alike: compare a probe with some templates, and find the nearest of many.
+"""Compare a probe with an identity's templates, and find the nearest identities; alike on both sides of a session.
 
-A list's distances are sums that were rounded, so that one near zero may be negative, and would not count as near. They
-are moved up by 2^-16, and so is the squared threshold.
+Both parties call these functions with their own shares. What each of them sees: see `protocols.matching`.
 
-Both call these with their own shares, and see what `protocols.matching` says.
+A list's distances are rounded sums. So a distance near zero may be negative, and would not count as near. Therefore
+both the distances and the squared threshold are raised by 2^-16.
 """
 
 from collections import Counter
@@ -59,13 +59,13 @@ __all__ = [
 ]
 
 PROBE = RunShape(1, 0)
-"""The run of the network on one photo."""
+"""The shape of a run of the network on one photo."""
 
 CHUNK_ROWS = 1 << 13
-"""Templates that are indexed at a time."""
+"""Number of templates that are indexed at a time."""
 
 TOP_MAX = 64
-"""Identities that one query may ask for."""
+"""Largest number of identities that one query may ask for."""
 
 _LIST_OFFSET = 1 << (LIST_FRACTION_BITS - 16)
 
@@ -76,14 +76,14 @@ def decide_requests(photos: int, dimension: int) -> list[Request]:
 
 
 def decide(party: MpcParty, probe: RingArray, templates: RingArray, threshold: float, reveal: Reveal) -> bool | None:
-    """Open whether the nearest of an identity's templates (n, d) is near enough to a probe (1, d)."""
+    """Open whether the nearest of an identity's templates (n, d) is within the threshold of a probe (1, d)."""
     found = squared_distance(party, np.broadcast_to(probe, templates.shape), templates)
     return reveal_matches(party, smallest(party, found), threshold, reveal)[0]
 
 
 def extend_index(party: MpcParty, index: IndexFile, templates: RingArray, rows: Sequence[int]) -> None:
-    """Index templates (n, d) of some rows of the store, and write them to this party's files."""
-    places = index.take_places(len(rows))  # on disk, before anything is opened under them
+    """Index the templates (n, d) of n rows of the store, and write them to this party's files."""
+    places = index.take_places(len(rows))  # on disk before anything is opened under them
     party.correlations.prepare(index_requests(places, templates.shape[1]))
     opened, norms = index_templates(party, index.mask, templates, places)
     index.write(places, np.array(rows, dtype=np.int64), opened, norms)
@@ -101,8 +101,8 @@ def private_distances(
     """Return shares of the squared distance of a probe (d,) to each identity's nearest template, 32 fractional bits.
 
     Args:
-        rows: int64 (n,), of the first identity, then of the second, ....
-        sizes: int64 (m,), how many of each.
+        rows: int64 (n,), rows of the first identity, then of the second, ....
+        sizes: int64 (m,), number of templates of each identity.
     """
     found = distances(party, index.read(), probe)[index.places_of(rows)]
     return smallest_of_groups(party, found, sizes)
@@ -114,7 +114,7 @@ def selection_requests(identities: int, top: int) -> list[Request]:
 
 
 def winners_requests(sizes: Sequence[int], top: int) -> list[Request]:
-    """Return the correlations that `winners` of so many keys of each shard uses up."""
+    """Return the correlations that `winners` uses up, given the number of keys of each shard."""
     return [*(smallest_requests(sum(sizes), top) if len(sizes) > 1 else []), *outcome_requests(top)]
 
 
@@ -124,8 +124,8 @@ def winners(
     """Open the numbers of the `top` nearest identities that are under the threshold, nearest first.
 
     Args:
-        keys: of every shard, those of its nearest identities (k,), in order; at least `top` in all.
-        bits: of an identity's number in a key.
+        keys: for every shard in order, shares of the keys of its nearest identities (k,); at least `top` in all.
+        bits: length of an identity's number in a key.
     """
     best = keys[0] if len(keys) == 1 else smallest(party, np.concatenate(keys), top)
     return reveal_indices(party, best, int(encode(threshold**2, 2 * FRACTION_BITS)), bits, reveal)
@@ -137,7 +137,7 @@ def list_find_requests(sizes: NDArray[np.int64], dimension: int) -> list[Request
 
 
 def list_query_requests(sizes: NDArray[np.int64], dimension: int, top: int, reveal: Reveal) -> list[Request]:
-    """Return the correlations that one identification uses up."""
+    """Return the correlations that one identification in a list uses up."""
     requests = [*list_find_requests(sizes, dimension), *selection_requests(len(sizes), top)]
     return requests if reveal is Reveal.SERVER else [*requests, *lookup_requests(len(sizes), top)]
 
@@ -145,10 +145,10 @@ def list_query_requests(sizes: NDArray[np.int64], dimension: int, top: int, reve
 def discard_queries(
     source: CorrelationSource, queries: Counter[int], sizes: NDArray[np.int64], dimension: int, reveal: Reveal
 ) -> None:
-    """Forget the identifications that are prepared, for a list that has changed; both sides do.
+    """Forget the prepared identifications after the list has changed. Both sides do this.
 
     Args:
-        queries: how many there are for each number of identities; emptied.
+        queries: number of prepared identifications for each number of identities; emptied.
         sizes: of the list that they were prepared for.
     """
     for top in sorted(queries.elements()):
@@ -160,10 +160,10 @@ def discard_queries(
 def list_distances(
     party: MpcParty, side: ServerListClient | ServerListServer, sizes: NDArray[np.int64], probe: RingArray
 ) -> RingArray:
-    """Return shares of the squared distance of a probe (d,) to each identity's nearest template: see above.
+    """Return shares of the squared distance of a probe (d,) to each identity's nearest template, plus 2^-16.
 
     Args:
-        sizes: int64 (m,), templates of each identity, in the order of the list.
+        sizes: int64 (m,), number of templates of each identity, in the order of the list.
     """
     found = side.distances(party, probe)
     if party.rank == CLIENT:
@@ -174,7 +174,7 @@ def list_distances(
 def nearest_in_list(
     party: MpcParty, found: RingArray, threshold: float, top: int, reveal: Reveal
 ) -> tuple[int | None, ...]:
-    """Open the indices of the `top` smallest of what `list_distances` returned that are under the threshold."""
+    """Open the indices of the `top` smallest results of `list_distances` that are under the threshold."""
     bits, bound = index_bits(found.size), int(encode(threshold**2, LIST_FRACTION_BITS)) + _LIST_OFFSET
     keys = smallest(party, with_indices(found, np.arange(found.size), bits, party.rank), top)
     return reveal_indices(party, keys, bound, bits, reveal)
