@@ -1,1 +1,1 @@
-"""Shards: parts of a private gallery's index, each searched by ranks of its own."""
+"""Search a private gallery in shards: parts of its index that ranks of their own search."""

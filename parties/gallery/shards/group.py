@@ -1,11 +1,11 @@
-"""All shards of a gallery, as one party uses them: its own rank searches the first, other ranks of its own the others.
+"""Use all shards of a gallery as one party. Its own rank searches the first shard, its other ranks the others.
 
-A shard is three ranks: one of the client's, one of the server's, one that deals to the two. The client's and the
-server's ranks are within their organisations: they get what their party may know (its share of the templates and of
-the probe, its seed), over a channel that must not leave the organisation unprotected. Nobody else sees more than
-without shards.
+A rank of the client and a rank of the server search a shard. With a dealer, a third rank deals correlations to the two.
+The client's and the server's ranks belong to their organisations. Each gets only what its party may know: the party's
+shares of the templates and of the probe, and its seed. The channel to it must not leave the organisation unprotected.
+Nobody else sees more than without shards.
 
-Each step is begun on all other ranks (`remote`), done here, then awaited.
+In each step the own rank starts the other ranks (`remote`), does its own part, then waits for theirs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +25,14 @@ __all__ = ["ShardGroup", "chunks"]
 
 
 class ShardGroup:
-    """All shards of one party. Its own rank searches the first; its lock is taken first, and covers its folder.
+    """All shards of one party. Its own rank searches the first shard, whose lock is taken first and covers its folder.
 
     Args:
-        source: of correlations, for the first.
-        others: on other ranks.
-        folder: of the own rank's index; other ranks have theirs.
+        source: of correlations, for the first shard.
+        others: the shards on other ranks.
+        folder: of the own rank's index. Other ranks have folders of their own.
         dimension: of the templates.
-        seed: gives the party's seed, when the own lock is held alone; a shard's is derived from it.
+        seed: returns the party's seed; called while the own lock is held alone. Each shard's seed is derived from it.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class ShardGroup:
         seed: bytes,
         dimension: int,
     ) -> "ShardGroup":
-        """Return the shards of a gallery that nobody else uses, under a seed that stays."""
+        """Return the shards of a gallery that no other session uses, under a seed that does not change."""
         group = cls(source, others, IndexFolder(folder, lineage), dimension, lambda: seed)
         group._follow_seed()
         return group
 
     @property
     def count(self) -> int:
-        """How many shards there are."""
+        """The number of shards."""
         return 1 + len(self._others)
 
     @property
     def _own(self) -> Shard:
         if self._shard is None:
-            raise ProtocolError("expected shards that have a seed, got none: the index comes first")
+            raise ProtocolError("expected shards that have a seed, got none: update the index first")
         return self._shard
 
     @contextmanager
@@ -80,7 +80,7 @@ class ShardGroup:
         """Hold all indexes alone, under the party's seed as it is now.
 
         Raises:
-            StoreError: others hold one for too long.
+            StoreError: another session holds an index for too long.
         """
         with self._folder.locked():
             self._follow_seed()
@@ -90,16 +90,17 @@ class ShardGroup:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Hold all indexes with others.
+        """Hold all indexes together with other readers.
 
         Raises:
-            IndexChangedError: one was changed by another process. StoreError: as for `writing`.
+            IndexChangedError: another process has changed an index.
+            StoreError: as for `writing`.
         """
         with self._own.reading(), self._holding_others(shared=True):
             yield
 
     def _follow_seed(self) -> None:
-        """Open the shards anew, each under a seed of its own, if the party's is another than it was."""
+        """If the party's seed has changed, open the shards anew, each under a seed of its own."""
         if (seed := self._read_seed()) == self._seed:
             return
         self._seed, count, group = seed, self.count, group_of(seed)
@@ -111,7 +112,7 @@ class ShardGroup:
         self._shard = Shard(self._source, self._folder, own, self._dimension, 0, group)
 
     def states(self) -> list[tuple[bytes, str]]:
-        """Return the state of every index, for the server."""
+        """Return the state of every index, which the client sends to the server."""
         waiting = [other.state() for other in self._others]
         return [self._own.state(), *(wait() for wait in waiting)]
 
@@ -121,14 +122,14 @@ class ShardGroup:
         return [self._own.agree(wanted[0]), *(wait() for wait in waiting)]
 
     def begin(self, builds: Sequence[bytes]) -> None:
-        """Take the builds that were agreed."""
+        """Take the builds that the parties agreed on."""
         waiting = [other.begin(build) for other, build in zip(self._others, builds[1:], strict=True)]
         self._own.begin(builds[0])
         for wait in waiting:
             wait()
 
     def arrange(self, parts: Sequence[Part]) -> list[Numbers]:
-        """Give every shard its part; return the rows that each has not indexed yet."""
+        """Give every shard its part; return the rows that each shard has not indexed yet."""
         self._parts = list(parts)
         waiting = [other.arrange(part) for other, part in zip(self._others, parts[1:], strict=True)]
         return [self._own.arrange(parts[0]), *(wait() for wait in waiting)]
@@ -141,14 +142,14 @@ class ShardGroup:
             wait()
 
     def prepare(self, top: int) -> None:
-        """Make the correlations of a search on each shard."""
+        """Make the correlations of one search on each shard."""
         waiting = [other.prepare(top) for other in self._others]
         self._own.prepare(top)
         for wait in waiting:
             wait()
 
     def winners(self, top: int) -> list[int]:
-        """Return how many keys each shard finds."""
+        """Return the number of keys that each shard finds."""
         return [min(top, len(part.sizes)) for part in self._parts]
 
     def find(self, party: MpcParty, probe: RingArray, top: int, bits: int) -> list[RingArray]:
@@ -158,10 +159,10 @@ class ShardGroup:
         return [self._own.find(party, probe, top, bits), *(wait() for wait in waiting)]
 
     def erase(self) -> None:
-        """Remove all indexes of the gallery, and a server's seed; the caller holds all of them alone.
+        """Remove all indexes of the gallery, and a server's seed. The caller holds all indexes alone.
 
         Raises:
-            StoreError: something is still there.
+            StoreError: a file could not be removed.
         """
         waiting = [other.erase() for other in self._others]
         try:
@@ -177,7 +178,7 @@ class ShardGroup:
 
     @contextmanager
     def _holding_others(self, shared: bool) -> Iterator[None]:
-        """Hold the other ranks' locks; if an error leaves a rank in the midst of a step, they go with the session."""
+        """Hold the other ranks' locks. If an error leaves a rank in the middle of a step, they end with the session."""
         held: list[RemoteShard] = []
         try:
             for other in self._others:  # in this order on all ranks, so that two sessions never wait for each other
@@ -191,6 +192,6 @@ class ShardGroup:
 
 
 def chunks(rows: Sequence[Numbers], size: int) -> Iterator[list[Numbers]]:
-    """Yield the rows of every shard some at a time; a shard that has fewer than others gets empty ones at the end."""
+    """Yield `size` rows of every shard at a time. A shard with fewer rows than others gets empty arrays at the end."""
     for start in range(0, max(map(len, rows)), size):
         yield [one[start : start + size] for one in rows]

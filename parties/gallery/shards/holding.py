@@ -1,7 +1,8 @@
-"""Hold the index of a private gallery on both sides for a search, or on neither: both learn which.
+"""Hold the index of a private gallery for a search, on both sides or on neither.
 
-The client takes its locks and says whether its index is as it was opened; the server does the same, and answers. What
-the two tell each other is that an index has changed, or is held by another session: no content.
+The client takes its locks, and tells the server whether its index is as it was opened. The server does the same and
+answers. So both learn whether both hold the index. They tell each other only that an index has changed, or that another
+session holds it: no content.
 """
 
 from collections.abc import Iterator
@@ -23,11 +24,13 @@ def held_by_both(rank: int, channel: Channel, shards: ShardGroup) -> Iterator[No
     """Hold the index with other readers, on both sides.
 
     Args:
-        rank: of this party. channel: to the other.
+        rank: of this party.
+        channel: to the other party.
 
     Raises:
-        IndexChangedError: on both sides, if one's index has changed. RefusalError: on both sides, if one's is held by
-            another session for too long. StoreError: this side's cannot be used; a RefusalError on the other side.
+        IndexChangedError: on both sides, if one side's index has changed.
+        RefusalError: on both sides, if another session holds one side's index for too long.
+        StoreError: this side's index cannot be used. The other side gets a RefusalError.
     """
     with ExitStack() as stack:
         theirs = None if rank == CLIENT else _receive(channel)
@@ -50,5 +53,5 @@ def _receive(channel: Channel) -> RefusalError | None:
     with channel.receive_document("held") as answer:
         refused, changed = answer.take("refused", optional(text(_MAX_REASON))), answer.take("changed", boolean)
     if refused is None and changed:
-        raise ProtocolError("expected an index that has changed not to be held, got one that is")
+        raise ProtocolError("expected a held index not to have changed, got one that has")
     return None if refused is None else (IndexChangedError if changed else RefusalError)(printable(refused, 200))

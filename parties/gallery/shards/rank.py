@@ -1,7 +1,7 @@
-"""A rank that searches one shard of a gallery for its party: it does what the party's own rank asks, and nothing else.
+"""Run a rank that searches one shard of a gallery for its party. It does only what the party's own rank asks.
 
-It holds what its party holds for this: shares of the shard's templates while they are indexed, the seed of the shard's
-masks, the index, and shares of probes. See `remote` for the other end.
+The rank holds its party's data for this task: shares of the shard's templates while it indexes them, the seed of the
+shard's masks, the index, and shares of probes. See `remote` for the other end.
 """
 
 from collections.abc import Callable
@@ -35,15 +35,15 @@ Job = Document
 
 
 class ShardRank:
-    """The rank's end.
+    """The rank's end of a remote shard.
 
     Args:
         rank: of its party: client or server.
         parent: channel to its party's own rank.
-        peer: channel to the shard of the other party.
-        dealer: channel to the shard's dealer; None without one.
-        correlations: who makes them.
+        peer: channel to the other party's rank of this shard.
+        dealer: channel to the shard's dealer; None without a dealer.
         folder: for the index.
+        correlations: who makes them.
     """
 
     def __init__(
@@ -77,10 +77,11 @@ class ShardRank:
         }
 
     def serve(self) -> None:
-        """Do jobs until the last.
+        """Do jobs until the job "end".
 
         Raises:
-            ProtocolError: a job is malformed. PeerLostError: a rank is gone.
+            ProtocolError: a job is malformed.
+            PeerLostError: a rank is gone.
         """
         with self._held:
             while (job := self._parent.receive_document("shard", IDLE_SECONDS)).fields.get("job") != "end":
@@ -91,7 +92,7 @@ class ShardRank:
 
     @property
     def shard(self) -> Shard:
-        """The shard, once it is open."""
+        """The shard, after the job "open"."""
         if self._shard is None:
             raise ProtocolError("expected an open shard, got none")
         return self._shard
@@ -188,7 +189,7 @@ class ShardRank:
         return MpcParty(self._rank, self._peer, self._source)
 
     def _done(self, **fields: Any) -> None:
-        """Answer, and tell what was sent and received since the last answer."""
+        """Answer with the fields, and with the traffic since the last answer."""
         peer, dealer = self._peer.statistics, self._dealt
         now = peer.bytes_sent, peer.bytes_received, dealer.bytes_sent, dealer.bytes_received
         traffic = [new - old for new, old in zip(now, self._told, strict=True)]

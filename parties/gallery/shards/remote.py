@@ -1,6 +1,6 @@
-"""A shard on another rank of the same party, from the party's own rank: see `rank` for the other end.
+"""Use a shard on another rank of the same party, from the party's own rank: see `rank` for the other end.
 
-The two are within one organisation: over their channel go the party's shares of templates and of the probe, and the
+Both ranks belong to one organisation. Their channel carries the party's shares of templates and of the probe, and the
 seed of the shard's masks.
 """
 
@@ -21,7 +21,7 @@ from protocols.errors import reason_for_peers
 __all__ = ["DIGEST_DIGITS", "RemoteShard", "ShardTraffic"]
 
 DIGEST_DIGITS = 64
-"""Of an index's digest, at most; an empty one has none."""
+"""Largest number of digits of an index's digest. The empty digest is accepted, too."""
 
 _MAX_REASON = 1000
 
@@ -29,11 +29,11 @@ Wait = Callable[[], Any]
 
 
 class RemoteShard:
-    """A shard on another rank of this party: each method begins a step, and returns what waits for its end.
+    """A shard on another rank of this party. Most methods start a step and return a function that waits for its end.
 
     Args:
         channel: to that rank.
-        traffic: where what the rank has sent and received is added.
+        traffic: counts what the rank sends and receives.
     """
 
     def __init__(self, channel: Channel, traffic: "ShardTraffic") -> None:
@@ -42,11 +42,11 @@ class RemoteShard:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the end of every step has been awaited; if not, the rank takes no other."""
+        """Whether this rank has waited for the end of every step. If not, the other rank takes no new step."""
         return not self._begun
 
     def open(self, lineage: bytes, seed: bytes, dimension: int, number: int, group: str) -> None:
-        """Say which gallery it is about, and which shard it is, from 1."""
+        """Tell the rank the gallery's lineage and dimension, and the shard's seed, number (from 1) and group."""
         where = {"lineage": lineage.hex(), "dimension": dimension, "number": number, "group": group}
         self._channel.send_document("shard", {"job": "open", **where})
         self._channel.send("shard/seed", np.frombuffer(seed, dtype=np.uint8))
@@ -60,7 +60,7 @@ class RemoteShard:
         return self._ended(self._begin("release"))
 
     def state(self) -> Wait:
-        """As `Shard.state`."""
+        """Do `Shard.state`."""
         wait = self._begin("state")
 
         def result() -> tuple[bytes, str]:
@@ -70,7 +70,7 @@ class RemoteShard:
         return result
 
     def agree(self, wanted: Wanted) -> Wait:
-        """As `Shard.agree`."""
+        """Do `Shard.agree`."""
         names = {"build": wanted.build.hex(), "fresh": wanted.fresh.hex(), "digest": wanted.digest}
         wait = self._begin("agree", **names, rows=wanted.rows, most=wanted.most)
 
@@ -81,11 +81,11 @@ class RemoteShard:
         return result
 
     def begin(self, build: bytes) -> Wait:
-        """As `Shard.begin`."""
+        """Do `Shard.begin`."""
         return self._ended(self._begin("begin", build=build.hex()))
 
     def arrange(self, part: Part) -> Wait:
-        """As `Shard.arrange`."""
+        """Do `Shard.arrange`."""
         wait = self._begin("arrange", rows=len(part.rows), identities=len(part.sizes))
         for name in ("rows", "sizes", "numbers"):
             self._channel.send(f"shard/{name}", getattr(part, name))
@@ -98,18 +98,18 @@ class RemoteShard:
         return result
 
     def extend(self, rows: Numbers, templates: RingArray) -> Wait:
-        """As `Shard.extend`."""
+        """Do `Shard.extend`."""
         wait = self._begin("extend", rows=len(rows))
         self._channel.send("shard/rows", rows)
         self._channel.send("shard/templates", templates)
         return self._ended(wait)
 
     def prepare(self, top: int) -> Wait:
-        """As `Shard.prepare`."""
+        """Do `Shard.prepare`."""
         return self._ended(self._begin("prepare", top=top))
 
     def find(self, probe: RingArray, top: int, bits: int, count: int) -> Wait:
-        """As `Shard.find`, for so many keys."""
+        """Do `Shard.find`, which returns `count` keys."""
         wait = self._begin("find", top=top, bits=bits)
         self._channel.send("shard/probe", probe)
 
@@ -120,7 +120,7 @@ class RemoteShard:
         return result
 
     def erase(self) -> Wait:
-        """As `Shard.erase`."""
+        """Do `Shard.erase`."""
         return self._ended(self._begin("erase"))
 
     def end(self) -> None:
@@ -138,7 +138,7 @@ class RemoteShard:
 
     @staticmethod
     def _ended(wait: Callable[[], Document]) -> Wait:
-        """Return what waits for an answer without fields."""
+        """Return a function that waits for an answer without fields."""
         return lambda: wait().end()
 
     def _done(self) -> Document:
@@ -154,13 +154,13 @@ class RemoteShard:
 
 
 class ShardTraffic:
-    """What the other shards' ranks have sent and received: between the parties, and from their dealers."""
+    """The traffic of the other shards' ranks: with the other party, and with their dealers."""
 
     def __init__(self) -> None:
         self.peer, self.dealer = ChannelStatistics(), ChannelStatistics()
 
     def add(self, numbers: list[int]) -> None:
-        """Add what a rank tells: four numbers of bytes."""
+        """Add a rank's four numbers of bytes: sent to and received from the peer, then the dealer."""
         sent, received, to_dealer, from_dealer = numbers
         self.peer.bytes_sent += sent
         self.peer.bytes_received += received

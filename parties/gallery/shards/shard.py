@@ -1,9 +1,11 @@
-"""A shard: one slice of a private gallery's index, and the search in it, alike on both sides.
+"""Index and search one shard: one part of a private gallery. The code is alike on both sides.
 
-A gallery is searched by one or more shards side by side. Each has an index of its own, with a mask of its own (its seed
-is derived from the party's, for this shard of so many), and finds the nearest identities of its slice by a tournament
-that leaves shares of their keys. The winners of all shards then meet in one more tournament (`group`). What each
-party sees of a shard is what `protocols.matching` says: nothing but uniform numbers.
+One or more shards search a gallery side by side. Each shard has an index of its own, with a mask of its own. The mask's
+seed is derived from the party's seed, the shard's number and the number of shards. A tournament finds the nearest
+identities of the shard, and leaves shares of their keys. The winners of all shards then meet in one more tournament
+(`search.winners`).
+
+What each party sees of a shard: uniform numbers only (see `protocols.matching`).
 """
 
 import hashlib
@@ -27,18 +29,18 @@ from protocols.shares.party import MpcParty
 __all__ = ["Shard", "Wanted", "build_of", "shard_seed"]
 
 _KEPT_BUILDS = 7
-"""Other indexes of one gallery that a server keeps, for clients that keep as many."""
+"""Number of other indexes of one gallery that a server keeps, for as many other indexes of clients."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a server is to have an index for.
+    """The index that a server needs for a client.
 
     Args:
-        build, digest: of the client's index; no build, if it has none.
-        fresh: a new build's number: `build_of` what both have drawn.
-        rows: how many templates it will hold.
-        most: places of an index, at most.
+        build, digest: of the client's index; an empty build if the client has no index.
+        fresh: number of a new build: `build_of` both sides' random bytes.
+        rows: number of templates that the index will hold.
+        most: largest number of places of an index.
     """
 
     build: bytes
@@ -52,12 +54,12 @@ class Shard:
     """One party's side of a shard.
 
     Args:
-        source: of correlations, of this shard alone.
+        source: of correlations, for this shard alone.
         folder: for the index.
-        seed: of this shard's masks, 32 bytes: `shard_seed`.
+        seed: of this shard's masks, 32 bytes: see `shard_seed`.
         dimension: of the templates.
         number: of the shard, from 0.
-        group: of the party's shards: `group_of` its own seed.
+        group: names the party's shards: `group_of` the party's seed.
     """
 
     def __init__(
@@ -84,22 +86,23 @@ class Shard:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Hold the index with others: see `IndexFile`."""
+        """Hold the index together with other readers: see `IndexFile`."""
         with self._index.reading():
             yield
 
     def refresh(self) -> None:
-        """Take the index as it is on disk: see `IndexFile`."""
+        """Load the index as it is on disk: see `IndexFile`."""
         self._index.refresh()
 
     def state(self) -> tuple[bytes, str]:
-        """Return the index's build and its digest: what the client tells the server."""
+        """Return the index's build and its digest, which the client sends to the server."""
         return self._index.build, self._index.digest
 
     def agree(self, wanted: Wanted) -> bytes:
-        """Open, on the server, the counterpart of the client's index; return its build, or the fresh one if none fits.
+        """Open, on the server, the counterpart of the client's index; return its build.
 
-        A server keeps an index for each of a client's: by the build's number.
+        If no index fits, begin one with the fresh build. The server keeps a counterpart for each of the clients'
+        indexes, named by its build.
         """
         index = self._open(wanted.build)
         more = max(0, wanted.rows - int(np.count_nonzero(index.indexed)))
@@ -112,7 +115,7 @@ class Shard:
         return index.build
 
     def begin(self, build: bytes) -> None:
-        """Take the build that was agreed: begin again, if it is another one than the index's."""
+        """Take the build that both sides agreed on. If the index has another one, begin it again."""
         self.discard()
         self._folder.make()
         if self._group:
@@ -124,31 +127,31 @@ class Shard:
             self._told = build
 
     def arrange(self, part: Part) -> Numbers:
-        """Take what is to be searched; forget who is not enrolled any more; return the rows that are not indexed."""
+        """Take the part to search, and forget rows that are not in it; return the rows that are not indexed yet."""
         indexed = self._index.indexed
         self._index.forget(indexed[(indexed != 0) & ~np.isin(indexed, part.rows)])
         self._part = part
         return np.sort(part.rows[~np.isin(part.rows, self._index.indexed)])
 
     def extend(self, party: MpcParty, rows: Numbers, templates: RingArray) -> None:
-        """Index templates, shares (n, d), of some rows."""
+        """Index the templates of n rows, from this party's shares (n, d)."""
         if len(rows):
             extend_index(party, self._index, templates, rows.tolist())
 
     def prepare(self, top: int) -> None:
-        """Make, offline, what one search uses up; forget what was made for one that did not take place."""
+        """Make the correlations of one search, offline. Discard those made for a search that did not take place."""
         self.discard()
         if len(self._part.rows):
             self._prepared = self._requests(top)
             self._source.prepare(self._prepared)
 
     def find(self, party: MpcParty, probe: RingArray, top: int, bits: int) -> RingArray:
-        """Return shares of the keys of the `top` nearest identities of this slice, or of all if they are fewer.
+        """Return shares of the keys of this shard's `top` nearest identities, or of all if they are fewer.
 
         Args:
             party: entered, with this shard's channel and correlations.
             probe: uint64 (d,), share.
-            bits: of an identity's number in a key.
+            bits: length of an identity's number in a key.
         """
         part = self._part
         if not len(part.rows):
@@ -159,15 +162,15 @@ class Shard:
         return smallest(party, keys, min(top, len(part.sizes)))
 
     def erase(self) -> None:
-        """Remove all indexes of the gallery from this folder, also other clients' and those of other shards.
+        """Remove all indexes of the gallery from this folder, including those of other clients and other shards.
 
         Raises:
-            StoreError: something is still there.
+            StoreError: a file could not be removed.
         """
         self._folder.erase()
 
     def discard(self) -> None:
-        """Take what was prepared for a search that did not take place: it belongs to the index as it was."""
+        """Use up the correlations of a search that did not take place: they belong to the index as it was."""
         for request in self._prepared:
             self._source.take(request)
         self._prepared = []
@@ -178,10 +181,10 @@ class Shard:
 
 
 def shard_seed(seed: bytes, shard: int, shards: int) -> bytes:
-    """Return the seed of a shard's masks: never two shards, nor two ways to cut a gallery, under one."""
+    """Return the seed of a shard's masks. Each shard, of each number of shards, has a seed of its own."""
     return hmac.digest(seed, b"hybridface shard 1\n%d %d" % (shard, shards), "sha256")
 
 
 def build_of(client: bytes, server: bytes) -> bytes:
-    """Return the number of a new build from 16 random bytes of each side: never an old one, if one side draws anew."""
+    """Return a new build's number from 16 random bytes of each side. It is new if one side draws anew."""
     return hashlib.sha256(b"hybridface build 2\n" + client + server).digest()[:BUILD_BYTES]
