@@ -1,1 +1,1 @@
-"""Sessions about galleries: private ones and server's lists, the client's sides and the server's."""
+"""Run sessions about private galleries and lists, on the client's side and on the server's."""

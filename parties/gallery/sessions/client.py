@@ -1,4 +1,4 @@
-"""What the client's sides of sessions about galleries share: commands that may be refused, and the probe's network."""
+"""Share code between the client's sides of gallery sessions: refusable commands, and the run on the probe."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -32,10 +32,10 @@ class Identification:
     """The outcome of an identification.
 
     Args:
-        identities: the nearest ones under the threshold, nearest first, as many as were asked for or as there are; None
-            in place of those above it, and of all if the outcome was opened to the server alone.
+        identities: the nearest identities, nearest first, as many as were asked for or as there are. None stands for
+            an identity that is not under the threshold. All are None if the outcome was opened to the server alone.
         cost: of the query, with the offline work since the last result.
-        was_prepared: whether all of the offline work had been done before; if not, it was done while it waited.
+        was_prepared: whether all of the offline phase was done before the query. If not, the query waited for it.
     """
 
     identities: tuple[str | None, ...]
@@ -60,25 +60,25 @@ class GalleryClientSession(ABC):
 
     @abstractmethod
     def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
-        """Compare a photo (1, C, H, W) with an identity: with the nearest of its photos.
+        """Compare a photo (1, C, H, W) with the nearest photo of an identity.
 
         Raises:
-            QueryRefusedError: it is not enrolled, or was asked about too often.
+            QueryRefusedError: the identity is not enrolled, or the client asked about it too often.
         """
 
     @abstractmethod
     def update_index(self) -> CostReport:
-        """Do what identifications need of all that was enrolled, or removed, since the last time."""
+        """Prepare identifications for everybody who was enrolled or removed since the last update."""
 
     @abstractmethod
     def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
         """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
 
         Args:
-            top: how many, at most 64.
+            top: how many identities to return, at most 64.
 
         Raises:
-            QueryRefusedError: the server has answered too often, or nobody is enrolled.
+            QueryRefusedError: the client asked too often, or nobody is enrolled.
         """
 
     def end(self) -> None:
@@ -99,15 +99,15 @@ class GalleryClientSession(ABC):
         self.fail(failure) if failure else self.end()
 
     def _tell(self, command: dict[str, Any]) -> None:
-        """Send a command that the server answers with yes or no: see `_ask`."""
+        """Send a command whose answer has no fields: see `_ask`."""
         self._ask(command).end()
 
     def _ask(self, command: dict[str, Any]) -> Document:
-        """Send a command, and return the server's answer, whose fields the caller takes.
+        """Send a command, and return the server's answer. The caller takes its fields.
 
         Raises:
-            QueryRefusedError: the server does not do it; the session goes on. IndexChangedError: the same, since the
-                gallery is not as it was indexed.
+            QueryRefusedError: the server refuses the command; the session goes on.
+            IndexChangedError: the same, because the gallery has changed since it was indexed.
         """
         self.endpoint.command(command)
         answer = self.endpoint.channel.receive_document("answer")
@@ -122,14 +122,14 @@ class GalleryClientSession(ABC):
         raise QueryRefusedError(printable(reason, 200), seconds)
 
     def _prepare_probe(self) -> bool:
-        """Have a run of one photo prepared, and return whether it was."""
+        """Prepare a run of one photo if none is; return whether one was prepared before."""
         ready = self.endpoint.is_prepared(PROBE)
         if not ready:
             self.endpoint.prepare(PROBE)
         return ready
 
     def _embed(self, value: RingArray) -> RingArray:
-        """Run the network on one photo, after the server has accepted to."""
+        """Run the network on one photo, after the server has accepted the command."""
         self.endpoint.pool.take(PROBE)
         return self.endpoint.run_network(value)
 
@@ -138,13 +138,13 @@ class GalleryClientSession(ABC):
             self.endpoint.source.prepare(list(requests))
 
     def _decide(self, probe: RingArray, templates: RingArray) -> bool | None:
-        """Open whether an identity's nearest template (n, d) is near enough to the probe (1, d)."""
+        """Open whether the nearest of an identity's templates (n, d) is within the threshold of the probe (1, d)."""
         with self._recorded_party("distance and threshold") as party:
             return decide(party, probe, templates, self.terms.threshold, self.terms.reveal)
 
     @contextmanager
     def _recorded_party(self, stage: str, phase: str = ONLINE) -> Iterator[MpcParty]:
-        """Enter a party whose work is recorded as one stage."""
+        """Enter a party, and record its work as one stage."""
         with self.endpoint.recorder.recording(phase, stage), self.endpoint.party() as party:
             yield party
 
@@ -153,7 +153,7 @@ def check_top(top: int) -> None:
     """Check how many identities a query asks for.
 
     Raises:
-        ParameterError: none, or too many.
+        ParameterError: fewer than 1, or too many.
     """
     if not 0 < top <= TOP_MAX:
         raise ParameterError(f"expected to ask for 1 to {TOP_MAX} identities, got {top}")

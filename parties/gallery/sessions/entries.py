@@ -1,6 +1,7 @@
-"""Entries of a gallery as they travel: numbers, and one block of text; as compact in memory as on the way.
+"""Send and receive entries of a gallery: arrays of numbers, and one block of text.
 
-An entry becomes an object only when it is looked at, so a message of many entries takes the memory that was announced.
+Received entries are as compact in memory as in the message. An entry becomes an object only when code reads it. So a
+message of many entries takes no more memory than it announced.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from protocols.errors import ProtocolError
 __all__ = ["MAX_ENTRIES", "EntryList", "receive_entries", "send_entries"]
 
 MAX_ENTRIES = 1 << 24
-"""Of one message."""
+"""Largest number of entries in one message."""
 
 _MAX_TEXT, _MAX_BYTES = 1 << 30, 4 * MAX_IDENTITY
 
@@ -28,8 +29,8 @@ class EntryList(Sequence[Entry]):
     """Entries that were received.
 
     Args:
-        numbers: int64 (n, 3), row, photo and generation of each.
-        ends: int64 (n + 1,), where identities end in the text; the first one begins at 0.
+        numbers: int64 (n, 3), row, photo and generation of each entry.
+        ends: int64 (n + 1,), 0, then the end of each identity in the text.
         text: the identities, one after another, in UTF-8.
     """
 
@@ -54,7 +55,7 @@ class EntryList(Sequence[Entry]):
         """Check all entries.
 
         Raises:
-            ProtocolError: a number is below 1, or an identity is no text of 1 to 10,000 characters.
+            ProtocolError: a number is below 1, or an identity is not text of 1 to 10,000 characters.
         """
         if np.any(self.numbers < 1):
             raise ProtocolError("expected rows, photos and generations from 1, got a smaller number")

@@ -1,9 +1,12 @@
-"""Whether a client has the gallery's key: a value that follows from the key alone is kept beside the store.
+"""Check that a client has the gallery's key, by a value that the server keeps beside the store.
 
-Without it a wrong key would be noticed by nobody: photos enrolled under it would be noise among the others, and a
-change of key would leave nothing that any key opens. The value is a PRF's output, so nothing follows from it. It
-belongs to a generation: while the key changes, the values of both are kept, so that after a crash the one counts that
-the shares are under.
+**Why.** Without a check, nobody would notice a wrong key. Photos enrolled under a wrong key would be noise among the
+others. A change from a wrong key would leave a gallery that no key opens.
+
+**Value.** The check is a PRF's output under the key, so it reveals nothing about the key.
+
+**Change of key.** A check belongs to one generation of the key. While the key changes, the server keeps the checks of
+the old and of the new key. After a crash, the check of the key that the shares are under counts.
 """
 
 import json
@@ -17,7 +20,7 @@ from protocols.errors import ProtocolError
 __all__ = ["CHECK", "KeyCheck"]
 
 CHECK = hexadecimal(16)
-"""A check, as a client sends it."""
+"""Reads a check that a client sends."""
 
 _DIGITS = 32
 _MAX_BYTES = 4096
@@ -27,7 +30,7 @@ class KeyCheck:
     """The check of a store's key.
 
     Args:
-        store: whose file the check lies beside.
+        store: of the gallery. The file of the check lies beside the store's.
     """
 
     def __init__(self, store: GalleryStore) -> None:
@@ -36,10 +39,10 @@ class KeyCheck:
         self._given = ""
 
     def compare(self, check: str) -> None:
-        """Compare what a client sends when its session opens.
+        """Compare the check that a client sends when its session opens.
 
         Raises:
-            ProtocolError: it has another key.
+            ProtocolError: the client has another key.
         """
         self._given = check
         known = self._read()
@@ -49,21 +52,21 @@ class KeyCheck:
             self.keep()
 
     def keep(self) -> None:
-        """Keep the client's check, after its first enrolment."""
+        """Keep the client's check. The server calls this after an enrolment."""
         if self._read() != self._given:
             self._write(self._given)
 
     def expect(self, check: str) -> None:
-        """Keep, beside the check of today's key, that of the key under which all shares are about to come."""
+        """Keep the check of the next key beside the current one's, before the shares are replaced."""
         self._write(self._given, check)
 
     def replace(self, check: str) -> None:
-        """Keep the check of the key that the gallery is under now."""
+        """Keep the check of the new key alone, after the shares were replaced."""
         self._given = check
         self._write(check)
 
     def _read(self) -> str:
-        """Return the check of this generation's key; "" if there is none."""
+        """Return the check of the current generation's key; "" if there is none."""
         try:
             document = json.loads(read_plain(self._path, _MAX_BYTES))
             generation = self._store.generation - int(document["generation"])

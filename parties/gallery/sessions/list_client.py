@@ -1,7 +1,8 @@
-"""A session about a list that the server owns, the client's side: it asks who a photo shows, and learns a name.
+"""Run a session about a server's list, on the client's side.
 
-Or it asks whether a photo shows somebody whom both know by name: its share of that identity's templates is zero, and it
-learns one bit.
+- **Identification.** The client asks who a photo shows, and learns names.
+- **Verification.** The client asks whether a photo shows a person whom both know by name, and learns one bit. Its share
+  of that person's templates is zero.
 """
 
 from collections import Counter
@@ -56,11 +57,13 @@ class ListClientSession(GalleryClientSession):
 
     @property
     def identity_count(self) -> int:
-        """How many identities the list had when it was last read; 0 before."""
+        """The number of identities in the list when the client last read it; 0 before."""
         return int(self._sizes.size)
 
     def update_index(self) -> CostReport:
-        """Receive what the client may know of the list, if it is new or has changed; forget what was prepared then.
+        """Receive the client's part of the list, if the list is new or has changed.
+
+        If it has changed, forget the prepared identifications.
 
         Raises:
             QueryRefusedError: nobody is enrolled.
@@ -83,10 +86,10 @@ class ListClientSession(GalleryClientSession):
         self._sizes = sizes
 
     def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
-        """Compare a photo (1, C, H, W) with an identity that both know: with the nearest of its photos.
+        """Compare a photo (1, C, H, W) with the nearest photo of an identity that both sides know by name.
 
         Raises:
-            QueryRefusedError: it is not on the list, or was asked about too often.
+            QueryRefusedError: the identity is not on the list, or the client asked about it too often.
         """
         identity = asked_name(identity)
         with self.endpoint.request():
@@ -104,10 +107,10 @@ class ListClientSession(GalleryClientSession):
         """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
 
         Args:
-            top: how many, at most 64; if fewer people are on the list, all of them.
+            top: how many identities to return, at most 64. If fewer are on the list, their number replaces `top`.
 
         Raises:
-            QueryRefusedError: the server has answered too often, nobody is enrolled, or the list has changed since
+            QueryRefusedError: the client asked too often, nobody is enrolled, or the list has changed since
                 `update_index`.
         """
         check_top(top)
@@ -129,7 +132,7 @@ class ListClientSession(GalleryClientSession):
             return Identification(self._names_of(indices), self.endpoint.finish(), ready)
 
     def _read_first(self) -> ServerListClient:
-        """Return the layer, after the list was read."""
+        """Return the layer; read the list first if it was not read yet."""
         if self._layer is None:
             self.update_index()
         if self._layer is None:
@@ -146,7 +149,7 @@ class ListClientSession(GalleryClientSession):
         self._queries[top] += 1
 
     def _names_of(self, indices: tuple[int | None, ...]) -> tuple[str | None, ...]:
-        """Open names of the list, by a lookup for each index, also for those that are None."""
+        """Open names of the list, by one lookup for each index. An index of None takes a lookup, too."""
         if any(i is not None and i >= self._sizes.size for i in indices):
             raise HiddenError("expected an index of the list, got a larger one")
         if self.terms.reveal is Reveal.SERVER:
@@ -160,10 +163,10 @@ class ListClientSession(GalleryClientSession):
 
 
 def _sizes_of(pairs: list[tuple[int, int]]) -> NDArray[np.int64]:
-    """Return the sizes of the identities' groups from how many there are of each size.
+    """Return every identity's number of photos, int64 (m,), from pairs of (photos, number of identities).
 
     Raises:
-        ProtocolError: they are too many.
+        ProtocolError: the list has too many photos.
     """
     if (total := sum(size * count for size, count in pairs)) > _MAX_TEMPLATES:
         raise ProtocolError(f"expected at most {_MAX_TEMPLATES} photos in a list, got {total}")

@@ -1,4 +1,4 @@
-"""What a server's list holds: embeddings that it knows, in the order that one reading of the list draws."""
+"""Read the embeddings of a server's list, in an order that is drawn for each reading."""
 
 from dataclasses import dataclass, field
 
@@ -22,9 +22,9 @@ class ListContent:
     """A list in the order of one reading.
 
     Args:
-        identities: m; those with the most photos first, else in a random order.
-        sizes: int64 (m,), photos of each, so descending.
-        templates: int32 (n, d), of the first identity, then of the second, ....
+        identities: m, those with the most photos first; identities with equally many are in a random order.
+        sizes: int64 (m,), number of photos of each identity; descending.
+        templates: int32 (n, d), templates of the first identity, then of the second, ....
     """
 
     identities: tuple[str, ...] = field(repr=False)
@@ -33,10 +33,10 @@ class ListContent:
 
 
 def list_share(embedding: NDArray[np.int64]) -> RingArray:
-    """Return an embedding (d,) at 16 fractional bits as a list's store holds it.
+    """Return an embedding (d,) at 16 fractional bits in the form of a list's store, uint64 (d,).
 
     Raises:
-        ParameterError: a number of 16 or more, with which no distance can be computed.
+        ParameterError: a number is 16 or more, so that no distance can be computed.
     """
     if _is_large(embedding):
         raise ParameterError("expected an embedding of numbers below 16, got a larger one")
@@ -44,7 +44,7 @@ def list_share(embedding: NDArray[np.int64]) -> RingArray:
 
 
 def list_templates(shares: RingArray) -> ListTemplates:
-    """Return what a list's store holds, uint64 (n, d), as embeddings.
+    """Return the shares in a list's store, uint64 (n, d), as embeddings, int32 (n, d).
 
     Raises:
         RefusalError: a number is larger than an embedding's.
@@ -56,10 +56,10 @@ def list_templates(shares: RingArray) -> ListTemplates:
 
 
 def read_list(store: GalleryStore) -> ListContent:
-    """Read a whole list, in an order that is drawn now.
+    """Read a whole list, in an order that is drawn anew.
 
     Raises:
-        StoreError: it is damaged, or changes while it is read.
+        StoreError: the list is damaged, or changes meanwhile.
     """
     entries: list[Entry] = []
     blocks = [np.empty((0, store.dimension), dtype=np.int32)]
@@ -80,12 +80,12 @@ def _is_large(values: NDArray[np.int64]) -> bool:
 
 
 def _places(layout: Layout, entries: list[Entry]) -> NDArray[np.int64]:
-    """Return where the layout's rows lie among entries, which are in the order of their rows."""
+    """Return the places of the layout's rows among entries that are in the order of their rows."""
     return np.searchsorted(np.array([entry.row for entry in entries], dtype=np.int64), layout.rows)
 
 
 def _ranges(layout: Layout, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the layout's positions, identity by identity in another order."""
+    """Return the layout's positions, identity by identity, with the identities in the given order."""
     sizes = layout.sizes[order]
     starts = (np.cumsum(layout.sizes) - layout.sizes)[order]
     return np.asarray(np.arange(sizes.sum()) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes))

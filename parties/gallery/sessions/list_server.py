@@ -1,21 +1,28 @@
-"""A session about a list that the server owns, the server's side: a staff list, a watch list, known to it in clear.
+"""Run a session about a server's list, on the server's side. The server knows a list in clear, such as a watch list.
 
-The probe is extracted as for verification, so its embedding is shared. Distances to the whole list are one private
-linear layer (`protocols.matching.server_list`), whose homomorphic work is done before; the nearest identities
-are found on shares, and their indices, or "nobody", are opened to whom the terms name. The client turns indices into
-names by private lookups (`protocols.matching.names`), as many as it asked for identities, also if nobody was
-found: the server sees no difference.
+**Identification.**
 
-Verification of an identity that both know: the probe's shares against shares of its templates, of which the server's
-are the templates, and the client's zeros; one bit is opened, as in a private gallery.
+1. Both parties run the network on the probe as for verification, so its embedding is shared.
+2. One private linear layer gives shares of the distances to the whole list (`protocols.matching.server_list`). Its
+   homomorphic work belongs to the offline phase.
+3. The parties find the nearest identities on shares. They open the identities' indices, or "nobody", to the parties
+   that the terms name.
+4. The client turns indices into names by private lookups (`protocols.matching.names`). It makes one lookup for each
+   identity that it asked for, also if nobody was found, so the server sees no difference.
 
-The client learns how many identities there are and how many photos they have (as a count for every number of photos),
-how many records their names take, and the names that it finds; of an identity that it asks about, whether it is on the
-list, and how many photos it has. Identities lie in an order that is drawn for every reading of the list, so an index
-says nothing. The server learns that it was asked, and about whom in a verification.
+**Verification** of an identity that both sides know. The parties compare the probe's shares with shares of the
+identity's templates: the server's shares are the templates, the client's are zeros. They open one bit, as in a private
+gallery.
 
-The list is read when the client first asks for it, and again when it asks after a change. An identification of a list
-that has changed since is refused, so nobody is found who was removed.
+**What the client learns.** It learns how many identities have each number of photos, how many records the names take,
+and the names found. In a verification it learns whether the identity is on the list, and how many photos it
+has. The order of the identities is drawn for every reading of the list, so an index says nothing.
+
+**What the server learns.** It learns that the client asked, and in a verification about whom.
+
+**Changes.** The server reads the list when the client first asks for it, and when the client asks again after a change.
+It refuses an identification in a list that has changed since it was read. So an identification finds nobody who was
+removed.
 """
 
 from collections import Counter
@@ -48,7 +55,7 @@ from protocols.matching.server_list import ServerListServer
 __all__ = ["MAX_PREPARED_QUERIES", "ListServerSession"]
 
 MAX_PREPARED_QUERIES = 4
-"""Identifications that are prepared at a time, at most: each takes some hundred bytes of memory for a template."""
+"""Largest number of prepared identifications. Each takes some hundred bytes of memory for each template."""
 
 
 class ListServerSession(GalleryServerSession):
@@ -56,7 +63,7 @@ class ListServerSession(GalleryServerSession):
 
     Args:
         endpoint: the server's, of this session.
-        queries: the list, and how queries to it are limited.
+        queries: the list, and the limits on queries to it.
     """
 
     kind = GalleryKind.LIST
@@ -73,7 +80,7 @@ class ListServerSession(GalleryServerSession):
 
     @property
     def commands(self) -> Commands:
-        """What the session obeys, besides what its endpoint does."""
+        """The commands that the session obeys, besides its endpoint's."""
         return {
             "list-read": lambda command: self._read,
             "list-verify": self._read_verification,
@@ -85,7 +92,7 @@ class ListServerSession(GalleryServerSession):
         return partial(self._verify_identity, command.take("identity", IDENTITY))
 
     def _read(self) -> None:
-        """Send the list as the client may know it, if it has changed since that was last done."""
+        """Send the client's part of the list, if the list has changed since it was last sent."""
         change = self._store.last_change
         if self._layer and change == self._change:
             self._accept()
@@ -115,7 +122,7 @@ class ListServerSession(GalleryServerSession):
         self._decide(templates)
 
     def _layer_for(self, top: int) -> ServerListServer:
-        """Return the layer, if so many identities can be asked for."""
+        """Return the layer; refuse if the list has changed or has fewer than `top` identities."""
         if self._layer is None:
             raise RefusalError("expected the list to be read first")
         if self._store.last_change != self._change:
@@ -139,7 +146,7 @@ class ListServerSession(GalleryServerSession):
     def _identify(self, top: int) -> None:
         layer = self._layer_for(top)
         if not self._prepared[top]:
-            raise ProtocolError(f"expected a preparation of an identification of {top} before it, got none")
+            raise ProtocolError(f"expected a prepared identification of {top} identities, got none")
         self._admit("identify", EVERYONE, top)
         self._prepared[top] -= 1
         self._accept()
@@ -158,6 +165,6 @@ class ListServerSession(GalleryServerSession):
 
 
 def _counts(listed: ListContent) -> list[list[int]]:
-    """Return how many identities have so many photos, as [photos, identities], the most photos first."""
+    """Return how many identities have each number of photos, as [photos, identities], the most photos first."""
     photos, identities = np.unique(listed.sizes, return_counts=True)
     return [[int(size), int(count)] for size, count in zip(photos[::-1], identities[::-1], strict=True)]

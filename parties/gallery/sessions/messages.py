@@ -1,4 +1,4 @@
-"""Messages of a gallery's session: what has changed of its entries, and the builds of its indexes."""
+"""Send and receive messages of a gallery's session: changes of its entries, and builds of its indexes."""
 
 from collections.abc import Sequence
 
@@ -25,17 +25,17 @@ __all__ = [
 
 
 def send_changes(channel: Channel, store: GalleryStore, known: int, current: Directory) -> Directory:
-    """Tell the client what has changed since a change that it knows, and if that does not suffice, everything.
+    """Send the client all changes after one that it knows. If its directory then differs, send everything.
 
     Args:
-        known: the number of that change, in the client's words.
-        current: who was enrolled when this side looked last.
+        known: number of that change, as the client claims it.
+        current: the server's directory when it looked last.
 
     Returns:
-        Who is enrolled now, on both sides.
+        The directory of who is enrolled now, equal on both sides.
 
     Raises:
-        ProtocolError: the client does not arrive at the same.
+        ProtocolError: the client's directory differs even then.
     """
     current = refreshed(store, current)
     for since in (known, 0):
@@ -52,10 +52,10 @@ def send_changes(channel: Channel, store: GalleryStore, known: int, current: Dir
 
 
 def follow_changes(channel: Channel, known: Directory) -> Directory:
-    """Receive what `send_changes` sends; return who is enrolled now.
+    """Receive the messages of `send_changes`; return the directory of who is enrolled now.
 
     Raises:
-        ProtocolError: a message is malformed, or what it says does not add up.
+        ProtocolError: a message is malformed, or the directory does not fit its digest.
     """
     for _ in range(2):
         with channel.receive_document("changes") as document:
@@ -69,11 +69,11 @@ def follow_changes(channel: Channel, known: Directory) -> Directory:
         channel.send_document("followed", {"complete": complete})
         if complete:
             return result
-    raise ProtocolError("expected who is enrolled, got what does not fit its digest")
+    raise ProtocolError("expected a directory that fits its digest, got another one")
 
 
 def refreshed(store: GalleryStore, current: Directory) -> Directory:
-    """Return who is enrolled now, on the server's side, from who was when it looked last."""
+    """Return the server's directory of who is enrolled now, from the directory when it looked last."""
     try:
         change, generation, removed, added = store.listing(current.change)
     except StoreError:  # of another history
@@ -83,20 +83,20 @@ def refreshed(store: GalleryStore, current: Directory) -> Directory:
 
 
 def _changes(store: GalleryStore, since: int, current: Directory) -> tuple[NDArray[np.int64], list[Entry]]:
-    """Return which rows left the directory since a change, and the entries that came."""
+    """Return the rows that left the directory after a change, and the entries that came."""
     try:
         changes = store.changes_since(since)
-    except StoreError:  # of another history: the digest will tell
+    except StoreError:  # of another history: the digests will differ
         return np.empty(0, dtype=np.int64), []
-    added = changes.added[np.isin(changes.added, current.rows)]  # not what has changed a moment ago
+    added = changes.added[np.isin(changes.added, current.rows)]  # without rows that were added a moment ago
     return changes.removed[~np.isin(changes.removed, current.rows)], current.entries(added)
 
 
 def builds_of(document: Document, states: Sequence[tuple[bytes, str]], draws: Sequence[bytes]) -> list[bytes]:
-    """Return the builds that the server names: each the client's own, or a new one that both have drawn.
+    """Return the builds that the server names. Each is the client's own, or a new one that both have drawn.
 
     Raises:
-        ProtocolError: one is neither; it might be an old one, whose rows of B have hidden templates.
+        ProtocolError: a build is neither. It might be an old one, whose rows of B have hidden templates before.
     """
     each = list_of(hexadecimal(BUILD_BYTES), len(draws), len(draws))
     with document:

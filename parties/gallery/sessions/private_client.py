@@ -1,4 +1,4 @@
-"""A gallery's session, the client's side: one key, from which it computes its share of every template again."""
+"""Run a session about a private gallery, on the client's side. The client recomputes its shares from one key."""
 
 import secrets
 from collections.abc import Sequence
@@ -37,16 +37,16 @@ __all__ = ["Enrolment", "Identification", "PrivateClientSession"]
 _PHOTOS = list_of(row(integer(1), integer(1)), CHUNK_ROWS, 1)
 _MOVED = list_of(row(integer(1), integer(1), integer(1)), CHUNK_ROWS, 1)
 _TRIES = 3
-"""Of an identification, while others change the gallery."""
+"""Largest number of tries of one identification while others change the gallery."""
 
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What came of an enrolment.
+    """The result of an enrolment.
 
     Args:
-        rows: numbers of the photos in the gallery, in the order in which they were given.
-        cost: of all of them.
+        rows: row numbers of the photos in the gallery, in the order of the photos.
+        cost: of the whole enrolment.
     """
 
     rows: tuple[int, ...]
@@ -59,8 +59,8 @@ class PrivateClientSession(GalleryClientSession):
     Args:
         endpoint: the client's, of this session.
         key: the client's.
-        index_folder: where the index and who is enrolled are kept; both can be made again.
-        shards: channels to other ranks of the client's that search a part each; the server has as many.
+        index_folder: for the index and the directory of who is enrolled. Both can be made again.
+        shards: channels to the client's other ranks, each of which searches a shard. The server has as many.
     """
 
     def __init__(
@@ -86,15 +86,16 @@ class PrivateClientSession(GalleryClientSession):
 
     @property
     def scope(self) -> bytes:
-        """16 bytes of the gallery, the same in all copies: for who keeps something about it."""
+        """16 bytes that identify the gallery to code that keeps data about it. All its copies have the same."""
         return self._scope
 
     def enroll_identity(self, identity: str, images: NDArray[np.float64]) -> Enrolment:
         """Add photos (n, C, H, W) of an identity to the gallery: all of them, or none.
 
         Raises:
-            QueryRefusedError: the server does not take them. PeerLostError, ProtocolError: before the server has stored
-                any, or when it has stored all and could not say so.
+            QueryRefusedError: the server refuses them.
+            PeerLostError, ProtocolError: the session failed. The server has stored no photo, or it has stored all and
+                could not say so.
         """
         identity = person_name(identity)
         with self.endpoint.request():
@@ -113,10 +114,10 @@ class PrivateClientSession(GalleryClientSession):
             return Enrolment(tuple(entry.row for entry in entries), self.endpoint.finish())
 
     def verify_identity(self, identity: str, image: NDArray[np.float64]) -> MatchResult:
-        """Compare a photo (1, C, H, W) with an identity: with the nearest of its photos.
+        """Compare a photo (1, C, H, W) with the nearest photo of an identity.
 
         Raises:
-            QueryRefusedError: it is not enrolled, or was asked about too often.
+            QueryRefusedError: the identity is not enrolled, or the client asked about it too often.
         """
         identity = asked_name(identity)
         with self.endpoint.request():
@@ -134,11 +135,11 @@ class PrivateClientSession(GalleryClientSession):
             return MatchResult((self._decide(probe, templates),), self.endpoint.finish(), ready)
 
     def update_index(self) -> CostReport:
-        """Index what was enrolled since; the first time, everything.
+        """Index everything that was enrolled since the last update; the first time, the whole gallery.
 
         Raises:
-            QueryRefusedError: nobody is enrolled, or too many are. StoreError: another session holds the index for too
-                long.
+            QueryRefusedError: nobody is enrolled, or too many people are.
+            StoreError: another session holds the index for too long.
         """
         shards = self._group()
         with self.endpoint.request(), shards.writing():
@@ -164,14 +165,14 @@ class PrivateClientSession(GalleryClientSession):
     def identify(self, image: NDArray[np.float64], top: int = 1) -> Identification:
         """Return who is nearest to a photo (1, C, H, W) and under the threshold, or "unknown"; never a distance.
 
-        If the gallery has changed since it was indexed, it is indexed first.
+        If the gallery has changed since it was indexed, this updates the index first.
 
         Args:
-            top: how many, at most 64; if fewer people are enrolled, all of them.
+            top: how many identities to return, at most 64. If fewer are enrolled, their number replaces `top`.
 
         Raises:
-            QueryRefusedError: the server has answered too often, nobody is enrolled, or the gallery changes all the
-                time. StoreError: another session holds the index for too long.
+            QueryRefusedError: the client asked too often, nobody is enrolled, or the gallery changes all the time.
+            StoreError: another session holds the index for too long.
         """
         check_top(top)
         value = self.endpoint.encode(image)
@@ -186,10 +187,10 @@ class PrivateClientSession(GalleryClientSession):
                     return self._search(probe, top)
             except IndexChangedError:  # by another session, or the gallery's owner
                 self._indexed = False
-        raise QueryRefusedError(f"expected an index that stays for a query, but it has changed {_TRIES} times")
+        raise QueryRefusedError(f"expected an unchanged index during a query, but it has changed {_TRIES} times")
 
     def _ask_for(self, value: RingArray, top: int, probe: RingArray | None) -> RingArray:
-        """Begin an identification, and return the probe's share: the one from before, if this is another try."""
+        """Begin an identification, and return the probe's share. A further try returns the earlier share."""
         shards = self._group()
         if probe is None:
             self._prepare_probe()
@@ -200,7 +201,7 @@ class PrivateClientSession(GalleryClientSession):
         return self._embed(value)[0] if probe is None else probe
 
     def _search(self, probe: RingArray, top: int) -> Identification:
-        """Search the index, which both sides hold for that long and no longer."""
+        """Search the index. Both sides hold it during the search, and no longer."""
         shards, people = self._group(), self._people
         bits = index_bits(len(people.identities))
         try:
@@ -228,18 +229,18 @@ class PrivateClientSession(GalleryClientSession):
             return dict(zip(layout.identities, layout.sizes.tolist(), strict=True))
 
     def remove_identities(self, identities: Sequence[str]) -> int:
-        """Remove identities with all their photos, and what either side's index holds of them; return how many photos.
+        """Remove identities with all their photos, and the indexes of both sides; return how many photos.
 
         Raises:
-            QueryRefusedError: the server does not; nothing is removed. StoreError: the client's own index cannot be
-                removed, or another session holds it for too long. ParameterError: the names take more than one
-                command holds, 1 MiB; nothing is removed.
+            QueryRefusedError: the server refuses; nobody is removed.
+            StoreError: the client's own index cannot be removed, or another session holds it for too long.
+            ParameterError: the names take more than 1 MiB, the size of one command; nobody is removed.
         """
         shards = self._group()
         with self.endpoint.request(), shards.writing():
             try:
                 answer = self._ask({"operation": "gallery-remove", "identities": list(identities)})
-            except ParameterError as error:  # which is about the command's size
+            except ParameterError as error:  # the command is too large
                 raise ParameterError(
                     f"cannot remove {len(identities)} identities at once: {error}; nobody was removed"
                 ) from error
@@ -251,15 +252,17 @@ class PrivateClientSession(GalleryClientSession):
             return removed
 
     def rename_identity(self, old: str, new: str) -> dict[int, int]:
-        """Give somebody another name, without enrolling again; return the new row of each old one.
+        """Give a person another name, without enrolling again; return the new row of each old row.
 
-        The server learns differences of streams: uniform.
+        The server learns differences of two streams, which are uniform.
 
         Args:
-            old: as it is in the gallery.
+            old: the name as it is in the gallery.
+            new: a name that nobody has.
 
         Raises:
-            ParameterError: the new name is none. QueryRefusedError: nobody has the old name, or somebody the new one.
+            ParameterError: the new name is not in the form of new names.
+            QueryRefusedError: nobody has the old name, or somebody has the new one.
         """
         new = person_name(new)
         shards = self._group()
@@ -281,12 +284,12 @@ class PrivateClientSession(GalleryClientSession):
     def rotate_key(self, key: GalleryKey) -> int:
         """Put the whole gallery under a new key, without enrolling again; return its new generation.
 
-        The server learns, of every share, the difference of two streams, which is uniform. Keep the old key until this
-        returns: after an error while the shares are replaced the gallery is under one of the two.
+        For every share the server learns the difference of two streams, which is uniform. Keep the old key until this
+        method returns. If an error interrupts the change, the gallery is under one of the two keys.
 
         Raises:
-            QueryRefusedError, StoreError: the gallery stays under the old key. PeerLostError, ProtocolError: it is
-                under one of the two.
+            QueryRefusedError, StoreError: the gallery stays under the old key.
+            PeerLostError, ProtocolError: the gallery is under one of the two keys, which the message names if it can.
         """
         shards = self._group()
         with self.endpoint.request(), shards.writing():
@@ -311,7 +314,7 @@ class PrivateClientSession(GalleryClientSession):
             return new
 
     def _send_new_shares(self, key: GalleryKey) -> None:
-        """Send what makes the server's shares those under another key."""
+        """Send the differences that turn the server's shares into shares under another key."""
         entries = receive_entries(self.endpoint.channel)
         for start in range(0, len(entries), CHUNK_ROWS):
             part = entries[start : start + CHUNK_ROWS]
@@ -320,7 +323,7 @@ class PrivateClientSession(GalleryClientSession):
             self.endpoint.channel.send("gallery/rotation", old - key.shares_of(self._scope, renewed, self._dimension))
 
     def _forget_index(self, shards: ShardGroup) -> None:
-        """Remove the indexes, and who is enrolled, from the client's folders; the caller holds them alone."""
+        """Remove the indexes and the directory from the client's folders. The caller holds them alone."""
         self._people, self._indexed = Directory(), False
         shards.erase()
 
@@ -337,7 +340,7 @@ class PrivateClientSession(GalleryClientSession):
             shard.fail(error)
 
     def _group(self) -> ShardGroup:
-        """Return the shards, as they are under this key."""
+        """Return the shards under the current key."""
         if self._shards is None:
             seed = self._key.mask_seed(self._scope)
             own = self.endpoint.source, self._other_shards, self._folder, self._dimension
@@ -345,6 +348,6 @@ class PrivateClientSession(GalleryClientSession):
         return self._shards
 
     def _expect_generation(self, generation: int) -> None:
-        """Check that the gallery is still under this key: shares of another one would be noise."""
+        """Check that the gallery is still under this key. Under another key, the client's shares would be noise."""
         if generation != self._generation:
             raise ProtocolError("expected the gallery's key as it was, but it has changed: open it with the new one")

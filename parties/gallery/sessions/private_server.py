@@ -1,8 +1,12 @@
-"""A gallery's session, the server's side: it holds the store, sets the limits, and never sees a template.
+"""Run a session about a private gallery, on the server's side. The server holds the store and sets the limits.
 
-Enrolment: the server reserves the numbers of a photo; both extract, which leaves shares c + s of the embedding t; the
-client sends c - PRF_k(numbers), uniform to the server, and the server stores s plus that: t - PRF_k. Verification: the
-client recomputes its share from the key, the server reads its own. Identification: see `protocols.matching`.
+The server never sees a template.
+
+- **Enrolment.** The server reserves the numbers of a photo. Both parties run the network on it, which leaves shares c
+  and s of the embedding t = c + s. The client sends c - PRF_k(numbers), which is uniform to the server. The server adds
+  s to it, and stores the sum t - PRF_k(numbers).
+- **Verification.** The client recomputes its share from the key. The server reads its own share.
+- **Identification.** See `protocols.matching`.
 """
 
 import secrets
@@ -51,21 +55,21 @@ from protocols.matching.outcome import index_bits
 __all__ = ["PrivateServerSession"]
 
 _MOST_ROWS = MAX_ROWS
-"""Of a shard's index."""
+"""Largest number of rows of a shard's index."""
 
 _TRIES = 3
-"""Of an identification, while others change the gallery: as many as the client makes."""
+"""Largest number of tries of one identification while others change the gallery; as on the client."""
 
 _STATE = row(hexadecimal(0, BUILD_BYTES), text(DIGEST_DIGITS), hexadecimal(BUILD_BYTES))
 
 
 @dataclass(frozen=True)
 class _State:
-    """What a client says of one shard's index.
+    """The state of one shard's index on the client, as the client sends it.
 
     Args:
-        build, digest: of the index that it has; no build, if it has none.
-        draw: random bytes, for the number of a new build.
+        build, digest: of the client's index; an empty build if the client has no index.
+        draw: random bytes of the client, for the number of a new build.
     """
 
     build: bytes
@@ -75,12 +79,12 @@ class _State:
 
 @dataclass(frozen=True)
 class _Probe:
-    """A probe of an identification that was admitted, and has told nothing yet.
+    """The probe of an admitted identification whose outcome was not opened yet.
 
     Args:
-        share: uint64 (d,).
-        top: how many identities it was admitted for.
-        tries: of the identification.
+        share: uint64 (d,), the server's share of the probe.
+        top: number of identities that the identification was admitted for.
+        tries: number of tries of the identification so far.
     """
 
     share: RingArray = field(repr=False)
@@ -93,9 +97,9 @@ class PrivateServerSession(GalleryServerSession):
 
     Args:
         endpoint: the server's, of this session.
-        queries: the gallery, and how queries to it are limited.
-        index_folder: where the index is kept: a removal or a change of key removes it.
-        shards: channels to other ranks of the server's that search a part each; the client has as many.
+        queries: the gallery, and the limits on queries to it.
+        index_folder: for the index. A removal, a renaming or a change of key removes the index.
+        shards: channels to the server's other ranks, each of which searches a shard. The client has as many.
     """
 
     kind = GalleryKind.PRIVATE
@@ -122,7 +126,7 @@ class PrivateServerSession(GalleryServerSession):
 
     @property
     def commands(self) -> Commands:
-        """What the session obeys, besides what its endpoint does."""
+        """The commands that the session obeys, besides its endpoint's."""
         return {
             "gallery-enroll": self._read_enrolment,
             "gallery-verify": lambda command: partial(self._verify_identity, command.take("identity", IDENTITY)),
@@ -156,7 +160,7 @@ class PrivateServerSession(GalleryServerSession):
         return lambda: self._rename(old, new)
 
     def _enroll_in_gallery(self, identity: str, photos: int) -> None:
-        """Enrol photos of one person: all, in one transaction, when all shares are there; else none."""
+        """Enrol all photos of one person in one transaction, after all shares have arrived; otherwise none."""
         _expect_new_name(identity)
         entries = self._store.reserve_many([identity] * photos)
         try:
@@ -165,14 +169,14 @@ class PrivateServerSession(GalleryServerSession):
             self._accept(row=first.row, photo=first.photo, generation=first.generation)
             self._store.commit_many(list(zip(entries, (self._receive_share() for _ in entries), strict=True)))
         except BaseException:
-            with suppress(StoreError):  # what is reserved stands for nobody, and goes when the store is next opened
+            with suppress(StoreError):  # a reservation stands for nobody, and goes when the store is next opened
                 self._store.cancel_many(entries)
             raise
         self._checks.keep()
         self.endpoint.channel.send_document("stored", {})
 
     def _receive_share(self) -> RingArray:
-        """Return the share of a photo to be stored, uint64 (d,)."""
+        """Run the network on a photo; return the share to store, uint64 (d,)."""
         self.endpoint.await_prepared(PROBE)
         share = self.endpoint.extract(PROBE)
         return (share + self.endpoint.channel.receive("gallery/share", np.uint64, share.shape))[0]
@@ -186,13 +190,13 @@ class PrivateServerSession(GalleryServerSession):
         self._decide(np.stack([share for _, share in found]))
 
     def serve(self, on_done: Callable[[], None] | None = None) -> None:
-        """Obey commands, as `ServerSession`; then let the other ranks of the shards end."""
+        """Obey commands like `ServerSession`; then let the other ranks of the shards end."""
         super().serve(on_done)
         for shard in self._other_shards:
             shard.end()
 
     def _extend(self, known: int, states: Sequence[_State]) -> None:
-        """Bring the index up to date; begin again, shard by shard, if the client's is another."""
+        """Update the index. For each shard whose index does not match the client's, begin a new one."""
         if not self._store.count:
             raise RefusalError("expected enrolled identities, found none")
         self._log("index")
@@ -220,7 +224,7 @@ class PrivateServerSession(GalleryServerSession):
             self._indexed = True
 
     def _rows_of_shards(self) -> list[int]:
-        """Return how many templates each shard has to search now; refuse what cannot be searched."""
+        """Return the number of templates in each shard; refuse if a shard has too many."""
         self._people = refreshed(self._store, self._people)
         rows = [len(part.rows) for part in self._people.parts(self._group.count)]
         if max(rows) > _MOST_ROWS:
@@ -231,7 +235,7 @@ class PrivateServerSession(GalleryServerSession):
         return rows
 
     def _identify(self, top: int, again: bool) -> None:
-        """Find who is nearest; if the index has changed since the probe was there, keep the probe for another try."""
+        """Find the nearest identities. If the index has changed meanwhile, keep the probe for another try."""
         probe, self._probe = (self._probe if again else None), None
         if probe:
             probe = replace(probe, tries=probe.tries + 1)
@@ -277,7 +281,7 @@ class PrivateServerSession(GalleryServerSession):
         send_entries(self.endpoint.channel, [entry for entry, _ in self._store.entries()])
 
     def _remove(self, identities: Sequence[str]) -> None:
-        """Remove identities: first what was opened of them, in all indexes, then they themselves."""
+        """Remove identities: first all indexes of the gallery, then the identities themselves."""
         known = self._store.identities()
         names = [asked_name(identity, known) for identity in identities]
         self._log("remove")
@@ -289,10 +293,10 @@ class PrivateServerSession(GalleryServerSession):
         self._accept(removed=removed)
 
     def _rename(self, old: str, new: str) -> None:
-        """Let the client move somebody's photos to another name: its shares are the old ones and what it sends."""
+        """Move a person's photos to another name: add the differences that the client sends to the shares."""
         _expect_new_name(new)
         if self._store.has(new):
-            raise RefusalError("expected a new name that nobody has, found somebody of that name: two people stay two")
+            raise RefusalError("expected a new name that nobody has, found somebody of that name: choose another one")
         self._log("rename", new)
         with self._group.writing():
             entries = [entry for entry, _ in self._store.get(old)]
@@ -316,14 +320,14 @@ class PrivateServerSession(GalleryServerSession):
         self.endpoint.channel.send_document("renamed", {})
 
     def _rotate(self, check: str) -> None:
-        """Exchange all shares for those under the client's new key; a crash leaves the old or the new ones.
+        """Replace all shares by those under the client's new key. A crash leaves all old or all new shares.
 
-        Whatever can be refused comes before anything is replaced; then the client is told first.
+        Everything that may be refused comes before the answer. The server answers before it replaces any share.
         """
         self._log("rotate-key")
         with self._group.writing():
             entries = [entry for entry, _ in self._store.entries()]
-            self._forget_index()  # what was opened under the old key opens nothing any more
+            self._forget_index()  # differences opened under the old key are useless now
             self._accept(generation=self._store.generation)
             send_entries(self.endpoint.channel, entries)
             self._checks.expect(check)
@@ -339,13 +343,13 @@ class PrivateServerSession(GalleryServerSession):
             yield from zip(rows, self._store.shares(rows) + change, strict=True)
 
     def _forget_index(self) -> None:
-        """Remove all indexes and their seed; the caller holds them alone."""
+        """Remove all indexes and their seed. The caller holds them alone."""
         self._indexed, self._probe = False, None
         self._group.erase()
 
 
 def _expect_new_name(name: str) -> None:
-    """Refuse a name that is not in the form of new ones."""
+    """Refuse a name that is not in the form of new names."""
     try:
         new_name(name)
     except ParameterError as error:

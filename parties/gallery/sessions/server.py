@@ -1,7 +1,7 @@
-"""What the server's sides of sessions about galleries share: limits, the log, refusals, and outcomes, if it may know.
+"""Share code between the server's sides of gallery sessions: limits, the log, refusals, and outcomes it may know.
 
-A query over a limit, or about nobody, is refused with a document that says so, before anything is computed; the
-session goes on. Whatever else a client does to the gallery is logged before it is done.
+The server refuses a query that is over a limit, or about a person who is not enrolled. It sends a document that says
+so before it computes anything, and the session goes on. It logs other operations on the gallery before it does them.
 """
 
 from abc import ABC, abstractmethod
@@ -24,20 +24,20 @@ from protocols.errors import HybridFaceError, ParameterError
 __all__ = ["IDENTITY", "TOP", "GalleryQueries", "GalleryServerSession"]
 
 IDENTITY = text(MAX_IDENTITY, 1)
-"""About whom a command asks."""
+"""Reads the identity that a command asks about."""
 
 TOP = integer(1, TOP_MAX)
-"""How many identities an identification asks for."""
+"""Reads the number of identities that an identification asks for."""
 
 
 @dataclass(frozen=True)
 class GalleryQueries:
-    """What a server's session asks, and who asks it.
+    """The gallery that a server's session uses, and the limits on queries to it.
 
     Args:
         store: of the gallery.
-        limits: on the client's queries; None for none.
-        client_name: whom the limits count, as the caller has authenticated them.
+        limits: on the client's queries; None for no limits.
+        client_name: name for which the limits count; the caller has authenticated it.
     """
 
     store: GalleryStore
@@ -50,11 +50,11 @@ class GalleryServerSession(ABC):
 
     Args:
         endpoint: the server's, of this session.
-        queries: the gallery, and how queries to it are limited.
+        queries: the gallery, and the limits on queries to it.
     """
 
     kind: ClassVar[GalleryKind]
-    """What the gallery must be."""
+    """The kind that the gallery must have."""
 
     def __init__(self, endpoint: ServerEndpoint, queries: GalleryQueries) -> None:
         if queries.store.kind is not self.kind:
@@ -68,15 +68,15 @@ class GalleryServerSession(ABC):
     @property
     @abstractmethod
     def commands(self) -> Commands:
-        """What the session obeys, besides what its endpoint does."""
+        """The commands that the session obeys, besides its endpoint's."""
 
     def _forget(self) -> None:
         self.last_asked: str | None = None
-        """About whom the command asked that was obeyed last, if it was a verification that was not refused."""
+        """The identity that the last command asked about, if the command was a verification and was not refused."""
         self.last_identities: tuple[str | None, ...] = ()
-        """Whom it has found, if it was an identification: Nones, if that was not revealed to the server."""
+        """The identities that the last command found, if it identified; all None if not revealed to the server."""
         self.last_decisions: tuple[bool | None, ...] = ()
-        """What it has decided, if it was a verification: None, if that was not revealed to the server."""
+        """The decision of the last command, if it was a verification; None if not revealed to the server."""
 
     def serve(self, on_done: Callable[[], None] | None = None) -> None:
         """Obey commands until the client ends the session.
@@ -93,7 +93,7 @@ class GalleryServerSession(ABC):
         self._answer(work_of(command, self.commands))
 
     def _answer(self, work: Callable[[], None]) -> None:
-        """Do it, or refuse it if it must not be done. What else fails ends the session; the client hears only that."""
+        """Do a command's work, or refuse it. Any other failure ends the session; the client hears only that."""
         self._accepted, self._admitted = False, None
         self._forget()
         try:
@@ -125,18 +125,18 @@ class GalleryServerSession(ABC):
         self.last_asked = identity
 
     def _log_refusal(self) -> None:
-        """Log that the query that was admitted last is refused after all, for another reason than its limit."""
+        """Log that the last admitted query is refused after all, for a reason other than its limit."""
         if self._queries.limits and self._admitted is not None:
             self._queries.limits.mark_refused(self._admitted)
         self._admitted = None
 
     def _log(self, operation: str, identity: str | None = EVERYONE) -> None:
-        """Log what is no query, and never limited."""
+        """Log an operation that is not a query, and is never limited."""
         if self._queries.limits:
             self._queries.limits.log(self._queries.client_name, operation, identity, True)
 
     def _decide(self, templates: RingArray) -> None:
-        """Do, with the client, what a verification of an identity with these templates (n, d) takes."""
+        """Verify the probe against an identity's templates (n, d), together with the client."""
         endpoint = self.endpoint
         endpoint.await_prepared(PROBE)
         endpoint.prepare_correlations(decide_requests(*templates.shape))

@@ -1,8 +1,8 @@
-"""Another name for somebody: all photos move to it in one transaction, and the old name leaves no trace.
+"""Rename a person: all photos move to the new name in one transaction, and the old name leaves no trace.
 
-A share of a private gallery depends on the name and on the photo's number, so the photos get numbers of their own under
-the new name, which the client needs beforehand to say what changes: they are reserved. They get new rows, too, so
-whoever keeps an index sees rows that went and rows that came.
+A share of a private gallery depends on the name and on the photo's number. So the photos get new numbers under the new
+name. The client needs these numbers first, to compute the change of the shares. So the server reserves them. The photos
+get new rows as well. A party that keeps an index sees the old rows removed and the new rows added.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["commit_name", "expect_free", "rename"]
 
 
 def rename(tables: Tables, old: str, new: str) -> dict[int, int]:
-    """Give an identity of a list another name; return the new row of each old one: see `GalleryStore.rename`."""
+    """Rename an identity of a list; return the new row of each old row: see `GalleryStore.rename`."""
     raw = identity_bytes(new)
     with tables.database.writing():
         expect_free(tables, new)
@@ -28,7 +28,7 @@ def rename(tables: Tables, old: str, new: str) -> dict[int, int]:
 
 
 def commit_name(tables: Tables, old: Sequence[Entry], new: Sequence[Entry], change: RingArray) -> None:
-    """Give an identity of a private gallery another name: see `GalleryStore.commit_name`."""
+    """Rename an identity of a private gallery: see `GalleryStore.commit_name`."""
     raw_old, raw_new = identity_bytes(old[0].identity), identity_bytes(new[0].identity)
     with tables.database.writing():
         expect_free(tables, new[0].identity)
@@ -41,10 +41,10 @@ def commit_name(tables: Tables, old: Sequence[Entry], new: Sequence[Entry], chan
 
 
 def expect_free(tables: Tables, name: str) -> None:
-    """Check that nobody has a name.
+    """Check that no enrolled person has a name.
 
     Raises:
-        RefusalError: somebody has.
+        RefusalError: somebody has it.
     """
     if tables.has(identity_bytes(name)):
-        raise RefusalError("expected a new name that nobody has, found somebody of that name: two people stay two")
+        raise RefusalError("expected a new name that nobody has, found somebody of that name: choose another one")

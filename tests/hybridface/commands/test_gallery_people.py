@@ -73,7 +73,7 @@ def test_two_people_are_never_made_one(
         assert call("enroll", "--kind", kind, "--id", name, photos[photo], *TINY)[0] == 0
     status, out, errors = call("rename", "Ann", "Bob", *SESSION)
     assert (status, out) == (2, "")
-    assert "found somebody of that name: two people stay two" in errors
+    assert "found somebody of that name: choose another one" in errors
     status, out, _ = call("rename", "Ann", "Bob", *SESSION, "--json")
     error = {"kind": "query_refused", "message": errors.removeprefix("hybridface: ").rstrip("\n")}
     assert (status, json.loads(out)) == (2, {"error": error})

@@ -115,7 +115,7 @@ def test_what_is_refused(filled: Path, tmp_path: Path) -> None:
     with session(tmp_path / "empty.db") as (client, _):
         with pytest.raises(QueryRefusedError, match="expected enrolled identities, found none"):
             client.identify(image)
-    with pytest.raises(PeerLostError, match="expected a preparation of an identification of 1 before it"):
+    with pytest.raises(PeerLostError, match="expected a prepared identification of 1 identities, got none"):
         with session(filled) as (client, _):
             client.update_index()
             client._ask({"operation": "list-identify", "top": 1})
