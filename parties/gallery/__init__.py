@@ -1,1 +1,1 @@
-"""Galleries at rest: the server's store of shares, its limits on queries, and the client's key file."""
+"""Keep and query galleries: the server's store and its limits, the client's key, indexes, shards and sessions."""

@@ -1,4 +1,4 @@
-"""Errors of galleries at rest. Each message is one line: what was expected, and what came."""
+"""Define the errors of galleries. Each message is one line: what was expected, and what came."""
 
 from protocols.errors import HybridFaceError
 
@@ -16,28 +16,28 @@ __all__ = [
 
 
 MOST_SECONDS = 1e12
-"""A refusal never tells a longer time than this; clients take none."""
+"""The longest waiting time that a refusal names. Clients accept no longer one."""
 
 
 class StoreError(HybridFaceError):
-    """A store's file is missing, damaged, another store's, in use, or does not hold what was asked for."""
+    """A store's file is missing, damaged, of another store, or in use, or it lacks the requested content."""
 
 
 class RefusalError(StoreError):
-    """A store does not hold what was asked for, or is in use; whoever asked may hear why: no file is named."""
+    """A store lacks the requested content, or is in use. The peer may hear the reason: it names no file."""
 
     for_peers = True
 
 
 class IndexChangedError(RefusalError):
-    """The gallery or an index of it was changed since it was indexed, or opened: bring the index up to date."""
+    """The gallery has changed since it was indexed, or an index since it was opened: update the index."""
 
 
 class TracesLeftError(StoreError):
-    """Photos are removed, but the file may still have old bytes of them.
+    """Photos are removed, but the file may still hold old bytes of them.
 
     Args:
-        removed: how many photos.
+        removed: number of photos.
     """
 
     def __init__(self, message: str, removed: int) -> None:
@@ -49,8 +49,8 @@ class QueryLimitError(HybridFaceError):
     """A client has asked too often about an identity.
 
     Args:
-        retry_after_seconds: until the next query would be allowed; 0 to MOST_SECONDS, the nearest if it is
-            another number.
+        retry_after_seconds: time until the next query is allowed. A number outside 0 to MOST_SECONDS becomes the
+            nearer bound.
     """
 
     for_peers = True
@@ -63,19 +63,19 @@ class QueryLimitError(HybridFaceError):
 
 
 class KeyFileError(HybridFaceError):
-    """A key file is missing, exists already, or holds no key."""
+    """A key file is missing, exists already, cannot be used, or holds no key."""
 
 
 class KeyFileWarning(UserWarning):
-    """A key file can be read by other users."""
+    """Other users can read a key file."""
 
 
 class QueryRefusedError(HybridFaceError):
     """The server has refused a request; the session goes on.
 
     Args:
-        reason: in its words.
-        retry_after_seconds: until it would be answered, if that is why.
+        reason: the server's words.
+        retry_after_seconds: time until the server would answer; None if the refusal has another reason.
     """
 
     def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:

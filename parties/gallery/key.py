@@ -1,14 +1,15 @@
-"""The client's key: 32 bytes in a file, from which it computes its shares of all templates again.
+"""Read, create and use the client's key: 32 bytes in a file. The client recomputes its shares of all templates from it.
 
-A share is the output of a pseudorandom function of the key on (gallery, identity, photo, generation): HMAC-SHA-256
-under the key, of an encoding that no two inputs share, gives an AES-256 key; its counter mode, from zero, the share.
-Every template thus has a stream of its own: there are no nonces or counters that could meet, and what remains is a
-collision of HMAC-SHA-256 (2^-193 for 2^32 templates). One AES key for all templates, with a hash as each one's first
-counter block, would take half the time; with 2^32 templates of 128 numbers its bounds are near 2^-53 (2^38 blocks
-under one key), so it was not chosen.
+**Derivation.** A share is the output of a pseudorandom function of the key on (gallery, identity, photo, generation).
+HMAC-SHA-256 under the key, of an encoding that no two inputs share, gives an AES-256 key. AES-256 in counter mode,
+from zero, gives the share. So every template has a stream of its own, and no nonces or counters can meet. Only a
+collision of HMAC-SHA-256 could make two streams equal (2^-193 for 2^32 templates).
 
-Whoever has the file and the store has the templates; without the file nobody has them any more. The file is raw: all
-of its bytes are the key.
+**Rejected alternative.** One AES key for all templates, with a hash as each one's first counter block, would take half
+the time. With 2^32 templates of 128 numbers its bounds are near 2^-53 (2^38 blocks under one key).
+
+**Loss and theft.** A person with both the file and the store has the templates. Without the file nobody can recover
+them. The file is raw: all of its bytes are the key.
 """
 
 import hmac
@@ -41,13 +42,13 @@ _NUMBERS = 1 << 64
 
 @dataclass(frozen=True)
 class GalleryKey:
-    """A key. One is enough for several galleries: what is derived from it depends on the gallery's scope.
+    """A key. One key is enough for several galleries: everything derived from it depends on the gallery's scope.
 
     Args:
         secret: 32 uniform bytes.
 
     Raises:
-        ParameterError: another length.
+        ParameterError: the secret has another length.
     """
 
     secret: bytes = field(repr=False)
@@ -61,11 +62,12 @@ class GalleryKey:
 
         Args:
             scope: of the gallery, 16 bytes.
-            identity, photo, generation: of the entry, as the store numbers it. Never two templates under the same.
+            identity, photo, generation: of the entry, as the store numbers it. No two templates may have all three
+                the same.
             dimension: of the template.
 
         Raises:
-            ParameterError: one of them is out of range.
+            ParameterError: an argument is out of range.
         """
         raw = identity_bytes(identity)
         if len(scope) != SCOPE_BYTES or not (0 <= photo < _NUMBERS and 0 <= generation < _NUMBERS and dimension > 0):
@@ -80,7 +82,7 @@ class GalleryKey:
         return keystream(derived, _FIRST_COUNTER, dimension)
 
     def shares_of(self, scope: bytes, entries: Iterable[Entry], dimension: int) -> RingArray:
-        """Return the client's shares of many templates, uint64 (n, d): see `share_of`."""
+        """Return the client's shares of n templates, uint64 (n, d): see `share_of`."""
         listed = list(entries)
         shares = np.empty((len(listed), dimension), dtype=np.uint64)
         for share, entry in zip(shares, listed, strict=True):
@@ -88,7 +90,7 @@ class GalleryKey:
         return shares
 
     def check(self, scope: bytes, generation: int) -> str:
-        """Return 32 hexadecimal digits by which a server knows this key for the gallery's; nothing follows from them.
+        """Return 32 hexadecimal digits by which a server recognises the gallery's key. They reveal nothing about it.
 
         Args:
             scope: of the gallery, 16 bytes.
@@ -110,7 +112,7 @@ class GalleryKey:
 
 
 def create_key(path: Path) -> GalleryKey:
-    """Draw a key and write it to a new file, for its owner alone.
+    """Draw a key and write it to a new file that only its owner may read.
 
     Raises:
         KeyFileError: the file exists, or cannot be written.
@@ -130,7 +132,7 @@ def read_key(path: Path) -> GalleryKey:
     """Read a key file; warn (`KeyFileWarning`) if users other than its owner may read it.
 
     Raises:
-        KeyFileError: there is no such file, or it is no key.
+        KeyFileError: the file cannot be read, or it holds no key.
     """
     try:
         with open_plain(path) as file:

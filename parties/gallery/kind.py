@@ -1,4 +1,4 @@
-"""The two kinds of gallery."""
+"""Name the two kinds of gallery."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ __all__ = ["GalleryKind"]
 
 
 class GalleryKind(StrEnum):
-    """What a share is: the server's part of a template, or all of it."""
+    """The kind of a gallery. In a private one, a stored share is a part of a template; in a list, all of it."""
 
     PRIVATE = "private"
     LIST = "list"
