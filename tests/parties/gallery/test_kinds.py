@@ -102,7 +102,7 @@ def test_files_without_a_kind(tmp_path: Path) -> None:
             connection.execute("PRAGMA ignore_check_constraints = ON")
             connection.execute("UPDATE state SET kind = ?", (value or "",))
         connection.close()
-        with pytest.raises(StoreError, match="kind private or list, the store is damaged"):
+        with pytest.raises(StoreError, match="kind private or list: the store is damaged"):
             header_of(path)
 
 
