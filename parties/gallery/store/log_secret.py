@@ -3,7 +3,7 @@
 **Why another file.** The gallery's file alone must not say who was asked about. Names are few enough to guess: a
 person with a hash and its key can try a list of names. The gallery shows who is enrolled anyway. But the log also has
 names that were asked about and are not enrolled, or were removed. Without the key their hashes are a PRF's outputs. So
-a copy of the gallery's file, such as a backup or an export, keeps these names secret. A person who takes the key's file
+a copy of the gallery's file, such as a backup, keeps these names secret. A person who takes the key's file
 as well can guess them.
 
 **A lost or replaced key.** The gallery's file holds a check of the key, a PRF's output. By the check, a process notices
