@@ -1,7 +1,8 @@
-"""The client: has the photo and the secret key; learns, at most, one bit.
+"""Run the client's side of a session: prepare, enrol and verify.
 
-It drives the session: it sends commands (prepare, enroll, verify, end) to the server, which may refuse them. It never
-holds a weight, nor the server's shares.
+The client has the photo and the secret key. It drives the session: it sends commands (prepare, enroll, verify, end) to
+the server, which may refuse them. It learns at most one bit for each image that it verifies. It never holds a weight or
+one of the server's shares.
 """
 
 from collections.abc import Sequence
@@ -29,12 +30,12 @@ __all__ = ["ClientSession", "MatchResult", "Template"]
 
 @dataclass(frozen=True)
 class Template:
-    """An enrolled face: the client's share of its embedding. The server holds the other, under the same name.
+    """An enrolled face: the client's share of its embedding. The server holds the other share under the same name.
 
     Args:
-        name: by which the server finds its share.
+        name: the name under which the server finds its share.
         share: uint64 (1, d), uniform.
-        cost: of the enrolment.
+        cost: the cost of the enrolment.
     """
 
     name: str
@@ -47,9 +48,9 @@ class MatchResult:
     """The outcome of a verification.
 
     Args:
-        matches: for every image, whether it is the same person; None if the decision was opened to the server alone.
-        cost: of the verification, with the offline work since the last result.
-        was_prepared: whether the pool held what it needed; if not, the offline work was done while it waited.
+        matches: for every image, whether it is the same person; None if only the server learns the decision.
+        cost: the cost of the verification, with the offline work since the last result.
+        was_prepared: whether the pool held a prepared run. If not, the verification waited for its offline phase.
     """
 
     matches: tuple[bool | None, ...]
@@ -68,14 +69,15 @@ class ClientSession:
     """The client's side of a session. Use as a context manager.
 
     Args:
-        server, dealer: channels to them; no dealer if the terms need none.
-        terms: what the client expects to agree on.
-        on_progress: called as steps begin.
-        pool: verifications of one image to keep prepared, in the background, between requests; 0 for none, at most 16.
-        prepared: where runs are kept that were prepared by earlier sessions.
+        server, dealer: channels to the server and the dealer; None for the dealer if the terms need none.
+        terms: the terms that the client expects.
+        on_progress: called when a step begins.
+        pool: how many verifications of one image to keep prepared in the background, between requests; 0 to 16.
+        prepared: the folder of runs that earlier sessions prepared.
 
     Raises:
-        ProtocolError: the server has other terms. PeerLostError: a peer is gone.
+        ProtocolError: the server has other terms.
+        PeerLostError: a peer is gone.
     """
 
     def __init__(
@@ -93,11 +95,11 @@ class ClientSession:
         self._enrolled: set[str] = set()
 
     def prepare(self, images: int = 1, decisions: int = 1) -> None:
-        """Make, offline, all that one run on a batch uses up.
+        """Do the offline phase of one run on a batch.
 
         Args:
-            images: in the batch, at most 16.
-            decisions: as many as images to verify them, one for a pair, none to enrol one.
+            images: images in the batch, at most 16.
+            decisions: as many as images to verify them, 1 for a pair, 0 to enrol an image.
         """
         shape = RunShape(images, decisions)
         with self.endpoint.request():
@@ -107,18 +109,19 @@ class ClientSession:
         """Prepare one run and keep it on disk, on both sides, for a later session.
 
         Raises:
-            ParameterError: there is no folder to keep it in, or no room. ProtocolError: the server has no room.
+            ParameterError: the client or the server has no folder for prepared runs, or the client has no room.
+            ProtocolError: the server has no room, or cannot write the run.
         """
         shape = RunShape(images, decisions)
         with self.endpoint.request():
             return self.endpoint.save_prepared(shape)
 
     def pool_status(self, images: int = 1, decisions: int = 1) -> PoolStatus:
-        """Return how much is prepared for runs of a shape (see `prepare`)."""
+        """Return how many runs of a shape are prepared (see `prepare`)."""
         return self.endpoint.pool_status(RunShape(images, decisions))
 
     def verify_pair(self, images: NDArray[np.float64]) -> MatchResult:
-        """Compare two images of the client, normalised, of shape (2, C, H, W)."""
+        """Compare two of the client's own images, normalised, of shape (2, C, H, W)."""
         if len(images) != 2:
             raise ParameterError(f"expected two images, got {len(images)}")
         with self.endpoint.request():
@@ -126,7 +129,7 @@ class ClientSession:
             return self._decide(embeddings[:1], embeddings[1:], ready)
 
     def enroll(self, name: str, image: NDArray[np.float64]) -> Template:
-        """Leave the embedding of an image (1, C, H, W) as shares: returns the client's; the server keeps its own."""
+        """Enrol an image (1, C, H, W). Return the client's share of its embedding; the server keeps its own share."""
         if not 0 < len(name) <= MAX_NAME or name in self._enrolled:
             raise ParameterError(f"expected a new name of 1 to {MAX_NAME} characters, got {printable(name, 40)!r}")
         with self.endpoint.request():
@@ -135,7 +138,11 @@ class ClientSession:
             return Template(name, share, self.endpoint.finish())
 
     def verify(self, images: NDArray[np.float64], template: Template | Sequence[Template]) -> MatchResult:
-        """Compare images (B, C, H, W), B at most 16, with an enrolled template each, in one batch."""
+        """Compare images (B, C, H, W), B at most 16, with enrolled templates, in one batch.
+
+        Args:
+            template: one template for all images, or one for each image.
+        """
         templates = [template] * len(images) if isinstance(template, Template) else list(template)
         if len(templates) != len(images):
             raise ParameterError(f"expected a template for each of {len(images)} images, got {len(templates)}")
@@ -165,7 +172,7 @@ class ClientSession:
         self.fail(failure) if failure else self.end()
 
     def _extract(self, images: NDArray[np.float64], command: dict[str, Any], decisions: int) -> tuple[RingArray, bool]:
-        """Run the network; return the client's share of the embeddings (B, d), and whether it was prepared."""
+        """Run the network; return the client's share of the embeddings (B, d), and whether the run was prepared."""
         shape, value = RunShape(len(images), decisions), self.endpoint.encode(images)
         ready = self.endpoint.take_prepared(shape)
         self.endpoint.command(command)

@@ -1,7 +1,7 @@
-"""The client's side of any session: agrees on terms, makes keys, prepares and runs the network; sends commands.
+"""Run the client's side of any session: agree on terms, make keys, send commands, prepare and run the network.
 
-A session holds one, and adds what it asks for (`client`, and the sessions about galleries). The server has the same
-(`server_endpoint`). It never holds a weight, nor the server's shares.
+Every kind of session holds a `ClientEndpoint` and adds its own commands (`client`, and the sessions on galleries). The
+server's counterpart is `ServerEndpoint`. The client never holds a weight or one of the server's shares.
 """
 
 from collections.abc import Iterator
@@ -31,28 +31,29 @@ from protocols.shares.party import MpcParty
 __all__ = ["SETUP_STAGE", "ClientEndpoint"]
 
 SETUP_STAGE = "keys and weights"
-"""What a session does once, when it opens; its first result tells the cost."""
+"""The stage that a session goes through once, when it opens. The session's first result includes its cost."""
 
 
 class ClientEndpoint:
     """The client's end of a session. Its constructor opens the session, with the server's `ServerEndpoint`.
 
     Args:
-        server, dealer: channels to them; no dealer if the terms need none.
-        terms: what the client expects to agree on.
-        on_progress: called as steps begin.
-        pool: runs to keep prepared, in the background, between requests; 0 for none, at most 16.
-        refilled: what these runs are for.
-        prepared: where runs are kept that were prepared by earlier sessions.
+        server, dealer: channels to the server and the dealer; None for the dealer if the terms need none.
+        terms: the terms that the client expects.
+        on_progress: called when a step begins.
+        pool: how many runs to keep prepared in the background, between requests; 0 to 16.
+        refilled: the shape of these runs.
+        prepared: the folder of runs that earlier sessions prepared.
 
     Attributes:
-        channel: to the server.
-        keys: the client's.
-        source: of correlations.
-        recorder: of what the session costs.
+        channel: the channel to the server.
+        keys: the client's keys.
+        source: the source of correlations.
+        recorder: measures what the session costs.
 
     Raises:
-        ProtocolError: the server has other terms. PeerLostError: a peer is gone.
+        ProtocolError: the server has other terms.
+        PeerLostError: a peer is gone.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class ClientEndpoint:
         self.terms, self.channel, self.dealer = terms, server, dealer
         self.recorder = Recorder(server, dealer)
         self.running = False
-        """Whether a command was sent that has not ended: the session has failed if nothing works on it."""
+        """Whether a command was sent that has not ended. If so while no request runs, the session has failed."""
         self._on_progress = on_progress
         self.report("start", SETUP_STAGE, 0, 1)
         with self.recorder.recording(OFFLINE, SETUP_STAGE):
@@ -95,25 +96,26 @@ class ClientEndpoint:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Run a block as a request: after what the background does at the moment.
+        """Run a block as a request, after the background task has finished its current part.
 
         Raises:
-            HybridFaceError: what ended the background task; the session is then over.
+            HybridFaceError: the error that ended the background task. The session is then over.
         """
         with self.turns.request():
             self.check()
             yield
 
     def check(self) -> None:
-        """Raise what ended the background task: the session is then over."""
+        """Raise the error that ended the background task, if any. The session is then over."""
         if self._refill and self._refill.error:
             raise self._refill.error
 
     def command(self, document: dict[str, Any]) -> None:
-        """Send a command. After one that failed there is no way back: the peers are out of step.
+        """Send a command. After a command that failed, the session is over, since the peers are out of step.
 
         Raises:
-            ParameterError: it is too large; nothing was sent, and the session goes on.
+            ParameterError: the command is too large. Nothing was sent, and the session goes on.
+            ProtocolError: an earlier command has failed.
         """
         if self.running:
             raise ProtocolError("expected an open session, but this one has failed; open a new one")
@@ -126,13 +128,13 @@ class ClientEndpoint:
 
     @contextmanager
     def asking(self, command: dict[str, Any]) -> Iterator[None]:
-        """Send a command, and run a block that belongs to it; the session has failed if that fails."""
+        """Send a command, and run the block that belongs to it. If the block fails, the session has failed."""
         self.command(command)
         yield
         self.running = False
 
     def finish(self) -> CostReport:
-        """End a command, and return what was done since the last one that ended, with the server's own cost."""
+        """End a command, and return what both sides spent since the last command that ended."""
         report = merge(self.recorder.take(), self.channel.receive_document("cost"))
         self.running = False
         return report
@@ -140,11 +142,11 @@ class ClientEndpoint:
     # Runs of the network.
 
     def prepare(self, shape: RunShape) -> None:
-        """Make, offline, all that one run uses up."""
+        """Do the offline phase of one run."""
         self.pool.prepare(shape)
 
     def prepare_within(self, shape: RunShape) -> None:
-        """Have a run prepared for a command that the server has accepted and that waits for it."""
+        """Prepare a run, if there is none, for a command that the server has accepted and that waits for the run."""
         self.running = False
         try:
             if not self.is_prepared(shape):
@@ -158,7 +160,7 @@ class ClientEndpoint:
         return self.pool.ready(shape) > 0
 
     def take_prepared(self, shape: RunShape) -> bool:
-        """Take what one run needs out of the pool; prepare it now if need be, and return whether it was there."""
+        """Take a prepared run out of the pool, or prepare one now. Return whether the pool had one."""
         if self._refill and not self.pool.ready(shape):
             self.report(OFFLINE, "the pool is empty, preparing now", 0, 1)
         self._restore_saved(shape)
@@ -168,7 +170,8 @@ class ClientEndpoint:
         """Prepare one run and keep it on disk, on both sides, for a later session.
 
         Raises:
-            ParameterError: there is no folder to keep it in, or no room. ProtocolError: the server has no room.
+            ParameterError: the client or the server has no folder for prepared runs, or the client has no room.
+            ProtocolError: the server has no room, or cannot write the run.
         """
         if self.saved is None:
             raise ParameterError("expected a folder to keep prepared runs in, got none")
@@ -177,19 +180,19 @@ class ClientEndpoint:
         reason = self.saved.save(shape)
         report = self.finish()
         if reason:
-            raise ProtocolError(f"expected the server to keep a prepared run, it does not: {reason}")
+            raise ProtocolError(f"expected the server to keep a prepared run, but it does not: {reason}")
         return report
 
     def pool_status(self, shape: RunShape) -> PoolStatus:
-        """Return how much is prepared for runs of a shape."""
+        """Return how many runs of a shape are prepared."""
         capacity = self._refill.capacity if self._refill and self._refill.shape == shape else 0
         return PoolStatus(self.pool.ready(shape), capacity, self.pool.begun(shape))
 
     def encode(self, images: NDArray[np.float64]) -> RingArray:
-        """Return images (B, C, H, W) as fixed point.
+        """Return images (B, C, H, W) in fixed point.
 
         Raises:
-            ParameterError: another shape, or values out of range.
+            ParameterError: the images have another shape, or values out of range.
         """
         expected = (len(images), *self.terms.graph.input_shape)
         if images.shape != expected:
@@ -197,7 +200,7 @@ class ClientEndpoint:
         return encode(images)
 
     def run_network(self, value: RingArray) -> RingArray:
-        """Run the network on encoded images with what was taken out of the pool; return shares (B, d)."""
+        """Run the network on encoded images, with the run that was taken out of the pool; return shares (B, d)."""
         names = [node.name for node in self.terms.graph.nodes]
 
         def on_layer(name: str) -> None:
@@ -210,7 +213,7 @@ class ClientEndpoint:
         return share
 
     def party(self) -> MpcParty:
-        """Return the client as a party of protocols on shares; to be entered."""
+        """Return the client as a party of protocols on shares. The caller enters it."""
         return MpcParty(CLIENT, self.channel, self.source)
 
     # The end.
@@ -228,15 +231,15 @@ class ClientEndpoint:
             channel.send_error(reason_for_peers(error))
 
     def failure(self, error: BaseException | None) -> BaseException | None:
-        """Stop the background task, and return why the session has failed; None if it may end in peace.
+        """Stop the background task, and return why the session has failed; None if it has not.
 
         Args:
-            error: what left the session's block.
+            error: the error that left the session's block, if any.
         """
         refill = self._refill
-        self._stop_refill()  # first: a part that is under way is no failure
+        self._stop_refill()  # first, since a part that is under way is no failure
         error = error or (refill.error if refill else None)
-        if error is None and self.running:  # caught in the block
+        if error is None and self.running:  # the block caught the error
             return ProtocolError("an operation of the session has failed")
         return error
 
@@ -267,7 +270,7 @@ class ClientEndpoint:
         self.running = False
 
     def _restore_saved(self, shape: RunShape) -> None:
-        """Take up a run that an earlier session prepared, if there is need and there is one."""
+        """Load a run that an earlier session prepared, if the pool has none and there is one."""
         saved = self.saved
         while saved and not self.pool.ready(shape) and self.pool.fits(shape) and saved.knows(shape):
             if saved.restore(shape):
@@ -278,6 +281,6 @@ class ClientEndpoint:
         return self.network.requests(shape.images) + matching
 
     def report(self, phase: str, stage: str, index: int, total: int) -> None:
-        """Say that a step begins: see `Progress`."""
+        """Report that a step begins (see `Progress`)."""
         if self._on_progress:
             self._on_progress(Progress(phase, stage, index, total))

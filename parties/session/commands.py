@@ -1,4 +1,4 @@
-"""Commands of a session: each has an operation, and fields that its reader checks before anything is done."""
+"""Read the commands of a session: check the operation and the fields of a command before carrying it out."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,19 +7,19 @@ from protocols.document import Document, word
 __all__ = ["Command", "Commands", "is_end", "work_of"]
 
 Command = Document
-"""What a client asks for."""
+"""A client's request: an operation and its fields."""
 
 Commands = Mapping[str, Callable[[Command], Callable[[], None]]]
-"""What reads a command's fields, by its operation, and returns what does it."""
+"""For each operation, a function that reads a command's fields and returns the function that carries it out."""
 
 _END = "end"
 
 
 def work_of(command: Command, commands: Commands) -> Callable[[], None]:
-    """Return what does a command.
+    """Return the function that carries out a command.
 
     Raises:
-        ProtocolError: there is none of this operation, or its fields are others.
+        ProtocolError: the operation is unknown, or its fields are not the expected ones.
     """
     work = commands[command.take("operation", word(*commands))](command)
     command.end()
@@ -30,7 +30,7 @@ def is_end(command: Command) -> bool:
     """Return whether a command ends the session.
 
     Raises:
-        ProtocolError: it does, and says more.
+        ProtocolError: the command ends the session, but has further fields.
     """
     if command.fields.get("operation") != _END:
         return False

@@ -1,4 +1,4 @@
-"""Who makes a session's correlated randomness: transfers between the two parties, or a dealer."""
+"""Name who makes a session's correlations: client and server by oblivious transfer, or a dealer."""
 
 from enum import StrEnum
 
@@ -12,12 +12,12 @@ class Correlations(StrEnum):
     """Client and server, by silent oblivious transfer: nobody else takes part."""
 
     OT_IKNP = "ot-iknp"
-    """The same, by transfers that rest on AES alone, and send 16 bytes each."""
+    """Client and server, by oblivious transfers that rest on AES alone and send 16 bytes each."""
 
     DEALER = "dealer"
-    """A third party, who sees no data, and must collude with neither."""
+    """A third party that sees no data. It must not collude with the client or the server."""
 
     @property
     def needs_dealer(self) -> bool:
-        """Whether there is a third party."""
+        """Whether a dealer takes part."""
         return self is Correlations.DEALER

@@ -1,4 +1,4 @@
-"""What a computation costs: seconds, bytes and rounds per stage, as the channels and a clock saw them."""
+"""Measure what a computation costs: seconds, bytes and rounds of each stage, from the channels and a clock."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,13 +19,13 @@ class StageCost:
     """The cost of one stage.
 
     Args:
-        phase: "offline" (before the photo is there) or "online".
-        stage: a layer's or step's name.
+        phase: "offline" (before the probe is known) or "online".
+        stage: the name of a layer or a step.
         client_seconds, server_seconds: each party's own work, without waiting for a peer.
-        elapsed_seconds: on the client's clock.
-        bytes_up, bytes_down: from and to the client, of its channel to the server.
-        dealer_bytes: corrections from the dealer to the server, and requests to the dealer.
-        rounds: flights between client and server.
+        elapsed_seconds: seconds on the client's clock, with waiting.
+        bytes_up, bytes_down: bytes that the client sends to the server, and receives from it.
+        dealer_bytes: bytes of corrections from the dealer to the server, and of requests to the dealer.
+        rounds: rounds between client and server.
     """
 
     phase: str
@@ -79,12 +79,12 @@ _STAGE = row(word(OFFLINE, ONLINE), text(_MAX_NAME), number(0, 1e9), integer(0, 
 
 @dataclass
 class Recorder:
-    """Measures one party's stages: `with recorder.recording(...)`, or `recorder.stage(name)` at every start of one.
+    """Measures one party's stages, by `with recorder.recording(...)` or by `recorder.stage(...)` at the start of each.
 
     Args:
         peer: the channel to the other party.
         dealer: the channel to the dealer, if there is one.
-        beside: what other ranks of this party have sent and received, to the other party's ranks and to their dealers.
+        beside: counts of this party's other ranks: traffic with the other party's ranks, and with their dealers.
     """
 
     peer: Channel
@@ -94,12 +94,12 @@ class Recorder:
     _open: tuple[str, str, dict[str, float]] | None = None
 
     def stage(self, phase: str, name: str) -> None:
-        """End the stage that runs, and start one."""
+        """End the current stage, and start the next."""
         self.finish()
         self._open = (phase, name, self._counters())
 
     def finish(self) -> None:
-        """End the stage that runs."""
+        """End the current stage."""
         if self._open is None:
             return
         phase, name, before = self._open
@@ -148,7 +148,7 @@ class Recorder:
 
 
 def server_report(stages: Iterable[StageCost]) -> dict[str, Any]:
-    """Return what the server tells the client of its stages: names, own seconds, the dealer's bytes."""
+    """Return what the server reports to the client about its stages: names, own seconds, bytes of the dealer."""
     return {"stages": [[s.phase, s.stage, s.client_seconds, s.dealer_bytes] for s in stages]}
 
 

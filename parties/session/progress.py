@@ -1,4 +1,4 @@
-"""How a party says what it is doing."""
+"""Report what a party is doing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ __all__ = ["OnProgress", "Progress"]
 
 @dataclass(frozen=True)
 class Progress:
-    """A step of a long operation begins: step `index` (from 0) of `total`, of a phase."""
+    """The start of a step in a long operation: step `index` (from 0) of `total` steps, in a phase."""
 
     phase: str
     stage: str

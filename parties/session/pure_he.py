@@ -1,11 +1,16 @@
-"""Sessions in which the server computes on ciphertexts alone: no dealer, no shares, no interaction after an upload.
+"""Run sessions in pure-HE mode: the server computes the whole network on ciphertexts.
 
-The client drives, as in the other sessions: it sends its keys once, then commands (enroll, verify, end), each with one
-encrypted input. A template is the encrypted embedding of an enrolled input; it stays with the server, which cannot
-read it. **The client learns a score**, not only the decision: the squared distance. 50 to 200 scores of chosen inputs
-rebuild a template, so a session bounds their number, and whoever holds the secret key must be allowed to know the
-template anyway. A score must not be published: a CKKS decryption says something of the secret key (Li and
-Micciancio, ePrint 2020/1533). The decision may be.
+There is no dealer, there are no shares, and there is no interaction after an upload. The client drives the session, as
+in hybrid mode: it sends its keys once, then commands (enroll, verify, end). Each enrolment or verification has one
+encrypted input. A template is the encrypted embedding of an enrolled input. It stays with the server, which cannot read
+it.
+
+**The client learns a score**, not only the decision: the squared distance.
+
+- A client can rebuild a template from 50 to 200 scores of chosen inputs. So a session bounds their number, and the
+  holder of the secret key must be somebody who may know the template anyway.
+- A score must not be published, since a CKKS decryption says something about the secret key (Li and Micciancio, ePrint
+  2020/1533). The decision may be published.
 """
 
 from collections.abc import Callable
@@ -48,10 +53,10 @@ class PureHeTerms:
     """The public terms of a session; all of them must be equal on both sides.
 
     Args:
-        shape: the network's.
+        shape: the network's shape.
         threshold: Euclidean distance below which two embeddings match.
-        parameters: of the encryption; by default those that the shape needs.
-        max_answers: scores that the server gives in a session.
+        parameters: the encryption's parameters; by default those that the shape needs.
+        max_answers: how many scores the server gives in a session, at most.
     """
 
     shape: PatchNetShape
@@ -62,7 +67,8 @@ class PureHeTerms:
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 2**14 or not 0 < self.max_answers < 2**31:
             raise ParameterError(
-                f"expected a threshold above 0 and below 2^14 and answers, got {self.threshold}, {self.max_answers}"
+                f"expected a threshold above 0 and below 2^14, and 1 to 2^31 - 1 answers, "
+                f"got {self.threshold} and {self.max_answers}"
             )
 
     @property
@@ -80,7 +86,7 @@ class PureHeTerms:
         return Circuit(PureHeContext(self.encryption), self.shape)
 
     def document(self) -> dict[str, Any]:
-        """Return the terms as they are compared."""
+        """Return the terms in the form in which the parties compare them."""
         secrecy = {f"encryption {key}": value for key, value in asdict(self.encryption).items()}
         network = {f"network {key}": value for key, value in self.shape.document().items()}
         return {
@@ -98,8 +104,8 @@ class EncryptedTemplate:
     """An enrolled input: the server holds its embedding, encrypted under this session's key.
 
     Args:
-        name: by which the server finds it.
-        cost: of the enrolment.
+        name: the name under which the server finds it.
+        cost: the cost of the enrolment.
     """
 
     name: str
@@ -108,12 +114,13 @@ class EncryptedTemplate:
 
 @dataclass(frozen=True)
 class PureHeResult:
-    """The outcome of a verification. Unlike a `MatchResult`, it holds a score: keep it secret, publish `match` alone.
+    """The outcome of a verification. Unlike a `MatchResult`, it holds a score: keep it secret, publish only `match`.
 
     Args:
-        match: whether it is the same person: 0 <= squared distance < threshold^2, up to the blur below 0.
-        squared_distance: as decrypted, blurred by the server, in steps of the blur.
-        cost: of the verification.
+        match: whether it is the same person: squared distance < threshold^2, and not below 0 by more than twice the
+            blur.
+        squared_distance: as decrypted, with the server's blur, rounded to steps of the blur.
+        cost: the cost of the verification.
     """
 
     match: bool
@@ -122,7 +129,7 @@ class PureHeResult:
 
     @property
     def matches(self) -> tuple[bool]:
-        """The decision, as a `MatchResult` has those of a batch."""
+        """The decision as a tuple of one, like `MatchResult.matches`."""
         return (self.match,)
 
 
@@ -130,12 +137,13 @@ class PureHeClientSession:
     """The client's side of a session.
 
     Args:
-        server: the channel to it.
-        terms: what the client expects to agree on.
-        on_progress: called as steps begin.
+        server: the channel to the server.
+        terms: the terms that the client expects.
+        on_progress: called when a step begins.
 
     Raises:
-        ProtocolError: the server has other terms. PeerLostError: it is gone.
+        ProtocolError: the server has other terms.
+        PeerLostError: the server is gone.
     """
 
     def __init__(self, server: Channel, terms: PureHeTerms, on_progress: OnProgress | None = None) -> None:
@@ -151,10 +159,10 @@ class PureHeClientSession:
             self._client.prepare(server)
             server.receive("ready", np.uint8, (1,))
         self.setup = merge(self._recorder.take(), server.receive_document("cost")).offline
-        """What the session's keys cost, once."""
+        """The cost of the session's keys, which occurs once."""
 
     def enroll(self, name: str, values: NDArray[np.float64]) -> EncryptedTemplate:
-        """Leave the encrypted embedding of an input (P, inputs) with the server, as the template of a new name."""
+        """Enrol an input (P, inputs) under a new name. The server keeps its encrypted embedding."""
         self._begin({"operation": "enroll", "template": name}, values)
         return EncryptedTemplate(name, self._finish())
 
@@ -164,7 +172,7 @@ class PureHeClientSession:
         with self._recorder.recording(ONLINE, _DISTANCE):
             distance = self._client.receive_distance(self._channel)
         match = -2 * self.terms.blur <= distance < self.terms.threshold**2
-        kept = round(distance / self.terms.blur) * self.terms.blur  # what lies below the blur is noise, and the key's
+        kept = round(distance / self.terms.blur) * self.terms.blur  # below the blur lie noise and traces of the key
         return PureHeResult(match, kept, self._finish())
 
     def end(self) -> None:
@@ -183,7 +191,7 @@ class PureHeClientSession:
             self._channel.send_error(reason_for_peers(error or ProtocolError("an operation of the session has failed")))
 
     def _begin(self, command: dict[str, Any], values: NDArray[np.float64]) -> None:
-        """Send a command and its input. After one that failed there is no way back: the peers are out of step."""
+        """Send a command and its input. After a failure the session is over, since the peers are out of step."""
         if self._running:
             raise ProtocolError("expected an open session, but this one has failed; open a new one")
         shape = (self.terms.shape.patches, self.terms.shape.inputs)
@@ -204,13 +212,14 @@ class PureHeServerSession:
     """The server's side of a session with one client.
 
     Args:
-        client: the channel to it.
-        terms: what the server expects to agree on.
-        weights: the network's, or encoded weights that sessions share.
-        on_progress: called as steps begin.
+        client: the channel to the client.
+        terms: the terms that the server expects.
+        weights: the network's weights, or encoded weights that several sessions use.
+        on_progress: called when a step begins.
 
     Raises:
-        ParameterError: weights of another shape. ProtocolError: the client has other terms, or keys that are not keys.
+        ParameterError: the weights have another shape, or were encoded for other terms.
+        ProtocolError: the client has other terms, or sends no valid keys.
     """
 
     def __init__(
@@ -226,14 +235,14 @@ class PureHeServerSession:
         self._templates: dict[str, EncryptedEmbedding] = {}
         self._answers = 0
         self.commands: Commands = {"enroll": self._read_enrolment, "verify": self._read_verification}
-        """What the session obeys."""
+        """The commands that the session carries out."""
 
         self._report("start", "weights", 0, 1)
         network = weights
         if isinstance(network, PatchNetWeights):
             network = EncodedNetwork(terms.circuit(), network)
         if network.circuit.shape != terms.shape or network.circuit.context.parameters != terms.encryption:
-            raise ParameterError(f"expected a network encoded for {terms}, got another")
+            raise ParameterError(f"expected a network encoded for {terms}, got one encoded for others")
         self._server = PureHeServer(network, terms.blur)
         agree(client, terms)
         with self._recorder.recording(OFFLINE, _KEYS):
@@ -242,7 +251,7 @@ class PureHeServerSession:
         client.send_document("cost", server_report(self._recorder.take()))
 
     def serve(self, on_done: Callable[[], None] | None = None) -> None:
-        """Obey commands until the client ends the session.
+        """Carry out commands until the client ends the session.
 
         Args:
             on_done: called after every enrolment and verification.
@@ -266,14 +275,14 @@ class PureHeServerSession:
 
     def _enroll(self, name: str) -> None:
         if name in self._templates:
-            raise ProtocolError("expected a new template's name, got one again")
+            raise ProtocolError("expected a new template's name, got an enrolled one")
         if len(self._templates) >= _MAX_TEMPLATES:
             raise ProtocolError(f"expected at most {_MAX_TEMPLATES} templates, got one more")
         self._templates[name] = self._extract()
 
     def _verify(self, name: str) -> None:
         if name not in self._templates:
-            raise ProtocolError("expected the name of an enrolled template, got another one")
+            raise ProtocolError("expected the name of an enrolled template, got another name")
         if self._answers >= self.terms.max_answers:
             raise ProtocolError(f"expected at most {self.terms.max_answers} verifications, got one more")
         self._answers += 1

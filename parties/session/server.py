@@ -1,7 +1,7 @@
-"""The server: has the weights, and its shares of the templates; learns nothing but, if so agreed, the decision.
+"""Run the server's side of a session: check the client's commands, and carry them out one after another.
 
-It obeys the client's commands, one after another, and checks each. It never holds the secret key, nor the
-client's shares.
+The server has the weights, and its shares of the templates. It learns only the decision, and that only if the terms say
+so. It never holds the secret key or one of the client's shares.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,13 +32,14 @@ class ServerSession:
     """The server's side of a session.
 
     Args:
-        client, dealer: channels to them; no dealer if the terms need none.
-        terms: what the server expects to agree on.
-        weights: the network's.
+        client, dealer: channels to the client and the dealer; None for the dealer if the terms need none.
+        terms: the terms that the server expects.
+        weights: the network's weights.
         on_progress, cache, workers, cost, prepared: as for `ServerEndpoint`.
 
     Raises:
-        ProtocolError: the client has other terms. PeerLostError: a peer is gone.
+        ProtocolError: the client has other terms.
+        PeerLostError: a peer is gone.
     """
 
     def __init__(
@@ -67,23 +68,23 @@ class ServerSession:
             prepared=prepared,
         )
         self.last_decisions: tuple[bool | None, ...] = ()
-        """Of the last verification, one for each image: None where nothing was revealed to the server."""
+        """The last verification's decisions, one for each image; None if the server does not learn the decision."""
         self._templates: dict[str, RingArray] = {}
         self.commands: Commands = {"enroll": self._read_enrolment, "verify": self._read_verification}
-        """What the session obeys, besides what its endpoint does."""
+        """The commands that the session carries out, in addition to its endpoint's."""
 
     def template_share(self, name: str) -> RingArray:
         """Return the server's share of an enrolled template, uint64 (1, d), uniform.
 
         Raises:
-            ProtocolError: there is none of that name.
+            ProtocolError: no template has that name.
         """
         if name not in self._templates:
-            raise ProtocolError("expected the name of an enrolled template, got another one")
+            raise ProtocolError("expected the name of an enrolled template, got another name")
         return self._templates[name]
 
     def serve(self, on_done: Callable[[], None] | None = None) -> None:
-        """Obey commands until the client ends the session.
+        """Carry out commands until the client ends the session.
 
         Args:
             on_done: called after every enrolment and verification.
@@ -119,7 +120,7 @@ class ServerSession:
 
     def _enroll(self, name: str) -> None:
         if name in self._templates:
-            raise ProtocolError("expected a new template's name, got one again")
+            raise ProtocolError("expected a new template's name, got an enrolled one")
         if len(self._templates) >= _MAX_TEMPLATES:
             raise ProtocolError(f"expected at most {_MAX_TEMPLATES} templates, got one more")
         self._templates[name] = self.endpoint.extract(RunShape(1, 0))

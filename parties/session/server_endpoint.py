@@ -1,7 +1,7 @@
-"""The server's side of any session: agrees on terms, takes in weights, prepares and runs the network; obeys commands.
+"""Run the server's side of any session: agree on terms, encode weights, carry out commands, run the network.
 
-A session holds one, and adds the commands that it obeys (`server`, and the sessions about galleries). The client has
-the same (`client_endpoint`). It never holds the secret key, nor the client's shares.
+Every kind of session holds a `ServerEndpoint` and adds its own commands (`server`, and the sessions on galleries). The
+client's counterpart is `ClientEndpoint`. The server never holds the secret key or one of the client's shares.
 """
 
 from collections import Counter
@@ -45,23 +45,24 @@ class ServerEndpoint:
     """The server's end of a session. Its constructor opens the session, with the client's `ClientEndpoint`.
 
     Args:
-        client, dealer: channels to them; no dealer if the terms need none.
-        terms: what the server expects to agree on.
-        weights: the network's.
-        on_progress: called as the layers' weights are encoded, at the start.
-        cache: where encoded weights are kept between sessions; None to hold them in memory.
-        workers: channels to the server's own workers, which then share the products.
-        cost: chooses the layers' plans.
-        prepared: where runs are kept that were prepared by earlier sessions; None to keep none.
+        client, dealer: channels to the client and the dealer; None for the dealer if the terms need none.
+        terms: the terms that the server expects.
+        weights: the network's weights.
+        on_progress: called at the start, before the weights of each layer are encoded.
+        cache: folder that keeps encoded weights between sessions; None to hold them in memory.
+        workers: channels to the server's workers, which then compute a part of the products.
+        cost: the cost model by which the server chooses the layers' plans.
+        prepared: the folder of runs that earlier sessions prepared; None to keep no runs.
 
     Attributes:
-        channel: to the client.
-        public_key: the client's.
-        source: of correlations.
-        recorder: of what the session costs.
+        channel: the channel to the client.
+        public_key: the client's public key.
+        source: the source of correlations.
+        recorder: measures what the session costs.
 
     Raises:
-        ProtocolError: the client has other terms. PeerLostError: a peer is gone.
+        ProtocolError: the client has other terms.
+        PeerLostError: a peer is gone.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class ServerEndpoint:
         self.terms, self.channel = terms, client
         self.recorder = Recorder(client, dealer)
         self.held: Counter[RunShape] = Counter()
-        """How many runs are prepared, the one that was begun last included."""
+        """How many runs are prepared, including the one that was begun last."""
         self._begun: tuple[RunShape, int] | None = None
         context = CkksContext(terms.parameters)
         with self.recorder.recording(OFFLINE, "keys and weights"):
@@ -111,14 +112,14 @@ class ServerEndpoint:
             "keep": self._read_keeping,
             "adopt": self._read_adoption,
         }
-        """About preparations: what every session obeys, besides what its kind adds."""
+        """The commands about preparations, which every kind of session carries out in addition to its own."""
 
     def serve(self, obey: Callable[[Command], None], on_done: Callable[[], None] | None = None) -> None:
-        """Obey commands until the client ends the session.
+        """Carry out commands until the client ends the session.
 
         Args:
-            obey: does what a command says, but for preparations, which are done here.
-            on_done: called after every command that `obey` has done.
+            obey: carries out a command. The endpoint itself carries out the commands about preparations.
+            on_done: called after every command that `obey` has carried out.
 
         Raises:
             ProtocolError: a command is malformed.
@@ -134,7 +135,7 @@ class ServerEndpoint:
             self._workers.end()
 
     def await_prepared(self, shape: RunShape) -> None:
-        """Let the client prepare a run, for a command that was accepted, if there is none."""
+        """Let the client prepare a run, if there is none, for a command that the server has accepted."""
         while not self._is_prepared(shape):
             work_of(self.channel.receive_document("command"), {"prepare": self._read_preparation})()
 
@@ -151,22 +152,22 @@ class ServerEndpoint:
         return share
 
     def party(self) -> MpcParty:
-        """Return the server as a party of protocols on shares; to be entered."""
+        """Return the server as a party of protocols on shares. The caller enters it."""
         return MpcParty(SERVER, self.channel, self.source)
 
     @contextmanager
     def recorded_party(self, stage: str, phase: str = ONLINE) -> Iterator[MpcParty]:
-        """Enter a party whose work is recorded as one stage."""
+        """Enter the server's party, and record its work as one stage."""
         with self.recorder.recording(phase, stage), self.party() as party:
             yield party
 
     def prepare_correlations(self, requests: Sequence[Request]) -> None:
-        """Make correlations for the command that is obeyed."""
+        """Make the correlations that the current command needs."""
         with self.recorder.recording(OFFLINE, "correlations"):
             self.source.prepare(list(requests))
 
     def report(self) -> None:
-        """End a command: tell the client what it cost here."""
+        """End a command: send the client the server's own cost."""
         self.channel.send_document("cost", server_report(self.recorder.take()))
 
     def _read_preparation(self, command: Command) -> Callable[[], None]:
@@ -197,7 +198,7 @@ class ServerEndpoint:
         self.held[shape] += self._saved.restore(shape, pairing, number, usable)
 
     def _prepare(self, shape: RunShape, part: int) -> None:
-        """Do one part of a preparation, the next of those that were begun."""
+        """Do one part of a preparation: the next part if one was begun, else the first."""
         expected = self._begun or (shape, 0)
         if (shape, part) != expected:
             raise ProtocolError(f"expected part {expected[1]} of {expected[0]}, got part {part} of {shape}")
@@ -228,7 +229,7 @@ class ServerEndpoint:
         self.held[shape] -= 1
 
     def _is_prepared(self, shape: RunShape) -> bool:
-        """Return whether a run is prepared to its end."""
+        """Return whether all parts of a run are prepared."""
         unfinished = self._begun is not None and self._begun[0] == shape
         return self.held[shape] > unfinished
 
@@ -237,7 +238,7 @@ def _shape_in(command: Command) -> RunShape:
     """Return the shape of a run that a client asks for.
 
     Raises:
-        ProtocolError: there is none such.
+        ProtocolError: no run has this shape.
     """
     images, decisions = (command.take(name, integer(0, MAX_BATCH)) for name in ("images", "decisions"))
     try:

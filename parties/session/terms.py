@@ -1,4 +1,4 @@
-"""What the two parties must agree on before anything private moves."""
+"""Agree on the terms of a session before a party sends anything private."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ MAX_NAME = 10_000
 _PLAN = row(*(integer(1, 1 << 20),) * 4)
 _DIGEST = hexadecimal(32)
 _DEAREST_PLAN = 20.0
-"""How many times dearer than its own choice a peer's plan may be: machines and networks differ, but not more."""
+"""A peer's plans may cost this many times as much as one's own. Machines and networks differ, but not by more."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Terms:
         graph: the network, without weights.
         threshold: Euclidean distance below which two embeddings match.
         reveal: who learns the decision.
-        parameters: of the encryption.
+        parameters: the encryption's parameters.
         widths: bits of the network's comparisons, by layer.
-        correlations: who makes them.
+        correlations: who makes the correlations.
     """
 
     graph: Graph
@@ -68,7 +68,7 @@ class Terms:
             raise ParameterError(f"expected a threshold above 0 and below 2^14, got {self.threshold}")
 
     def document(self) -> dict[str, Any]:
-        """Return the terms as they are compared."""
+        """Return the terms in the form in which the parties compare them."""
         parameters = {f"encryption {key}": value for key, value in asdict(self.parameters).items()}
         parameters["encryption prime_bits"] = list(self.parameters.prime_bits)
         return {
@@ -87,14 +87,14 @@ class Agreeable(Protocol):
     """Public terms of any kind of session."""
 
     def document(self) -> dict[str, Any]:
-        """Return the terms as they are compared."""
+        """Return the terms in the form in which the parties compare them."""
 
 
 def agree(channel: Channel, terms: Agreeable) -> None:
     """Exchange terms with the peer.
 
     Raises:
-        ProtocolError: they differ; names the first term that does.
+        ProtocolError: the terms differ. The message names the first term that does.
     """
     own = terms.document()
     channel.send_document("terms", own)
@@ -118,22 +118,22 @@ def plans_document(plans: Mapping[str, ConvPlan]) -> dict[str, Any]:
 
 
 def send_plans(channel: Channel, plans: Mapping[str, ConvPlan]) -> None:
-    """Tell a peer the plans of all layers, and see that it has taken them as they are.
+    """Send a peer the plans of all layers, and check that it has taken them unchanged.
 
     Raises:
-        ProtocolError: it has taken others, with which the two would compute something else.
+        ProtocolError: the peer has taken other plans, with which the two would compute something else.
     """
     channel.send_document("plans", plans_document(plans))
     with channel.receive_document("plans taken") as answer:
         if answer.take("digest", _DIGEST) != plans_digest(plans):
-            raise ProtocolError(f"expected the {channel.peer} to take the plans as they were sent, it has others")
+            raise ProtocolError(f"expected the {channel.peer} to take the plans as they were sent, but it has others")
 
 
 def receive_plans(channel: Channel, graph: Graph, degree: int) -> dict[str, ConvPlan]:
-    """Return the plans that the server chose, and tell it what they are: see `send_plans`.
+    """Return the plans that the server chose, after confirming them to the server (see `send_plans`).
 
     Raises:
-        ProtocolError: they do not fit the graph, or would cost far more than need be.
+        ProtocolError: the plans do not fit the graph, or would cost far more than necessary.
     """
     plans = plans_from_document(channel.receive_document("plans"), graph, degree)
     channel.send_document("plans taken", {"digest": plans_digest(plans).hex()})
@@ -145,7 +145,7 @@ def plans_from_document(document: Document, graph: Graph, degree: int) -> dict[s
     """Return the plans that a document names.
 
     Raises:
-        ProtocolError: they do not fit the graph.
+        ProtocolError: the plans do not fit the graph.
     """
     shapes = graph.linear_layers()
     plans = {}
@@ -160,10 +160,10 @@ def plans_from_document(document: Document, graph: Graph, degree: int) -> dict[s
 
 
 def check_cost(plans: Mapping[str, ConvPlan], graph: Graph, degree: int) -> None:
-    """Check that a peer's plans do not cost far more than need be.
+    """Check that a peer's plans do not cost far more than necessary.
 
     Raises:
-        ProtocolError: they do.
+        ProtocolError: the plans cost too much.
     """
     cost = CostModel()
     dearest = _DEAREST_PLAN * sum(map(cost.cost, plan_network(graph, degree).values()))
@@ -172,5 +172,5 @@ def check_cost(plans: Mapping[str, ConvPlan], graph: Graph, degree: int) -> None
 
 
 def plans_digest(plans: Mapping[str, ConvPlan]) -> bytes:
-    """Return a digest of plans, by which a peer says what it has taken: see `send_plans`."""
+    """Return a digest of plans, with which a peer confirms what it has taken (see `send_plans`)."""
     return hashlib.sha256(json.dumps(plans_document(plans), sort_keys=True).encode()).digest()

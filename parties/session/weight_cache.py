@@ -1,13 +1,14 @@
-"""A model's weight polynomials, encoded once and kept in a file that every process of the machine maps read-only.
+"""Encode a model's weight polynomials once, and keep them in a file that every process of the machine maps read-only.
 
-The polynomials hold the server's weights: the file is readable by its owner alone (mode 0600), and only the server and
-its workers open it. Its name is a hash of everything that it depends on (weights, plans, parameters of the
-encryption), so another model or plan finds another file; nothing in it depends on a client. A file appears complete or
-not at all, and its content is checked against the digest in its header when it is opened.
-
-The folder keeps the four files that were used last.
-
-Layers are mapped one at a time, while they are used, so that the resident memory is that of the largest layer.
+- Secrecy: the polynomials hold the server's weights. Only its owner can read the file (mode 0600), and only the server
+  and its workers open it.
+- Name: the file's name is a hash of everything that the file depends on (weights, plans, parameters of the encryption).
+  So another model or plan gets another file. Nothing in the file depends on a client.
+- Integrity: a file appears complete or not at all. The process that opens it checks its content against the digest in
+  its header.
+- Disk: the folder keeps the four files that were used last.
+- Memory: a process maps one layer at a time, while it uses the layer. So the resident memory is that of the largest
+  layer.
 """
 
 import contextlib
@@ -46,29 +47,29 @@ _KEPT_FILES = 4
 _ALIGNMENT = mmap.ALLOCATIONGRANULARITY
 
 _Layers = dict[str, tuple[int, tuple[int, ...]]]
-"""Where a layer's polynomials are in the file, and their shape, by name."""
+"""For each layer's name, the offset of its polynomials in the file, and their shape."""
 
 
 class EncodedWeights:
     """The weight polynomials of all layers, in a mapped file.
 
     Args:
-        path: of a file that `load` made; not a link.
-        key: the hash of all that its content depends on.
+        path: a file that `load` made; not a link.
+        key: the hash of everything that the file's content depends on.
 
     Raises:
-        ParameterError: the file is not such a file, is damaged, is of another key, or is another user's.
-        OSError: it cannot be read.
+        ParameterError: the file is of another kind, is damaged, has another key, or belongs to another user.
+        OSError: the file cannot be read.
     """
 
     def __init__(self, path: Path, key: str) -> None:
         with open_plain(path, follow_links=False) as file:
             if os.fstat(file.fileno()).st_uid != os.geteuid():
-                raise ParameterError("the weights' cache: expected a file of this user's own, got another's")
+                raise ParameterError("the weights' cache: expected a file of this user, got another user's")
             self._layers, digest = _read_header(file)
             if _digest(file, key, self._layers) != digest:
                 raise ParameterError(
-                    "the weights' cache: expected the content of the header's digest, the file is damaged"
+                    "the weights' cache: expected content that fits the header's digest, but the file is damaged"
                 )
             self._descriptor = os.dup(file.fileno())
         self.path = path
@@ -82,7 +83,7 @@ class EncodedWeights:
         weights: Weights,
         on_layer: OnLayer | None = None,
     ) -> "EncodedWeights":
-        """Open the file of these weights and plans; encode them first if there is none, or a damaged one.
+        """Open the file of these weights and plans. Encode them first if there is no such file, or it is damaged.
 
         Raises:
             OSError: the directory cannot be written, or another process held its lock for a minute (`TimeoutError`).
@@ -91,20 +92,20 @@ class EncodedWeights:
         path = directory / f"{key}{_SUFFIX}"
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locked(directory, "the weights' cache"):  # so that workers that start together encode once
-            with contextlib.suppress(OSError):  # of a disk that is read-only
+            with contextlib.suppress(OSError):  # the disk may be read-only
                 _forget_left(directory)
             try:
                 encoded = cls(path, key)
             except (OSError, ParameterError):
                 _encode(path, key, context, plans, weights, on_layer)
                 encoded = cls(path, key)
-            with contextlib.suppress(OSError):  # of a disk that is read-only
+            with contextlib.suppress(OSError):  # the disk may be read-only
                 os.utime(encoded._descriptor)
                 _forget_old(directory)
         return encoded
 
     def polynomials(self, name: str) -> RingArray:
-        """Map a layer's polynomials: what `encode_weights` returned, read-only, unmapped when forgotten."""
+        """Map the polynomials that `encode_weights` returned for a layer, read-only, until the array is freed."""
         offset, shape = self._layers[name]
         size = 8 * int(np.prod(shape))
         mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ, offset=offset)
@@ -137,7 +138,7 @@ def _encode(
     weights: Weights,
     on_layer: OnLayer | None,
 ) -> None:
-    """Write the file, layer by layer, under a temporary name, and give it its own when it is complete."""
+    """Write the file layer by layer, and give it its name when it is complete."""
     layers: _Layers = {}
     with replaced(path) as file:
         digest = hashlib.sha256()
@@ -160,14 +161,14 @@ def _encode(
 
 
 def _forget_left(directory: Path) -> None:
-    """Remove what crashes left, which are secret weights; nobody writes a file now: whoever does has the lock."""
+    """Remove the secret weights that crashes left. Nobody is writing a file now, since the caller holds the lock."""
     for file in entries_of(directory):
         if (_SUFFIX in file.suffixes and file.suffix == PART) or file.name.startswith(_OLD_PART):
             file.unlink(missing_ok=True)
 
 
 def _forget_old(directory: Path) -> None:
-    """Remove all but the files that were used last; who has one open keeps it."""
+    """Remove all but the files that were used last. A process that has one open can still use it."""
     files = [file for file in entries_of(directory) if file.suffix == _SUFFIX]
     for file in sorted(files, key=changed_at, reverse=True)[_KEPT_FILES:]:
         file.unlink(missing_ok=True)
@@ -182,11 +183,11 @@ def _read_header(file: BufferedReader) -> tuple[_Layers, str]:
         layers = {name: (int(offset), tuple(map(int, shape))) for name, (offset, shape) in header["layers"].items()}
         return layers, str(header["digest"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ParameterError("the weights' cache: expected a file of these weights, encoded, got another") from error
+        raise ParameterError("the weights' cache: expected a file of encoded weights, got another") from error
 
 
 def _digest(file: BufferedReader, key: str, layers: _Layers) -> str:
-    """Hash what follows the header, the key, and where the layers are."""
+    """Hash the content after the header, the key, and the places of the layers."""
     file.seek(_HEADER_BYTES)
     digest = hashlib.file_digest(file, "sha256")
     digest.update(_described(key, layers))
@@ -204,18 +205,20 @@ def layer_polynomials(
     weights: Weights,
     on_layer: OnLayer | None = None,
 ) -> Callable[[str], Callable[[], RingArray]]:
-    """Return, for a layer's name, what returns its weight polynomials: from the cache, or encoded into memory now.
+    """Return a function from a layer's name to a function that returns the layer's weight polynomials.
+
+    The polynomials come from the cache, or are encoded into memory now.
 
     Args:
-        directory: of the cache; None to hold the polynomials in memory, as happens with a warning if it cannot be
-            written or stays locked.
+        directory: the cache's folder; None to hold the polynomials in memory. If the folder cannot be written or stays
+            locked, a warning says so, and the polynomials are held in memory too.
     """
     if directory is not None:
         try:
             encoded = EncodedWeights.load(directory, context, plans, weights, on_layer)
         except (OSError, ParameterError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            warnings.warn(f"the weights' cache cannot be used ({reason}): they are encoded anew", stacklevel=2)
+            warnings.warn(f"the weights' cache cannot be used ({reason}): encoding the weights anew", stacklevel=2)
             return layer_polynomials(None, context, plans, weights, on_layer)
         return lambda name: lambda: encoded.polynomials(name)
     held = {}

@@ -1,9 +1,10 @@
-"""Server workers: the server's own ranks that multiply ciphertexts by weights, each for some output channels.
+"""Divide the server's products among workers: extra ranks of the server that multiply ciphertexts by weights.
 
-The server passes every upload of the client on to its workers and joins their answers; the client's messages are the
-same with and without them. A worker holds what the server holds for this: the weights and the client's public key. It
-sees the client's encryptions and makes masks, as the server would, so it must be trusted as the server is, and its
-channel to the server must not leave the organisation unprotected.
+Each worker computes some of the output channels. The server passes every upload of the client on to its workers, and
+joins their answers. The client's messages are the same with and without workers.
+
+A worker holds the weights and the client's public key. It sees the client's ciphertexts and makes masks, as the server
+would. So it must be trusted like the server, and its channel to the server must not leave the organisation unprotected.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +28,16 @@ __all__ = ["Worker", "WorkerPool"]
 
 
 class WorkerPool:
-    """The server's end: shares out the output ciphertexts of a layer among its workers, and takes a share itself.
+    """The server's end. It divides the output ciphertexts of a layer among the workers, and takes a part itself.
 
     Args:
-        channels: to the workers.
-        terms, plans: of the session.
-        public_key: the client's.
+        channels: the channels to the workers.
+        terms, plans: the session's terms and plans.
+        public_key: the client's public key.
 
     Raises:
-        ProtocolError: a worker has other terms. PeerLostError: it is gone, or could not read its weights.
+        ProtocolError: a worker has other terms.
+        PeerLostError: a worker is gone, or could not read its weights.
     """
 
     def __init__(
@@ -52,11 +54,11 @@ class WorkerPool:
             channel.receive("ready", np.uint8, (1,))
 
     def share(self, own: Mapping[str, MaskedProducts]) -> None:
-        """Take a share of every layer from now on: `own` are the layers' products on this rank."""
+        """Take a part of every layer from now on. `own` holds the layers' products on this rank."""
         self._own = own
 
     def multiply(self, name: str) -> Multiply:
-        """Return what multiplies an upload by a layer's weights, on the workers and here."""
+        """Return the function that multiplies an upload by a layer's weights, on the workers and on this rank."""
 
         def begin(upload: Upload) -> Callable[[], MaskedCiphertexts]:
             own, busy = self._share_out(name, upload)
@@ -65,12 +67,12 @@ class WorkerPool:
         return begin
 
     def end(self) -> None:
-        """Let the workers end."""
+        """Tell the workers to end."""
         for channel in self._channels:
             channel.send_document("job", {"layer": None})
 
     def _share_out(self, name: str, upload: Upload) -> tuple[slice | None, list[tuple[Channel, slice]]]:
-        """Send a layer's upload to the workers; return which output ciphertexts are made here, and which by whom."""
+        """Send a layer's upload to the workers; return which output ciphertexts this rank and each worker make."""
         groups, items = self._plans[name].groups_out, upload.c0.shape[1]
         ranks = len(self._channels) + (self._own is not None)
         split = np.array_split(np.arange(groups), min(ranks, groups))
@@ -109,12 +111,12 @@ class Worker:
     """A worker's end.
 
     Args:
-        server: channel to it.
-        terms: what the worker expects to agree on.
-        weights: the network's.
-        cache: where encoded weights are kept; None to encode them into memory.
+        server: channel to the server.
+        terms: the terms that the worker expects.
+        weights: the network's weights.
+        cache: folder of encoded weights; None to encode them into memory.
         on_layer: called before a layer's weights are encoded.
-        on_stage: called as the stages of a layer's products begin (see `MaskedProducts`).
+        on_stage: called when a stage of a layer's products begins (see `MaskedProducts`).
     """
 
     def __init__(
@@ -136,10 +138,11 @@ class Worker:
         server.send("ready", np.ones(1, dtype=np.uint8))
 
     def serve(self) -> None:
-        """Multiply until the server ends.
+        """Multiply until the server tells the worker to end.
 
         Raises:
-            ProtocolError: a job is malformed. PeerLostError: the server is gone.
+            ProtocolError: a job is malformed.
+            PeerLostError: the server is gone.
         """
         while (job := self._channel.receive_document("job", IDLE_SECONDS)).has("layer"):
             name = job.take("layer", word(*self._plans))

@@ -136,7 +136,7 @@ def cases(scenario: str, every: int) -> Iterator[tuple[Key, str, Any]]:
 
 def is_callers(error: BaseException) -> bool:
     """Whether an error says that the caller has made a mistake; but a server may say that it keeps no runs."""
-    return isinstance(error, ParameterError) and "with a folder for prepared runs, it has none" not in str(error)
+    return isinstance(error, ParameterError) and "with a folder for prepared runs, but it has none" not in str(error)
 
 
 def disturb(scenario: str, cases: Iterator[tuple[Key, str, Any]]) -> None:

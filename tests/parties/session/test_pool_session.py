@@ -361,7 +361,7 @@ def test_an_unknown_template_is_refused_before_the_run(
     attacker.client.enroll("a", image)
     attacker.client.prepare(2, 2)
     attacker.send(operation="verify", images=2, templates=["a", "nobody"])
-    assert "expected the name of an enrolled template, got another one" in attacker.refusal()
+    assert "expected the name of an enrolled template, got another name" in attacker.refusal()
     assert attacker.sessions[0].endpoint.held[RunShape(2, 2)] == 1
 
 

@@ -76,7 +76,7 @@ def test_enrolled_templates(model: Model, chips: Chip, same: tuple[int, int], di
     with hf.local_session(model) as session:
         session.enroll(chips[0], "first")
         session.client._enrolled.clear()  # as a client that does not look
-        with pytest.raises(PeerLostError, match="expected a new template's name, got one again"):
+        with pytest.raises(PeerLostError, match="expected a new template's name, got an enrolled one"):
             session.enroll(chips[1], "first")
         with pytest.raises(ProtocolError, match="this one has failed"):
             session.verify(chips[0], chips[1])

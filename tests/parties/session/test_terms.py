@@ -125,7 +125,7 @@ def test_a_peer_that_takes_other_plans_is_refused() -> None:
         if taken is plans:
             send_plans(server, plans)
         else:
-            with pytest.raises(ProtocolError, match="to take the plans as they were sent, it has others"):
+            with pytest.raises(ProtocolError, match="to take the plans as they were sent, but it has others"):
                 send_plans(server, plans)
 
 
