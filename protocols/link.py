@@ -1,8 +1,8 @@
-"""Network profiles: named links by bandwidth and delay, to plan for and to simulate.
+"""Define network profiles: named links with a bandwidth and a delay, for planning and for simulation.
 
-A profile says what one link between two parties does to a message: messages of one direction leave one after another at
+A profile says what one link between two parties does to a message. Messages of one direction leave one after another at
 the link's rate, and each arrives a fixed delay after its last byte has left. Both directions are alike, and do not
-disturb each other. "none" is no link at all: nothing is shaped.
+disturb each other. The profile "none" simulates no link: it slows nothing down.
 """
 
 import math
@@ -13,7 +13,7 @@ from protocols.errors import ParameterError
 __all__ = ["LAN", "LINKS", "MAX_NAME_BYTES", "MOBILE", "NONE", "WAN", "Link", "link_named"]
 
 MAX_NAME_BYTES = 16
-"""Of a profile's name, in ASCII: the ranks of a session tell each other the name."""
+"""Bytes of a profile's name in ASCII, at most. The ranks of a session send each other the name."""
 
 NANOSECONDS = 10**9
 _LEAST_RATE, _LONGEST_DELAY = 1000, 3600
@@ -25,7 +25,7 @@ class Link:
 
     Args:
         name: 1 to 16 printable ASCII characters without spaces.
-        bits_per_second: of one direction; at least 1000, infinite for no limit.
+        bits_per_second: the rate of one direction; at least 1000, infinite for no limit.
         delay_seconds: one way, 0 to 3600; a round trip takes twice as long.
 
     Raises:
@@ -39,7 +39,7 @@ class Link:
     def __post_init__(self) -> None:
         letters = self.name.isascii() and self.name.isprintable() and " " not in self.name
         if not (letters and 0 < len(self.name) <= MAX_NAME_BYTES):
-            raise ParameterError(f"expected a network's name of 1 to {MAX_NAME_BYTES} letters, got {self.name!r}")
+            raise ParameterError(f"expected a link's name of 1 to {MAX_NAME_BYTES} ASCII characters, got {self.name!r}")
         if not self.bits_per_second >= _LEAST_RATE:
             raise ParameterError(f"expected a rate of at least {_LEAST_RATE} bit/s, got {self.bits_per_second}")
         if not 0 <= self.delay_seconds <= _LONGEST_DELAY:
@@ -51,7 +51,7 @@ class Link:
         return self.bits_per_second < math.inf or self.delay_seconds > 0
 
     def transfer_seconds(self, size: int, flights: int = 1) -> float:
-        """Return the least seconds in which `size` bytes cross the link in so many flights, one after another."""
+        """Return the least seconds in which `size` bytes cross the link in `flights` rounds, one after another."""
         return size * 8 / self.bits_per_second + flights * self.delay_seconds
 
     def sending_nanoseconds(self, size: int) -> int:
@@ -76,7 +76,7 @@ def link_named(name: str) -> Link:
     """Return a profile by its name.
 
     Raises:
-        ParameterError: there is none of that name.
+        ParameterError: no profile has that name.
     """
     if name not in LINKS:
         *first, last = LINKS

@@ -1,7 +1,7 @@
-"""The planner's constants, measured once on this machine and kept in a file.
+"""Measure the planner's constants once on this machine, and keep them in a file.
 
-Every operation of a private convolution's offline work is timed on the real objects, alone, on one core: the median of
-several runs. The server uses the constants, with a network's profile, to choose the plans of a session.
+`calibrate` times every operation of a private convolution's offline phase on the real objects, alone, on one core, and
+takes the median of several runs. With the constants and a network's profile, the server chooses the plans of a session.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ OnStep = Callable[[str, int, int], None]
 
 
 def calibrate(on_step: OnStep | None = None) -> CostModel:
-    """Measure the constants on this machine: some seconds, one core."""
+    """Measure the constants on this machine. This takes some seconds on one core."""
     context = CkksContext()
     modulus, degree = context.modulus, context.degree
     keys = ClientKeys(context)
@@ -88,7 +88,7 @@ def calibration_path(directory: Path) -> Path:
 
 
 def save_calibration(model: CostModel, path: Path) -> None:
-    """Write the constants, not the network, as JSON.
+    """Write the constants as JSON, without the network's profile.
 
     Raises:
         ParameterError: the file cannot be written.
@@ -98,15 +98,19 @@ def save_calibration(model: CostModel, path: Path) -> None:
         times = {name: float(getattr(model, name)) for name in _TIMES}
         write_durably(path, json.dumps({**times, _DIGEST: _digest(times)}, indent=2).encode() + b"\n")
     except OSError as error:
-        raise ParameterError(f"expected to write {path.name} to a cache folder: {error.strerror}") from error
+        raise ParameterError(f"cannot write {path.name} to the cache folder: {error.strerror}") from error
 
 
 def load_calibration(path: Path | None, link: Link) -> CostModel:
-    """Return the constants that were measured on this machine, else (or for None) the default ones, for a network.
+    """Return the constants in a file, with a network's profile.
+
+    Args:
+        path: the file. If it is None or there is no such file, the default constants are returned.
+        link: the network's profile.
 
     Raises:
-        ParameterError: the file is there, but does not hold the constants. The message may go to a peer, so it tells
-            neither the folder nor what the file holds.
+        ParameterError: the file is there, but does not hold the constants. The message may go to a peer, so it names
+            neither the folder nor the content of the file.
     """
     try:
         if path is None or not path.exists():
@@ -119,7 +123,7 @@ def load_calibration(path: Path | None, link: Link) -> CostModel:
             raise ValueError("times of another digest")
         return CostModel(**times, link=link)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ParameterError("calibration.json: expected calibrated times, repeat hybridface calibrate") from error
+        raise ParameterError("calibration.json: expected calibrated times; run hybridface calibrate again") from error
 
 
 def _digest(times: dict[str, float]) -> str:

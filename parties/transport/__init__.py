@@ -1,1 +1,1 @@
-"""How messages travel between parties: MPI, and simulated networks."""
+"""Move messages between parties: over MPI, over queues in one process, and over simulated networks."""

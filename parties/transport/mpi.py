@@ -1,12 +1,14 @@
-"""Channels between MPI ranks, and finding out which rank is who.
+"""Open channels between MPI ranks, and find out the role of each rank.
 
-A waiting rank must not spin: MPI libraries busy-wait, and one idle rank then takes a core from the ranks that work. So
-every wait tests a non-blocking request, yielding for 0.2 ms (an answer of a working peer on this machine takes less),
-then with a sleep that grows to a millisecond, and every wait has a deadline.
-Only byte strings travel (`MPI.BYTE`); mpi4py's lowercase, pickling calls are not used.
+A waiting rank must not spin. MPI libraries busy-wait, so that one idle rank takes a core from the ranks that work. Here
+every wait tests a non-blocking request. For the first 0.2 ms it only yields between two tests, since a working peer on
+this machine answers sooner. Then it sleeps between tests, at first briefly, later up to a millisecond. Every wait has a
+deadline.
 
-On joining, every rank says its role, whom it counts on, and which network it simulates. All must agree on the last two;
-a network other than "none" is simulated on one machine only.
+Only byte strings travel (`MPI.BYTE`). mpi4py's lowercase calls, which pickle, are not used.
+
+When a rank joins, it announces its role, the roles that it requires, and the network that it simulates. All ranks must
+agree on the last two. To simulate a network other than "none", all ranks must run on one machine.
 """
 
 import struct
@@ -27,10 +29,10 @@ from protocols.link import MAX_NAME_BYTES, NONE, Link
 __all__ = ["DEFAULT_TIMEOUT", "World", "is_first_rank", "join", "leave"]
 
 DEFAULT_TIMEOUT = 300.0
-"""Seconds that a rank waits for a peer's message before it gives up: more than the longest start-up."""
+"""Seconds that a rank waits for a peer's message before it gives up. The longest start-up takes less."""
 
 _ENTRY = struct.Struct(f"16s32s{MAX_NAME_BYTES}s8s")
-"""What a rank says of itself: its role, whom it counts on, the network it simulates, and its machine if it does."""
+"""What a rank announces: its role, the roles it requires, the network it simulates, and its machine if it does so."""
 
 _TAG = 7
 _SPIN_SECONDS = 200e-6
@@ -39,7 +41,7 @@ _LONGEST_SLEEP = 1e-3
 
 
 def _wait(done: Callable[[], Any], timeout: float, what: str) -> Any:
-    """Call `done` until it returns something true, with a growing sleep; raise `PeerLostError` at the deadline."""
+    """Call `done`, with growing sleeps, until it returns something true. Raise `PeerLostError` at the deadline."""
     start = time.monotonic()
     while not (result := done()):
         elapsed = time.monotonic() - start
@@ -54,10 +56,10 @@ class MpiTransport:
     """One end of a channel to another rank.
 
     Args:
-        communicator: of the ranks.
-        rank: the peer's.
-        peer: its name, for error messages.
-        timeout: seconds to wait for it.
+        communicator: the ranks' communicator.
+        rank: the peer's rank.
+        peer: the peer's name, for error messages.
+        timeout: seconds to wait for the peer.
     """
 
     communicator: MPI.Comm
@@ -68,17 +70,17 @@ class MpiTransport:
     _taking: list[tuple[MPI.Request, memoryview]] = field(default_factory=list)
 
     def send(self, payload: bytes, timeout: float | None = None) -> None:
-        """Start to send one message, and wait for it to be taken only if a `timeout` is given.
+        """Start to send one message. Wait until the peer has taken it only if a `timeout` is given.
 
-        Two ranks that waited to send to each other would wait for ever. What is under way is bounded by the protocol,
-        which sends at most 16 MB ahead (or one layer).
+        Two ranks that waited for each other to take a message would wait forever. The protocol bounds the data that are
+        under way: it sends at most 16 MB ahead (or one layer).
         """
         self._start(payload)
         if timeout is not None:
             self._flush(timeout)
 
     def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | memoryview:
-        """Receive one message; its size is known, and checked, before it is taken in."""
+        """Receive one message. Check its size before reading it."""
         status = MPI.Status()
         message = _wait(
             lambda: self.communicator.Improbe(self.rank, _TAG, status),
@@ -90,7 +92,7 @@ class MpiTransport:
             raise ProtocolError(f"expected at most {max_bytes} bytes from {self.peer}, got {size}")
         buffer = np.empty(size, dtype=np.uint8).data
         request = message.Irecv([buffer, MPI.BYTE])
-        self._taking.append((request, buffer))  # MPI may write into it later, if it is not here in time
+        self._taking.append((request, buffer))  # after a timeout MPI may still write into it
         _wait(request.Test, self.timeout, f"the rest of a message from {self.peer}")
         self._taking.pop()
         return buffer
@@ -105,7 +107,7 @@ class MpiTransport:
         self._flush(self.timeout)
 
     def _start(self, payload: bytes) -> None:
-        """Start to send; the request keeps the payload alive until it is complete."""
+        """Start to send. The request keeps the payload alive until the sending is complete."""
         self._pending[:] = [request for request in self._pending if not request.Test()]
         self._pending.append(self.communicator.Isend([payload, MPI.BYTE], self.rank, _TAG))
 
@@ -120,10 +122,10 @@ class World:
     """The ranks of one computation, and this one's place among them.
 
     Args:
-        communicator: a duplicate of MPI's world, with errors returned rather than fatal.
-        roles: of every rank.
-        timeout: of every channel.
-        link: what every channel simulates.
+        communicator: a duplicate of MPI's world that returns errors instead of ending the process.
+        roles: the role of every rank.
+        timeout: the timeout of every channel, in seconds.
+        link: the network that every channel between organisations simulates.
     """
 
     communicator: MPI.Comm
@@ -137,7 +139,7 @@ class World:
         return self._between(self.roles.index(role), role.value)
 
     def workers(self) -> list[Channel]:
-        """Return a channel to every worker; they are within the server's organisation, so no link is simulated."""
+        """Return a channel to every worker. It stays within the server's organisation, so it simulates no link."""
         ranks = [rank for rank, role in enumerate(self.roles) if role is Role.WORKER]
         return [self._within(rank, f"{Role.WORKER.value} {index}") for index, rank in enumerate(ranks)]
 
@@ -146,12 +148,12 @@ class World:
         return self._within(self.roles.index(Role.SERVER), Role.SERVER.value)
 
     def shards_of(self, role: Role) -> list[Channel]:
-        """Return the client's or the server's channels to its ranks of further shards, within its organisation."""
+        """Return the channels of the client or the server to its own ranks of further shards."""
         ranks = [rank for rank, other in enumerate(self.roles) if other in SHARD_ROLES and other.party is role]
         return [self._within(rank, f"{self.roles[rank].value} {number}") for number, rank in enumerate(ranks)]
 
     def channels_of_shard(self) -> dict[Role, Channel]:
-        """Return a shard's rank's channels: to its party's own rank, and to the shard's other two, by their roles."""
+        """Return the channels of a shard's rank by role: to its party's main rank, and to the shard's other ranks."""
         own = self.roles[self.communicator.Get_rank()]
         number = [rank for rank, role in enumerate(self.roles) if role is own].index(self.communicator.Get_rank())
         channels = {}
@@ -186,9 +188,9 @@ class World:
             channel.close()
 
     def fail(self, reason: str, status: int) -> None:
-        """Tell the peers why this rank ends, and end all ranks with an exit status, once the peers have said so too.
+        """Tell the peers why this rank ends, wait for their error reports, and end all ranks with an exit status.
 
-        A peer that is at work, and does not hear it, is waited for three seconds.
+        A busy peer may not read the message. This rank waits for such peers for three seconds at most.
         """
         for channel in self._opened:
             channel.send_error(reason)
@@ -199,7 +201,7 @@ class World:
 
 
 def is_first_rank() -> bool:
-    """Return whether this is MPI's rank 0, which speaks for all when all fail alike."""
+    """Return whether this is MPI's rank 0, which reports an error that all ranks have in common."""
     return bool(MPI.COMM_WORLD.Get_rank() == 0)
 
 
@@ -209,16 +211,17 @@ def join(
     link: Link = NONE,
     required: Sequence[Role] = (Role.CLIENT, Role.SERVER, Role.DEALER),
 ) -> World:
-    """Join MPI's world as `role`, and learn everybody's.
+    """Join MPI's world as `role`, and learn the role of every rank.
 
     Args:
         timeout: seconds that this rank waits for another.
-        link: to simulate on every channel; anything but "none" needs all ranks on one machine.
-        required: the roles that exactly one rank each must have, the same for all ranks.
+        link: the network to simulate. Any link but "none" needs all ranks on one machine.
+        required: the roles that must have exactly one rank each. All ranks must require the same ones.
 
     Raises:
-        ParameterError: there is not exactly one rank of each required role, with workers and whole shards besides; or
-            they count on different ones, were told different networks, or simulate one from several machines.
+        ParameterError: a required role does not have exactly one rank, a rank has a role that is not allowed, or a
+            shard is incomplete; or the ranks require different roles, or simulate different networks, or simulate a
+            network from several machines.
         PeerLostError: a rank did not answer in time.
     """
     start_mpi(timeout)
@@ -263,13 +266,13 @@ def _check_roles(names: Sequence[str], required: Sequence[Role]) -> None:
     got = f"got {len(names)} ranks ({', '.join(names)}); start them with mpiexec, see launch/"
     if sorted(name for name in names if name not in (Role.WORKER, *SHARD_ROLES)) != sorted(required):
         useless = Role.DEALER in names and Role.DEALER not in required
-        hint = "; a dealer takes part with --correlations dealer alone" if useless else ""
+        hint = "; a dealer takes part only with --correlations dealer" if useless else ""
         raise ParameterError(f"expected {', '.join(required)} and perhaps workers, {got}{hint}")
     of_shards = [role for role, party in SHARD_ROLES.items() if party in required]
     if len({names.count(role) for role in of_shards}) > 1 or any(
         role in names for role in SHARD_ROLES if role not in of_shards
     ):
-        raise ParameterError(f"expected as many ranks of each of {', '.join(of_shards)}, {got}")
+        raise ParameterError(f"expected the same number of ranks for each of {', '.join(of_shards)}, {got}")
 
 
 def _text(padded: bytes) -> str:

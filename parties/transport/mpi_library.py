@@ -1,7 +1,7 @@
-"""MPI's library, its start and its end: both wait for all other ranks, so here they get a deadline.
+"""Start and end MPI's library with a deadline, since both wait for all other ranks.
 
-`MPI_Init` and `MPI_Finalize` cannot be told how long to wait, and mpi4py keeps Python's lock meanwhile, so that not
-even a signal is heard. Here a thread calls them without that lock, and this one waits for it.
+`MPI_Init` and `MPI_Finalize` have no timeout. mpi4py holds Python's global lock during both, so that Python cannot even
+handle a signal. Here a separate thread calls them without that lock, and the calling thread waits for the result.
 """
 
 import ctypes
@@ -38,17 +38,18 @@ def start_mpi(timeout: float) -> None:
     """Start MPI in this process.
 
     Raises:
-        PeerLostError: not all ranks have done so in time. ParameterError, ProtocolError: MPI cannot be started.
+        PeerLostError: not all ranks have started MPI in time.
+        ParameterError, ProtocolError: MPI cannot be started.
     """
     if not MPI.Is_initialized():
         _bounded(_initialise, timeout, "join")
 
 
 def end_mpi(timeout: float) -> None:
-    """End MPI in this process; then the process must end by itself, not by `os._exit`.
+    """End MPI in this process. Afterwards the process must end by itself, not by `os._exit`.
 
     Raises:
-        PeerLostError: not all ranks have done so in time.
+        PeerLostError: not all ranks have ended MPI in time.
     """
     if not MPI.Is_finalized():
         _ending.set()
@@ -56,11 +57,11 @@ def end_mpi(timeout: float) -> None:
 
 
 def abort_world(status: int, timeout: float = 0.0) -> None:
-    """End this process and all ranks with an exit status; nothing happens once MPI has ended here.
+    """End this process and all ranks with an exit status. Do nothing if MPI has already ended in this process.
 
     Args:
-        timeout: seconds to wait for ranks that have not started MPI yet, if this one has not; they cannot be ended
-            before, but `mpiexec` ends them when this one has.
+        timeout: seconds to wait until all ranks have started MPI, if this rank has not started it yet. MPI cannot end
+            ranks that have not started it, but `mpiexec` ends them when this process has ended.
     """
     if MPI.Is_finalized():
         return
@@ -72,7 +73,7 @@ def abort_world(status: int, timeout: float = 0.0) -> None:
     if timeout and not MPI.Is_initialized():
         with suppress(PeerLostError):
             start_mpi(timeout)
-    if MPI.Is_initialized() and not _ending.is_set():  # amid its end MPI can do nothing else
+    if MPI.Is_initialized() and not _ending.is_set():  # while it ends, MPI can do nothing else
         MPI.COMM_WORLD.Abort(status)
     os._exit(status)
 
@@ -80,7 +81,8 @@ def abort_world(status: int, timeout: float = 0.0) -> None:
 def wait_until_read(descriptor: int, seconds: float) -> None:
     """Wait until the other end of a pipe has read everything, or `seconds` are over.
 
-    `mpiexec` reads what ranks print through pipes. When a rank aborts, it ends at once: what it has not read is lost.
+    `mpiexec` reads what ranks print through pipes. When a rank aborts, `mpiexec` ends at once, and output that it has
+    not read is lost.
     """
     deadline, unread = time.monotonic() + seconds, array("i", [1])
     while unread[0] and stat.S_ISFIFO(os.fstat(descriptor).st_mode) and time.monotonic() < deadline:
@@ -89,9 +91,9 @@ def wait_until_read(descriptor: int, seconds: float) -> None:
 
 
 def forget_shared_memory() -> None:
-    """Remove the names of shared memory that all ranks of this machine have by now.
+    """Remove the names of MPI's shared memory after all ranks of this machine have mapped it.
 
-    Then it goes when they end, also when they are killed.
+    The system then frees the memory when the ranks end, even if they are killed.
     """
     for segment in segments_of("self"):
         segment.unlink(missing_ok=True)
@@ -101,15 +103,16 @@ def _initialise(mpi: ctypes.CDLL) -> int:
     provided = ctypes.c_int()
     status = int(mpi.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided)))
     if provided.value != MPI.THREAD_MULTIPLE:
-        raise ParameterError("expected an MPI library that several threads may call, got another one")
+        raise ParameterError("expected an MPI library with MPI_THREAD_MULTIPLE, got one without")
     return status
 
 
 def _bounded(call: Callable[[ctypes.CDLL], int], timeout: float, what: str) -> None:
-    """Call MPI's library in its thread, which is one for its start and its end, as MPI wants it.
+    """Call MPI's library in its own thread. MPI requires the same thread for its start and its end.
 
     Raises:
-        PeerLostError: the deadline has passed. ProtocolError: the library says that it failed.
+        PeerLostError: the deadline has passed.
+        ProtocolError: the library reports an error.
     """
     try:
         status = _thread.submit(call, ctypes.CDLL(MPI.__file__)).result(timeout)

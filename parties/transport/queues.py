@@ -1,4 +1,4 @@
-"""Channels within one process: queues of byte strings between threads. For notebooks and fast tests."""
+"""Connect the threads of one process by queues of byte strings. For notebooks and fast tests."""
 
 import queue
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class LocalTransport:
     _outgoing: "queue.SimpleQueue[bytes]" = field(default_factory=queue.SimpleQueue)
 
     def send(self, payload: bytes, timeout: float | None = None) -> None:
-        """Queue one message; never waits."""
+        """Queue one message, and never wait."""
         self._outgoing.put(payload)
 
     def receive(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -60,7 +60,7 @@ def local_channels(first: str, second: str, timeout: float = 60.0, link: Link = 
 
     Args:
         timeout: seconds that an end waits for a message.
-        link: to simulate.
+        link: the network to simulate.
     """
     there: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     back: queue.SimpleQueue[bytes] = queue.SimpleQueue()

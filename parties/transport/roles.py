@@ -1,4 +1,4 @@
-"""Who takes part: the roles of the ranks."""
+"""Name the roles of the ranks."""
 
 from enum import StrEnum
 
@@ -6,13 +6,13 @@ __all__ = ["SHARD_ROLES", "Role"]
 
 
 class Role(StrEnum):
-    """What a process is in the computation."""
+    """The role of a rank in the computation."""
 
     CLIENT = "client"
     SERVER = "server"
     DEALER = "dealer"
     WORKER = "worker"
-    """One of the server's own: it multiplies for it (see `worker`)."""
+    """An extra rank of the server, which multiplies ciphertexts by weights (see `worker`)."""
     CLIENT_SHARD = "client-shard"
     SERVER_SHARD = "server-shard"
     DEALER_SHARD = "dealer-shard"
@@ -20,7 +20,7 @@ class Role(StrEnum):
 
     @property
     def party(self) -> "Role":
-        """Whose rank it is: for a shard's rank the client, the server or the dealer."""
+        """The client, the server or the dealer for the role of a shard's rank; any other role itself."""
         return SHARD_ROLES.get(self, self)
 
 
@@ -29,4 +29,4 @@ SHARD_ROLES = {
     Role.SERVER_SHARD: Role.SERVER,
     Role.DEALER_SHARD: Role.DEALER,
 }
-"""The roles of a shard's ranks, and whose they are."""
+"""The party of each role that a shard's ranks have."""

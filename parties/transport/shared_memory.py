@@ -1,4 +1,4 @@
-"""The shared memory of MPI's ranks on one machine: files that nobody removes when ranks are killed."""
+"""Find the shared memory of MPI's ranks on one machine: files that stay behind when ranks are killed."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 __all__ = ["PLACE", "segments_of"]
 
 PLACE = Path("/dev/shm")  # noqa: S108
-"""Where it is."""
+"""The folder of these files."""
 
 _NAME = "mpich_shm_"
 
 
 def segments_of(process: int | str) -> set[Path]:
-    """Return the files of shared memory that a process has and that still have a name; none where there is no /proc.
+    """Return the files of MPI's shared memory that a process has mapped and that still have a name; none without /proc.
 
     Args:
-        process: its number, or "self".
+        process: the process's number, or "self".
     """
     with suppress(OSError):
         lines = Path(f"/proc/{process}/maps").read_text().splitlines()

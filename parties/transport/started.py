@@ -1,4 +1,4 @@
-"""Whether this process is one of MPI's ranks, asked without loading MPI."""
+"""Find out whether this process is one of MPI's ranks, without loading MPI."""
 
 from collections.abc import Mapping
 
@@ -8,5 +8,5 @@ _BY_MPIEXEC = ("PMI_RANK", "PMIX_RANK")
 
 
 def was_started_by_mpiexec(environment: Mapping[str, str]) -> bool:
-    """Return whether `mpiexec` started this process, by its environment."""
+    """Return whether `mpiexec` started the process that has this environment."""
     return any(name in environment for name in _BY_MPIEXEC)

@@ -86,7 +86,7 @@ def test_calibrating_into_a_folder_that_cannot_be_written(
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 2
-    message = "hybridface: expected to write calibration.json to a cache folder: Not a directory\n"
+    message = "hybridface: cannot write calibration.json to the cache folder: Not a directory\n"
     assert capsys.readouterr().err == message
 
 

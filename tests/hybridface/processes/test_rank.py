@@ -138,7 +138,7 @@ def test_a_damaged_calibration_is_told_at_home(start: Start, photos: dict[str, s
     ranks = start(client(photos["a"], photos["same"], "--aligned"), server("--cache", str(tmp_path)))
     status, _, errors = ranks.end()
     assert status in FAILED
-    message = "calibration.json: expected calibrated times, repeat hybridface calibrate"
+    message = "calibration.json: expected calibrated times; run hybridface calibrate again"
     lines = said(errors)
     assert f"hybridface server: {message}" in lines
     assert "hybridface client: server ended: it could not go on; its own output says why" in lines
@@ -173,7 +173,7 @@ def test_a_dealer_that_nobody_counts_on(start: Start, photos: dict[str, str]) ->
     assert (status, out) == (2, "")
     assert errors.splitlines() == [
         "hybridface client: expected client, server and perhaps workers, got 3 ranks (client, server, dealer); "
-        "start them with mpiexec, see launch/; a dealer takes part with --correlations dealer alone"
+        "start them with mpiexec, see launch/; a dealer takes part only with --correlations dealer"
     ]
 
 

@@ -63,7 +63,7 @@ def test_a_damaged_file_is_one_line_that_says_what_to_do(tmp_path: Path, name: s
     with pytest.raises(ParameterError) as caught:
         load_calibration(path, NONE)
     message = str(caught.value)
-    assert message == "calibration.json: expected calibrated times, repeat hybridface calibrate"
+    assert message == "calibration.json: expected calibrated times; run hybridface calibrate again"
     assert str(tmp_path) not in message, "a peer is told"
 
 
@@ -100,7 +100,7 @@ def test_a_file_of_bytes(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ParameterError, match=r"^expected to write calibration\.json to a cache folder: "):
+    with pytest.raises(ParameterError, match=r"^cannot write calibration\.json to the cache folder: "):
         save_calibration(MODEL, calibration_path(tmp_path / "file"))
 
 

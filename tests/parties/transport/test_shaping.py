@@ -92,10 +92,10 @@ def test_seconds_of_a_transfer() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (("", 1e6, 0), "network's name"),
-        (("x" * 17, 1e6, 0), "network's name"),
-        (("two words", 1e6, 0), "network's name"),
-        (("ü", 1e6, 0), "network's name"),
+        (("", 1e6, 0), "link's name"),
+        (("x" * 17, 1e6, 0), "link's name"),
+        (("two words", 1e6, 0), "link's name"),
+        (("ü", 1e6, 0), "link's name"),
         (("x", 999, 0), "a rate of at least 1000 bit/s, got 999"),
         (("x", math.nan, 0), "a rate of at least 1000 bit/s, got nan"),
         (("x", 1e6, -0.1), "a delay of 0 to 3600 s, got -0.1"),
@@ -195,7 +195,7 @@ def test_a_message_that_would_arrive_after_the_deadline_is_refused_without_waiti
     assert time.sleeps == [3.0]
     client.send(bytes(2501))
     with pytest.raises(
-        ProtocolError, match=r"^expected a message from client to arrive within 3 s, its stamp says 3.0 s$"
+        ProtocolError, match=r"^expected a message from client to arrive within 3 s, but its stamp says 3.0 s$"
     ):
         server.receive(2501)
     assert time.sleeps == [3.0]
@@ -239,7 +239,7 @@ def test_random_bytes_are_refused_in_one_line(message: bytes) -> None:
 def test_ends_with_different_profiles_say_so(other: Link) -> None:
     client, server, _ = linked(WAN, Time(), other=other)
     client.send(b"hello")
-    with pytest.raises(ProtocolError, match=f"expected the simulated network {other.name}, client has another"):
+    with pytest.raises(ProtocolError, match=f"expected the simulated network {other.name}, but client has another"):
         server.receive(5)
 
 
