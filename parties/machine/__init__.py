@@ -1,1 +1,1 @@
-"""What a party does with its machine: locks, durable files, settings of the process, measured speed."""
+"""Use a party's own machine: locks, durable files, settings of the process, measured speed."""

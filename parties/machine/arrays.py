@@ -1,11 +1,12 @@
-"""Arrays of an .npz archive: of the size that is announced, within a bound, and as they were written.
+"""Read the arrays of an .npz archive within a size bound, and check that they are as they were written.
 
-What an archive announces is checked before memory is taken: some kilobytes may say that they are gigabytes. An archive
-may hold SHA-256 digests of its arrays (`digested`), each of which is then compared. Nothing is unpickled.
+The sizes that an archive announces are checked before memory is taken, since some kilobytes may announce gigabytes. An
+archive may hold SHA-256 digests of its arrays (`digested`). Each array that is read is then compared with its digest.
+Nothing is unpickled.
 
-Parties may read as threads of one process, but numpy reads a header through `ast.parse`, which in Python 3.11 fails
-when another thread does so too (SystemError, "AST constructor recursion depth mismatch"): so one reads headers at a
-time.
+Parties may read archives in several threads of one process. But numpy reads a header through `ast.parse`, which in
+Python 3.11 fails while another thread calls it too (SystemError, "AST constructor recursion depth mismatch"). So only
+one thread at a time reads a header.
 """
 
 import hashlib
@@ -26,18 +27,18 @@ from protocols.errors import ParameterError
 __all__ = ["DIGESTS", "digested", "read_arrays"]
 
 DIGESTS = "sha256"
-"""The name of the array that holds the others' digests."""
+"""The name of the array that holds the digests of the others."""
 
 _READING = threading.Lock()
 _COUNT = slice(-12, -10)
-"""Where an archive, before its comment, has the number of what is in it."""
+"""The place of the number of entries in an archive, counted from the start of its final comment."""
 
 _CHUNK = 1 << 18
 _SUFFIX = ".npy"
 
 
 def digested(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return arrays, and one more that holds their digests: so written, `read_arrays` finds damage in any of them."""
+    """Return arrays, and one more with their digests. In an archive of these, `read_arrays` finds any damage."""
     digests = json.dumps({name: _digest(array) for name, array in arrays.items()})
     return {**arrays, DIGESTS: np.frombuffer(digests.encode(), dtype=np.uint8)}
 
@@ -48,11 +49,12 @@ def read_arrays(
     """Return arrays of an archive by name.
 
     Args:
-        most: bytes of all arrays that are read; as many as the archive has, if left out.
-        names: those to read, as far as they are there; no other is decompressed. All of them if left out.
+        most: bytes of all arrays that are read, at most; by default the size of the archive.
+        names: names of the arrays to read. A name that is not there is skipped, and no other array is decompressed. By
+            default all arrays are read.
 
     Raises:
-        ParameterError: the content is no such archive, is damaged, or larger than that.
+        ParameterError: the content is no such archive, is damaged, or has arrays that are larger than `most`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -60,12 +62,12 @@ def read_arrays(
             return _read(archive, count, len(content) if most is None else most, names)
     except ParameterError:
         raise
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen types for content that is none of theirs
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen types for malformed content
         raise ParameterError(f"expected an archive of arrays, got one that is damaged ({error})") from error
 
 
 def _count(content: bytes | memoryview, comment: int) -> int:
-    """Return how many arrays the archive's end announces, which zipfile does not compare with those that it lists."""
+    """Return the number of arrays that the archive's end announces. zipfile does not compare it with its own list."""
     end = len(content) - comment
     return int.from_bytes(content[end + _COUNT.start : end + _COUNT.stop], "little")
 
@@ -73,7 +75,7 @@ def _count(content: bytes | memoryview, comment: int) -> int:
 def _read(archive: zipfile.ZipFile, count: int, most: int, names: Collection[str] | None) -> dict[str, NDArray[Any]]:
     members = {entry.filename.removesuffix(_SUFFIX): entry for entry in archive.infolist()}
     if not len(members) == len(archive.infolist()) == count:
-        raise ParameterError(f"expected the {count} arrays of the archive's end, each of another name, got others")
+        raise ParameterError(f"expected {count} arrays of different names, as the archive announces, got others")
     chosen = [name for name in members if names is None or name in {*names, DIGESTS}]
     size = sum(members[name].file_size for name in chosen)
     if size > most:
@@ -85,7 +87,7 @@ def _read(archive: zipfile.ZipFile, count: int, most: int, names: Collection[str
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """Read an array, to its end, where the archive's checksum is compared."""
+    """Read an array to its end, where zipfile compares the archive's checksum."""
     with cast(zipfile.ZipExtFile, archive.open(member)) as file:
         with _READING:
             version = npy.read_magic(file)
@@ -105,13 +107,13 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
 
 
 def _compare(arrays: Mapping[str, NDArray[Any]], digests: NDArray[Any], present: Collection[str]) -> None:
-    """Compare arrays that were read with their digests, and what is there with what is to be there."""
+    """Compare the arrays that were read with their digests, and the names in the archive with those of the digests."""
     known = json.loads(digests.tobytes())
     if not isinstance(known, dict) or known.keys() != set(present):
-        raise ParameterError("expected the arrays of the archive's digests, got others")
+        raise ParameterError("expected the arrays that the archive has digests of, got others")
     for name, array in arrays.items():
         if _digest(array) != known[name]:
-            raise ParameterError(f"expected the array {name} of the archive's digest, it is damaged")
+            raise ParameterError(f"expected the array {name} to fit the archive's digest, but it is damaged")
 
 
 def _digest(array: NDArray[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever crashes when, and whoever else writes the same one."""
+"""Write files that are there complete or not at all, even after a crash or with several writers of one file."""
 
 import errno
 import os
@@ -24,10 +24,10 @@ __all__ = [
 ]
 
 PART = ".part"
-"""How the name of a file ends while it is written; a crash may leave one."""
+"""The end of a file's name while the file is written. A crash may leave such a file."""
 
 PRIVATE, PUBLIC = 0o600, 0o666
-"""Modes of a file: for its owner alone, and as the process's umask lets it be."""
+"""Modes of a file: for its owner alone, and for everybody whom the process's umask allows."""
 
 _OF_WRITING = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS
 _NO_UNNAMED_FILES = errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL
@@ -35,12 +35,13 @@ _NO_UNNAMED_FILES = errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL
 
 @contextmanager
 def new_file(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
-    """Give a file to write, which has its name from the first and is removed after an error; on a clean end it is on
-    the disk, the name not yet.
+    """Open a new file for writing that has its name from the start, and remove it after an error.
+
+    When the block ends without an error, the content is on the disk, but the name may not be there yet.
 
     Raises:
         FileExistsError: the name is taken.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
     try:
@@ -55,13 +56,15 @@ def new_file(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replaced(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes the name when it has reached the disk; after an error nothing has changed.
+    """Open a file for writing that takes its name, free or not, when it is on the disk.
+
+    After an error nothing has changed.
 
     Args:
         mode: PRIVATE or PUBLIC.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     temporary = _temporary(path)
     with naming(path), _unnamed(temporary, mode) as (file, give_name):
@@ -78,11 +81,11 @@ def replaced(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
 
 @contextmanager
 def created(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes a name that is free when it has reached the disk.
+    """Open a file for writing that takes its name, which must be free, when it is on the disk.
 
     Raises:
-        FileExistsError: the name is taken, before or by now; that file is as it was.
-        OSError: it cannot be written.
+        FileExistsError: the name was taken before, or is taken by now. The file of that name is unchanged.
+        OSError: the file cannot be written.
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -94,22 +97,22 @@ def created(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for its owner alone, and those above it, if there are none, and see them reach the disk.
+    """Make a folder and its missing parents, for their owner alone, and wait until they are on the disk.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: a folder cannot be made.
     """
     if not folder.is_dir():
         if folder.parent != folder:
             make_folder(folder.parent)
-        with suppress(FileExistsError):  # another process's; or no folder, which whoever uses it finds out
+        with suppress(FileExistsError):  # another process made it; or it is no folder, and its user will fail
             folder.mkdir(mode=0o700)
             sync_folder(folder.parent)
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Say of which file the system speaks, where a write fails: that it does not say itself."""
+    """Add the file's name to the error of a failed write, since the system leaves the name out."""
     try:
         yield
     except OSError as error:
@@ -124,9 +127,10 @@ def _temporary(path: Path) -> Path:
 
 @contextmanager
 def _unnamed(temporary: Path, mode: int) -> Iterator[tuple[BinaryIO, Callable[[Path], None]]]:
-    """Give a new file without a name, of which a crash leaves nothing, and what gives it one that is free.
+    """Open a new file without a name, and return it with a function that gives it a free name.
 
-    Where a file system makes no such files, it has a temporary name until then.
+    A crash leaves nothing of a file without a name. If the file system cannot make one, the file has a temporary name
+    until it gets its own.
     """
     folder = os.open(temporary.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -158,20 +162,20 @@ def _named(temporary: Path, mode: int) -> Iterator[tuple[BinaryIO, Callable[[Pat
 
 
 def write_durably(path: Path, *contents: bytes | memoryview) -> None:
-    """Write a file, for its owner alone, and see it reach the disk under its name.
+    """Write a file for its owner alone, and wait until it is on the disk under its name.
 
     Raises:
-        OSError: it cannot be written; what was there before is still there.
+        OSError: the file cannot be written. An older file of that name is still there.
     """
     with replaced(path) as file:
         file.writelines(contents)
 
 
 def append_durably(path: Path, content: bytes) -> None:
-    """Write behind what a file holds, and see it reach the disk; a crash may leave a part of it.
+    """Append to a file, and wait until the content is on the disk. A crash may leave a part of the content.
 
     Raises:
-        OSError: it cannot be written, or there is none.
+        OSError: the file cannot be written, or does not exist.
     """
     with naming(path), open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK), "ab") as file:
         file.write(content)
@@ -179,13 +183,13 @@ def append_durably(path: Path, content: bytes) -> None:
 
 
 def reach_disk(file: BinaryIO) -> None:
-    """See what was written to a file reach the disk."""
+    """Wait until everything written to a file is on the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """See what was made, renamed or removed in a folder reach the disk."""
+    """Wait until all changes of a folder's names are on the disk: new, renamed and removed files."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Locks on files between processes of one machine: held by one writer or many readers, and gone with their process."""
+"""Lock files between the processes of one machine, for one writer or many readers. A lock ends with its process."""
 
 import fcntl
 import os
@@ -14,11 +14,11 @@ _FIRST_SLEEP, _LONGEST_SLEEP = 0.001, 0.25
 
 
 class FileLock:
-    """The lock of a folder, or of a file that is made if there is none; held alone, or with others who share it.
+    """The lock of a folder or a file, held alone or shared with others. A missing file is made.
 
     Args:
-        path: of the file, which is not a link, or of the folder.
-        what: is locked, for the error.
+        path: the folder, or the file, which must not be a link.
+        what: what is locked, for the error message.
 
     Raises:
         OSError: the file cannot be opened.
@@ -30,9 +30,9 @@ class FileLock:
         self._descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
 
     def try_take(self, shared: bool = False) -> bool:
-        """Take the lock, or change how it is held, if that can be at once; return whether it is held so now.
+        """Take the lock, or change how it is held, without waiting. Return whether that succeeded.
 
-        If not, it is not held any more: the system gives it up before it asks for it in another way.
+        If it did not succeed, the lock is not held any more: the system gives it up before it takes it in another way.
         """
         try:
             fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -44,7 +44,7 @@ class FileLock:
         """Take the lock, or change how it is held, as soon as it is free.
 
         Raises:
-            TimeoutError: it was not free in time; who holds it may have been stopped.
+            TimeoutError: the lock was not free in time. The process that holds it may have been stopped.
         """
         deadline, pause = time.monotonic() + seconds, _FIRST_SLEEP
         while not self.try_take(shared):
@@ -62,15 +62,15 @@ class FileLock:
 
 @contextmanager
 def locked(path: Path, what: str, shared: bool = False, seconds: float | None = None) -> Iterator[None]:
-    """Hold the lock of a folder, or of a file that is made if there is none.
+    """Hold the lock of a folder or a file during a block. A missing file is made.
 
     Args:
-        what: is locked, for the error.
-        shared: with others who hold it shared; else alone.
-        seconds: to wait for it; LOCK_SECONDS if left out.
+        what: what is locked, for the error message.
+        shared: whether others may hold the lock shared at the same time.
+        seconds: how long to wait for the lock; LOCK_SECONDS by default.
 
     Raises:
-        TimeoutError: it was not free in time; who holds it may have been stopped.
+        TimeoutError: the lock was not free in time. The process that holds it may have been stopped.
         OSError: the file cannot be opened.
     """
     lock = FileLock(path, what)

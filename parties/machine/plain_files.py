@@ -1,7 +1,7 @@
-"""Reading files that may be anything by now: nothing is waited for, and nothing is read beyond a bound.
+"""Read files without waiting and within a size bound, whatever is there under their names by now.
 
-Under the name of a file of ours there may be a folder, a device, or a pipe that nobody writes to, whose opening would
-wait for ever.
+Instead of one of our files there may be a folder, a device or a pipe. Opening a pipe that nobody writes to would wait
+forever.
 """
 
 import errno
@@ -20,7 +20,7 @@ def open_plain(path: Path, follow_links: bool = True) -> BufferedReader:
         follow_links: whether the name may be a symbolic link.
 
     Raises:
-        OSError: there is none, it cannot be read, or it is a folder, a pipe or a device.
+        OSError: the file is missing or cannot be read, or is a folder, a pipe or a device.
     """
     links = 0 if follow_links else os.O_NOFOLLOW
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | links)
@@ -34,14 +34,14 @@ def open_plain(path: Path, follow_links: bool = True) -> BufferedReader:
 
 
 def read_plain(path: Path, most: int, follow_links: bool = True) -> bytes:
-    """Return what a file holds.
+    """Return the content of a file.
 
     Args:
-        most: bytes that it may have; a larger one is refused before anything is read.
+        most: bytes of the file, at most. A larger file is refused before anything is read.
         follow_links: whether the name may be a symbolic link.
 
     Raises:
-        OSError: as for `open_plain`, or it has more bytes.
+        OSError: as for `open_plain`, or the file is larger.
     """
     with open_plain(path, follow_links) as file:
         size = os.fstat(file.fileno()).st_size

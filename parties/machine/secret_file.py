@@ -1,6 +1,7 @@
-"""A secret of 32 bytes in a file beside what it protects, for its owner alone: drawn when it is first needed.
+"""Keep a secret of 32 random bytes in a file of its own, beside the file that it protects.
 
-Whoever gets the other file alone, in a backup or as a copy, has not got the secret.
+The secret is for its owner alone, and is drawn when it is first needed. Somebody who gets only the other file, in a
+backup or as a copy, does not have the secret.
 """
 
 import secrets
@@ -15,10 +16,11 @@ SECRET_BYTES = 32
 
 
 def secret_of(path: Path) -> bytes:
-    """Return a file's secret; draw one, durably, if there is no file.
+    """Return a file's secret. If there is no file, draw a secret and write it durably.
 
     Raises:
-        OSError: the file can be neither read nor made. ValueError: it is no secret.
+        OSError: the file can be neither read nor made.
+        ValueError: the file holds no secret.
     """
     try:
         return read_secret(path)
@@ -30,7 +32,8 @@ def read_secret(path: Path) -> bytes:
     """Return a file's secret.
 
     Raises:
-        OSError: it cannot be read, or is no plain file. ValueError: it has not 32 bytes, or they are all the same.
+        OSError: the file cannot be read, or is no plain file.
+        ValueError: the file does not have 32 bytes, or they are all the same.
     """
     with open_plain(path) as file:
         secret = file.read(SECRET_BYTES + 1)
@@ -42,10 +45,11 @@ def read_secret(path: Path) -> bytes:
 
 
 def keep_secret(path: Path, secret: bytes) -> bytes:
-    """Write a secret to a new file; return what the file holds, which is another process's if that was quicker.
+    """Write a secret to a new file, and return the file's secret: another process's, if that process was quicker.
 
     Raises:
-        OSError: it cannot be written. ValueError: there is a file that is no secret.
+        OSError: the file cannot be written.
+        ValueError: there is a file already, and it holds no secret.
     """
     try:
         with created(path) as file:

@@ -1,8 +1,11 @@
-"""Settings of a rank's process that make it faster; none changes what is computed.
+"""Make a rank's process faster by two settings, which do not change what it computes.
 
-Sleeps end when they should: the system may prolong a sleep by 50 us (its timer slack), as long as a message takes, so
-the slack is set to 1 us. Freed memory is kept: by default glibc gives large arrays back to the system at once, and the
-next array pays for fresh, zeroed pages. Where a call is missing, nothing happens.
+- The timer slack is set to 1 us, so that sleeps end in time. By default the system may prolong a sleep by 50 us, which
+  is as long as a message takes.
+- The process keeps freed memory. By default glibc gives large arrays back to the system at once, and the next array
+  pays for fresh, zeroed pages.
+
+A setting is left out on a system that does not have its call.
 """
 
 import ctypes
@@ -16,7 +19,7 @@ _ALLOCATOR = {_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 1 << 30, _M_TOP_PA
 
 
 def tune_process() -> None:
-    """Apply the settings to this process, and to threads that this one starts later."""
+    """Apply the settings to this process, and to threads that the calling thread starts later."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(_PR_SET_TIMERSLACK, _SLACK_NANOSECONDS, 0, 0, 0)

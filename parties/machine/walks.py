@@ -1,4 +1,4 @@
-"""Walking through folders while other processes remove what is in them, or the folders themselves."""
+"""Walk through folders while other processes may remove their files, or the folders themselves."""
 
 import os
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ _GONE = FileNotFoundError, NotADirectoryError
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """Return what is in a folder now, by name; nothing if it is gone, or none.
+    """Return the entries of a folder, sorted by name; nothing if the folder is gone, or is no folder.
 
     Raises:
-        OSError: it may not be read.
+        OSError: the folder may not be read.
     """
     try:
         return [folder / name for name in sorted(os.listdir(folder))]
@@ -22,7 +22,7 @@ def entries_of(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield the files in a folder and in those below, by name; what is removed meanwhile is left out.
+    """Yield the files in a folder and its subfolders, sorted by name. Skip files that are removed meanwhile.
 
     Raises:
         OSError: a folder may not be read.
@@ -38,13 +38,13 @@ def files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def changed_at(path: Path) -> float:
-    """Return when a file was changed, in seconds since 1970; 0 if it is gone."""
+    """Return when a file was changed, in seconds since 1970; 0 if the file is gone."""
     status = _status(path)
     return 0.0 if status is None else status.st_mtime_ns / 1e9
 
 
 def size_of(path: Path) -> int:
-    """Return a file's bytes, 0 if it is gone."""
+    """Return a file's size in bytes; 0 if the file is gone."""
     status = _status(path)
     return 0 if status is None else status.st_size
 

@@ -214,7 +214,7 @@ def test_a_weight_that_was_changed_is_noticed(small: Path) -> None:
         arrays = dict(archive)
     arrays["c"] = arrays["c"] + 1
     np.savez(small, **arrays)
-    with pytest.raises(ModelError, match=r"small\.npz: expected the array c of the archive's digest, it is damaged"):
+    with pytest.raises(ModelError, match=r"small\.npz: expected the array c to fit the archive's digest, but it is"):
         read_patchnet(small)
     assert read_shape(small).outputs == 2, "of which a client reads nothing"
 

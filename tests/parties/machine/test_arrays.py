@@ -124,7 +124,7 @@ def test_two_arrays_of_one_name_are_refused() -> None:
         warnings.simplefilter("ignore")
         for _ in range(2):
             new.writestr("a.npy", b"")
-    with pytest.raises(ParameterError, match="each of another name"):
+    with pytest.raises(ParameterError, match="arrays of different names"):
         read_arrays(written.getvalue())
 
 
