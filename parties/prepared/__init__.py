@@ -1,1 +1,1 @@
-"""Runs that were prepared ahead of time: in memory, and on disk between sessions."""
+"""Keep prepared runs: in memory, and on disk between sessions."""

@@ -1,9 +1,12 @@
-"""What is prepared ahead of time: a pool of runs, filled in parts, in the background if so wished.
+"""Keep a pool of prepared runs. A session fills it in parts, on request also in the background.
 
-A preparation is the offline work of one run: correlations, and every linear layer's masks. It is done in parts, each a
-command of its own to the server, so that a request that is prepared waits for a part at most. A part that was begun is
-finished or the session ends; a run takes its preparation out of the pool before it begins, so nothing is used twice,
-also not after an error.
+A preparation is the offline phase of one run: correlations, and every linear layer's masks. It has several parts, and
+each part is a command of its own to the server. So a request whose run is prepared waits for one part at most.
+
+Nothing is used twice, even after an error:
+
+- If a part was begun, it is finished or the session ends.
+- A run takes its preparation out of the pool before it begins.
 """
 
 import math
@@ -33,14 +36,14 @@ __all__ = [
 ]
 
 PARTS = 4
-"""Commands of one preparation."""
+"""Parts of one preparation. Each is one command."""
 
 
 MAX_PREPARED_IMAGES = 32
-"""Images of all runs that are prepared at a time, at most: the server holds some 30 MB for each."""
+"""Images of all runs that are prepared at a time, at most. The server holds some 30 MB for each image."""
 
 MAX_POOL = 16
-"""Runs that the background keeps prepared, at most: the server, which bounds them too, has room for a batch besides."""
+"""Runs that the background task keeps prepared, at most. The server's own bound leaves room for a batch as well."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class PoolStatus:
 
     Args:
         ready: runs that are prepared.
-        capacity: runs that the background keeps prepared, 0 without one.
+        capacity: runs that the background task keeps prepared; 0 if there is no such task.
         begun: parts of the next preparation that are done.
     """
 
@@ -59,7 +62,7 @@ class PoolStatus:
 
 
 def requests_of_part(requests: Sequence[Request], part: int) -> list[Request]:
-    """Return the correlations that a part makes, the same on both sides: about as many words in each part."""
+    """Return the correlations that a part makes, the same on both sides. All parts make about equally many words."""
     sizes = np.cumsum([sum(math.prod(field.shape) for field in request.derived) for request in requests])
     bounds = np.searchsorted(sizes, sizes[-1] * np.arange(PARTS + 1) / PARTS) if len(sizes) else [0] * (PARTS + 1)
     stop = len(requests) if part == PARTS - 1 else bounds[part + 1]
@@ -72,10 +75,10 @@ def layers_of_part(names: Sequence[str], part: int) -> list[str]:
 
 
 class Pool:
-    """Counts what is prepared. Not safe between threads by itself: see `Turns`.
+    """Counts the prepared runs. It is not thread-safe by itself: see `Turns`.
 
     Args:
-        prepare_part: does part `part` of a preparation of a shape.
+        prepare_part: called with a shape and the number of a part; does that part of a preparation.
     """
 
     def __init__(self, prepare_part: Callable[[RunShape, int], None]) -> None:
@@ -85,7 +88,7 @@ class Pool:
         self._running: tuple[RunShape, int] | None = None
 
     def room(self, shape: RunShape) -> bool:
-        """Return whether one more preparation of a shape may be begun, or one that was begun can be finished."""
+        """Return whether there is room for a new preparation of a shape, or one that was begun is to be finished."""
         return self._begun is not None or self.fits(shape)
 
     def fits(self, shape: RunShape) -> bool:
@@ -108,13 +111,13 @@ class Pool:
         self._ready[shape] += 1
 
     def step(self, shape: RunShape) -> None:
-        """Do one part: of the preparation that was begun, whatever its kind, else of a new one of this kind.
+        """Do one part of the preparation that was begun, whatever its shape, or else of a new one of this shape.
 
         Raises:
-            ParameterError: so much is prepared that a new one would be too much.
+            ParameterError: so much is prepared that there is no room for a new preparation.
         """
         if not self.room(shape):
-            raise ParameterError(f"expected at most {MAX_PREPARED_IMAGES} prepared images, verify some first")
+            raise ParameterError(f"expected at most {MAX_PREPARED_IMAGES} prepared images; verify some first")
         current, part = self._running = self._begun or (shape, 0)
         self._begun = None  # a part that fails is never done again
         try:
@@ -127,13 +130,13 @@ class Pool:
             self._ready[current] += 1
 
     def prepare(self, shape: RunShape) -> None:
-        """Prepare one more run, finishing what was begun."""
+        """Prepare one more run of a shape, after finishing a preparation that was begun."""
         wanted = self._ready[shape] + 1
         while self._ready[shape] < wanted:
             self.step(shape)
 
     def take(self, shape: RunShape) -> bool:
-        """Take a prepared run out of the pool; prepare one now if there is none, and return whether there was."""
+        """Take a prepared run out of the pool, or prepare one now. Return whether the pool had one."""
         was_ready = self._ready[shape] > 0
         if not was_ready:
             self.prepare(shape)
@@ -151,12 +154,12 @@ class Turns:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Run a block as a request: after the turn that is under way."""
+        """Run a block as a request, after the current turn has ended."""
         with self._condition:
             self._requests += 1
             try:
                 self._condition.wait_for(lambda: not self._busy)
-            finally:  # also when interrupted: the background task would wait for this request for ever
+            finally:  # also after an interrupt, else the background task waits for this request forever
                 self._requests -= 1
             self._busy = True
         try:
@@ -166,7 +169,7 @@ class Turns:
 
     @contextmanager
     def background(self, wanted: Callable[[], bool]) -> Iterator[None]:
-        """Run a block when no request waits and `wanted` holds."""
+        """Run a block when no request waits and `wanted` returns true."""
         with self._condition:
             self._condition.wait_for(lambda: not self._busy and not self._requests and wanted())
             self._busy = True
@@ -176,7 +179,7 @@ class Turns:
             self._release()
 
     def notify(self) -> None:
-        """Look again at what is wanted."""
+        """Make a waiting background task call its `wanted` again."""
         with self._condition:
             self._condition.notify_all()
 
@@ -190,9 +193,9 @@ class BackgroundRefill:
     """A thread that keeps a pool full between requests. Use as a context manager.
 
     Args:
-        pool, turns: of the session.
-        shape: of the runs to prepare.
-        capacity: how many to keep prepared.
+        pool, turns: the session's pool and turns.
+        shape: the shape of the runs to prepare.
+        capacity: how many runs to keep prepared.
     """
 
     def __init__(self, pool: Pool, turns: Turns, shape: RunShape, capacity: int) -> None:
@@ -221,7 +224,7 @@ class BackgroundRefill:
                 try:
                     if not self._stopped:
                         self._pool.step(self.shape)
-                except BaseException as error:  # kept before the turn ends, for the request that waits
+                except BaseException as error:  # stored before the turn ends, for the waiting request
                     self.error = error
 
     def _wanted(self) -> bool:

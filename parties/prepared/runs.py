@@ -1,12 +1,14 @@
-"""Runs that earlier sessions prepared, on both sides of a session: how they are kept, and how they are taken up again.
+"""Keep prepared runs on both sides of a session, and load them in a later session.
 
-The server says who it is, and the client what it has for that server; both forget what the other has not. A server
-without a folder says so, and then nothing is asked of it. See `store` for why nothing is used twice.
+- The server sends its identity. The client sends the numbers of the runs that it keeps for this server. Each side drops
+  the runs that the other side does not have.
+- A server without a folder says so. The client then asks nothing more about kept runs.
+- A folder that cannot be used does not end a session: the session goes on as if nothing were kept. Only a caller who
+  asks to keep a run gets the reason.
+- Each step is one command. Either both sides take a run out of memory (or into it), or the session has failed. Masks
+  that are out of step would give a wrong answer.
 
-A folder that cannot be used ends no session: it goes on as if nothing were kept. Only who asks to keep a run hears why.
-
-Each step is one command, and either both sides take a run out of memory (or into it) or the session has failed: masks
-that are out of step would give a wrong answer.
+`store` explains why nothing is used twice.
 """
 
 import secrets
@@ -28,12 +30,12 @@ __all__ = ["PreparedRunsClient", "PreparedRunsServer", "RunsInMemory"]
 
 _CORRELATIONS = "correlations"
 _FORMAT = 2
-"""Of what is kept; another one's is not read."""
+"""The format of kept runs. Runs of another format are not read."""
 
 _NUMBER, _MAX_REASON = hexadecimal(16), 1000
 
 Asking = Callable[[dict[str, Any]], AbstractContextManager[None]]
-"""Sends a command, and marks the session as failed if what follows in the block does."""
+"""Sends a command and runs the block. If the block fails, the session is marked as failed."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class RunsInMemory:
     """One side's prepared runs, in memory.
 
     Args:
-        network: with what its linear layers have prepared.
-        source: with the correlations.
-        requests: returns those that a run of a shape uses up.
-        described: what all prepared runs depend on, as JSON values.
+        network: the network, which holds what its linear layers have prepared.
+        source: the source, which holds the correlations.
+        requests: returns the correlations that a run of a shape uses up.
+        described: everything that all prepared runs depend on, as JSON values.
     """
 
     network: NetworkClient | NetworkServer
@@ -53,7 +55,7 @@ class RunsInMemory:
     described: tuple[Any, ...]
 
     def binding(self, shape: RunShape) -> str:
-        """Return the digest of what a prepared run of a shape depends on."""
+        """Return the digest of everything that a prepared run of a shape depends on."""
         requests = [request.document() for request in self.requests(shape)]
         return binding_of(_FORMAT, *self.described, shape.images, shape.decisions, requests)
 
@@ -81,12 +83,12 @@ class RunsInMemory:
 
 
 class PreparedRunsClient:
-    """The client's side. Its methods are parts of the session's requests, one at a time.
+    """The client's side. The session calls its methods within requests, one at a time.
 
     Args:
-        store: its folder.
-        prepared: its runs in memory.
-        channel: to the server.
+        store: the client's folder.
+        prepared: the client's runs in memory.
+        channel: the channel to the server.
         asking: see `Asking`.
     """
 
@@ -98,26 +100,26 @@ class PreparedRunsClient:
         store.clean()
 
     def check_room(self, shape: RunShape) -> None:
-        """See that a run can be kept.
+        """Check that a run can be kept, and make room for it.
 
         Raises:
-            ParameterError: there is no room here, the folder cannot be used, or the server keeps none.
+            ParameterError: the client has no room, its folder cannot be used, or the server keeps no runs.
         """
         server = self._server_identity()
         if not server:
-            raise ParameterError("expected a server with a folder for prepared runs, it has none")
+            raise ParameterError("expected a server with a folder for prepared runs, but it has none")
         with _telling():
             self._store.make_room(server, self._prepared.binding(shape))
             self._paired()
 
     def save(self, shape: RunShape) -> str | None:
-        """Keep a prepared run; the caller has looked for room, and has taken the run out of its count.
+        """Keep a prepared run. The caller has called `check_room`, and has taken the run out of its count.
 
         Returns:
-            Why the server does not; both have then dropped it.
+            None if both sides keep the run. Otherwise the server's reason; both sides have then dropped the run.
 
         Raises:
-            ParameterError: it cannot be written here; the session has failed.
+            ParameterError: the client cannot write the run. The session has failed.
         """
         server, number = self._server_identity(), secrets.token_hex(16)
         with self._asking(self._command("keep", shape, number=number)), self._discarding(server, number):
@@ -133,7 +135,7 @@ class PreparedRunsClient:
 
     @contextmanager
     def _discarding(self, server: str, number: str) -> Iterator[None]:
-        """Leave nothing of a run that could not be kept: the server's file of it is of no use then either."""
+        """Remove the client's file of a run that could not be kept. The server's file is then useless too."""
         try:
             with _telling():
                 yield
@@ -143,7 +145,7 @@ class PreparedRunsClient:
             raise
 
     def knows(self, shape: RunShape) -> bool:
-        """Whether there may be a run of a shape; the first time, both sides compare what they have."""
+        """Return whether there may be a kept run of a shape. In the first call, both sides compare what they have."""
         if not self._server_identity():
             return False
         if shape not in self._known:
@@ -151,17 +153,17 @@ class PreparedRunsClient:
         return bool(self._known[shape])
 
     def restore(self, shape: RunShape) -> bool:
-        """Take up one run on both sides; False if one of them cannot."""
+        """Load one kept run on both sides. Return False if one side cannot load it."""
         number = self._known[shape].pop(0)
         try:
             arrays = self._store.take(self._server, number, self._prepared.binding(shape))
-        except OSError:  # what was read is not used: a crash might bring the file back
+        except OSError:  # do not use what was read: a crash might bring the file back
             arrays = None
         with self._asking(self._command("adopt", shape, number=number, usable=arrays is not None)):
             with self._channel.receive_document("adopted") as answer:
-                adopted = answer.take("adopted", boolean)  # who took anything else for no would go on alone
+                adopted = answer.take("adopted", boolean)  # no other value counts as no, else one side goes on alone
             if adopted and arrays is None:
-                raise ProtocolError("expected the server not to take up a run that the client has not got, it did")
+                raise ProtocolError("expected the server not to load a run that the client does not have, but it did")
             if adopted and arrays is not None:
                 self._prepared.load(shape, arrays)
         return adopted
@@ -181,7 +183,7 @@ class PreparedRunsClient:
         return [number for number in own if number in theirs]
 
     def _server_identity(self) -> str:
-        """Return the server's identity, asked for once; nothing if it keeps no runs."""
+        """Return the server's identity, or an empty text if it keeps no runs. Ask the server only once."""
         if not self._asked:
             asking = self._asking({"operation": "kept server"})
             with asking, self._channel.receive_document("kept server") as answer:
@@ -194,7 +196,7 @@ class PreparedRunsClient:
         return {"operation": operation, **pair, **fields}
 
     def _paired(self) -> str:
-        """Return the number by which the server knows this client, which the folder is asked for once."""
+        """Return the number by which the server knows this client. Read it from the folder only once."""
         self._pairing = self._pairing or self._store.pairing(self._server)
         return self._pairing
 
@@ -203,9 +205,9 @@ class PreparedRunsServer:
     """The server's side.
 
     Args:
-        store: its folder; None to keep nothing.
-        prepared: its runs in memory.
-        channel: to the client.
+        store: the server's folder; None to keep nothing.
+        prepared: the server's runs in memory.
+        channel: the channel to the client.
     """
 
     def __init__(self, store: PreparedStore | None, prepared: RunsInMemory, channel: Channel) -> None:
@@ -217,12 +219,12 @@ class PreparedRunsServer:
     def _store(self) -> PreparedStore:
         if self._folder is None:
             raise ProtocolError(
-                "expected no command about prepared runs from a client that was told that there are none"
+                "expected no command about prepared runs, since the server has told the client that it keeps none"
             )
         return self._folder
 
     def introduce(self) -> None:
-        """Tell the client who keeps its runs: nobody, if the folder cannot be used."""
+        """Send the client the server's identity, or null if there is no folder, or it cannot be used."""
         try:
             identity = self._folder.identity() if self._folder else None
         except OSError:
@@ -230,7 +232,7 @@ class PreparedRunsServer:
         self._channel.send_document("kept server", {"identity": identity})
 
     def save(self, shape: RunShape, pairing: str, number: str) -> None:
-        """Keep a prepared run, or drop it and say why; the caller has taken it out of its count."""
+        """Keep a prepared run, or drop it and tell the client why. The caller has taken the run out of its count."""
         store, binding = self._store, self._prepared.binding(shape)
         arrays = self._prepared.unload(shape)
         reason = None
@@ -238,7 +240,7 @@ class PreparedRunsServer:
             store.make_room(pairing, binding)
             store.write(pairing, number, binding, arrays)
             store.publish(pairing, number)
-        except ParameterError as error:  # which names no file
+        except ParameterError as error:  # its text names no file
             reason = str(error)
         except OSError:
             with suppress(OSError):
@@ -247,7 +249,7 @@ class PreparedRunsServer:
         self._channel.send_document("kept", {"kept": reason is None, "reason": reason})
 
     def compare(self, shape: RunShape, pairing: str, numbers: list[str]) -> None:
-        """Tell which runs both have; forget the others."""
+        """Tell the client which runs both sides have, and drop the others."""
         store, own = self._store, list[str]()
         with suppress(OSError):
             own = store.ready(pairing, self._prepared.binding(shape))
@@ -257,11 +259,11 @@ class PreparedRunsServer:
         self._channel.send_document("kept runs", {"numbers": [number for number in own if number in numbers]})
 
     def restore(self, shape: RunShape, pairing: str, number: str, usable: bool) -> bool:
-        """Take up one run, if the client can; return whether both do."""
+        """Load one kept run, if the client can load it too. Return whether both do."""
         store = self._store
         try:
             arrays = store.take(pairing, number, self._prepared.binding(shape))
-        except OSError:  # what was read is not used: a crash might bring the file back
+        except OSError:  # do not use what was read: a crash might bring the file back
             arrays = None
         adopted = usable and arrays is not None
         if arrays is not None and adopted:
@@ -272,7 +274,7 @@ class PreparedRunsServer:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Say why a run cannot be kept, and as which file."""
+    """Turn a system error into one that says why a run cannot be kept, and in which file."""
     try:
         yield
     except OSError as error:

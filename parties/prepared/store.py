@@ -1,29 +1,28 @@
-"""Prepared runs on disk: made ahead of time, each used once, by the two parties that made it with each other.
+"""Keep prepared runs on disk. The two parties that made a run together use it once.
 
-What a run uses up (correlations, and the linear layers' masks and shares) is one file on either side; the two files
-have one random number. A server's folder has a random *identity*; for each server a client's folder has a random
-*pairing*, by which that server knows it, and no other. A file belongs to what it was made for: a digest of the format,
-the terms, the plans, the correlations and the kind of run, on the server of the weights too.
+On each side, one file holds what a run uses up: correlations, and the linear layers' masks and shares. The two files of
+a run have the same random number. A server's folder has a random *identity*. A client's folder has a random *pairing*
+for each server, by which only that server knows the client. Each file holds a digest of what it was made for: the
+format, the terms, the plans, the correlations and the kind of run, on the server also the weights.
 
-Nothing is used twice, whatever crashes when:
+Nothing is used twice, whatever crashes and whenever:
 
-- A file is written under another name, reaches the disk, and is then renamed to "ready", first on the server, then on
-  the client. What was written is taken out of the session that made it.
-- To use one, a party renames it to "used", and sees the folder reach the disk, *before* it reads it; then it is
-  deleted. "used" files are never read again, and go when the folder is next opened.
-- The server takes only what the client asks for; if one side has lost its file, the other's goes unused.
+- A party writes a file under another name, waits until it is on the disk, and then renames it to "ready": first the
+  server, then the client. The session that made the run takes it out of its memory.
+- To use a file, a party renames it to "used" and waits until the folder is on the disk, *before* it reads the file.
+  Then it deletes the file. "used" files are never read again, and are removed when the folder is next opened.
+- The server takes only a run that the client asks for. If one side has lost its file, the other side's goes unused.
 
-Only names of the forms that we give are ours: whatever else is in the folder is neither read nor removed.
+So a crash loses prepared runs, and never brings one back. A copy of a folder does bring runs back: never restore one
+from a backup, and never resume a snapshot of a machine twice.
 
-Several processes may use a folder. Whoever writes or takes a run holds the folder's lock with others; whoever removes
-what was left holds it alone.
+Several processes may use a folder. A process that writes or takes a run shares the folder's lock with others. A process
+that removes leftovers holds the lock alone. Only files whose names have the forms that we give are ours. All other
+files in the folder are neither read nor removed.
 
-So a crash loses prepared runs, and never brings one back. A copy of a folder does: never restore one from a backup, nor
-resume a snapshot of a machine twice.
-
-Files are for their owner alone, and secret. The client's hold the masks of its photos: who has one of them, and the
-messages of the run that used it, has the photo. The server's hold the masks of the layers' sums in the same way.
-Deleted files are not wiped from the disk.
+The files are secret, and for their owner alone. A client's files hold the masks of its photos. Somebody who has such a
+file, and the messages of the run that used it, has the photo. A server's files hold the masks of the layers' sums in
+the same way. Deleted files are not wiped from the disk.
 """
 
 import hashlib
@@ -51,50 +50,50 @@ from protocols.errors import ParameterError
 __all__ = ["MAX_BYTES", "MAX_DAYS", "MAX_KEPT", "PreparedStore", "binding_of", "is_number", "opened_store"]
 
 MAX_KEPT = 100
-"""Runs that are kept for one peer, at most: some 40 MB an image, on each side."""
+"""Runs that are kept for one peer, at most. A run takes some 40 MB for each image, on each side."""
 
 MAX_BYTES = 16 << 30
-"""Room for the runs of all peers together."""
+"""Bytes for the runs of all peers together."""
 
 MAX_DAYS = 30
-"""So old a run is not used any more, and goes."""
+"""Age in days at which a run is not used any more, and is removed."""
 
 _DIGITS = 32
 _READY, _USED = ".ready", ".used"
 _PAIRING = "pairing"
 _OURS = re.compile(r"[0-9a-f]{32}\.(ready|used|part)|pairing\.[0-9a-f]{16}\.part")
-_PART_SECONDS, _DAY_SECONDS = 3600.0, 86400.0  # after so long nobody writes a file any more; a day
+_PART_SECONDS, _DAY_SECONDS = 3600.0, 86400.0  # age at which nobody is still writing a file; one day
 _DIGEST_BYTES, _BINDING_BYTES = 32, 64
 _MAX_RUN_BYTES = 2 << 30
 _CLEAN_SECONDS = 5.0
 
 Arrays = Mapping[str, Sequence[RingArray]]
-"""What a run uses up, by name."""
+"""The arrays that a run uses up, by name."""
 
 
 def binding_of(*described: Any) -> str:
-    """Return a digest of what a prepared run depends on, of JSON values."""
+    """Return a digest of JSON values that describe what a prepared run depends on."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 class PreparedStore:
-    """One party's folder of prepared runs, those of every peer in a folder of its own.
+    """One party's folder of prepared runs. The runs for each peer are in a subfolder of their own.
 
-    A peer is named by 32 hexadecimal digits: for a client a server's identity, for a server a client's pairing.
+    A peer's name is 32 hexadecimal digits. A client uses the server's identity, a server uses the client's pairing.
 
     Args:
-        folder: made when something is kept.
+        folder: the folder. It is made when it is first needed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def identity(self) -> str:
-        """Return this folder's identity: drawn once, for a server."""
+        """Return the identity of a server's folder, which is drawn once."""
         return self._drawn_once(self._folder / "identity")
 
     def pairing(self, server: str) -> str:
-        """Return the number by which a server knows this client: drawn once."""
+        """Return the number by which a server knows this client, which is drawn once."""
         return self._drawn_once(self._of(server) / _PAIRING)
 
     def ready(self, peer: str, binding: str) -> list[str]:
@@ -102,9 +101,10 @@ class PreparedStore:
         return [path.stem for path in self._ready(self._of(peer)) if _binding(path) == binding]
 
     def clean(self) -> None:
-        """Remove what crashes have left, what is too old, and the folders of peers of whom nothing is kept.
+        """Remove what crashes have left, runs that are too old, and the subfolders of peers that have no runs.
 
-        Whatever cannot be removed now waits for the next call; so does all while others are at the folder all the time.
+        A file that cannot be removed now stays until the next call. So do all files if other processes keep the folder
+        locked.
         """
         with suppress(OSError), self._held(shared=False, seconds=_CLEAN_SECONDS):
             for folder in self._peers():
@@ -114,10 +114,10 @@ class PreparedStore:
                     folder.rmdir()  # if it is empty
 
     def make_room(self, peer: str, binding: str) -> None:
-        """See that there is room for one more run; the peer's oldest ones of other kinds go for it.
+        """Make room for one more run. If necessary, remove the peer's oldest runs of other kinds.
 
         Raises:
-            ParameterError: there is none.
+            ParameterError: there is no room.
         """
         kept = self._ready(self._of(peer))
         others = [path for path in kept if _binding(path) != binding]
@@ -133,7 +133,7 @@ class PreparedStore:
         """Write a run that may not be used before `publish`.
 
         Raises:
-            OSError: it cannot be written; nothing is left of it.
+            OSError: the run cannot be written. Nothing is left of it.
         """
         flat = {f"{name}/{i}": array for name, values in arrays.items() for i, array in enumerate(values)}
         content = io.BytesIO(binding.encode())
@@ -151,7 +151,7 @@ class PreparedStore:
             sync_folder(self._of(peer))
 
     def take(self, peer: str, number: str, binding: str) -> dict[str, list[RingArray]] | None:
-        """Return a run's arrays, for the only time; None if there is none that can be used."""
+        """Return a run's arrays, only this once; None if there is no such run that can be used."""
         ready, used = (self._path(peer, number, suffix) for suffix in (_READY, _USED))
         with self._held(shared=True):
             try:
@@ -166,7 +166,7 @@ class PreparedStore:
                 sync_folder(self._of(peer))
 
     def discard(self, peer: str, number: str) -> None:
-        """Forget a run, whether it was published or not."""
+        """Remove a run, whether it was published or not."""
         for suffix in (PART, _READY):
             self._path(peer, number, suffix).unlink(missing_ok=True)
 
@@ -180,7 +180,7 @@ class PreparedStore:
 
     @contextmanager
     def _held(self, shared: bool, seconds: float | None = None) -> Iterator[None]:
-        """Hold the folder's lock; without a folder there is nothing to hold, and nothing in it."""
+        """Hold the folder's lock during a block. If there is no folder, there is nothing to lock."""
         if not self._folder.is_dir():
             yield
             return
@@ -189,14 +189,14 @@ class PreparedStore:
 
     @contextmanager
     def _made(self, folder: Path) -> Iterator[None]:
-        """Make this folder and one in it, and let nobody remove the latter while it is empty."""
+        """Make this folder and a subfolder, and let nobody remove the subfolder while it is empty."""
         self._make(self._folder)
         with self._held(shared=True):
             self._make(folder)
             yield
 
     def _make(self, folder: Path) -> None:
-        """Make this folder, or one in it, for its owner alone; those above are made as usual."""
+        """Make this folder or a subfolder for its owner alone. Missing parents get the usual mode."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         if not folder.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -205,7 +205,7 @@ class PreparedStore:
     def _drawn_once(self, path: Path) -> str:
         if not path.exists():
             with self._made(path.parent), suppress(FileExistsError), created(path) as file:
-                file.write(secrets.token_hex(_DIGITS // 2).encode())  # by the first of several processes
+                file.write(secrets.token_hex(_DIGITS // 2).encode())  # the first of several processes writes it
         try:
             return _checked(read_plain(path, _BINDING_BYTES).decode(errors="replace"))
         except ParameterError as error:
@@ -219,19 +219,19 @@ class PreparedStore:
 
 
 def is_number(value: object) -> bool:
-    """Return whether this names a run, or a peer: 32 hexadecimal digits."""
+    """Return whether a value has the form of a run's or a peer's name: 32 hexadecimal digits."""
     return isinstance(value, str) and len(value) == _DIGITS and set(value) <= set("0123456789abcdef")
 
 
 def _checked(number: str) -> str:
-    """Return a number, which becomes part of a path."""
+    """Return a number after checking it, since it becomes part of a path."""
     if not is_number(number):
         raise ParameterError(f"expected {_DIGITS} hexadecimal digits, got {number[:40]!r}")
     return number
 
 
 def _read(path: Path, binding: str) -> dict[str, list[RingArray]] | None:
-    """Return a file's arrays; None if it is damaged, or of something else."""
+    """Return a file's arrays; None if the file is damaged, or was made for something else."""
     try:
         content = read_plain(path, _MAX_RUN_BYTES)
     except OSError:
@@ -250,7 +250,7 @@ def _read(path: Path, binding: str) -> dict[str, list[RingArray]] | None:
 
 
 def _binding(path: Path) -> str:
-    """Return what a file says that it belongs to, unchecked; nothing if it is gone."""
+    """Return the digest of what a file was made for, unchecked; an empty text if the file is gone."""
     try:
         with open_plain(path) as file:
             return file.read(_DIGEST_BYTES + _BINDING_BYTES)[_DIGEST_BYTES:].decode(errors="replace")
@@ -259,7 +259,7 @@ def _binding(path: Path) -> str:
 
 
 def _is_left(path: Path) -> bool:
-    """Return whether a file is ours, and will not be used any more; nobody is taking a run now."""
+    """Return whether a file is ours and will not be used any more. The caller holds the lock alone."""
     if not _OURS.fullmatch(path.name):
         return False
     if path.suffix == _USED:
@@ -269,11 +269,11 @@ def _is_left(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file; if that cannot be, because it is a folder by now or may not be written, the next cleaning may."""
+    """Remove a file. If it is a folder by now, or may not be removed, leave it to the next cleaning."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
 
 def opened_store(folder: Path | None) -> PreparedStore | None:
-    """Return the runs in a folder; None without one."""
+    """Return the store in a folder; None if there is no folder."""
     return None if folder is None else PreparedStore(folder)

@@ -175,7 +175,7 @@ def test_another_server_has_not_got_it_and_it_stays(tmp_path: Path, model: Model
 
 def test_nowhere_to_keep_it(tmp_path: Path, model: Model, pair: Any) -> None:
     with session(tmp_path, model, server=None) as client:
-        with pytest.raises(ParameterError, match="expected a server with a folder for prepared runs, it has none"):
+        with pytest.raises(ParameterError, match="expected a server with a folder for prepared runs, but it has none"):
             client.save_prepared(2, 1)
         assert client.verify_pair(pair).match == expected(model, pair), "the session goes on"
     assert not runs(tmp_path)
@@ -208,11 +208,11 @@ def failing(method: str, side: str, error: Exception) -> Any:
 @pytest.mark.parametrize(
     ("method", "error", "reason"),
     [
-        ("make_room", ParameterError("expected less"), "it does not: expected less"),
-        ("make_room", OSError(13, "/srv/disk may not be read"), "it does not: it could not write them"),
-        ("write", TimeoutError("/srv/disk is locked"), "it does not: it could not write them"),
-        ("write", OSError(28, "/srv/disk is full"), "it does not: it could not write them"),
-        ("publish", OSError(5, "/srv/disk is bad"), "it does not: it could not write them"),
+        ("make_room", ParameterError("expected less"), "but it does not: expected less"),
+        ("make_room", OSError(13, "/srv/disk may not be read"), "but it does not: it could not write them"),
+        ("write", TimeoutError("/srv/disk is locked"), "but it does not: it could not write them"),
+        ("write", OSError(28, "/srv/disk is full"), "but it does not: it could not write them"),
+        ("publish", OSError(5, "/srv/disk is bad"), "but it does not: it could not write them"),
     ],
 )
 def test_a_server_that_does_not_keep_it(
@@ -268,7 +268,7 @@ def test_what_cannot_be_forgotten_stays_unused(tmp_path: Path, model: Model, pai
 def test_a_server_whose_folder_is_a_file_keeps_nothing(tmp_path: Path, model: Model, pair: Any) -> None:
     (tmp_path / "server").write_bytes(b"")
     with session(tmp_path, model) as client:
-        with pytest.raises(ParameterError, match="expected a server with a folder for prepared runs, it has none"):
+        with pytest.raises(ParameterError, match="expected a server with a folder for prepared runs, but it has none"):
             client.save_prepared(2, 1)
         assert client.verify_pair(pair).match == expected(model, pair)
 
@@ -298,7 +298,7 @@ def test_a_server_that_takes_up_a_run_alone_ends_the_session(tmp_path: Path, mod
 
     with (
         mock.patch.object(Channel, "send_document", changed),
-        pytest.raises(ProtocolError, match="expected the server not to take up a run that the client has not got"),
+        pytest.raises(ProtocolError, match="expected the server not to load a run that the client does not have"),
         session(tmp_path, model, Correlations.DEALER) as client,
     ):
         client.verify_pair(pair)
