@@ -1,6 +1,6 @@
-"""The processes: client, server and dealer, the channels between them, and what a session costs.
+"""Run the client, the server and the dealer: sessions and their cost, channels between processes, prepared runs.
 
-`mpi` is not imported here: importing mpi4py starts MPI.
+This package does not import `transport.mpi`, since that loads MPI.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Parties in one process: a thread each, joined by queues of byte strings. For notebooks and fast tests."""
+"""Run the parties in one process, as threads that are connected by queues. For notebooks and fast tests."""
 
 import threading
 from collections.abc import Callable
@@ -23,9 +23,9 @@ class PartyThread(threading.Thread):
     """A party's thread. It closes its channels when it ends, so that its peers end too.
 
     Args:
-        name: of the party.
-        work: what it does.
-        channels: its own ends.
+        name: the party's name.
+        work: called in the thread; does what the party has to do.
+        channels: the party's ends of its channels.
     """
 
     def __init__(self, name: str, work: Callable[[], object], channels: tuple[Channel, ...]) -> None:
@@ -34,7 +34,7 @@ class PartyThread(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Work, and report an error to the peers."""
+        """Do the party's work, and report an error to the peers."""
         try:
             self._work()
         except BaseException as error:
@@ -52,13 +52,14 @@ def run_locally(
     timeout: float = 60.0,
     correlations: Correlations = Correlations.OT,
 ) -> tuple[_ClientResult, _ServerResult]:
-    """Run both parties' sides of a protocol in this process, and return what each returned.
+    """Run both parties' sides of a protocol in this process, and return the results of both.
 
-    Each side is called with its party, entered in a thread of its own. Raises the first error of a side.
+    Each side runs in a thread of its own. It is called with its `MpcParty`, which is already entered. If a side fails,
+    this function raises the first error.
 
     Args:
         timeout: seconds that a party waits for the other.
-        correlations: who makes them; a dealer has a thread too.
+        correlations: who makes the correlations. A dealer runs in a thread too.
     """
     to_server, to_client = local_channels("client", "server", timeout)
     results: dict[int, object] = {}

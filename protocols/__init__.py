@@ -1,10 +1,14 @@
-"""Two-party protocols on arrays: client (rank 0) and server (rank 1), over a `Channel`.
+"""Run two-party protocols on arrays between a client (rank 0) and a server (rank 1), over a `Channel`.
 
-From the ground up: `arithmetic` (fixed point, residues) -> `encryption` (keys, ciphertexts) -> `linear` (ciphertext <->
-share, private layers); `transfers` -> `correlations` -> `shares` (CrypTen on our channel, comparison) -> `matching`;
-`network` puts them together. Nothing here knows faces, files or processes. Every linear protocol has a client and a
-server class with `prepare` (offline) and `run`; protocols on shares are functions that both parties call. `pure_he`
-stands apart: a whole network under encryption, without shares.
+The packages, each built on the one before it:
+
+- `arithmetic` (fixed point, residues), `encryption` (keys, ciphertexts), `linear` (conversions between ciphertexts and
+  shares, private layers).
+- `transfers`, `correlations`, `shares` (CrypTen on our channel, comparison), `matching`.
+
+`network` puts them together. `pure_he` stands apart: it computes a whole network under encryption, without shares. No
+package knows faces, files or processes. Every linear protocol has a client class and a server class, with `prepare`
+(offline) and `run`. Protocols on shares are functions that both parties call.
 """
 
 from typing import TYPE_CHECKING

@@ -1,12 +1,12 @@
-"""A channel to one peer: framed, typed, versioned messages, checked on receipt, and counted.
+"""Exchange framed, typed, versioned messages with one peer over a channel, which checks and counts them.
 
-A message is a header and the raw array (see `frame`). The receiver always says what it expects, so a truncated,
-oversized or mistyped message, and one that was lost, repeated or damaged on its way, ends the protocol with one
-`ProtocolError` and is never interpreted; nothing is unpickled. The transport below (MPI, or queues in one process) only
-moves bytes and gives up after a deadline.
+A message is a header and the raw array (see `frame`). The receiver always says what it expects. A message that is
+truncated, oversized or mistyped, or that was lost, repeated or damaged on its way, ends the protocol with one
+`ProtocolError`. The channel never interprets such a message, and it unpickles nothing. The transport below (MPI, or
+queues in one process) only moves bytes, and gives up after a deadline.
 
-A *round* is one flight of messages: consecutive sends (or receives) are one flight, an `exchange` in both directions
-at once is one flight. Both ends count the same number.
+A *round* is one or several messages in one direction: consecutive sends are one round, and so are consecutive receives.
+An `exchange`, in both directions at once, is also one round. Both ends count the same number.
 """
 
 import json
@@ -39,7 +39,7 @@ CLIENT, SERVER = 0, 1
 """The two parties of a computation on shares, as numbers."""
 
 IDLE_SECONDS = 24 * 3600.0
-"""How long server and dealer wait for the client's next command: a session may lie idle, but not for ever."""
+"""How long the server and the dealer wait for the client's next command. A session may be idle, but not forever."""
 
 _MAX_DROPPED_BYTES = 1 << 30
 _MAX_DOCUMENT_BYTES = 1 << 20
@@ -50,17 +50,17 @@ class Transport(Protocol):
 
     @property
     def timeout(self) -> float:
-        """Seconds to wait for the peer, if no others are given."""
+        """Seconds to wait for the peer, unless a call gives another number."""
 
     def send(self, payload: bytes, timeout: float | None = None) -> None:
         """Send one message.
 
-        Without a timeout it is handed over, and does not wait until the peer takes it: both parties may send at once.
-        With one, raise `PeerLostError` when the peer has not taken it in time.
+        Without a timeout, return before the peer takes the message, so that both parties may send at once. With a
+        timeout, wait, and raise `PeerLostError` if the peer has not taken the message in time.
         """
 
     def receive(self, max_bytes: int, timeout: float | None = None) -> bytes | memoryview:
-        """Receive one message; raise `ProtocolError` above `max_bytes`, `PeerLostError` when none comes in time."""
+        """Receive one message. Raise `ProtocolError` above `max_bytes`, `PeerLostError` if none comes in time."""
 
     def exchange(self, payload: bytes, max_bytes: int) -> bytes | memoryview:
         """Send and receive at once."""
@@ -71,7 +71,7 @@ class Transport(Protocol):
 
 @dataclass
 class ChannelStatistics:
-    """What went over a channel so far: bytes with headers, flights, and seconds spent waiting for the peer."""
+    """What went over a channel so far: bytes with headers, rounds, and seconds spent waiting for the peer."""
 
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -92,14 +92,14 @@ class Channel:
     peer: str
     statistics: ChannelStatistics = field(default_factory=ChannelStatistics)
     peer_failed: bool = False
-    """Whether the peer has said that it ends with an error."""
+    """Whether the peer has reported that it ends with an error."""
     _last_flight: str = ""
     _sent: Direction = field(default_factory=Direction)
     _received: Direction = field(default_factory=Direction)
 
     @property
     def timeout(self) -> float:
-        """Seconds that a message is waited for, if no others are given."""
+        """Seconds to wait for a message, unless a call gives another number."""
         return self.transport.timeout
 
     def send(self, label: str, array: NDArray[Any]) -> None:
@@ -108,10 +108,14 @@ class Channel:
         self._send_frame(self._sent.frame(label, array))
 
     def receive(self, label: str, dtype: Any, shape: tuple[int, ...], timeout: float | None = None) -> NDArray[Any]:
-        """Receive the array that the protocol expects next, within the transport's deadline or another.
+        """Receive the array that the protocol expects next.
+
+        Args:
+            timeout: seconds to wait; the transport's by default.
 
         Raises:
-            ProtocolError: anything else came. PeerLostError: nothing came in time, or the peer reported an error.
+            ProtocolError: anything else came.
+            PeerLostError: nothing came in time, or the peer reported an error.
         """
         self._count_flight("receive")
         start = time.perf_counter()
@@ -134,7 +138,7 @@ class Channel:
         """Send a small JSON document (parameters, a report).
 
         Raises:
-            ParameterError: it takes more than 1 MiB, which the peer would not take; nothing was sent.
+            ParameterError: the document is larger than 1 MiB, so the peer would refuse it. Nothing was sent.
         """
         payload = np.frombuffer(json.dumps(document, sort_keys=True).encode(), dtype=np.uint8)
         if payload.size > _MAX_DOCUMENT_BYTES:
@@ -149,7 +153,7 @@ class Channel:
         """Receive a JSON object of at most 1 MiB. The caller takes its fields.
 
         Raises:
-            ProtocolError: it is none.
+            ProtocolError: the message is no such object.
         """
         what = f"{label} from {self.peer}"
         size = int(self.receive(f"{label}/size", np.uint64, (1,), timeout)[0])
@@ -158,9 +162,10 @@ class Channel:
         return parsed(self.receive(label, np.uint8, (size,)).tobytes(), what)
 
     def send_error(self, message: str) -> None:
-        """Tell the peer, as a last message, why this side ends.
+        """Send the peer a last message that says why this side ends.
 
-        Never raises, since the peer may be gone already, and does not wait: the peer may be telling the same.
+        It never raises, since the peer may be gone already. It does not wait, since the peer may be sending its own
+        last message.
         """
         try:
             self.transport.send(Direction.error_report(message))
@@ -168,9 +173,13 @@ class Channel:
             return
 
     def await_failure(self, seconds: float) -> None:
-        """Drop what the peer sends until it says that it ends with an error too, for so long at most. Never raises.
+        """Drop the peer's messages until the peer reports that it ends with an error too. Never raises.
 
-        A side that has failed calls it after `send_error`: then the peer has told its own user what it has to tell.
+        A side that has failed calls this after `send_error`. When the peer's report comes, the peer has told its own
+        user about the error.
+
+        Args:
+            seconds: how long to wait, at most.
         """
         deadline = time.monotonic() + seconds
         while not self.peer_failed and (left := deadline - time.monotonic()) > 0:
@@ -207,7 +216,7 @@ class Channel:
 
 
 def send_to_all(channels: Sequence[Channel], label: str, array: NDArray[Any]) -> None:
-    """Send one array to several peers; its checksum is computed once."""
+    """Send one array to several peers, and compute its checksum only once."""
     of_data = checksum_of_data(array)
     for channel in channels:
         channel._count_flight("send")

@@ -1,10 +1,10 @@
-"""A peer's JSON object, read strictly: each field has a type and bounds, and there are no fields besides.
+"""Read a peer's JSON object strictly: each field has a type and bounds, and no other fields are allowed.
 
     with channel.receive_document("job") as job:
         name, items = job.take("layer", text(80)), job.take("items", integer(1, 16))
 
-Nothing is converted: JSON's true is no 1, and 1.0 is no 1. A refusal says what was
-expected, and of what came the kind and the size alone: peers hear it, and the content may be private.
+Nothing is converted: JSON's true is not 1, and 1.0 is not 1 either. A refusal says what was expected. About the value
+that came, it says only the kind and the size, since peers see the refusal and the content may be private.
 """
 
 import json
@@ -49,11 +49,12 @@ D = TypeVar("D")
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """What a value must be.
+    """A requirement on a value.
 
     Args:
-        what: in words.
-        read: returns the value as it is used; raises ValueError, with what was expected, for any other.
+        what: the requirement in words.
+        read: checks a value, and returns it in the form that the caller uses. It raises ValueError with the expected
+            kind if the value does not fit.
     """
 
     what: str
@@ -75,11 +76,11 @@ boolean: Kind[bool] = _checked("true or false", lambda value: isinstance(value, 
 
 @dataclass
 class Document:
-    """A peer's JSON object, of which each field is taken once. As a context manager it sees at its end that all were.
+    """A peer's JSON object. The caller takes each field once; the end of a `with` block checks that none is left.
 
     Args:
-        fields: by name.
-        what: it is, and from whom, for error messages.
+        fields: the fields by name.
+        what: what the object is, and who sent it, for error messages.
     """
 
     fields: dict[str, Any] = field(repr=False)
@@ -89,7 +90,7 @@ class Document:
         """Return a field.
 
         Raises:
-            ProtocolError: it is of another kind, or there is none.
+            ProtocolError: the field is of another kind, or is missing.
         """
         if name not in self.fields:
             raise ProtocolError(f"expected {name} to be {kind.what}, got nothing ({self.what})")
@@ -100,14 +101,14 @@ class Document:
             raise ProtocolError(f"expected {name} to be {error}, got {shown(value)} ({self.what})") from None
 
     def has(self, name: str) -> bool:
-        """Return whether there is a field of this name that was not taken yet, and that is not null."""
+        """Return whether a field of this name is there, is not null, and was not taken yet."""
         return self.fields.get(name) is not None
 
     def end(self) -> None:
-        """See that nothing is left.
+        """Check that no field is left.
 
         Raises:
-            ProtocolError: there is another field.
+            ProtocolError: a field is left.
         """
         if self.fields:
             raise ProtocolError(f"expected no other fields, got {len(self.fields)} more ({self.what})")
@@ -123,10 +124,10 @@ class Document:
 
 
 def parsed(payload: bytes, what: str) -> Document:
-    """Return what a message holds.
+    """Return the JSON object that a message holds.
 
     Raises:
-        ProtocolError: it is no JSON object, names a field twice, or holds lists and objects in each other too deep.
+        ProtocolError: the message is no JSON object, names a field twice, or nests lists and objects too deeply.
     """
     try:
         fields = json.loads(payload, object_pairs_hook=_once, parse_constant=_no_constant)
@@ -143,7 +144,7 @@ def parsed(payload: bytes, what: str) -> Document:
 
 
 def shown(value: Any) -> str:
-    """Return what a value is, without its content: its kind, and the size of what has one."""
+    """Return what a value is, without its content: its kind, and its size if it has one."""
     match value:
         case None:
             return "null"
@@ -166,24 +167,24 @@ def integer(least: int = 0, most: int = LARGEST) -> Kind[int]:
 
 
 def number(least: float, most: float) -> Kind[float]:
-    """Return the kind of numbers within bounds, which are finite."""
+    """Return the kind of finite numbers within bounds."""
     what = f"a number of {least:g} to {most:g}"
     return _checked(what, lambda value: type(value) in (int, float) and least <= value <= most)
 
 
 def text(most: int, least: int = 0) -> Kind[str]:
-    """Return the kind of texts of so many characters."""
+    """Return the kind of texts of `least` to `most` characters."""
     what = f"a text of {least} to {most} characters"
     return _checked(what, lambda value: isinstance(value, str) and least <= len(value) <= most and _is_unicode(value))
 
 
 def word(*words: str) -> Kind[str]:
-    """Return the kind of some texts alone."""
+    """Return the kind that allows only these texts."""
     return _checked(f"one of {', '.join(words)}", lambda value: isinstance(value, str) and value in words)
 
 
 def hexadecimal(*sizes: int) -> Kind[bytes]:
-    """Return the kind of byte strings of one of these sizes, in small hexadecimal digits."""
+    """Return the kind of byte strings of one of these sizes, in lower-case hexadecimal digits."""
 
     def fits(value: Any) -> bool:
         return isinstance(value, str) and len(value) in [2 * s for s in sizes] and bool(_HEXADECIMAL.fullmatch(value))
@@ -193,7 +194,7 @@ def hexadecimal(*sizes: int) -> Kind[bytes]:
 
 
 def objects(most: int) -> Kind[list[dict[str, Any]]]:
-    """Return the kind of lists of so many JSON objects; whoever takes one checks its fields."""
+    """Return the kind of lists of at most `most` JSON objects. The caller checks their fields."""
     what = f"a list of at most {most} objects"
     return _checked(
         what, lambda value: isinstance(value, list) and len(value) <= most and all(isinstance(o, dict) for o in value)
@@ -201,7 +202,7 @@ def objects(most: int) -> Kind[list[dict[str, Any]]]:
 
 
 def optional(kind: Kind[T]) -> Kind[T | None]:
-    """Return a kind, or null."""
+    """Return the kind that allows null as well."""
 
     def read(value: Any) -> T | None:
         try:
@@ -213,7 +214,7 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
 
 
 def list_of(kind: Kind[T], most: int, least: int = 0) -> Kind[list[T]]:
-    """Return the kind of lists of so many values of a kind."""
+    """Return the kind of lists of `least` to `most` values of one kind."""
     what = f"a list of {least} to {most}, each {kind.what}"
     fits: Kind[list[Any]] = _checked(what, lambda value: isinstance(value, list) and least <= len(value) <= most)
     return Kind(what, lambda value: [kind.read(one) for one in fits.read(value)])
@@ -226,14 +227,14 @@ def row(first: Kind[A], second: Kind[B], third: Kind[C], /) -> Kind[tuple[A, B, 
 @overload
 def row(first: Kind[A], second: Kind[B], third: Kind[C], fourth: Kind[D], /) -> Kind[tuple[A, B, C, D]]: ...
 def row(*kinds: Kind[Any]) -> Kind[Any]:
-    """Return the kind of lists whose values have a kind each."""
+    """Return the kind of lists with one value of each of these kinds, in order."""
     what = f"a list of {len(kinds)}: {'; '.join(kind.what for kind in kinds)}"
     fits: Kind[list[Any]] = _checked(what, lambda value: isinstance(value, list) and len(value) == len(kinds))
     return Kind(what, lambda value: tuple(kind.read(one) for kind, one in zip(kinds, fits.read(value), strict=True)))
 
 
 def _is_unicode(value: str) -> bool:
-    """Return whether a text can be encoded: JSON has escapes of lone surrogates."""
+    """Return whether a text can be encoded. An escape in JSON may stand for a lone surrogate, which cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -246,7 +247,7 @@ def _children(parent: dict[str, Any] | list[Any]) -> Sequence[Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of pairs; `json` takes the last one of a name."""
+    """Return an object made of pairs. Refuse a name that comes twice, of which `json` would take the last value."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise ValueError("a name twice")
@@ -254,5 +255,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> Any:
-    """Refuse what `json` takes and JSON has not: NaN and infinity."""
+    """Refuse NaN and infinity, which `json` accepts although JSON does not have them."""
     raise ValueError(name)

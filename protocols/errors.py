@@ -1,8 +1,11 @@
-"""Every error this project raises. Each message is one line: what was expected, and what came.
+"""Define the base classes of all errors of this project, and what a peer may learn about an error.
 
-A type says whether peers may hear its texts (`for_peers`): those that say what a peer has sent, or that it has ended.
-Others may name a file, a path or a value, and what depends on values that only one side knows or has opened is a
-`HiddenError`: of these a peer hears that there was one.
+Each message is one line: what was expected, and what came. The type of an error says whether a peer may see its text
+(`for_peers`):
+
+- Yes, if the text says what the peer has sent, or that the peer has ended.
+- No, for all other texts. They may name a file, a path or a value. A text that depends on values that only one side
+  knows or has opened is a `HiddenError`. The peer learns only that there was an error.
 """
 
 from typing import ClassVar
@@ -18,7 +21,7 @@ __all__ = [
 ]
 
 UNTOLD = "it could not go on; its own output says why"
-"""What a peer is told of an error whose text is not for it."""
+"""The text that a peer sees in place of an error's own text, if that is not for peers."""
 
 
 class HybridFaceError(Exception):
@@ -28,7 +31,7 @@ class HybridFaceError(Exception):
 
 
 class ParameterError(HybridFaceError, ValueError):
-    """An argument is outside its documented range. The caller's mistake; nothing was sent."""
+    """An argument is outside its documented range. It is the caller's mistake, and nothing was sent."""
 
 
 class ProtocolError(HybridFaceError):
@@ -38,7 +41,7 @@ class ProtocolError(HybridFaceError):
 
 
 class HiddenError(ProtocolError):
-    """A peer's message does not fit what this side alone knows, or has opened."""
+    """A peer's message does not fit a value that only this side knows, or that it has opened."""
 
     for_peers = False
 
@@ -50,5 +53,5 @@ class PeerLostError(HybridFaceError):
 
 
 def reason_for_peers(error: BaseException) -> str:
-    """Return what a peer may be told of an error."""
+    """Return the text about an error that a peer may see."""
     return str(error) if isinstance(error, HybridFaceError) and error.for_peers else UNTOLD

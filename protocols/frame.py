@@ -1,10 +1,12 @@
-"""One message of a channel: its bytes, and what makes an accident on the way be noticed.
+"""Write and read one message of a channel, so that the receiver notices an accident on the way.
 
 A message is a header (magic, version, element type, tag, number of dimensions, number, checksum), the dimensions and
-the raw array. Each direction numbers its messages. A message's checksum (CRC-32) goes over all of it and over the
-checksum of the one before, so over all that went this way: a message that was damaged, lost, repeated, moved, or is of
-another session is noticed, but for one such accident in 2^32. There is no key in it: who alters messages on purpose can
-make them fit.
+the raw array. Each direction numbers its messages.
+
+A message's checksum (CRC-32) covers the whole message and the checksum of the message before it. So it covers all that
+was sent in this direction. The receiver notices a message that was damaged, lost, repeated or moved, or that comes from
+another session, except for one such accident in 2^32. The checksum has no key: somebody who alters messages on purpose
+can make the checksums fit.
 """
 
 import hashlib
@@ -24,14 +26,14 @@ __all__ = ["VERSION", "Direction", "checksum_of_data", "frame_size", "is_error_r
 
 VERSION = 3
 MAX_ERROR_BYTES = 400
-"""Of an error report's text."""
+"""Bytes of an error report's text, at most."""
 
 _MAGIC = b"HF"
 _HEADER = struct.Struct("<2sBBIB3sI")
 _SUMMED = 12  # bytes of the header before its last field, the checksum
-_NUMBERS = 1 << 24  # then the numbers of messages begin again
+_NUMBERS = 1 << 24  # message numbers start again at 0 when they reach this
 _CHECKSUM = struct.Struct("<I")
-_DIMENSION = struct.Struct("<Q")  # with the header, so that the array begins at a multiple of eight bytes
+_DIMENSION = struct.Struct("<Q")  # like the header a multiple of eight bytes, so that the array begins at one
 _MAX_DIMENSIONS = 8
 _ERROR_CODE = 255
 _CODES: dict[int, np.dtype[Any]] = {
@@ -50,11 +52,11 @@ def tag_of(label: str) -> int:
 
 @dataclass
 class Direction:
-    """The messages that go one way: makes them at one end, and checks them at the other.
+    """The messages of one direction. One end makes them, the other end checks them.
 
     Args:
-        number: of the next message.
-        checksum: of the last one.
+        number: the next message's number.
+        checksum: the last message's checksum.
     """
 
     number: int = 0
@@ -67,7 +69,7 @@ class Direction:
             of_data: `checksum_of_data` of the array, if the caller knows it.
 
         Raises:
-            ProtocolError: an array of another type than uint8, uint64, int64 and float64, or above 8 dimensions.
+            ProtocolError: the array is not uint8, uint64, int64 or float64, or has more than 8 dimensions.
         """
         code = _CODE_OF.get(array.dtype)
         if code is None or array.ndim > _MAX_DIMENSIONS:
@@ -77,17 +79,21 @@ class Direction:
 
     @classmethod
     def error_report(cls, message: str) -> bytes:
-        """Return a last message that says why its sender ends; it has no number, so it is heard after a loss, too."""
+        """Return a last message that says why its sender ends.
+
+        It stands outside the numbering, so the peer reads it even after another message was lost.
+        """
         text = message.encode(errors="replace")[:MAX_ERROR_BYTES]
         return cls()._head(_ERROR_CODE, 0, (len(text),), zlib.crc32(text)) + text
 
     def array_of(
         self, frame: bytes | memoryview, label: str, peer: str, expected: tuple[np.dtype[Any], tuple[int, ...]]
     ) -> NDArray[Any]:
-        """Return the array of the message that came next, of the expected type and shape.
+        """Return the array of the next message, which must have the expected type and shape.
 
         Raises:
-            ProtocolError: it is another message, or not as it was sent. PeerLostError: it is an error report.
+            ProtocolError: the message is another one, or was changed on its way.
+            PeerLostError: the message is an error report.
         """
         what = f"{label} from {peer}"
         dtype, shape = expected
@@ -115,7 +121,7 @@ class Direction:
         return np.frombuffer(owned, dtype=dtype, offset=start).reshape(shape)
 
     def _head(self, code: int, tag: int, shape: Sequence[int], of_data: int) -> bytes:
-        """Return what the next message's data come after; the message is then the last one."""
+        """Return the next message's header and dimensions, and count the message as the last one."""
         dimensions = b"".join(_DIMENSION.pack(d) for d in shape)
         number = self.number.to_bytes(3, "little")
         fields = _HEADER.pack(_MAGIC, VERSION, code, tag, len(shape), number, 0)[:_SUMMED]
@@ -123,7 +129,7 @@ class Direction:
         return fields + _CHECKSUM.pack(self.checksum) + dimensions
 
     def _check(self, frame: bytes | memoryview, start: int, what: str) -> None:
-        """Check that a message, whose data begin at `start`, is the next one, and as it was sent."""
+        """Check that a message, whose data begin at `start`, is the next one and is unchanged."""
         *_, came, checksum = _HEADER.unpack_from(frame)
         if (number := int.from_bytes(came, "little")) != self.number:
             raise ProtocolError(
@@ -159,7 +165,7 @@ def frame_size(dtype: Any, shape: Sequence[int]) -> int:
 
 
 def printable(text: object, length: int = 80) -> str:
-    """Return a peer's text as it may be shown: one line of printable characters, at most `length` of them."""
+    """Return a peer's text in a form that may be shown: one line of at most `length` printable characters."""
     return "".join(c for c in str(text)[: 4 * length] if c.isprintable())[:length]
 
 

@@ -1,6 +1,7 @@
-"""Names that a package hands on, loaded when they are first used: so that importing one small module stays quick.
+"""Load the names that a package re-exports when they are first used, so that importing a small module stays quick.
 
-A package lists its names for type checkers and readers under `if TYPE_CHECKING`, and where they are for Python:
+A package lists its names under `if TYPE_CHECKING`, for type checkers and readers. For Python it says which module holds
+each name:
 
     __getattr__ = hand_on(__name__, {"protocols.channel": ["Channel", "Transport"]})
 """
@@ -17,7 +18,7 @@ def hand_on(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str],
     """Return a package's `__getattr__` (PEP 562).
 
     Args:
-        names: by the module in which they are.
+        names: the re-exported names, by the module that holds them.
     """
     places = {name: module for module, listed in names.items() for name in listed}
 
