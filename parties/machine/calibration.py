@@ -109,8 +109,7 @@ def load_calibration(path: Path | None, link: Link) -> CostModel:
         link: the network's profile.
 
     Raises:
-        ParameterError: the file is there, but does not hold the constants. The message may go to a peer, so it names
-            neither the folder nor the content of the file.
+        ParameterError: the file is there, but does not hold the constants.
     """
     try:
         if path is None or not path.exists():

@@ -56,7 +56,7 @@ MAX_BYTES = 16 << 30
 """Bytes for the runs of all peers together."""
 
 MAX_DAYS = 30
-"""Age in days at which a run is not used any more, and is removed."""
+"""Age in days from which on a run is removed, the next time that its folder is cleaned."""
 
 _DIGITS = 32
 _READY, _USED = ".ready", ".used"

@@ -99,7 +99,9 @@ class ShardRank:
 
     def _open(self, job: Job) -> None:
         seed = self._parent.receive("shard/seed", np.uint8, (KEY_BYTES,)).tobytes()
-        self._dimension = job.take("dimension", integer(0, _MAX_DIMENSION))
+        self._dimension = job.take("dimension", integer(2, _MAX_DIMENSION))
+        if self._dimension % 2:
+            raise ProtocolError("expected embeddings of an even dimension, got an odd one")
         lineage, group = job.take("lineage", hexadecimal(16)), job.take("group", hexadecimal(8)).hex()
         folder = IndexFolder(self._folder, lineage, self._parent.timeout / 2)
         number = job.take("number", integer(0, MAX_ROWS))
