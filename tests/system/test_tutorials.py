@@ -54,7 +54,9 @@ def test_a_tutorial_can_be_typed_along(tutorial: Path, home: Path, tmp_path: Pat
             timeout=GUARD_SECONDS,
             check=False,
         )
-        as_expected = doctest.OutputChecker().check_output(expected, done.stdout, doctest.ELLIPSIS)
+        as_expected = doctest.OutputChecker().check_output(
+            expected, done.stdout, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        )
         assert as_expected, f"{command}\nprinted:\n{done.stdout}\nexpected:\n{expected}"
 
 
