@@ -38,6 +38,7 @@ def typed(tutorial: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("tutorial", TYPED, ids=lambda tutorial: tutorial.stem)
 def test_a_tutorial_can_be_typed_along(tutorial: Path, home: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "PYTHON"))}
