@@ -214,7 +214,7 @@ def test_what_is_measured(tmp_path: Path) -> None:
 
 
 def test_options_that_a_mode_does_not_have() -> None:
-    with pytest.raises(ParameterError, match="no option pool in pure-he mode"):
+    with pytest.raises(ParameterError, match="no option pool: pure-he mode has no such option"):
         local_session(model(), mode="pure-he", pool=1)
-    with pytest.raises(ParameterError, match="no option max_answers in hybrid mode"):
+    with pytest.raises(ParameterError, match="no option max_answers: hybrid mode has no such option"):
         local_session(TINY, max_answers=3)
