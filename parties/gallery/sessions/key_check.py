@@ -7,10 +7,16 @@ others. A change from a wrong key would leave a gallery that no key opens.
 
 **Change of key.** A check belongs to one generation of the key. While the key changes, the server keeps the checks of
 the old and of the new key. After a crash, the check of the key that the shares are under counts.
+
+**Damage.** A damaged value opens the gallery to nobody. If the server took it for a missing value, it would let any key
+in. So the file has a digest; files of older versions have none.
 """
 
+import hashlib
 import json
+from typing import Any
 
+from parties.gallery.errors import StoreError
 from parties.gallery.store.store import GalleryStore
 from parties.machine.durable import write_durably
 from parties.machine.plain_files import read_plain
@@ -24,6 +30,7 @@ CHECK = hexadecimal(16)
 
 _DIGITS = 32
 _MAX_BYTES = 4096
+_DIGEST = "sha256"
 
 
 class KeyCheck:
@@ -42,7 +49,8 @@ class KeyCheck:
         """Compare the check that a client sends when its session opens.
 
         Raises:
-            ProtocolError: the client has another key.
+            ProtocolError: the client has another key. StoreError: the kept value is damaged, or cannot be read or
+                written.
         """
         self._given = check
         known = self._read()
@@ -68,15 +76,53 @@ class KeyCheck:
     def _read(self) -> str:
         """Return the check of the current generation's key; "" if there is none."""
         try:
-            document = json.loads(read_plain(self._path, _MAX_BYTES))
-            generation = self._store.generation - int(document["generation"])
-            if document["scope"] != self._store.scope.hex() or generation not in (0, 1):
-                return ""
-            return str(document["next" if generation else "check"])
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            document = _parsed(read_plain(self._path, _MAX_BYTES))
+        except FileNotFoundError:
             return ""
+        except OSError as error:
+            raise self._refusal(error.strerror) from error
+        except (ValueError, RecursionError) as error:
+            raise self._refusal("it is damaged") from error
+        generation = self._store.generation - document["generation"]
+        if document["scope"] != self._store.scope.hex() or generation not in (0, 1):
+            return ""
+        return str(document.get("next", "") if generation else document["check"])
 
     def _write(self, check: str, following: str = "") -> None:
         document = {"generation": self._store.generation, "scope": self._store.scope.hex(), "check": check}
-        text = json.dumps({**document, "next": following} if following else document)
-        write_durably(self._path, text.encode())
+        whole = {**document, "next": following} if following else document
+        try:
+            write_durably(self._path, json.dumps({**whole, _DIGEST: _digest(whole)}).encode())
+        except OSError as error:
+            raise self._refusal(error.strerror) from error
+
+    def _refusal(self, reason: str | None) -> StoreError:
+        return StoreError(
+            f"{self._path.name}: cannot tell the gallery's key from others: {reason}; restore the file, or remove it:"
+            " then the next client's key is taken for the gallery's"
+        )
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """Return what a file of ours says.
+
+    Raises:
+        ValueError, RecursionError: it is none, or damaged.
+    """
+    document = json.loads(content)
+    match document:
+        case {"generation": int(generation), "scope": str(), "check": str(), **others} if type(generation) is int:
+            digest = others.pop(_DIGEST, None)
+            whole = {key: value for key, value in document.items() if key != _DIGEST}
+            checks = [document["check"], *others.values()]
+            if others.keys() <= {"next"} and all(map(_is_check, checks)) and digest in (None, _digest(whole)):
+                return whole
+    raise ValueError("expected a key's check")
+
+
+def _is_check(value: object) -> bool:
+    return isinstance(value, str) and len(value) == _DIGITS and set(value) <= set("0123456789abcdef")
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
