@@ -17,12 +17,12 @@ know. So the counters jump ahead by a random 2^32 to 2^52, and no stream is used
 """
 
 import base64
-import binascii
 import hashlib
 import json
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -32,7 +32,6 @@ from parties.gallery.store.records import MAX_IDENTITY, Entry, identity_bytes
 from parties.gallery.store.tables import Tables, batch_rows
 from parties.machine.durable import created
 from parties.machine.plain_files import open_plain
-from protocols.errors import ParameterError
 
 __all__ = ["export", "exported_kind", "exported_model", "import_"]
 
@@ -71,13 +70,15 @@ def export(tables: Tables, path: Path) -> int:
                 file.write(_line({"sha256": digest.hexdigest()}))
         except FileExistsError as error:
             raise StoreError(f"{path.name}: expected a new file to export to, got one that exists") from error
+        except OSError as error:
+            raise StoreError(f"{path.name}: cannot write the export: {error.strerror}") from error
     return photos
 
 
 def import_(tables: Tables, path: Path) -> int:
     """Read a file into an empty store: see `GalleryStore.import_`."""
     database = tables.database
-    with database.errors(), open_plain(path) as file, database.writing():
+    with _opened(path) as file, database.writing():
         header, digest = _header(file, path.name, tables)
         if database.number("SELECT count(*) FROM sqlite_sequence WHERE name IN ('entry', 'change')"):
             raise StoreError(f"{database.path.name}: expected a store that was never used to import into")
@@ -94,7 +95,10 @@ def import_(tables: Tables, path: Path) -> int:
             if len(share) != 8 * tables.dimension or entry.row <= last_row:
                 raise StoreError(f"{path.name}: expected shares of {tables.dimension} numbers by row, got others")
             last_row, last_photo = entry.row, max(last_photo, entry.photo)
-            tables.restore(entry, identity_bytes(entry.identity), share)
+            raw = identity_bytes(entry.identity)
+            if database.rows("SELECT 1 FROM entry WHERE identity = ? AND photo = ?", (raw, entry.photo)):
+                raise StoreError(f"{path.name}: expected each photo of a person once, got photo {entry.photo} twice")
+            tables.restore(entry, raw, share)
         if _document(file.readline(limit), path.name) != {"sha256": digest.hexdigest()} or file.read(1):
             raise StoreError(f"{path.name}: expected content that fits the digest at the end: the file is damaged")
         _jump(tables, max(last_row, header["last_row"]), max(last_photo, header["photo_floor"]))
@@ -126,9 +130,16 @@ def exported_model(path: Path) -> tuple[str, int]:
 
 
 def _header_of(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        return _first_line(file, path.name)[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open an exported file; what cannot be read is an error of that file, not of the gallery."""
     try:
         with open_plain(path) as file:
-            return _first_line(file, path.name)[0]
+            yield file
     except OSError as error:
         raise StoreError(f"{path.name}: cannot use the file: {error.strerror}") from error
 
@@ -196,16 +207,20 @@ def _header(file: IO[bytes], name: str, tables: Tables) -> "tuple[dict[str, Any]
 
 def _entry(line: bytes, generation: int, name: str) -> tuple[Entry, bytes]:
     match _document(line, name):
-        case {"row": int(row), "identity": str(identity), "photo": int(photo), "share": str(text)} if (
-            0 < row <= _LAST_NUMBER and 0 < photo <= _LAST_NUMBER
+        case {"row": row, "identity": str(identity), "photo": photo, "share": str(text)} if (
+            _is_number(row) and _is_number(photo)
         ):
             try:
                 identity_bytes(identity)
                 return Entry(row, identity, photo, generation), base64.b64decode(text, validate=True)
-            except (ParameterError, binascii.Error) as error:
+            except ValueError as error:
                 raise StoreError(f"{name}: expected a photo's line, got one that is damaged: {error}") from error
         case _:
             raise StoreError(f"{name}: expected a photo's line, got one that is damaged")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 < value <= _LAST_NUMBER
 
 
 def _jump(tables: Tables, last_row: int, last_photo: int) -> None:

@@ -1,6 +1,7 @@
 """The gallery's file and its exports: what is another's, older, or damaged; and carrying a gallery elsewhere."""
 
 import contextlib
+import hashlib
 import json
 import sqlite3
 import zlib
@@ -392,6 +393,7 @@ def _damages(lines: list[bytes]) -> dict[str, list[bytes]]:
         "no scope": with_header(scope="zz" * 16),
         "a short share": with_photo(share="AAAA"),
         "no base64": with_photo(share="?" * 88),
+        "no ASCII": with_photo(share="é" * 88),
         "no row": with_photo(row=None),
         "another row": with_photo(row=2**63),
         "an empty name": with_photo(identity=""),
@@ -413,10 +415,40 @@ def test_a_damaged_export_changes_nothing(begin: Open, tmp_path: Path) -> None:
     before = target.scope
     for what, lines in _damages((tmp_path / "good").read_bytes().splitlines(keepends=True)).items():
         (tmp_path / "bad").write_bytes(b"".join(lines))
-        with pytest.raises(StoreError) as caught:
+        with pytest.raises(StoreError, match="^bad: ") as caught:
             target.import_(tmp_path / "bad")
         assert (target.count, target.scope, target.generation) == (0, before, 1), what
         assert "\n" not in str(caught.value)
-    with pytest.raises(StoreError, match="No such file"):
+    with pytest.raises(StoreError, match="^missing: cannot use the file: No such file"):
         target.import_(tmp_path / "missing")
     assert target.import_(tmp_path / "good") == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"photo": 1, "identity": "a"}, "expected each photo of a person once, got photo 1 twice"),
+        ({"row": True}, "expected a photo's line, got one that is damaged"),
+        ({"photo": True}, "expected a photo's line, got one that is damaged"),
+        ({"photo": 1.0}, "expected a photo's line, got one that is damaged"),
+    ],
+)
+def test_an_export_that_another_program_made(begin: Open, tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    """Its digest is right; the error is the file's all the same, not the gallery's."""
+    gallery = begin()
+    gallery.enroll_many((name, random_share()) for name in ("a", "b"))
+    gallery.export(tmp_path / "good")
+    lines = (tmp_path / "good").read_bytes().splitlines(keepends=True)
+    changed = 1 if "row" in change else 2
+    lines[changed] = json.dumps(json.loads(lines[changed]) | change).encode() + b"\n"
+    lines[-1] = json.dumps({"sha256": hashlib.sha256(b"".join(lines[:-1])).hexdigest()}).encode() + b"\n"
+    (tmp_path / "bad").write_bytes(b"".join(lines))
+    target = begin(path=tmp_path / "target")
+    with pytest.raises(StoreError, match=f"^bad: {said}$"):
+        target.import_(tmp_path / "bad")
+    assert target.count == 0
+
+
+def test_an_export_that_cannot_be_written_is_named(begin: Open, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"^out\.jsonl: cannot write the export: No such file or directory$"):
+        begin().export(tmp_path / "nowhere" / "out.jsonl")
