@@ -20,6 +20,7 @@ from hybridface.models.model import load_model
 from hybridface.output.answers import photos_text, say
 from hybridface.output.imports import import_document, import_text, plan_document, plan_text, why_not
 from parties.gallery.kind import GalleryKind
+from parties.gallery.store.exchange import expect_whole
 from parties.gallery.store.store import GalleryStore, header_of
 
 __all__ = ["FolderSource", "import_file", "import_folder"]
@@ -48,6 +49,7 @@ def import_file(settings: PhotoSettings, source: Path, kind: GalleryKind | None)
     """Read an exported file into a new gallery, and say so."""
     kind, model = kind_for_import(settings.path, source, kind), load_model(settings.model, weights=False)
     expect_exported_model(source, model)
+    expect_whole(source)  # before a gallery is made
     with GalleryFile(settings.path, model, kind) as file:
         count = file.import_(source)
     say({"enrolled": count}, f"imported {photos_text(count)}", settings.as_json)

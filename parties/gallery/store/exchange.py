@@ -33,12 +33,13 @@ from parties.gallery.store.tables import Tables, batch_rows
 from parties.machine.durable import created
 from parties.machine.plain_files import open_plain
 
-__all__ = ["export", "exported_kind", "exported_model", "import_"]
+__all__ = ["expect_whole", "export", "exported_kind", "exported_model", "import_"]
 
 _FORMAT, _VERSION = "hybridface gallery", 1
 _JUMP = 1 << 32, 1 << 52
 _LAST_NUMBER = (1 << 63) - 1
 _HEADER_CHARACTERS = 4096
+_CHUNK = 1 << 20
 _SCOPE = re.compile("[0-9a-f]{32}")
 _HEADER_TYPES = {
     "format": str,
@@ -99,10 +100,25 @@ def import_(tables: Tables, path: Path) -> int:
             if database.rows("SELECT 1 FROM entry WHERE identity = ? AND photo = ?", (raw, entry.photo)):
                 raise StoreError(f"{path.name}: expected each photo of a person once, got photo {entry.photo} twice")
             tables.restore(entry, raw, share)
-        if _document(file.readline(limit), path.name) != {"sha256": digest.hexdigest()} or file.read(1):
-            raise StoreError(f"{path.name}: expected content that fits the digest at the end: the file is damaged")
+        _expect_digest(file.readline(limit), digest, path.name)
+        if file.read(1):
+            raise StoreError(f"{path.name}: expected nothing after the line with the digest: the file is damaged")
         _jump(tables, max(last_row, header["last_row"]), max(last_photo, header["photo_floor"]))
     return int(header["photos"])
+
+
+def expect_whole(path: Path) -> None:
+    """Compare an exported file with its digest, before a gallery is made for it.
+
+    Raises:
+        StoreError: it is damaged, or no exported file.
+    """
+    digest, last = hashlib.sha256(), b""
+    with _opened(path) as file:
+        while line := file.readline(_CHUNK):
+            digest.update(last)
+            last = line
+    _expect_digest(last, digest, path.name)
 
 
 def exported_kind(path: Path) -> GalleryKind:
@@ -178,6 +194,11 @@ def _document(line: bytes, name: str) -> dict[str, Any]:
     return document
 
 
+def _expect_digest(line: bytes, digest: "hashlib._Hash", name: str) -> None:
+    if _document(line, name) != {"sha256": digest.hexdigest()}:
+        raise StoreError(f"{name}: expected the content of the digest in its last line, the file is damaged")
+
+
 def _first_line(file: IO[bytes], name: str) -> tuple[dict[str, Any], bytes]:
     line = file.readline(_HEADER_CHARACTERS)
     header = _document(line, name)
@@ -207,9 +228,9 @@ def _header(file: IO[bytes], name: str, tables: Tables) -> "tuple[dict[str, Any]
 
 def _entry(line: bytes, generation: int, name: str) -> tuple[Entry, bytes]:
     match _document(line, name):
-        case {"row": row, "identity": str(identity), "photo": photo, "share": str(text)} if (
-            _is_number(row) and _is_number(photo)
-        ):
+        case {"row": row, "identity": str(identity), "photo": photo, "share": str(text)} if _is_number(
+            row
+        ) and _is_number(photo):
             try:
                 identity_bytes(identity)
                 return Entry(row, identity, photo, generation), base64.b64decode(text, validate=True)

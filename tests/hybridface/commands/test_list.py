@@ -323,6 +323,17 @@ def test_what_is_refused(call: Callable[..., Done], photos: dict[str, str], tiny
     assert "got one of a network that this version does not know (digest '00000" in call("list", *FILE)[2]
 
 
+def test_a_damaged_export_makes_no_gallery(call: Callable[..., Done], home: Path) -> None:
+    """A list that nobody wanted would refuse the private gallery that is imported next."""
+    assert call("create-gallery", "--kind", "list", *FILE)[0] == 0
+    assert call("export", str(home / "out"), *FILE)[0] == 0
+    (home / "cut").write_bytes((home / "out").read_bytes()[:-3])
+    status, out, errors = call("import", str(home / "cut"), "--gallery", str(home / "new" / "b.db"), *FILE)
+    assert (status, out) == (2, "")
+    assert errors.startswith("hybridface: cut: expected an exported gallery, got a line that is none of one")
+    assert not list(home.glob("**/b.db*"))
+
+
 def test_a_refusal_is_an_error(call: Callable[..., Done], photos: dict[str, str], tiny_list: Path) -> None:
     status, out, errors = call("verify", "--id", "nobody", photos["a"], *TINY, "--json")
     error = {"kind": "query_refused", "message": errors.removeprefix("hybridface: ").rstrip("\n")}
