@@ -7,7 +7,6 @@ they show one person.
 """
 
 import csv
-import io
 import os
 import unicodedata
 from collections import defaultdict
@@ -18,12 +17,12 @@ from pathlib import Path
 
 from hybridface.galleries.folder_photos import Kind, Unused, find_photos
 from parties.gallery.store.identities import person_name
-from parties.machine.plain_files import read_plain
+from parties.machine.plain_files import plain_lines
 from protocols.errors import ParameterError
 
 __all__ = ["IdentityRule", "ImportPlan", "plan_import"]
 
-_MOST_BYTES = 1 << 28
+_MOST_BYTES, _MOST_LINES = 1 << 28, 1 << 20
 _COLUMNS = {"photo", "identity"}
 
 
@@ -125,8 +124,8 @@ def _read_names(names: Path) -> dict[str, dict[str, int]]:
     """
     listed: dict[str, dict[str, int]] = defaultdict(dict)
     try:
-        text = read_plain(names, _MOST_BYTES).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        lines = plain_lines(names, _MOST_BYTES, _MOST_LINES, encoding="utf-8-sig", newline="")
+        reader = csv.DictReader(lines, strict=True)
         if not set(reader.fieldnames or ()) >= _COLUMNS:
             raise ParameterError(f"{names.name}: expected a first line with the columns photo and identity")
         for row in reader:

@@ -5,18 +5,19 @@ A file is better than a command line: other users of the machine can see command
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import get_type_hints
 
-from parties.machine.plain_files import read_plain
+from parties.machine.plain_files import plain_lines
 from protocols.errors import ParameterError
 
 __all__ = ["GalleryTask", "Verb", "read_tasks", "together", "write_tasks"]
 
-_MOST_BYTES = 1 << 28
+_MOST_BYTES, _MOST_LINES = 1 << 28, 1 << 21
 
 
 class Verb(StrEnum):
@@ -31,7 +32,7 @@ class Verb(StrEnum):
     RENAME = "rename"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GalleryTask:
     """One request to a gallery.
 
@@ -68,16 +69,16 @@ def read_tasks(path: Path) -> list[GalleryTask]:
     """Return the tasks of a file (docs/BETWEEN_MACHINES.md); skip empty lines.
 
     Raises:
-        ParameterError: the file cannot be read, is no plain file, or has more than 256 MB; or a line is no task: the
-            message says which line, and why.
+        ParameterError: the file cannot be read, is no plain file, or has more than 256 MB or two million lines; or a
+            line is no task: the message says which line, and why.
     """
     try:
-        lines = read_plain(path, _MOST_BYTES).decode().replace("\r\n", "\n").split("\n")
+        lines = enumerate(plain_lines(path, _MOST_BYTES, _MOST_LINES), 1)
+        return [_task(line, f"{path.name}, line {number}") for number, line in lines if not line.isspace()]
     except OSError as error:
         raise ParameterError(f"cannot read the tasks in {path.name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ParameterError(f"cannot read the tasks in {path.name}: expected UTF-8, got other bytes") from error
-    return [_task(line, f"{path.name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def together(tasks: Iterable[GalleryTask]) -> Iterator[list[GalleryTask]]:
@@ -101,6 +102,7 @@ _NEEDED = {
     Verb.ROTATE: ("key",),
 }
 _TYPES = get_type_hints(GalleryTask)
+_PATHS = {"photo", "key", "chip"}
 
 
 def _task(line: str, where: str) -> GalleryTask:
@@ -118,7 +120,17 @@ def _task(line: str, where: str) -> GalleryTask:
         value = getattr(task, name)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ParameterError(f"{where}: expected another type of {name!r}, got {type(value).__name__}")
+        if name in _PATHS and isinstance(value, str) and not _is_path(value):
+            raise ParameterError(f"{where}: expected the name of a file in {name!r}, got one that no file can have")
     for name in _NEEDED.get(task.verb, ()):
         if getattr(task, name) is None:
             raise ParameterError(f"{where}: expected {name!r} for the verb {task.verb}, got none")
     return task
+
+
+def _is_path(text: str) -> bool:
+    """Return whether a file can have this name; bytes of a name that are not UTF-8 are surrogates in it."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

@@ -7,10 +7,13 @@ forever.
 import errno
 import os
 import stat
-from io import BufferedReader
+from collections.abc import Iterator
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 
-__all__ = ["open_plain", "read_plain"]
+__all__ = ["open_plain", "plain_lines", "read_plain"]
+
+_LONGEST_LINE = 1 << 20
 
 
 def open_plain(path: Path, follow_links: bool = True) -> BufferedReader:
@@ -44,8 +47,37 @@ def read_plain(path: Path, most: int, follow_links: bool = True) -> bytes:
         OSError: as for `open_plain`, or the file is larger.
     """
     with open_plain(path, follow_links) as file:
-        size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""
-        if max(size, len(content)) > most:
-            raise OSError(errno.EFBIG, f"expected at most {most} bytes, got more", str(path))
+        _expect_at_most(most, os.fstat(file.fileno()).st_size, "bytes", path)
+        content = file.read(most + 1)
+        _expect_at_most(most, len(content), "bytes", path)
         return content
+
+
+def plain_lines(
+    path: Path, most: int, lines: int, *, encoding: str = "utf-8", errors: str = "strict", newline: str = "\n"
+) -> Iterator[str]:
+    """Yield a file's lines, each with its end; only one of them is in memory, which has at most 2^20 characters.
+
+    Args:
+        most: bytes that the file may have; a larger one is refused before anything is read.
+        lines: that it may have, since a reader keeps more for a line than the file does.
+        encoding, errors, newline: as for `open`.
+
+    Raises:
+        OSError: as for `open_plain`, or there are more bytes, more lines, or a longer line. UnicodeDecodeError: it is
+            not in this encoding.
+    """
+    size = 0
+    with TextIOWrapper(open_plain(path), encoding, errors, newline) as text:
+        _expect_at_most(most, os.fstat(text.fileno()).st_size, "bytes", path)
+        for number, line in enumerate(iter(lambda: text.readline(_LONGEST_LINE + 1), ""), 1):
+            size += len(line)
+            _expect_at_most(most, size, "bytes", path)
+            _expect_at_most(lines, number, "lines", path)
+            _expect_at_most(_LONGEST_LINE, len(line), "characters in a line", path)
+            yield line
+
+
+def _expect_at_most(most: int, count: int, what: str, path: Path) -> None:
+    if count > most:
+        raise OSError(errno.EFBIG, f"expected at most {most} {what}, got more", str(path))

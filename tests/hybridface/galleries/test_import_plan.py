@@ -143,6 +143,13 @@ def test_a_list_that_has_no_end_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "large.csv").touch()
     os.truncate(tmp_path / "large.csv", 1 << 40)
-    for name, said in (("pipe", "expected a plain file"), ("large", "expected at most 268435456 bytes, got more")):
+    (tmp_path / "lines.csv").write_bytes(b"photo,identity\n" + b"\n" * (1 << 20))
+    (tmp_path / "line.csv").write_bytes(b"photo,identity\n" + b"," * (1 << 21))
+    for name, said in (
+        ("pipe", "expected a plain file"),
+        ("large", "expected at most 268435456 bytes, got more"),
+        ("lines", "expected at most 1048576 lines, got more"),
+        ("line", "expected at most 1048576 characters in a line, got more"),
+    ):
         with pytest.raises(ParameterError, match=f"{name}.csv: expected a CSV file of at most 256 MB, .*{said}"):
             plan_import(tmp_path, IdentityRule.CSV, tmp_path / f"{name}.csv")

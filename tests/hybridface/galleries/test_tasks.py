@@ -60,6 +60,9 @@ def test_empty_lines_are_none(tmp_path: Path) -> None:
         ({"verb": "identify"}, "line 2: expected 'photo' for the verb identify"),
         ({"verb": "remove"}, "line 2: expected 'identity' for the verb remove"),
         ({"verb": "rotate"}, "line 2: expected 'key' for the verb rotate"),
+        ({"verb": "rotate", "key": "a\0b"}, "line 2: expected the name of a file in 'key', got one that no file can"),
+        ({"verb": "identify", "photo": "\ud800"}, "line 2: expected the name of a file in 'photo', got one that no"),
+        ({"verb": "identify", "photo": "a", "chip": "\0"}, "line 2: expected the name of a file in 'chip', got one"),
     ],
     ids=lambda value: None if isinstance(value, str) else str(value),
 )
@@ -89,6 +92,21 @@ def test_a_file_that_has_no_end_is_refused(tmp_path: Path) -> None:
     os.truncate(tmp_path / "large", 1 << 40)
     with pytest.raises(ParameterError, match=r"^cannot read the tasks in large: expected at most 268435456 bytes"):
         read_tasks(tmp_path / "large")
+
+
+@pytest.mark.timeout(20)
+def test_a_file_of_very_many_or_very_long_lines_is_refused(tmp_path: Path) -> None:
+    """Each line takes more memory than it has bytes."""
+    for content, said in ((b"\n" * (1 << 22), "2097152 lines"), (b" " * (1 << 22), "1048576 characters in a line")):
+        (tmp_path / "tasks.jsonl").write_bytes(content)
+        with pytest.raises(ParameterError, match=f"^cannot read the tasks in tasks.jsonl: expected at most {said}"):
+            read_tasks(tmp_path / "tasks.jsonl")
+
+
+def test_names_of_files_need_not_be_text(tmp_path: Path) -> None:
+    tasks = [GalleryTask(Verb.IDENTIFY, photo=os.fsdecode(b"caf\xe9.png"))]
+    write_tasks(tmp_path / "tasks.jsonl", tasks)
+    assert read_tasks(tmp_path / "tasks.jsonl") == tasks
 
 
 def test_lines_may_end_as_other_systems_end_them(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from parties.machine.plain_files import open_plain, read_plain
+from parties.machine.plain_files import open_plain, plain_lines, read_plain
 
 
 def test_what_a_file_holds(tmp_path: Path) -> None:
@@ -39,6 +39,33 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     os.truncate(path, 1 << 40)
     with pytest.raises(OSError, match="expected at most 1000 bytes, got more"):
         read_plain(path, 1000)
+
+
+def test_lines_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes("a\r\nZoë\n\nend".encode())
+    assert list(plain_lines(path, 100, 4)) == ["a\r\n", "Zoë\n", "\n", "end"]
+    path.write_bytes(b"\xef\xbb\xbfa\rb")
+    assert list(plain_lines(path, 100, 4, encoding="utf-8-sig", newline="")) == ["a\r", "b"]
+    path.write_bytes(b"a\n\xff\n")
+    assert list(plain_lines(path, 100, 4, errors="replace")) == ["a\n", "\ufffd\n"]
+    with pytest.raises(UnicodeDecodeError):
+        list(plain_lines(path, 100, 4))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"abc", "at most 2 bytes"),
+        (b"\n\n", "at most 1 lines"),
+        (b"x" * ((1 << 20) + 1), "at most 1048576 characters in a line"),
+    ],
+)
+def test_more_lines_or_longer_ones_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(OSError, match=f"expected {said}, got more") as caught:
+        list(plain_lines(tmp_path / "file", 2 if len(content) < 10 else 1 << 30, 1))
+    assert caught.value.filename == str(tmp_path / "file")
 
 
 def test_a_link_is_followed_only_if_it_may_be(tmp_path: Path) -> None:
