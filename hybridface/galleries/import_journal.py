@@ -6,6 +6,9 @@ photo's row in the gallery, and a tag: HMAC-SHA-256 of the file's SHA-256, under
 the record. So the record alone does not tell whether a given photo is enrolled. Together with the secret it does, for
 exactly the same file.
 
+Each line also has a check: an HMAC of the row and the tag under the same secret. A damaged line counts as missing. If
+no line fits the secret, the secret is damaged, and the record is refused. Lines of older versions have no check.
+
 A row's number is never used again, so photos that were removed count as missing. A photo is noted after the gallery
 holds it. If the command is killed in between, the photo may be enrolled twice, which changes no answer. An import locks
 the record before it looks at the gallery, so that two imports do not enrol the same photos.
@@ -16,23 +19,24 @@ import hmac
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from hybridface.errors import RunError
 from parties.machine.durable import append_durably, make_folder, write_durably
 from parties.machine.locks import locked
-from parties.machine.plain_files import open_plain, read_plain
+from parties.machine.plain_files import open_plain, plain_lines, read_plain
 from parties.machine.secret_file import read_secret, secret_of
 
 __all__ = ["ImportJournal", "forget_older_record", "held", "moving", "photo_digest", "take_along"]
 
 _MOST_BYTES, _CHUNK = 1 << 28, 1 << 20
 _MOST_RECORD_BYTES = 1 << 29
-"""The most bytes of a record: eleven million photos need fewer."""
+"""The most bytes of a record: eight million photos need fewer."""
 
-_TAG_DIGITS = 32
+_MOST_LINES = 1 << 24
+_TAG_DIGITS, _CHECK_DIGITS = 32, 16
 _RECORD, _SECRET, _LOCK = ".imported", ".imported-key", ".imported-lock"
 
 
@@ -46,7 +50,7 @@ class ImportJournal:
         read_only: write nothing; then no photo can be added.
 
     Raises:
-        RunError: the record cannot be read or written, or its secret is missing.
+        RunError: the record cannot be read or written, or its secret is missing or damaged.
     """
 
     def __init__(self, folder: Path, scope: bytes, enrolled: Mapping[int, str], read_only: bool = False) -> None:
@@ -54,26 +58,28 @@ class ImportJournal:
         self._enrolled = dict(enrolled)
         self._rows: dict[str, list[int]] = defaultdict(list)
         try:
-            noted = {row: tag for row, tag in _read(self._path) if row in enrolled}
-            self._secret = self._opened_secret(bool(noted), read_only)
+            lines = [line for line in _read(self._path) if line[0] in enrolled]
+            self._secret = self._opened_secret(bool(lines), read_only)
+            noted = dict(_sound(lines, self._secret))
             if not read_only:
-                write_durably(self._path, b"".join(_line(row, tag) for row, tag in noted.items()))
-        except FileNotFoundError as error:
-            raise RunError(
-                f"cannot tell which photos are enrolled: {self._path.name} is useless without"
-                f" {self._path.with_suffix(_SECRET).name}; restore that, or remove both"
-            ) from error
+                write_durably(self._path, b"".join(_line(row, tag, self._secret) for row, tag in noted.items()))
         except OSError as error:
             raise self._refusal(error.strerror) from error
         except ValueError as error:
-            raise self._refusal(f"its secret is damaged, {error}") from error
+            raise self._refusal(f"its secret is damaged, {error}; restore both files, or remove both") from error
         for row, tag in noted.items():
             self._rows[tag].append(row)
 
     def _opened_secret(self, is_needed: bool, read_only: bool) -> bytes:
         path = self._path.with_suffix(_SECRET)
         if is_needed:
-            return read_secret(path)
+            try:
+                return read_secret(path)
+            except FileNotFoundError as error:
+                raise RunError(
+                    f"cannot tell which photos are enrolled: {self._path.name} is useless without {path.name};"
+                    " restore that, or remove both"
+                ) from error
         if read_only:
             return b""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,7 +97,7 @@ class ImportJournal:
         """
         tag = self._tag(digest)
         try:
-            append_durably(self._path, _line(row, tag))
+            append_durably(self._path, _line(row, tag, self._secret))
         except OSError as error:
             raise self._refusal(error.strerror) from error
         self._enrolled[row] = identity
@@ -134,7 +140,7 @@ def take_along(scope: bytes, old: Path, new: Path) -> None:
     """
     for suffix in (_RECORD, _SECRET):
         path = _path(old, scope).with_suffix(suffix)
-        if path.exists() and not (copy := new / path.name).exists():
+        if _is_there(path) and not (copy := new / path.name).exists():
             write_durably(copy, read_plain(path, _MOST_RECORD_BYTES))
 
 
@@ -146,18 +152,20 @@ def moving(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator
     folder is read-only and has no record, no import can make one. So there is nothing to lock.
     """
     path = _path(folder, scope)
-    with held(folder, scope, seconds) if path.exists() or os.access(folder, os.W_OK) else nullcontext():
+    with held(folder, scope, seconds) if _is_there(path) or os.access(folder, os.W_OK) else nullcontext():
         yield lambda rows: _renumber(path, rows)
 
 
 def _renumber(path: Path, rows: Mapping[int, int]) -> None:
-    if path.exists():
+    if _is_there(path):
         try:
-            write_durably(path, b"".join(_line(rows.get(row, row), tag) for row, tag in _read(path)))
-        except OSError as error:
+            lines = list(_read(path))
+            secret = read_secret(path.with_suffix(_SECRET)) if lines else b""
+            write_durably(path, b"".join(_line(rows.get(row, row), tag, secret) for row, tag in _sound(lines, secret)))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else f"its secret is damaged, {error}"
             raise RunError(
-                f"{path.name}: cannot note who was renamed, so the next import may enrol these photos again:"
-                f" {error.strerror}"
+                f"{path.name}: cannot note who was renamed, so the next import may enrol these photos again: {reason}"
             ) from error
 
 
@@ -187,18 +195,47 @@ def photo_digest(photo: Path) -> bytes:
     return digest.digest()
 
 
-def _read(path: Path) -> Iterable[tuple[int, str]]:
-    """Yield a record's lines; skip lines that are cut off or malformed."""
-    if not path.exists():
+def _is_there(path: Path) -> bool:
+    """Return whether something has this name, also a link to nothing: that is a record that cannot be read now."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _read(path: Path) -> Iterator[tuple[int, str, str | None]]:
+    """Yield the row, the tag and the check of a record's lines; skip lines that are cut off or malformed."""
+    if not _is_there(path):
         return
-    for line in read_plain(path, _MOST_RECORD_BYTES).splitlines():
+    for line in plain_lines(path, _MOST_RECORD_BYTES, _MOST_LINES, errors="replace"):
         try:
             match json.loads(line):
-                case [int(row), str(tag)] if row > 0 and len(tag) == _TAG_DIGITS:
-                    yield row, tag
+                case [row, str(tag), *rest] if type(row) is int and row > 0 and len(tag) == _TAG_DIGITS:
+                    match rest:
+                        case []:
+                            yield row, tag, None
+                        case [str(check)]:
+                            yield row, tag, check
         except (ValueError, RecursionError):
             continue
 
 
-def _line(row: int, tag: str) -> bytes:
-    return b"\n" + json.dumps([row, tag]).encode()
+def _sound(lines: Sequence[tuple[int, str, str | None]], secret: bytes) -> Iterator[tuple[int, str]]:
+    """Yield the row and the tag of each line whose check fits.
+
+    Raises:
+        ValueError: no line fits, so the secret is another one.
+    """
+    sound = [(row, tag) for row, tag, check in lines if check in (None, _check(row, tag, secret))]
+    if lines and not sound:
+        raise ValueError("expected the one under which the record was written")
+    return iter(sound)
+
+
+def _check(row: int, tag: str, secret: bytes) -> str:
+    return hmac.digest(secret, f"{row} {tag}".encode(), "sha256").hex()[:_CHECK_DIGITS]
+
+
+def _line(row: int, tag: str, secret: bytes) -> bytes:
+    return b"\n" + json.dumps([row, tag, _check(row, tag, secret)]).encode()

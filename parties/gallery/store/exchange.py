@@ -196,7 +196,7 @@ def _document(line: bytes, name: str) -> dict[str, Any]:
 
 def _expect_digest(line: bytes, digest: "hashlib._Hash", name: str) -> None:
     if _document(line, name) != {"sha256": digest.hexdigest()}:
-        raise StoreError(f"{name}: expected the content of the digest in its last line, the file is damaged")
+        raise StoreError(f"{name}: expected content that fits the digest at the end: the file is damaged")
 
 
 def _first_line(file: IO[bytes], name: str) -> tuple[dict[str, Any], bytes]:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,6 +47,65 @@ def test_a_damaged_record_says_nothing_and_goes_on(tmp_path: Path, lines: Iterab
     assert (again.owners(ONE), again.owners(TWO)) == ({"Ann"}, set())
     again.add("Ann", 2, TWO)
     assert ImportJournal(tmp_path, SCOPE, {1: "Ann", 2: "Ann"}).owners(TWO) == {"Ann"}, "behind what was cut off"
+
+
+def test_a_damaged_row_gives_a_photo_to_nobody(tmp_path: Path) -> None:
+    """Another person's photo would count as enrolled, or this one as somebody else's."""
+    journal = ImportJournal(tmp_path, SCOPE, {})
+    journal.add("Ann", 1, ONE)
+    journal.add("Bob", 2, TWO)
+    record = next(tmp_path.glob("*.imported"))
+    whole, people = record.read_text(), {1: "Ann", 2: "Bob", 3: "Cy"}
+    for one, other in (("[1,", "[3,"), ("[1,", "[2,"), ("[1,", "[true,"), ("[1,", "[1.0,")):
+        record.write_text(whole.replace(one, other))
+        assert ImportJournal(tmp_path, SCOPE, people, read_only=True).owners(ONE) == set(), other
+        assert ImportJournal(tmp_path, SCOPE, people, read_only=True).owners(TWO) == {"Bob"}
+
+
+def test_another_secret_does_not_fit_the_record(tmp_path: Path) -> None:
+    """With it no photo would be known, and all would be enrolled again."""
+    ImportJournal(tmp_path, SCOPE, {}).add("Ann", 1, ONE)
+    secret, record = (next(tmp_path.glob(f"*{suffix}")) for suffix in (".imported-key", ".imported"))
+    before = record.read_bytes()
+    secret.write_bytes(bytes(range(32)))
+    with pytest.raises(RunError, match="its secret is damaged, expected the one under .*; restore both files, or rem"):
+        ImportJournal(tmp_path, SCOPE, {1: "Ann"})
+    with moving(tmp_path, SCOPE) as note, pytest.raises(RunError, match="cannot note who was renamed, .* is damaged"):
+        note({1: 2})
+    assert record.read_bytes() == before
+
+
+def test_a_record_of_an_older_version_counts(tmp_path: Path) -> None:
+    ImportJournal(tmp_path, SCOPE, {}).add("Ann", 1, ONE)
+    record = next(tmp_path.glob("*.imported"))
+    row, tag, _ = json.loads(record.read_text())
+    record.write_text(f"\n{json.dumps([row, tag])}")
+    assert ImportJournal(tmp_path, SCOPE, {1: "Ann"}, read_only=True).owners(ONE) == {"Ann"}
+    with moving(tmp_path, SCOPE) as note:
+        note({1: 5})
+    assert ImportJournal(tmp_path, SCOPE, {5: "Ann"}).owners(ONE) == {"Ann"}
+    assert len(json.loads(record.read_text())) == 3
+
+
+def test_a_link_to_nothing_is_no_empty_record(tmp_path: Path) -> None:
+    """The disk that holds the record may be away; an import would enrol everything again."""
+    ImportJournal(tmp_path, SCOPE, {}).add("Ann", 1, ONE)
+    record = next(tmp_path.glob("*.imported"))
+    record.unlink()
+    record.symlink_to("away")
+    with pytest.raises(RunError, match=r"imported: cannot note what is enrolled: No such file"):
+        ImportJournal(tmp_path, SCOPE, {1: "Ann"})
+    assert record.is_symlink()
+
+
+@pytest.mark.timeout(60)
+def test_a_record_of_very_many_lines_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_journal, "_MOST_LINES", 1000)
+    ImportJournal(tmp_path, SCOPE, {}).add("Ann", 1, ONE)
+    with next(tmp_path.glob("*.imported")).open("ab") as file:
+        file.write(b"\n" * 1000)
+    with pytest.raises(RunError, match="imported: cannot note what is enrolled: expected at most 1000 lines"):
+        ImportJournal(tmp_path, SCOPE, {1: "Ann"})
 
 
 def test_a_record_alone_says_nothing_of_a_photo(tmp_path: Path) -> None:
