@@ -1,5 +1,6 @@
 """Lock files between the processes of one machine, for one writer or many readers. A lock ends with its process."""
 
+import errno
 import fcntl
 import os
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 __all__ = ["LOCK_SECONDS", "FileLock", "locked"]
 
 LOCK_SECONDS = 60.0
+_NO_FILE = errno.ELOOP, errno.ENXIO
 _FIRST_SLEEP, _LONGEST_SLEEP = 0.001, 0.25
 
 
@@ -27,7 +29,12 @@ class FileLock:
     def __init__(self, path: Path, what: str) -> None:
         self._what = what
         flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        self._descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        try:
+            self._descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                error.strerror = "expected a file to lock, got a symbolic link or a socket"
+            raise
 
     def try_take(self, shared: bool = False) -> bool:
         """Take the lock, or change how it is held, without waiting. Return whether that succeeded.

@@ -5,15 +5,17 @@ forever.
 """
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 
-__all__ = ["open_plain", "plain_lines", "read_plain"]
+__all__ = ["open_plain", "plain_lines", "read_digested", "read_plain"]
 
 _LONGEST_LINE = 1 << 20
+_DIGEST_BYTES = 32
 
 
 def open_plain(path: Path, follow_links: bool = True) -> BufferedReader:
@@ -48,6 +50,26 @@ def read_plain(path: Path, most: int, follow_links: bool = True) -> bytes:
     """
     with open_plain(path, follow_links) as file:
         _expect_at_most(most, os.fstat(file.fileno()).st_size, "bytes", path)
+        content = file.read(most + 1)
+        _expect_at_most(most, len(content), "bytes", path)
+        return content
+
+
+def read_digested(path: Path, most: int) -> bytes | None:
+    """Return what follows a SHA-256 in a file; None if it is not what the digest is of, which takes no memory.
+
+    Args:
+        most: bytes that the file may have.
+
+    Raises:
+        OSError: as for `read_plain`.
+    """
+    with open_plain(path) as file:
+        _expect_at_most(most, os.fstat(file.fileno()).st_size, "bytes", path)
+        digest = file.read(_DIGEST_BYTES)
+        if hashlib.file_digest(file, "sha256").digest() != digest:
+            return None
+        file.seek(_DIGEST_BYTES)
         content = file.read(most + 1)
         _expect_at_most(most, len(content), "bytes", path)
         return content

@@ -42,7 +42,7 @@ import numpy as np
 from parties.machine.arrays import read_arrays
 from parties.machine.durable import PART, created, new_file, sync_folder
 from parties.machine.locks import locked
-from parties.machine.plain_files import open_plain, read_plain
+from parties.machine.plain_files import open_plain, read_digested, read_plain
 from parties.machine.walks import changed_at, entries_of, size_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
@@ -233,15 +233,14 @@ def _checked(number: str) -> str:
 def _read(path: Path, binding: str) -> dict[str, list[RingArray]] | None:
     """Return a file's arrays; None if the file is damaged, or was made for something else."""
     try:
-        content = read_plain(path, _MAX_RUN_BYTES)
+        content = read_digested(path, _MAX_RUN_BYTES)
     except OSError:
         return None
-    digest, rest = content[:_DIGEST_BYTES], memoryview(content)[_DIGEST_BYTES:]
-    if hashlib.sha256(rest).digest() != digest or bytes(rest[:_BINDING_BYTES]) != binding.encode():
+    if content is None or content[:_BINDING_BYTES] != binding.encode():
         return None
     arrays: dict[str, list[RingArray]] = {}
     try:
-        found = read_arrays(rest[_BINDING_BYTES:])
+        found = read_arrays(memoryview(content)[_BINDING_BYTES:])
     except ParameterError:
         return None
     for name, array in found.items():

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from parties.gallery.store.records import Entry
 from parties.machine.arrays import read_arrays
 from parties.machine.durable import write_durably
-from parties.machine.plain_files import read_plain
+from parties.machine.plain_files import read_digested
 
 __all__ = ["Directory", "Layout", "Part", "layout_of"]
 
 Numbers = NDArray[np.int64]
 
 _COLUMNS = ("rows", "photos", "owners")
-_DIGEST_BYTES = 32
 _MAX_BYTES = 4 << 30
 _DAMAGE = OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError
 """Exceptions that reading and parsing a file raise if it holds something else."""
@@ -131,10 +130,9 @@ class Directory:
         This does not check whether the directory is this gallery's: comparing `digest` does.
         """
         try:
-            content = read_plain(path, _MAX_BYTES)
-            digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-            if hashlib.sha256(rest).digest() == digest:
-                return cls._parsed(rest)
+            content = read_digested(path, _MAX_BYTES)
+            if content is not None:
+                return cls._parsed(content)
         except _DAMAGE:
             pass
         return cls()

@@ -26,9 +26,8 @@ from pathlib import Path
 from parties.gallery.errors import RefusalError, StoreError
 from parties.machine import locks
 from parties.machine.durable import PART, sync_folder, write_durably
-from parties.machine.plain_files import read_plain
+from parties.machine.secret_file import SECRET_BYTES, read_secret
 from parties.machine.walks import changed_at, entries_of
-from protocols.arithmetic.randomness import KEY_BYTES
 
 __all__ = ["IndexFolder", "group_of"]
 
@@ -76,7 +75,8 @@ class IndexFolder:
             except TimeoutError as error:
                 raise RefusalError(f"{error}: another session uses it") from error
             except OSError as error:
-                raise StoreError(f"{self.path.name}: cannot use the index's folder: {error.strerror}") from error
+                named = Path(str(error.filename or self.path)).name
+                raise StoreError(f"{named}: cannot use the index's folder: {error.strerror}") from error
             yield
 
     @contextmanager
@@ -107,13 +107,11 @@ class IndexFolder:
         """Return the server's seed; draw one if there is no whole one. The caller holds shard 0 alone."""
         path = self.file("mask")
         try:
-            secret = read_plain(path, KEY_BYTES)
-        except OSError:
-            secret = b""
-        if len(secret) != KEY_BYTES:
-            secret = secrets.token_bytes(KEY_BYTES)
+            return read_secret(path)
+        except (OSError, ValueError):
+            secret = secrets.token_bytes(SECRET_BYTES)
             write_durably(path, secret)
-        return secret
+            return secret
 
     def erase(self) -> None:
         """Remove all of the gallery's files, except the locks: those of every seed, and of every number of shards.
@@ -157,7 +155,8 @@ class IndexFolder:
             if chosen:
                 sync_folder(self.path)
         except OSError as error:
-            raise StoreError(f"{self.path.name}: cannot remove the index: {error.strerror}") from error
+            named = Path(str(error.filename or self.path)).name
+            raise StoreError(f"{named}: cannot remove the index: {error.strerror}") from error
         if any(path.exists() for path in chosen):
             raise RefusalError("expected the index to be gone, but a file of it is still there")
 

@@ -232,10 +232,11 @@ class WriterLock:
 
     def __init__(self, path: Path, timeout: float = TIMEOUT_SECONDS) -> None:
         self._name, self._timeout = path.name, timeout
+        lock = path.with_name(f"{path.name}-lock")
         try:
-            self._lock = FileLock(path.with_name(f"{path.name}-lock"), "the store")
+            self._lock = FileLock(lock, "the store")
         except OSError as error:
-            raise StoreError(f"{path.name}: cannot use the store: {error.strerror}") from error
+            raise StoreError(f"{lock.name}: cannot lock the store {path.name}: {error.strerror}") from error
         self.is_alone = self._lock.try_take()
         """Whether no other process has the store open for writing. If so, none can open it until `share`."""
         if not self.is_alone:

@@ -1,11 +1,13 @@
 """Reading files that may be anything: a pipe does not block, and a large file is not read."""
 
+import hashlib
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from parties.machine.plain_files import open_plain, plain_lines, read_plain
+from parties.machine.plain_files import open_plain, plain_lines, read_digested, read_plain
 
 
 def test_what_a_file_holds(tmp_path: Path) -> None:
@@ -66,6 +68,24 @@ def test_more_lines_or_longer_ones_are_refused(tmp_path: Path, content: bytes, s
     with pytest.raises(OSError, match=f"expected {said}, got more") as caught:
         list(plain_lines(tmp_path / "file", 2 if len(content) < 10 else 1 << 30, 1))
     assert caught.value.filename == str(tmp_path / "file")
+
+
+def test_content_of_another_digest_is_none_and_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(hashlib.sha256(b"content").digest() + b"content")
+    assert read_digested(path, 39) == b"content"
+    with pytest.raises(OSError, match="expected at most 38 bytes, got more"):
+        read_digested(path, 38)
+    for content in (b"", b"short", hashlib.sha256(b"other").digest() + b"content"):
+        path.write_bytes(content)
+        assert read_digested(path, 100) is None
+    os.truncate(path, 1 << 28)
+    tracemalloc.start()
+    try:
+        assert read_digested(path, 1 << 30) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_link_is_followed_only_if_it_may_be(tmp_path: Path) -> None:

@@ -247,3 +247,14 @@ def test_what_is_no_file_any_more_is_no_index(tmp_path: Path, suffix: str, kind:
 def test_a_head_of_something_else_is_written_anew(tmp_path: Path, head: bytes) -> None:
     (tmp_path / f"{opened(tmp_path).stem}.head").write_bytes(head)
     assert opened(tmp_path).take_places(2).tolist() == [0, 1]
+
+
+def test_the_file_that_stands_in_the_way_is_named(tmp_path: Path) -> None:
+    folder = IndexFolder(tmp_path, LINEAGE)
+    folder.file("7.lock").symlink_to("elsewhere")
+    with pytest.raises(StoreError, match=r"^0{32}\.7\.lock: cannot use the index's folder: expected a file to lock"):
+        with folder.locked(7):
+            pytest.fail("a link was followed")
+    folder.file("people").mkdir()
+    with folder.locked(), pytest.raises(StoreError, match=r"^0{32}\.people: cannot remove the index: Is a directory"):
+        folder.erase()

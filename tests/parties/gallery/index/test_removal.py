@@ -369,12 +369,13 @@ def test_a_seed_that_was_cut(tmp_path: Path) -> None:
         fill(client)
         client.update_index()
     (mask,) = (tmp_path / "server").glob("*.mask")
-    for damaged in (b"", b"short", bytes(33)):
+    for damaged in (b"", b"short", bytes(33), bytes(32)):
         before = set(index_files(tmp_path / "server")) - {mask.name}
         mask.write_bytes(damaged)
         with session(tmp_path) as client:
             assert found(client, 0) == "p0"
         assert len(mask.read_bytes()) == 32
+        assert mask.read_bytes() != damaged, "zeros are no secret"
         assert mask.stat().st_mode & 0o777 == 0o600
         assert not before & set(index_files(tmp_path / "server")), "another seed, another build"
 

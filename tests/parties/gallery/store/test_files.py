@@ -138,6 +138,17 @@ def test_what_is_no_store_is_refused(begin: Open, path: Path) -> None:
         begin(path=path.parent / "nowhere" / "g.db")
 
 
+def test_a_lock_that_is_no_file_is_named(begin: Open, path: Path) -> None:
+    begin().close()
+    lock = path.with_name(f"{path.name}-lock")
+    lock.unlink()
+    lock.symlink_to("elsewhere")
+    with pytest.raises(
+        StoreError, match=r"db-lock: cannot lock the store .*\.db: expected a file to lock, got a symbol"
+    ):
+        begin()
+
+
 def test_a_log_without_its_store_is_refused(begin: Open, path: Path) -> None:
     Path(f"{path}-wal").write_bytes(b"another store's")
     with pytest.raises(StoreError, match="expected no log beside a store that is not there"):
