@@ -1,15 +1,24 @@
 """Default folders for the user's files (by the XDG base directory specification), and temporary folders."""
 
 import os
+import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hybridface.signals import cleaning_up
+from parties.machine.locks import FileLock, locked
+from parties.machine.walks import entries_of
 from protocols.errors import ParameterError
 
 __all__ = ["cache_directory", "configuration_directory", "data_directory", "temporary_folder"]
+
+_PREFIX = "hybridface-"
+_OURS = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")
+_LEFT_SECONDS = 3600.0
 
 
 def cache_directory() -> Path:
@@ -43,16 +52,42 @@ def configuration_directory() -> Path:
 def temporary_folder() -> Iterator[Path]:
     """Give a folder that only this user can enter; remove it at the end, also when a signal ends the command.
 
+    A command that was killed leaves its folder, with tasks or photos. After an hour another command removes it. Whoever
+    uses a folder holds its lock, which ends with the process.
+
     Raises:
         ParameterError: the folder cannot be made.
     """
     with cleaning_up():
         try:
-            folder = tempfile.TemporaryDirectory(prefix="hybridface-")
+            folder = tempfile.TemporaryDirectory(prefix=_PREFIX)
         except OSError as error:
             raise ParameterError(f"cannot make a folder for temporary files: {error.strerror}; set TMPDIR") from error
-        with folder as name:
+        with folder as name, ExitStack() as stack:
+            with suppress(OSError):  # where there are no locks, nothing that was left is removed
+                stack.enter_context(locked(Path(name), "a temporary folder"))
+                _remove_left(Path(name).parent)
             yield Path(name)
+
+
+def _remove_left(parent: Path) -> None:
+    """Remove this user's temporary folders that commands have left, as far as that can be."""
+    for path in entries_of(parent):
+        if _OURS.fullmatch(path.name):
+            with suppress(OSError):
+                _remove_if_left(path)
+
+
+def _remove_if_left(folder: Path) -> None:
+    status = folder.lstat()
+    is_old = time.time() - status.st_mtime > _LEFT_SECONDS
+    if is_old and status.st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink():
+        lock = FileLock(folder, "a temporary folder")
+        try:
+            if lock.try_take():
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.close()
 
 
 def _directory(variable: str, in_home: str, what: str) -> Path:

@@ -116,6 +116,8 @@ def load_calibration(path: Path | None, link: Link) -> CostModel:
             return replace(CostModel(), link=link)
         document = json.loads(read_plain(path, _MAX_BYTES))
         times: dict[str, Any] = {name: float(document[name]) for name in _TIMES}
+        if not all(type(document[name]) in (int, float) for name in _TIMES):
+            raise TypeError("times that are no numbers")
         if not all(_SHORTEST <= time <= _LONGEST for time in times.values()):
             raise ValueError("times that no machine takes")
         if _DIGEST in document and document[_DIGEST] != _digest(times):  # older files have none

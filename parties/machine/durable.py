@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,10 +26,13 @@ __all__ = [
 ]
 
 PART = ".part"
-"""The end of a file's name while the file is written. A crash may leave such a file."""
+"""The end of a file's name while the file is written. A crash may leave such a file, until the file is next written."""
 
 PRIVATE, PUBLIC = 0o600, 0o666
 """Modes of a file: for its owner alone, and for everybody whom the process's umask allows."""
+
+_PART_SECONDS = 3600.0
+"""After so long nobody writes a file any more."""
 
 _OF_WRITING = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS
 _NO_UNNAMED_FILES = errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL
@@ -77,6 +82,7 @@ def replaced(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
             os.unlink(temporary)
             raise
     sync_folder(path.parent)
+    _remove_left(path)
 
 
 @contextmanager
@@ -94,6 +100,7 @@ def created(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
         reach_disk(file)
         give_name(path)
     sync_folder(path.parent)
+    _remove_left(path)
 
 
 def make_folder(folder: Path) -> None:
@@ -123,6 +130,16 @@ def naming(path: Path) -> Iterator[None]:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what crashes have left under temporary names of a file, once nobody can be writing it any more."""
+    ours = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{16}}{re.escape(PART)}")
+    with suppress(OSError):  # the next file of this name may do it
+        for name in filter(ours.fullmatch, os.listdir(path.parent)):
+            part = path.with_name(name)
+            if time.time() - part.stat().st_mtime > _PART_SECONDS:
+                os.unlink(part)
 
 
 @contextmanager

@@ -42,6 +42,8 @@ DAMAGED = {
     "a number": "5",
     "a time left out": json.dumps(dict.fromkeys(TIMES[1:], 1.0)),
     "a word": json.dumps({**GOOD, "weight": "fast"}),
+    "a number as text": json.dumps({**GOOD, "weight": "1"}),
+    "true": json.dumps({**GOOD, "weight": True}),
     "null": json.dumps({**GOOD, "weight": None}),
     "zero": json.dumps({**GOOD, "weight": 0}),
     "negative": json.dumps({**GOOD, "product": -1.0}),

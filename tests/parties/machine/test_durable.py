@@ -74,6 +74,20 @@ def test_a_crash_leaves_nothing_behind(tmp_path: Path, file_system: str) -> None
         assert (os.listdir(tmp_path) == []) == (file_system == "unnamed files")
 
 
+@pytest.mark.parametrize("write", [write_durably, lambda path, content: _created(path, content)])
+def test_what_crashes_have_left_goes_with_the_next_writing(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    digits = "0123456789abcdef"
+    kept = [f"a.{'0' * 16}.part", f"b.{digits}.part", f"a.{digits}x.part", f"a.{digits}.part.more", "a.part"]
+    for name in (f"a.{digits}.part", *kept):
+        (tmp_path / name).write_bytes(b"half")
+        if name != kept[0]:  # which somebody may be writing now
+            os.utime(tmp_path / name, (0, 0))
+    write(tmp_path / "a", b"whole")
+    assert set(os.listdir(tmp_path)) == {"a", *kept}
+
+
 def test_a_name_that_another_takes_meanwhile_is_left_to_it(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError), created(tmp_path / "a") as file:
         file.write(b"mine")
