@@ -35,7 +35,7 @@ _MOST_BYTES, _CHUNK = 1 << 28, 1 << 20
 _MOST_RECORD_BYTES = 1 << 29
 """The most bytes of a record: eight million photos need fewer."""
 
-_MOST_LINES = 1 << 24
+_MOST_LINES = 1 << 23
 _TAG_DIGITS, _CHECK_DIGITS = 32, 16
 _RECORD, _SECRET, _LOCK = ".imported", ".imported-key", ".imported-lock"
 
@@ -209,6 +209,8 @@ def _read(path: Path) -> Iterator[tuple[int, str, str | None]]:
     if not _is_there(path):
         return
     for line in plain_lines(path, _MOST_RECORD_BYTES, _MOST_LINES, errors="replace"):
+        if not line.startswith("["):
+            continue
         try:
             match json.loads(line):
                 case [row, str(tag), *rest] if type(row) is int and row > 0 and len(tag) == _TAG_DIGITS:

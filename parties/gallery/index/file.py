@@ -241,7 +241,7 @@ class IndexFile:
         try:
             match json.loads(self._known or b"{}"):
                 case {"build": str(text), "count": int(count), "used": int(used), "change": int(change)} if (
-                    0 <= count <= used <= MAX_ROWS
+                    bool not in map(type, (count, used, change)) and 0 <= count <= used <= MAX_ROWS
                 ):
                     self._change = change
                     rows, build = self._sound_rows(count), bytes.fromhex(text)

@@ -77,9 +77,9 @@ class KeyCheck:
         """Return the check of the current generation's key; "" if there is none."""
         try:
             document = _parsed(read_plain(self._path, _MAX_BYTES))
-        except FileNotFoundError:
-            return ""
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not self._path.is_symlink():
+                return ""
             raise self._refusal(error.strerror) from error
         except (ValueError, RecursionError) as error:
             raise self._refusal("it is damaged") from error

@@ -103,7 +103,10 @@ def import_(tables: Tables, path: Path) -> int:
         _expect_digest(file.readline(limit), digest, path.name)
         if file.read(1):
             raise StoreError(f"{path.name}: expected nothing after the line with the digest: the file is damaged")
-        _jump(tables, max(last_row, header["last_row"]), max(last_photo, header["photo_floor"]))
+        last_row, last_photo = max(last_row, header["last_row"]), max(last_photo, header["photo_floor"])
+        if max(last_row, last_photo) > _LAST_NUMBER - 2 * _JUMP[1]:
+            raise StoreError(f"{path.name}: expected numbers of rows and photos that leave room for more, got others")
+        _jump(tables, last_row, last_photo)
     return int(header["photos"])
 
 
@@ -248,8 +251,6 @@ def _jump(tables: Tables, last_row: int, last_photo: int) -> None:
     """Move the counters far above every number that may have been used."""
     low, high = _JUMP
     step = low + secrets.randbelow(high - low)
-    if max(last_row, last_photo) > _LAST_NUMBER - 2 * high:
-        raise StoreError(f"{tables.database.path.name}: expected row numbers that leave room for more, got {last_row}")
     tables.database.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
     tables.database.execute("INSERT INTO sqlite_sequence VALUES ('entry', ?)", (last_row + step,))
     tables.database.execute("UPDATE state SET photo_floor = ?", (last_photo + step,))

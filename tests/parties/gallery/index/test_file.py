@@ -117,6 +117,7 @@ def test_old_indexes_of_the_same_gallery_go(tmp_path: Path) -> None:
         b'{"build": "%s", "count": 2, "used": 1, "change": 1}' % BUILD.hex().encode(),
         b'{"build": "%s", "count": 3, "used": 3, "change": 1}' % BUILD.hex().encode(),
         b'{"build": "%s", "count": -1, "used": 2, "change": 1}' % BUILD.hex().encode(),
+        b'{"build": "%s", "count": true, "used": 2, "change": 1}' % BUILD.hex().encode(),
     ],
 )
 def test_a_damaged_head_means_to_begin_again(tmp_path: Path, damage: bytes) -> None:

@@ -64,7 +64,7 @@ def test_values_of_other_types_are_damage(store: GalleryStore, tmp_path: Path, c
         KeyCheck(store).compare(OTHER)
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "link to nothing"])
 def test_what_is_no_file_is_named(store: GalleryStore, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "g.db.keycheck"
     path.unlink()
@@ -74,7 +74,7 @@ def test_what_is_no_file_is_named(store: GalleryStore, tmp_path: Path, kind: str
         case "pipe":
             os.mkfifo(path)
         case _:
-            path.symlink_to("/dev/zero")
+            path.symlink_to("/dev/zero" if kind == "device" else "away")
     expect_damage(store)
 
 

@@ -442,6 +442,7 @@ def test_a_damaged_export_changes_nothing(begin: Open, tmp_path: Path) -> None:
         ({"row": True}, "expected a photo's line, got one that is damaged"),
         ({"photo": True}, "expected a photo's line, got one that is damaged"),
         ({"photo": 1.0}, "expected a photo's line, got one that is damaged"),
+        ({"photo": 2**63 - 1}, "expected numbers of rows and photos that leave room for more, got others"),
     ],
 )
 def test_an_export_that_another_program_made(begin: Open, tmp_path: Path, change: dict[str, Any], said: str) -> None:
