@@ -1,8 +1,8 @@
 """Default folders for the user's files (by the XDG base directory specification), and temporary folders."""
 
 import os
-import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ from protocols.errors import ParameterError
 __all__ = ["cache_directory", "configuration_directory", "data_directory", "temporary_folder"]
 
 _PREFIX = "hybridface-"
-_OURS = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")
+_MARK = ".hybridface-temporary"
+"""A file that only temporary folders of ours have: names alone could be anybody's."""
 _LEFT_SECONDS = 3600.0
 
 
@@ -65,6 +66,7 @@ def temporary_folder() -> Iterator[Path]:
             raise ParameterError(f"cannot make a folder for temporary files: {error.strerror}; set TMPDIR") from error
         with folder as name, ExitStack() as stack:
             with suppress(OSError):  # where there are no locks, nothing that was left is removed
+                (Path(name) / _MARK).touch()
                 stack.enter_context(locked(Path(name), "a temporary folder"))
                 _remove_left(Path(name).parent)
             yield Path(name)
@@ -73,7 +75,7 @@ def temporary_folder() -> Iterator[Path]:
 def _remove_left(parent: Path) -> None:
     """Remove this user's temporary folders that commands have left, as far as that can be."""
     for path in entries_of(parent):
-        if _OURS.fullmatch(path.name):
+        if path.name.startswith(_PREFIX):
             with suppress(OSError):
                 _remove_if_left(path)
 
@@ -81,7 +83,8 @@ def _remove_left(parent: Path) -> None:
 def _remove_if_left(folder: Path) -> None:
     status = folder.lstat()
     is_old = time.time() - status.st_mtime > _LEFT_SECONDS
-    if is_old and status.st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink():
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and (folder / _MARK).is_file()
+    if is_old and is_ours:
         lock = FileLock(folder, "a temporary folder")
         try:
             if lock.try_take():

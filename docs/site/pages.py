@@ -50,7 +50,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 def _commands() -> str:
     """Return the help of every command, as Typer writes it in Markdown."""
     call = [sys.executable, "-m", "typer", "hybridface.commands.main", "utils", "docs", "--name", "hybridface"]
-    text = subprocess.run(call, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(call, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     text = re.sub(r"^(#+) `(.*)`$", r"\1 \2", html.unescape(text), flags=re.MULTILINE)
     about = dict(re.findall(r"^#+ hybridface (.+)\n\n(.+)$", text, re.MULTILINE))  # Typer's list cuts it short
     overview = "\n".join(f"* [`{name}`](#hybridface-{name.replace(' ', '-')}): {said}" for name, said in about.items())

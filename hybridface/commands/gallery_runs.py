@@ -66,9 +66,8 @@ def run_queries(
     """
     if kind is GalleryKind.LIST and shards > 1:
         raise ParameterError(f"{settings.path.name}: expected no --shards, since a list is searched in one part")
-    expect_model(
-        settings.path, load_model(settings.model, weights=False).with_threshold(threshold)
-    )  # before anything starts
+    # before anything starts
+    expect_model(settings.path, load_model(settings.model, weights=False).with_threshold(threshold))
     key = None if kind is GalleryKind.LIST else settings.key_path
     if key and not key.exists():
         raise _no_key(settings)

@@ -137,8 +137,12 @@ class _Pair:
         """Return the run in which the ranks compare the aligned crops."""
         from hybridface.processes.runs import HybridRun, PureHeRun
 
-        told: dict[str, Any] = {"model": settings.model, "timeout": settings.timeout, "link": self.link}
-        told["threshold"] = self.threshold
+        told: dict[str, Any] = {
+            "model": settings.model,
+            "timeout": settings.timeout,
+            "link": self.link,
+            "threshold": self.threshold,
+        }
         if self.mode is Mode.PURE_HE:
             return PureHeRun(**told, photos=chips, aligned=True)
         return HybridRun(

@@ -29,7 +29,7 @@ from parties.machine.locks import locked
 from parties.machine.plain_files import open_plain, plain_lines, read_plain
 from parties.machine.secret_file import read_secret, secret_of
 
-__all__ = ["ImportJournal", "forget_older_record", "held", "moving", "photo_digest", "take_along"]
+__all__ = ["ImportJournal", "RecordBusyError", "forget_older_record", "held", "moving", "photo_digest", "take_along"]
 
 _MOST_BYTES, _CHUNK = 1 << 28, 1 << 20
 _MOST_RECORD_BYTES = 1 << 29
@@ -110,6 +110,10 @@ class ImportJournal:
         return RunError(f"{self._path.name}: cannot note what is enrolled: {reason}")
 
 
+class RecordBusyError(RunError):
+    """Raised if an import or a renaming uses the record of imports for too long. Nothing was changed."""
+
+
 @contextmanager
 def held(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[None]:
     """Lock a gallery's record, whether it exists yet or not.
@@ -118,7 +122,7 @@ def held(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[N
         seconds: seconds to wait for the lock; LOCK_SECONDS if left out.
 
     Raises:
-        RunError: another import or renaming held the lock for too long, or the record cannot be locked.
+        RecordBusyError: another import or renaming held the lock for too long. RunError: the record cannot be locked.
     """
     path = _path(folder, scope).with_suffix(_LOCK)
     with ExitStack() as stack:
@@ -126,7 +130,9 @@ def held(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[N
             make_folder(folder)
             stack.enter_context(locked(path, "the record of imports", seconds=seconds))
         except TimeoutError as error:
-            raise RunError(f"{error}: another import or renaming in this gallery uses it; try again later") from error
+            raise RecordBusyError(
+                f"{error}: another import or renaming in this gallery uses it; try again later"
+            ) from error
         except OSError as error:
             raise RunError(f"{path.name}: cannot lock the record of imports: {error.strerror}") from error
         yield
@@ -135,13 +141,18 @@ def held(folder: Path, scope: bytes, seconds: float | None = None) -> Iterator[N
 def take_along(scope: bytes, old: Path, new: Path) -> None:
     """Copy a gallery's record to the folder of its new key; the caller holds the lock of the record.
 
+    A record that is there already is of an earlier time, and goes. The secret comes first: a record without it is
+    useless, but a secret without a record is not.
+
     Raises:
         OSError: the record cannot be copied.
     """
-    for suffix in (_RECORD, _SECRET):
+    if old.resolve() == new.resolve() or not _is_there(_path(old, scope)):
+        return
+    _path(new, scope).unlink(missing_ok=True)
+    for suffix in (_SECRET, _RECORD):
         path = _path(old, scope).with_suffix(suffix)
-        if _is_there(path) and not (copy := new / path.name).exists():
-            write_durably(copy, read_plain(path, _MOST_RECORD_BYTES))
+        write_durably(new / path.name, read_plain(path, _MOST_RECORD_BYTES))
 
 
 @contextmanager

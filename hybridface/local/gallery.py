@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from hybridface.errors import ImageError, ModelError, RunError
+from hybridface.errors import ImageError, ModelError
 from hybridface.faces.inputs import Photo, load_images
 from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.galleries.clear_embedding import ClearEmbedding
 from hybridface.galleries.file import GalleryFile, index_folder
 from hybridface.galleries.following import change_key, rename_identity
+from hybridface.galleries.import_journal import RecordBusyError
 from hybridface.galleries.kind import kind_for_use
 from hybridface.local.parties import LocalLinks, LocalParties, correlations_named
 from hybridface.models.model import Model
@@ -245,16 +246,19 @@ class Gallery(LocalParties[GalleryClientSession]):
         """Put a private gallery under a new key in a new file, without enrolling anybody again; return its generation.
 
         Raises:
-            ParameterError: the gallery is a list, which has no key. RunError: an import is running; the key stays.
+            ParameterError: the gallery is a list, which has no key. RecordBusyError: an import is running; the key
+                stays.
         """
-        session, path = self._private(), Path(path).expanduser()
+        session, path, warned = self._private(), Path(path).expanduser(), list[str]()
         secret = create_key(path)
         try:
-            generation = change_key(session, self._key or path, path, secret, warnings.warn)
-        except RunError:
+            generation = change_key(session, self._key or path, path, secret, warned.append)
+        except RecordBusyError:
             path.unlink()  # nothing uses it, and it would block the next attempt
             raise
         self._key = path
+        for warning in warned:  # a warning may be an error: first comes what counts
+            warnings.warn(warning, stacklevel=2)
         return generation
 
     def _opened(self) -> GalleryFile:

@@ -18,6 +18,7 @@ from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError, ModelError
 from hybridface.faces.inputs import load_images
 from hybridface.galleries.file import GalleryFile, index_folder
 from hybridface.galleries.following import change_key, rename_identity
+from hybridface.galleries.import_journal import RecordBusyError
 from hybridface.galleries.tasks import GalleryTask, Verb, together
 from hybridface.models.model import Model
 from hybridface.models.terms import hybrid_terms
@@ -236,7 +237,10 @@ def _rename(run: GalleryRun, session: PrivateClientSession, task: GalleryTask, _
 
 def _rotate(run: GalleryRun, session: PrivateClientSession, task: GalleryTask, _: Image) -> Answer:
     new = Path(task.key or "")
-    return {"generation": change_key(session, run.key or Path(), new, read_key(new), run.reading.on_warning)}
+    try:
+        return {"generation": change_key(session, run.key or Path(), new, read_key(new), run.reading.on_warning)}
+    except RecordBusyError as error:
+        return {"refused": str(error)}
 
 
 def _private(work: Callable[[PrivateClientSession, GalleryTask, Image], Answer]) -> Callable[..., Answer]:

@@ -176,7 +176,10 @@ class PreparedRunsClient:
             return []
         asking = self._asking(self._command("kept runs", shape, numbers=own))
         with asking, self._channel.receive_document("kept runs") as answer:
-            theirs = [number.hex() for number in answer.take("numbers", list_of(_NUMBER, MAX_KEPT))]
+            numbers = answer.take("numbers", optional(list_of(_NUMBER, MAX_KEPT)))
+        if numbers is None:  # the server cannot read its folder now
+            return []
+        theirs = [number.hex() for number in numbers]
         for number in set(own) - set(theirs):
             with suppress(OSError):
                 self._store.discard(self._server, number)
@@ -249,10 +252,13 @@ class PreparedRunsServer:
         self._channel.send_document("kept", {"kept": reason is None, "reason": reason})
 
     def compare(self, shape: RunShape, pairing: str, numbers: list[str]) -> None:
-        """Tell the client which runs both sides have, and drop the others."""
-        store, own = self._store, list[str]()
-        with suppress(OSError):
+        """Tell the client which runs both sides have, and drop the others; None if the folder cannot be read now."""
+        store = self._store
+        try:
             own = store.ready(pairing, self._prepared.binding(shape))
+        except OSError:
+            self._channel.send_document("kept runs", {"numbers": None})
+            return
         for number in set(own) - set(numbers):
             with suppress(OSError):
                 store.discard(pairing, number)

@@ -24,7 +24,7 @@ mpi4py.rc.initialize = mpi4py.rc.finalize = False  # on import, and at the end
 from mpi4py import MPI  # noqa: E402
 
 from parties.transport.shared_memory import segments_of  # noqa: E402
-from protocols.errors import ParameterError, PeerLostError, ProtocolError  # noqa: E402
+from protocols.errors import HybridFaceError, ParameterError, PeerLostError, ProtocolError  # noqa: E402
 
 __all__ = ["MPI", "abort_world", "end_mpi", "forget_shared_memory", "start_mpi", "wait_until_read"]
 
@@ -71,7 +71,7 @@ def abort_world(status: int, timeout: float = 0.0) -> None:
         for stream in (sys.stdout, sys.stderr):
             wait_until_read(stream.fileno(), _READ_SECONDS)
     if timeout and not MPI.Is_initialized():
-        with suppress(PeerLostError):
+        with suppress(HybridFaceError):
             start_mpi(timeout)
     if MPI.Is_initialized() and not _ending.is_set():  # while it ends, MPI can do nothing else
         MPI.COMM_WORLD.Abort(status)
@@ -102,7 +102,7 @@ def forget_shared_memory() -> None:
 def _initialise(mpi: ctypes.CDLL) -> int:
     provided = ctypes.c_int()
     status = int(mpi.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided)))
-    if provided.value != MPI.THREAD_MULTIPLE:
+    if status == MPI.SUCCESS and provided.value != MPI.THREAD_MULTIPLE:
         raise ParameterError("expected an MPI library with MPI_THREAD_MULTIPLE, got one without")
     return status
 

@@ -18,9 +18,10 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def left(path: Path, hours: float) -> Path:
+def left(path: Path, hours: float, mark: str = ".hybridface-temporary") -> Path:
     """Make a folder as a command that was killed so long ago has left it."""
     path.mkdir()
+    (path / mark).touch()
     (path / "0.png").write_bytes(b"a photo")
     os.utime(path, (time.time() - 3600 * hours,) * 2)
     return path
@@ -40,7 +41,7 @@ def test_what_a_killed_command_has_left_goes(parent: Path) -> None:
 
 
 def test_what_may_be_in_use_or_is_not_ours_stays(parent: Path) -> None:
-    others = [left(parent / name, 2) for name in ("other-01234567", "hybridface-notes", "hybridface-0123456")]
+    others = [left(parent / "other-01234567", 2), left(parent / "hybridface-upstream", 2, "README.md")]
     fresh, used = left(parent / "hybridface-fresh_01", 0.5), left(parent / "hybridface-01234567", 2)
     link = parent / "hybridface-76543210"
     link.symlink_to(others[0])

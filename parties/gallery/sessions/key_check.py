@@ -44,6 +44,7 @@ class KeyCheck:
         self._store = store
         self._path = store.path.with_name(f"{store.path.name}.keycheck")
         self._given = ""
+        self._is_old = False
 
     def compare(self, check: str) -> None:
         """Compare the check that a client sends when its session opens.
@@ -56,8 +57,8 @@ class KeyCheck:
         known = self._read()
         if self._store.count and known not in ("", check):
             raise ProtocolError("expected the gallery's key, the client has another one")
-        if self._store.count and not known:
-            self.keep()
+        if self._store.count and (not known or self._is_old):
+            self._write(check)
 
     def keep(self) -> None:
         """Keep the client's check. The server calls this after an enrolment."""
@@ -84,8 +85,13 @@ class KeyCheck:
         except (ValueError, RecursionError) as error:
             raise self._refusal("it is damaged") from error
         generation = self._store.generation - document["generation"]
-        if document["scope"] != self._store.scope.hex() or generation not in (0, 1):
+        if document["scope"] != self._store.scope.hex():
             return ""
+        if generation not in (0, 1):
+            if self._store.count:
+                raise self._refusal("it is of another time than the gallery")
+            return ""
+        self._is_old = _DIGEST not in document and "next" not in document
         return str(document.get("next", "") if generation else document["check"])
 
     def _write(self, check: str, following: str = "") -> None:
@@ -116,7 +122,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
             whole = {key: value for key, value in document.items() if key != _DIGEST}
             checks = [document["check"], *others.values()]
             if others.keys() <= {"next"} and all(map(_is_check, checks)) and digest in (None, _digest(whole)):
-                return whole
+                return document
     raise ValueError("expected a key's check")
 
 

@@ -177,6 +177,21 @@ def test_nobody_is_renamed_while_an_import_runs(
     assert call("rename", "Ann", "Anna", *SESSION)[0] == 0
 
 
+def test_no_key_is_changed_while_an_import_runs(
+    call: Callable[..., Done], photos: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("enroll", "--id", "Ann", photos["a"], *TINY)[0] == 0
+    new = home / "new.key"
+    with held(home / "XDG_CONFIG_HOME" / "hybridface", header_of(gallery_of(home)).scope):
+        monkeypatch.setattr("parties.machine.locks.LOCK_SECONDS", 0.1)
+        status, out, errors = call("rotate-key", str(new), *SESSION)
+        assert (status, out) == (2, "")
+        assert "another import or renaming in this gallery uses it; try again later" in errors
+        assert "keep both" not in errors
+    assert not new.exists(), "nothing uses it"
+    assert call("rotate-key", str(new), *SESSION)[0] == 0
+
+
 def test_photos_that_are_enrolled_during_a_renaming_stay_whole(tmp_path: Path, photos: dict[str, str]) -> None:
     model = load_model("tiny-test")
     share = ClearEmbedding(model)(photos["a"], True)

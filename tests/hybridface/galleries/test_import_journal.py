@@ -164,8 +164,22 @@ def test_a_record_follows_the_key(tmp_path: Path) -> None:
     assert len(list(new.iterdir())) == 2, "of this gallery alone"
     assert ImportJournal(new, SCOPE, {1: "Ann"}).owners(ONE) == {"Ann"}
     assert [path.stat().st_mode & 0o777 for path in new.iterdir()] == [0o600, 0o600]
-    take_along(SCOPE, old, new)
     take_along(SCOPE, new, new)
+    assert ImportJournal(new, SCOPE, {1: "Ann"}).owners(ONE) == {"Ann"}
+
+
+def test_a_record_comes_back_with_what_was_added_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    ImportJournal(old, SCOPE, {}).add("Ann", 1, ONE)
+    new.mkdir()
+    take_along(SCOPE, old, new)
+    ImportJournal(new, SCOPE, {}).add("Bob", 2, TWO)
+    take_along(SCOPE, new, old)
+    assert ImportJournal(old, SCOPE, {2: "Bob"}).owners(TWO) == {"Bob"}
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(import_journal, "write_durably", full)
+        take_along(SCOPE, old, new)
+    assert ImportJournal(new, SCOPE, {1: "Ann"}).owners(ONE) == set(), "no record, and nothing is in the way of one"
 
 
 def test_a_record_follows_new_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

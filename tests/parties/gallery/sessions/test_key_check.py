@@ -51,7 +51,15 @@ def test_damage_lets_no_key_in(store: GalleryStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"generation": True}, {"generation": "1"}, {"generation": 1.0}, {"check": 5}, {"check": "x" * 32}]
+    "change",
+    [
+        {"generation": True},
+        {"generation": "1"},
+        {"generation": 1.0},
+        {"generation": 9},
+        {"check": 5},
+        {"check": "x" * 32},
+    ],
 )
 def test_values_of_other_types_are_damage(store: GalleryStore, tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "g.db.keycheck"
@@ -60,6 +68,7 @@ def test_values_of_other_types_are_damage(store: GalleryStore, tmp_path: Path, c
     expect_damage(store)
     path.write_text(json.dumps(older))
     KeyCheck(store).compare(OWN)
+    assert "sha256" in json.loads(path.read_bytes()), "from now on"
     with pytest.raises(ProtocolError, match="the client has another one"):
         KeyCheck(store).compare(OTHER)
 
