@@ -330,7 +330,7 @@ def test_a_damaged_export_makes_no_gallery(call: Callable[..., Done], home: Path
     (home / "cut").write_bytes((home / "out").read_bytes()[:-3])
     status, out, errors = call("import", str(home / "cut"), "--gallery", str(home / "new" / "b.db"), *FILE)
     assert (status, out) == (2, "")
-    assert errors.startswith("hybridface: cut: expected an exported gallery, got a line that is none of one")
+    assert errors.startswith("hybridface: cut: expected an exported gallery, got a line of another form")
     assert not list(home.glob("**/b.db*"))
 
 
