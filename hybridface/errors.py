@@ -9,7 +9,7 @@ from pathlib import Path
 
 from protocols.errors import HybridFaceError
 
-__all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "ImageError", "ModelError", "RunError", "printable", "told"]
+__all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "ImageError", "ModelError", "RunError", "escaped", "told"]
 
 _SHOWN = 200
 
@@ -29,7 +29,7 @@ class RunError(HybridFaceError):
     """A process of a computation failed; the message says which one, and why."""
 
 
-def printable(text: str) -> str:
+def escaped(text: str) -> str:
     """Return a text that is safe to write to a terminal: on one line, with escapes for characters that do not print.
 
     File names and messages from a peer may hold control characters that steer a terminal.
@@ -39,7 +39,7 @@ def printable(text: str) -> str:
 
 def told(error: Exception) -> str:
     """Return the line that reports an error to the user; for a defect, it also says where in the code it occurred."""
-    text = printable(" ".join(str(error).splitlines()))
+    text = escaped(" ".join(str(error).splitlines()))
     if isinstance(error, HybridFaceError):
         return text
     if isinstance(error, OSError) and error.strerror:
@@ -53,4 +53,4 @@ def _told_by_system(error: OSError) -> str:
     """Return the line for an error that the system reports about a file: a full disk, no permission, a long name."""
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     what = " and ".join(f"{name[:_SHOWN]}..." if len(name) > _SHOWN else name for name in names)
-    return printable(" ".join(f"cannot use {what or 'a file'}: {error.strerror}".splitlines()))
+    return escaped(" ".join(f"cannot use {what or 'a file'}: {error.strerror}".splitlines()))

@@ -29,7 +29,7 @@ from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, RunError
 from hybridface.output.documents import enrolment_document, identification_document, verification_document
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.kind import GalleryKind
-from protocols.errors import HybridFaceError, ParameterError
+from protocols.errors import ParameterError
 from protocols.link import Link
 from protocols.matching.reveal import Reveal
 
@@ -179,9 +179,6 @@ def rotate_key(
         answers = run_queries([task], settings, GalleryKind.PRIVATE).answers
     except RunError as error:
         raise RunError(f"{error}; keep both key files, {settings.key_path} and {new_key}") from error
-    except HybridFaceError:  # nothing has started
-        new_key.unlink()
-        raise
     if any("refused" in answer for answer in answers):
         new_key.unlink()  # nothing was changed, so nothing uses it
     _refuse(answers)

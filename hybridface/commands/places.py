@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hybridface.errors import ImageError, printable
+from hybridface.errors import ImageError, escaped
 from hybridface.folders import cache_directory, configuration_directory, data_directory, temporary_folder
 from parties.machine.durable import PUBLIC, make_folder
 from protocols.errors import ParameterError
@@ -87,7 +87,7 @@ def check_photos(photos: Sequence[Path]) -> None:
 
 def say_warning(text: str) -> None:
     """Print a warning to the user on one line."""
-    sys.stderr.write(f"hybridface: {printable(text)}\n")
+    sys.stderr.write(f"hybridface: {escaped(text)}\n")
 
 
 def check_writable(path: Path) -> None:

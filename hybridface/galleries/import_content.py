@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybridface.errors import printable
+from hybridface.errors import escaped
 from hybridface.galleries.folder_photos import Kind, Unused
 from hybridface.galleries.import_journal import ImportJournal, photo_digest
 
@@ -84,11 +84,11 @@ def _without_copies(photos: Sequence[Photo], unused: list[Unused]) -> list[Photo
         if stranger is None:
             kept.append(first)
             unused += [
-                Unused(other.path, Kind.OTHER, f"the same photo as {printable(str(first.path))}") for other in others
+                Unused(other.path, Kind.OTHER, f"the same photo as {escaped(str(first.path))}") for other in others
             ]
             continue
         for photo in (first, *others):
             whose = stranger if photo.identity == first.identity else first
-            reason = f"the same photo as {printable(str(whose.path))}, of {whose.identity[:40]!r}"
+            reason = f"the same photo as {escaped(str(whose.path))}, of {whose.identity[:40]!r}"
             unused.append(Unused(photo.path, Kind.FAULT, reason))
     return kept

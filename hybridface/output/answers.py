@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hybridface.errors import printable
+from hybridface.errors import escaped
 from hybridface.galleries.tasks import Verb
 from hybridface.output.cost import decision_text
 from hybridface.output.documents import print_json
@@ -31,9 +31,9 @@ def answer_text(answer: dict[str, Any]) -> str:
     """Return the result of one task in words, as far as the client knows it."""
     match answer:
         case {"refused": str(reason)}:
-            return printable(reason)
+            return escaped(reason)
         case {"unusable": str(reason)}:
-            return f"not enrolled: {printable(reason)}"
+            return f"not enrolled: {escaped(reason)}"
         case {"verb": Verb.VERIFY.value, "match": match}:
             return decision_text(match)
         case {"verb": Verb.IDENTIFY.value, "match": None}:
@@ -57,4 +57,4 @@ def say(document: dict[str, Any], text: str, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        sys.stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")
+        sys.stdout.write("\n".join(map(escaped, text.split("\n"))) + "\n")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridface.errors import printable
+from hybridface.errors import escaped
 from hybridface.galleries.folder_photos import Kind, Unused
 from hybridface.galleries.import_content import Photo
 from hybridface.output.answers import photos_text, shown
@@ -46,7 +46,7 @@ def import_text(document: dict[str, Any]) -> str:
     enrolled = len(document["enrolled"]) + earlier
     total = enrolled + len(failed) + faults
     lines = [f"enrolled {enrolled} of {photos_text(total)}{_before(earlier)}"]
-    lines += [f"not enrolled: {shown(one['photo'])}: {printable(one['reason'])}" for one in failed]
+    lines += [f"not enrolled: {shown(one['photo'])}: {escaped(one['reason'])}" for one in failed]
     return "\n".join(lines + _unused_lines(document))
 
 
@@ -87,7 +87,7 @@ def _title(kind: str) -> str:
 def _unused_lines(document: dict[str, Any]) -> list[str]:
     """Return a line for each unused file, and one line for all system files together."""
     lines = [
-        f"{_title(one['kind'])}: {shown(one['file'])}: {printable(one['reason'])}"
+        f"{_title(one['kind'])}: {shown(one['file'])}: {escaped(one['reason'])}"
         for one in document["unused"]
         if one["kind"] != Kind.SYSTEM.value
     ]

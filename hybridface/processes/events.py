@@ -6,7 +6,7 @@ import threading
 from dataclasses import asdict
 from typing import Any
 
-from hybridface.errors import printable
+from hybridface.errors import escaped
 from parties.session.progress import OnProgress, Progress
 from parties.transport.roles import Role
 
@@ -39,7 +39,7 @@ class Events:
         if self.shown:
             self.say("warning", role=self.role.value, message=text)
         else:
-            sys.stderr.write(f"hybridface {self.role.value}: {printable(text)}\n")
+            sys.stderr.write(f"hybridface {self.role.value}: {escaped(text)}\n")
 
     @property
     def on_progress(self) -> OnProgress:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from hybridface.errors import ImageError, printable
+from hybridface.errors import ImageError, escaped
 from hybridface.faces.alignment import PADDING, align
 from hybridface.faces.choice import FaceChoice
 from hybridface.faces.rows import RowField, Rows, Values, fill
@@ -95,7 +95,7 @@ def ranges_table(document: dict[str, Any]) -> Table:
     for name, value in document["largest"].items():
         bits, used = document["widths"][name], document["widths in use"].get(name, COMPARISON_BITS)
         table.add_row(name, f"{value:.2f}", str(bits), f"{range_of(bits):g}", str(used), f"{range_of(used):g}")
-    unusable = [f"not used: {shown(name)}: {printable(reason)}" for name, reason in document["unusable"].items()]
+    unusable = [f"not used: {shown(name)}: {escaped(reason)}" for name, reason in document["unusable"].items()]
     told = [f"{len(unusable)} photos could not be read", *unusable] if unusable else []
     table.caption = Text("\n".join([f"widths are exact up to at least {MARGIN:g} times the largest magnitude", *told]))
     return table
