@@ -6,6 +6,7 @@ before the end: it ends processes or removes a temporary folder. Such code runs 
 an exception instead, and the cleanup gets one second.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -47,6 +48,7 @@ def end_on_signals() -> None:
     for number in _NAMES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+    atexit.register(_end_before_python)  # the first one, and so the last to be called
 
 
 @contextmanager
@@ -112,6 +114,15 @@ def _ours() -> dict[int, Callable[[int, FrameType | None], None]]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: do for number in _NAMES for do in (_end, _raise) if signal.getsignal(number) is do}
+
+
+def _end_before_python() -> None:
+    """End this process if a signal ends it: Python forgets the handler of the timer next, and SIGALRM would kill it."""
+    if signal.getitimer(signal.ITIMER_REAL)[0]:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        signal.raise_signal(signal.SIGALRM)
 
 
 def _end(number: int, _: FrameType | None) -> None:

@@ -203,3 +203,28 @@ def test_an_end_that_is_swallowed_comes_all_the_same(environment: dict[str, str]
     )
     assert (done.returncode, done.stdout) == (130, f"{Interrupted.__name__}\n")
     assert done.stderr == "hybridface: interrupted\n"
+
+
+SLOW_LIBRARY = """
+import os, signal, time
+from hybridface.signals import Interrupted, cleaning_up, end, end_on_signals
+end_on_signals()
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(5)
+slow = Slow()
+try:
+    with cleaning_up():
+        os.kill(os.getpid(), signal.SIGTERM)
+except Interrupted as interrupted:
+    print("said", end="")
+    end(interrupted)
+"""
+
+
+def test_a_slow_end_of_python_does_not_change_the_exit_status(environment: dict[str, str]) -> None:
+    """Python resets the handler of the timer before it removes modules; the timer would kill the process then."""
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_LIBRARY], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "said", "hybridface: terminated\n")
