@@ -23,6 +23,7 @@ __all__ = [
     "boolean",
     "hexadecimal",
     "integer",
+    "json_object",
     "list_of",
     "number",
     "objects",
@@ -73,6 +74,9 @@ def _checked(what: str, fits: Callable[[Any], bool]) -> Kind[Any]:
 boolean: Kind[bool] = _checked("true or false", lambda value: isinstance(value, bool))
 """The kind of truth values."""
 
+json_object: Kind[dict[str, Any]] = _checked("an object", lambda value: isinstance(value, dict))
+"""The kind of objects. The caller checks their fields."""
+
 
 @dataclass
 class Document:
@@ -103,6 +107,15 @@ class Document:
     def has(self, name: str) -> bool:
         """Return whether a field of this name is there, is not null, and was not taken yet."""
         return self.fields.get(name) is not None
+
+    def inner(self, name: str) -> "Document":
+        """Return a field that is an object itself. Taking from the inner document leaves that object as it is.
+
+        Raises:
+            ProtocolError: the field is no object, or is missing.
+        """
+        fields = self.take(name, json_object)
+        return Document(dict(fields), f"{name} of {self.what}")
 
     def end(self) -> None:
         """Check that no field is left.

@@ -3,6 +3,8 @@
 - `model`: `load_model`, and the `Model` that it returns.
 - `terms`: what sessions take from a model.
 - `dlib_resnet`, `patchnet`, `tiny`: one network each.
+- `preprocessing`, `patches`: from an aligned crop to a network's input, as data.
+- `public`: the half of a network that a client learns, as a document.
 - `importing`: turns networks of other libraries into layer graphs.
 - `ranges`, `budget`: the largest values that were measured, and whether they fit the protocols.
 """

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hybridface.errors import ModelError
 from hybridface.models import dlib_dat
 from hybridface.models.dlib_dat import packaged_path, read_dat
+from hybridface.models.preprocessing import ChannelScaling
 
 __all__ = ["BLOCKS", "CHIP_SIZE", "MEANS", "DlibResNet", "ResidualBlock", "default_dat_path", "normalise"]
 
@@ -51,15 +52,8 @@ def default_dat_path() -> Path:
     return packaged_path("dlib_face_recognition_resnet_model_v1.dat")
 
 
-def normalise(chip: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the network's input (3, 150, 150) float64, (x - mean) / 256, for an RGB aligned crop (150, 150, 3) uint8.
-
-    Raises:
-        ModelError: the crop has another shape or dtype.
-    """
-    if chip.shape != (CHIP_SIZE, CHIP_SIZE, 3) or chip.dtype != np.uint8:
-        raise ModelError(f"expected an aligned crop (150, 150, 3) of uint8, got {chip.shape} of {chip.dtype}")
-    return np.ascontiguousarray(((chip - np.array(MEANS)) / 256).transpose(2, 0, 1))
+normalise = ChannelScaling(CHIP_SIZE, MEANS, 256.0)
+"""Maps an aligned crop (150, 150, 3) uint8 to the network's input (3, 150, 150) float64, (x - mean) / 256."""
 
 
 class ResidualBlock(torch.nn.Module):  # type: ignore[misc]

@@ -16,7 +16,7 @@ from hybridface.models import DEFAULT_MODEL, check_name
 from hybridface.models.dlib_resnet import CHIP_SIZE, DlibResNet
 from hybridface.models.dlib_resnet import normalise as dlib_normalise
 from hybridface.models.importing.torch_module import graph_from_torch
-from hybridface.models.patchnet import CHIP_SIZE as PATCHNET_CHIP_SIZE
+from hybridface.models.patches import CHIP_SIZE as PATCHNET_CHIP_SIZE
 from hybridface.models.patchnet import (
     PATCHNET_PATH,
     PatchNet,

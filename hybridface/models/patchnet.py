@@ -20,20 +20,18 @@ import torch
 from numpy.typing import NDArray
 
 from hybridface.errors import ModelError
-from hybridface.models.contrast import normalised_contrast
+from hybridface.models.patches import CHIP_SIZE, MEAN, SCALE, PatchCutting
 from hybridface.models.weight_files import MAX_BYTES, read_weight_file
 from parties.machine.arrays import digested, read_arrays
 from parties.machine.durable import PRIVATE, PUBLIC, replaced
 from protocols.errors import ParameterError
 
 __all__ = [
-    "CHIP_SIZE",
     "PATCHNET_PATH",
     "PatchNet",
     "PatchShape",
     "PatchWeights",
     "Ranges",
-    "cut",
     "mirrored",
     "read_patchnet",
     "read_ranges",
@@ -48,13 +46,10 @@ _PUBLIC = ("patches", "widths", "outputs", "threshold", "normalisation", "contra
 
 _Arrays = Mapping[str, NDArray[Any]]
 
-CHIP_SIZE = 64
 PATCHNET_PATH = Path(__file__).with_name("patchnet.npz")
 """The trained network that is shipped."""
 
-MAX_INPUTS = 1024
 MAX_WIDTH = 1 << 14
-_MEAN, _SCALE = 127.5, 127.5
 
 
 @dataclass(frozen=True)
@@ -81,13 +76,7 @@ class PatchShape:
     contrast: bool = False
 
     def __post_init__(self) -> None:
-        for top, left, side, pool in self.patches:
-            inside = 0 <= top <= CHIP_SIZE - side and 0 <= left <= CHIP_SIZE - side and side > 0
-            if not inside or pool < 1 or any(n % pool for n in (top, left, side)):
-                raise ModelError(f"expected patches within {CHIP_SIZE}x{CHIP_SIZE}, got {(top, left, side, pool)}")
-        sizes = {3 * (side // pool) ** 2 for _, _, side, pool in self.patches}
-        if len(sizes) != 1 or max(sizes) > MAX_INPUTS:
-            raise ModelError(f"expected patches of one size, at most {MAX_INPUTS} values, got sizes {sorted(sizes)}")
+        PatchCutting(self.patches, self.contrast)  # checks the patches
         sizes_ok = all(0 < size <= MAX_WIDTH for size in (*self.widths, self.outputs))
         if not self.widths or not sizes_ok or not 0 < self.threshold < np.inf:
             raise ModelError(
@@ -98,19 +87,12 @@ class PatchShape:
     @property
     def inputs(self) -> int:
         """Values per patch: colours times height times width."""
-        _, _, side, pool = self.patches[0]
-        return 3 * (side // pool) ** 2
+        return self.normalise.inputs
 
-    def normalise(self, chip: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the network's input (P * inputs, 1, 1) float64, patch by patch, for an RGB crop (64, 64, 3) uint8.
-
-        Raises:
-            ModelError: the crop has another shape or dtype.
-        """
-        if chip.shape != (CHIP_SIZE, CHIP_SIZE, 3) or chip.dtype != np.uint8:
-            raise ModelError(f"expected an aligned crop (64, 64, 3) of uint8, got {chip.shape} of {chip.dtype}")
-        values = cut(torch.from_numpy(chip[None].copy()), self.patches, self.contrast)
-        return np.asarray(values.double().numpy()).reshape(-1, 1, 1)
+    @property
+    def normalise(self) -> PatchCutting:
+        """How the client makes the network's input from an aligned crop."""
+        return PatchCutting(self.patches, self.contrast)
 
 
 @dataclass(frozen=True)
@@ -139,28 +121,6 @@ class Ranges:
     before_squares: tuple[float, ...]
     element: float
     difference: float
-
-
-def cut(chips: Any, patches: tuple[tuple[int, int, int, int], ...], contrast: bool = False) -> Any:
-    """Cut aligned crops into patches, (N, P, inputs) float32 with values in about [-1, 1].
-
-    A patch's values are means over squares of `pool` x `pool` pixels, in the order (colour, row, column), row-major.
-
-    Args:
-        chips: a tensor (N, 64, 64, 3) uint8.
-        patches: see `PatchShape`.
-        contrast: whether to apply `normalised_contrast` first; then values are in about [-2, 2].
-    """
-    images = (chips.permute(0, 3, 1, 2).float() - _MEAN) / _SCALE
-    if contrast:
-        images = normalised_contrast(images)
-    sizes = sorted({pool for *_, pool in patches})
-    pooled = {pool: torch.nn.functional.avg_pool2d(images, pool) for pool in sizes}
-    cuts = [
-        pooled[pool][:, :, top // pool : (top + side) // pool, left // pool : (left + side) // pool].flatten(1)
-        for top, left, side, pool in patches
-    ]
-    return torch.stack(cuts, 1)
 
 
 def mirrored(shape: PatchShape, weights: PatchWeights) -> tuple[PatchShape, PatchWeights]:
@@ -313,7 +273,7 @@ def write_patchnet(
         "widths": np.array(shape.widths, dtype=np.int32),
         "outputs": np.int32(shape.outputs),
         "threshold": np.float64(shape.threshold),
-        "normalisation": np.array([_MEAN, _SCALE]),
+        "normalisation": np.array([MEAN, SCALE]),
         "contrast": np.bool_(shape.contrast),
         "mirror": np.bool_(mirror),
         "J": weights.join[0].astype(np.float32),

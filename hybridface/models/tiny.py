@@ -4,15 +4,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hybridface.errors import ModelError
 from hybridface.models.dlib_resnet import ResidualBlock
+from hybridface.models.preprocessing import ChannelScaling
 
 __all__ = ["TINY_SIZE", "tiny_module", "tiny_normalise"]
 
 TINY_SIZE = 16
 _SEED = 20
+
+tiny_normalise = ChannelScaling(TINY_SIZE, (127.5, 127.5, 127.5), 128.0)
+"""Maps an aligned crop (16, 16, 3) uint8 to the network's input (3, 16, 16) float64."""
 
 
 def tiny_module(weights: bool) -> Any:
@@ -41,9 +43,3 @@ def tiny_module(weights: bool) -> Any:
         module.prelu.weight.mul_(0.2).abs_()
         module.fc.weight.mul_(2)  # so that random images lie on both sides of the threshold
     return module
-
-
-def tiny_normalise(chip: NDArray[np.uint8]) -> NDArray[np.float64]:
-    if chip.shape != (TINY_SIZE, TINY_SIZE, 3) or chip.dtype != np.uint8:
-        raise ModelError(f"expected an aligned crop (16, 16, 3) of uint8, got {chip.shape} of {chip.dtype}")
-    return np.ascontiguousarray((chip.transpose(2, 0, 1) - 127.5) / 128)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hybridface.faces.alignment import PADDING, align
 from hybridface.faces.sources import open_photos
-from hybridface.models.patchnet import CHIP_SIZE
+from hybridface.models.patches import CHIP_SIZE
 
 __all__ = ["FACE_SIZE", "WIDE_SIZE", "Chips", "load_chips"]
 

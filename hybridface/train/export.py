@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hybridface.models.patchnet import PatchShape, PatchWeights, cut
+from hybridface.models.patches import cut
+from hybridface.models.patchnet import PatchShape, PatchWeights
 from hybridface.train.student import RANGE, Basis, PatchStudent
 
 __all__ = ["fold", "joined", "peak_values", "rescaled"]

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hybridface.models.patchnet import PatchShape, PatchWeights, Ranges, cut
+from hybridface.models.patches import cut
+from hybridface.models.patchnet import PatchShape, PatchWeights, Ranges
 from hybridface.train.accuracy import PairAccuracy, Split, measure
 from hybridface.train.agreement import Agreement, agree
 from hybridface.train.chips import Chips

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hybridface.models.patchnet import cut
+from hybridface.models.patches import cut
 
 __all__ = ["RANGE", "Basis", "PatchStudent", "Patches", "fit_basis"]
 

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from hybridface.errors import ModelError
 from hybridface.models.model import Model
-from hybridface.models.patchnet import CHIP_SIZE
+from hybridface.models.patches import CHIP_SIZE
 from hybridface.train.chips import FACE_SIZE, WIDE_SIZE, Chips
 from parties.machine.durable import PUBLIC, replaced
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hybridface.errors import ModelError
+from hybridface.models.patches import cut
 from hybridface.models.patchnet import (
     PatchShape,
-    cut,
     mirrored,
     read_patchnet,
     read_shape,
