@@ -47,7 +47,7 @@ from protocols.correlations import Dealer
 from protocols.errors import ParameterError
 from protocols.matching.reveal import Reveal
 
-__all__ = ["run_client", "run_server", "run_shard"]
+__all__ = ["client_session", "run_client", "run_server", "run_shard"]
 
 Answer = dict[str, Any]
 
@@ -59,7 +59,7 @@ def run_client(
     if run.key is None:
         _expect_no_shards(shards)
     status = EXIT_SAME
-    with _client_session(channels, shards, run, own.model, events) as session:
+    with client_session(channels, shards, run, own.model, events) as session:
         for tasks in together(own.tasks):
             for task, done in zip(tasks, _do(session, tasks, own.model, run), strict=True):
                 answer = {"verb": task.verb.value, "identity": task.identity, "photo": task.photo, **done}
@@ -83,7 +83,7 @@ def run_server(
             _expect_no_shards(shards)
         session = _server_session(channels, shards, run, model, file, events)
         said = _Outcomes(session, run.reveal, events)
-        session.serve(said.say)
+        session.serve(said.say, events.command)
     return said.status
 
 
@@ -104,9 +104,10 @@ def run_shard(role: Role, channels: dict[Role, Channel], run: GalleryRun) -> int
     return EXIT_SAME
 
 
-def _client_session(
+def client_session(
     channels: dict[Role, Channel], shards: list[Channel], run: GalleryRun, model: Model, events: Events
 ) -> GalleryClientSession:
+    """Return the client's session with a gallery: with a key, a private one."""
     endpoint = ClientEndpoint(
         channels[Role.SERVER],
         channels.get(Role.DEALER),
@@ -139,7 +140,7 @@ def _server_session(
         cache=run.cache,
         prepared=opened_store(run.prepared),
     )
-    queries = GalleryQueries(file.store, file.limits, run.client_name)
+    queries = GalleryQueries(file.store, file.limits, run.client_name, run.may)
     if file.kind is GalleryKind.LIST:
         return ListServerSession(endpoint, queries)
     return PrivateServerSession(endpoint, queries, index_folder(file.store.path), shards)

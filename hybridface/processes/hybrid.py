@@ -90,7 +90,7 @@ def run_server(
         cost=cost,
         prepared=opened_store(run.prepared),
     )
-    session.serve(done)
+    session.serve(done, events.command)
     known = [match for match in session.last_decisions if match is not None]
     decision = all(known) if known else None
     if decision is not None:

@@ -13,7 +13,7 @@ from parties.gallery.key import read_key
 from parties.transport.roles import Role
 from protocols.errors import ParameterError
 
-__all__ = ["ClientInputs", "read_inputs"]
+__all__ = ["ClientInputs", "client_inputs", "read_inputs"]
 
 _PHOTOS = 2
 
@@ -41,14 +41,22 @@ def read_inputs(role: Role, run: Run) -> ClientInputs | Model | None:
     """
     match role:
         case Role.CLIENT:
-            return _client(run)
+            model = load_model(run.model, weights=False, path=run.weights).with_threshold(run.threshold)
+            return client_inputs(run, model)
         case Role.SERVER | Role.WORKER:
             return load_model(run.model, weights=True, path=run.weights).with_threshold(run.threshold)
     return None
 
 
-def _client(run: Run) -> ClientInputs:
-    model = load_model(run.model, weights=False, path=run.weights).with_threshold(run.threshold)
+def client_inputs(run: Run, model: Model) -> ClientInputs:
+    """Read the client's inputs of a run.
+
+    Args:
+        model: the network, without weights.
+
+    Raises:
+        HybridFaceError: a photo, a key or the tasks cannot be used.
+    """
     images = np.empty((0, *model.graph.input_shape))
     match run:
         case HybridRun() | PureHeRun():

@@ -33,6 +33,29 @@ class Outcome:
     found: tuple[str | None, ...] | None = None
     kept: list[Event] = field(default_factory=list)
 
+    def add(self, event: Event) -> None:
+        """Take what an event reports."""
+        said = {key: value for key, value in event.items() if key != "event"}
+        match event["event"]:
+            case "result":
+                self.results.append(said)
+            case "answer":
+                self.answers.append(said)
+            case "kept":
+                self.kept.append(said)
+            case "setup":
+                self.setup = said
+            case "decision":
+                self.decision = bool(event["match"])
+            case "identified":
+                self.found = tuple(event["identities"])
+                self.decision = any(name is not None for name in self.found)
+            case "memory":
+                role, peak = event["role"], int(event["peak_bytes"])
+                self.memory[role] = max(peak, self.memory.get(role, 0))
+            case "resident":
+                self.resident.setdefault(event["role"], []).append(int(event["bytes"]))
+
     @property
     def match(self) -> bool | None:
         """The decision, from the party that learned it."""

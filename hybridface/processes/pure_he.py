@@ -46,7 +46,7 @@ def run_server(client: Channel, run: PureHeRun, model: Model, events: Events) ->
     """Serve one client to the end of its session; the server learns nothing, so the exit status is 0."""
     terms = pure_he_terms(model, run.max_answers)
     session = PureHeServerSession(client, terms, pure_he_weights(model), events.on_progress)
-    session.serve(lambda: events.say("resident", role=Role.SERVER.value, bytes=resident_bytes()))
+    session.serve(lambda: events.say("resident", role=Role.SERVER.value, bytes=resident_bytes()), events.command)
     return EXIT_SAME
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from hybridface.faces.options import AS_GIVEN, PhotoOptions
 from hybridface.modes import Mode
+from parties.gallery.rights import Right
 from parties.prepared.shape import RunShape
 from parties.session.correlations import Correlations
 from protocols.link import NONE, Link
@@ -131,6 +132,7 @@ class GalleryRun(SharedRun):
         new_gallery: whether the server makes the file if it does not exist.
         client_name: name under which the server's limits count the client's queries.
         limits: whether the server limits queries.
+        may: what the server lets the client do; None for everything.
         aligned: whether the tasks' photos are aligned crops.
         reading: how to read photos that are not aligned crops.
         shards: number of shards of a private gallery.
@@ -142,6 +144,7 @@ class GalleryRun(SharedRun):
     new_gallery: bool = False
     client_name: str = "client"
     limits: bool = True
+    may: frozenset[Right] | None = None
     aligned: bool = False
     reading: PhotoOptions = AS_GIVEN
     shards: int = 1

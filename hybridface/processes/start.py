@@ -35,9 +35,10 @@ def start(run: Run, on_event: Callable[[Event], None] | None = None) -> Outcome:
             event = _event(line)
             if event is None:
                 continue
-            _collect(event, outcome, errors)
-            if errors:
+            if event["event"] == "error":
+                errors.append(event)
                 ranks.failing()
+            outcome.add(event)
             if on_event:
                 on_event(event)
         if errors:
@@ -57,30 +58,6 @@ def _event(line: str) -> Event | None:
     except ValueError:
         return None
     return event if isinstance(event, dict) and "event" in event else None
-
-
-def _collect(event: Event, outcome: Outcome, errors: list[Event]) -> None:
-    match event["event"]:
-        case "result":
-            outcome.results.append({key: value for key, value in event.items() if key != "event"})
-        case "answer":
-            outcome.answers.append({key: value for key, value in event.items() if key != "event"})
-        case "kept":
-            outcome.kept.append({key: value for key, value in event.items() if key != "event"})
-        case "setup":
-            outcome.setup = {key: value for key, value in event.items() if key != "event"}
-        case "decision":
-            outcome.decision = bool(event["match"])
-        case "identified":
-            outcome.found = tuple(event["identities"])
-            outcome.decision = any(name is not None for name in outcome.found)
-        case "memory":
-            role, peak = event["role"], int(event["peak_bytes"])
-            outcome.memory[role] = max(peak, outcome.memory.get(role, 0))
-        case "resident":
-            outcome.resident.setdefault(event["role"], []).append(int(event["bytes"]))
-        case "error":
-            errors.append(event)
 
 
 def _first_cause(errors: list[Event]) -> str:

@@ -47,7 +47,16 @@ from parties.machine.walks import changed_at, entries_of, size_of
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.errors import ParameterError
 
-__all__ = ["MAX_BYTES", "MAX_DAYS", "MAX_KEPT", "PreparedStore", "binding_of", "is_number", "opened_store"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DAYS",
+    "MAX_KEPT",
+    "PreparedStore",
+    "binding_of",
+    "is_number",
+    "kept_runs",
+    "opened_store",
+]
 
 MAX_KEPT = 100
 """Runs that are kept for one peer, at most. A run takes some 40 MB for each image, on each side."""
@@ -216,6 +225,14 @@ class PreparedStore:
 
     def _path(self, peer: str, number: str, suffix: str) -> Path:
         return self._of(peer) / f"{_checked(number)}{suffix}"
+
+
+def kept_runs(folder: Path) -> int:
+    """Return how many prepared runs a store's folder has, for whatever peer; 0 if it cannot be read."""
+    try:
+        return sum(1 for _ in folder.glob(f"*/*{_READY}"))
+    except OSError:
+        return 0
 
 
 def is_number(value: object) -> bool:

@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping
 
 from protocols.document import Document, word
 
-__all__ = ["Command", "Commands", "is_end", "work_of"]
+__all__ = ["Command", "Commands", "OnCommand", "is_end", "operation_of", "work_of"]
 
 Command = Document
 """A client's request: an operation and its fields."""
 
 Commands = Mapping[str, Callable[[Command], Callable[[], None]]]
 """For each operation, a function that reads a command's fields and returns the function that carries it out."""
+
+OnCommand = Callable[[str, bool, float], None]
+"""Called after a command with the operation, whether it was carried out (not refused), and the seconds that it took."""
 
 _END = "end"
 
@@ -24,6 +27,11 @@ def work_of(command: Command, commands: Commands) -> Callable[[], None]:
     work = commands[command.take("operation", word(*commands))](command)
     command.end()
     return work
+
+
+def operation_of(command: Command) -> str:
+    """Return the operation that a command names, before any check; "" if it names none."""
+    return str(command.fields.get("operation", ""))
 
 
 def is_end(command: Command) -> bool:

@@ -13,6 +13,7 @@ it.
   2020/1533). The decision may be published.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.session.commands import Command, Commands, is_end, work_of
+from parties.session.commands import Command, Commands, OnCommand, is_end, operation_of, work_of
 from parties.session.cost import OFFLINE, ONLINE, CostReport, Recorder, merge, server_report
 from parties.session.progress import OnProgress, Progress
 from parties.session.terms import agree
@@ -250,18 +251,21 @@ class PureHeServerSession:
             client.send("ready", np.ones(1, dtype=np.uint8))
         client.send_document("cost", server_report(self._recorder.take()))
 
-    def serve(self, on_done: Callable[[], None] | None = None) -> None:
+    def serve(self, on_done: Callable[[], None] | None = None, on_command: OnCommand | None = None) -> None:
         """Carry out commands until the client ends the session.
 
         Args:
-            on_done: called after every enrolment and verification.
+            on_done, on_command: called after every enrolment and verification.
 
         Raises:
             ProtocolError: a command is malformed, names an unknown template, or asks for one score too many.
         """
         while not is_end(command := self._channel.receive_document("command", IDLE_SECONDS)):
+            operation, began = operation_of(command), time.monotonic()
             work_of(command, self.commands)()
             self._channel.send_document("cost", server_report(self._recorder.take()))
+            if on_command:
+                on_command(operation, True, time.monotonic() - began)
             if on_done:
                 on_done()
 

@@ -4,6 +4,7 @@ The server has the weights, and its shares of the templates. It learns only the 
 so. It never holds the secret key or one of the client's shares.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from parties.prepared.shape import MAX_BATCH, RunShape
 from parties.prepared.store import PreparedStore
-from parties.session.commands import Command, Commands, work_of
+from parties.session.commands import Command, Commands, OnCommand, operation_of, work_of
 from parties.session.progress import OnProgress
 from parties.session.server_endpoint import ServerEndpoint
 from parties.session.terms import MAX_NAME, Terms
@@ -70,6 +71,7 @@ class ServerSession:
         self.last_decisions: tuple[bool | None, ...] = ()
         """The last verification's decisions, one for each image; None if the server does not learn the decision."""
         self._templates: dict[str, RingArray] = {}
+        self._on_command: OnCommand | None = None
         self.commands: Commands = {"enroll": self._read_enrolment, "verify": self._read_verification}
         """The commands that the session carries out, in addition to its endpoint's."""
 
@@ -83,20 +85,24 @@ class ServerSession:
             raise ProtocolError("expected the name of an enrolled template, got another name")
         return self._templates[name]
 
-    def serve(self, on_done: Callable[[], None] | None = None) -> None:
+    def serve(self, on_done: Callable[[], None] | None = None, on_command: OnCommand | None = None) -> None:
         """Carry out commands until the client ends the session.
 
         Args:
-            on_done: called after every enrolment and verification.
+            on_done, on_command: called after every enrolment and verification.
 
         Raises:
             ProtocolError: a command is malformed, or names an unknown template.
         """
+        self._on_command = on_command
         self.endpoint.serve(self._obey, on_done)
 
     def _obey(self, command: Command) -> None:
+        operation, began = operation_of(command), time.monotonic()
         work_of(command, self.commands)()
         self.endpoint.report()
+        if self._on_command:
+            self._on_command(operation, True, time.monotonic() - began)
 
     def _read_enrolment(self, command: Command) -> Callable[[], None]:
         command.take("images", integer(1, 1))

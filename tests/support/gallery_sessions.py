@@ -13,6 +13,7 @@ from hybridface.models.model import load_model
 from parties.gallery.index.search import PROBE
 from parties.gallery.key import GalleryKey
 from parties.gallery.kind import GalleryKind
+from parties.gallery.rights import Right
 from parties.gallery.sessions.private_client import PrivateClientSession
 from parties.gallery.sessions.private_server import PrivateServerSession
 from parties.gallery.sessions.server import GalleryQueries
@@ -21,6 +22,7 @@ from parties.gallery.store.limits import QueryLimits, Rate
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.session.client_endpoint import ClientEndpoint
+from parties.session.commands import OnCommand
 from parties.session.correlations import Correlations
 from parties.session.server_endpoint import ServerEndpoint
 from parties.session.terms import Terms
@@ -77,6 +79,8 @@ def session(
     timeout: float = 60.0,
     apart: bool = False,
     reveal: Reveal = Reveal.CLIENT,
+    may: frozenset[Right] | None = None,
+    on_command: OnCommand | None = None,
 ) -> Iterator[PrivateClientSession]:
     """Open a session about the gallery in a folder.
 
@@ -86,6 +90,8 @@ def session(
         timeout: that client and server wait for each other.
         apart: whether each further shard's ranks have folders of their own, as on other machines.
         reveal: who learns what is decided.
+        may: what the client may do; None for everything.
+        on_command: called by the server after each command.
     """
     terms = Terms(MODEL.graph, threshold, reveal, correlations=Correlations.DEALER)
     to_server, to_client = local_channels("client", "server", timeout)
@@ -100,11 +106,11 @@ def session(
             QueryLimits(path, *limits) as limited,
         ):
             endpoint = ServerEndpoint(to_client, server_dealer, terms, MODEL.weights or {})
-            queries = GalleryQueries(store, limited, "tests")
+            queries = GalleryQueries(store, limited, "tests", may)
             side = PrivateServerSession(endpoint, queries, folder / "server", of_server)
             if sides is not None:
                 sides.append(side)
-            side.serve()
+            side.serve(on_command=on_command)
 
     threads += [
         PartyThread("server", serve, (to_client, server_dealer, *of_server)),

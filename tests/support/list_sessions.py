@@ -11,6 +11,7 @@ import torch
 from hybridface.models.model import load_model
 from parties.gallery.index.search import PROBE
 from parties.gallery.kind import GalleryKind
+from parties.gallery.rights import Right
 from parties.gallery.sessions.list_client import ListClientSession
 from parties.gallery.sessions.list_server import ListServerSession
 from parties.gallery.sessions.server import GalleryQueries
@@ -18,6 +19,7 @@ from parties.gallery.store.limits import QueryLimits, Rate
 from parties.gallery.store.store import GalleryStore
 from parties.local import PartyThread
 from parties.session.client_endpoint import ClientEndpoint
+from parties.session.commands import OnCommand
 from parties.session.correlations import Correlations
 from parties.session.server_endpoint import ServerEndpoint
 from parties.session.terms import Terms
@@ -62,6 +64,8 @@ def session(
     reveal: Reveal = Reveal.CLIENT,
     limit: Rate | None = None,
     verify_limit: Rate | None = None,
+    may: frozenset[Right] | None = None,
+    on_command: OnCommand | None = None,
 ) -> Iterator[tuple[ListClientSession, list[ListServerSession]]]:
     """Open a session; the list holds the server's side once it has begun."""
     terms = Terms(MODEL.graph, threshold, reveal, correlations=Correlations.DEALER)
@@ -76,9 +80,9 @@ def session(
             QueryLimits(path, verify_limit, limit) as limits,
         ):
             endpoint = ServerEndpoint(to_client, server_dealer, terms, MODEL.weights or {})
-            side = ListServerSession(endpoint, GalleryQueries(store, limits, "tests"))
+            side = ListServerSession(endpoint, GalleryQueries(store, limits, "tests", may))
             sides.append(side)
-            side.serve()
+            side.serve(on_command=on_command)
 
     threads = [
         PartyThread("server", serve, (to_client, server_dealer)),

@@ -28,6 +28,7 @@ removed.
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -40,6 +41,7 @@ from parties.gallery.index.search import (
     nearest_in_list,
 )
 from parties.gallery.kind import GalleryKind
+from parties.gallery.rights import Right
 from parties.gallery.sessions.list_content import ListContent, list_templates, read_list
 from parties.gallery.sessions.server import IDENTITY, TOP, GalleryQueries, GalleryServerSession
 from parties.gallery.store.limits import EVERYONE
@@ -67,6 +69,12 @@ class ListServerSession(GalleryServerSession):
     """
 
     kind = GalleryKind.LIST
+    rights: ClassVar = {
+        "list-read": Right.IDENTIFY,
+        "list-verify": Right.VERIFY,
+        "list-prepare": Right.IDENTIFY,
+        "list-identify": Right.IDENTIFY,
+    }
 
     def __init__(self, endpoint: ServerEndpoint, queries: GalleryQueries) -> None:
         super().__init__(endpoint, queries)

@@ -16,7 +16,7 @@ from parties.gallery.index.search import CHUNK_ROWS, PROBE, decide_requests, win
 from parties.gallery.key import GalleryKey
 from parties.gallery.kind import GalleryKind
 from parties.gallery.sessions.client import GalleryClientSession, Identification, check_top
-from parties.gallery.sessions.entries import receive_entries
+from parties.gallery.sessions.entries import EntryList, receive_entries
 from parties.gallery.sessions.messages import builds_of, follow_changes
 from parties.gallery.shards.group import ShardGroup, chunks
 from parties.gallery.shards.holding import held_by_both
@@ -222,11 +222,19 @@ class PrivateClientSession(GalleryClientSession):
 
     def list_identities(self) -> dict[str, int]:
         """Return who is enrolled, in order of enrolment, and how many photos each has."""
+        layout = layout_of(self._listed())
+        return dict(zip(layout.identities, layout.sizes.tolist(), strict=True))
+
+    def list_rows(self) -> dict[int, str]:
+        """Return the person of each photo, by the row that the server gave it when it was enrolled."""
+        return {entry.row: entry.identity for entry in self._listed()}
+
+    def _listed(self) -> EntryList:
         with self.endpoint.request():
             self._tell({"operation": "gallery-list"})
-            layout = layout_of(receive_entries(self.endpoint.channel))
+            entries = receive_entries(self.endpoint.channel)
             self.endpoint.finish()
-            return dict(zip(layout.identities, layout.sizes.tolist(), strict=True))
+            return entries
 
     def remove_identities(self, identities: Sequence[str]) -> int:
         """Remove identities with all their photos, and the indexes of both sides; return how many photos.

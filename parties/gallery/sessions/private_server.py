@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from parties.gallery.index.search import (
     winners_requests,
 )
 from parties.gallery.kind import GalleryKind
+from parties.gallery.rights import Right
 from parties.gallery.sessions.entries import MAX_ENTRIES, send_entries
 from parties.gallery.sessions.key_check import CHECK, KeyCheck
 from parties.gallery.sessions.messages import refreshed, send_changes
@@ -42,7 +43,7 @@ from parties.gallery.shards.shard import Wanted, build_of
 from parties.gallery.store.identities import asked_name, new_name
 from parties.gallery.store.limits import EVERYONE
 from parties.gallery.store.records import Entry
-from parties.session.commands import Command, Commands
+from parties.session.commands import Command, Commands, OnCommand
 from parties.session.cost import OFFLINE
 from parties.session.server_endpoint import ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
@@ -103,6 +104,16 @@ class PrivateServerSession(GalleryServerSession):
     """
 
     kind = GalleryKind.PRIVATE
+    rights: ClassVar = {
+        "gallery-enroll": Right.ENROLL,
+        "gallery-verify": Right.VERIFY,
+        "gallery-identify": Right.IDENTIFY,
+        "gallery-index": Right.IDENTIFY,
+        "gallery-list": Right.LIST,
+        "gallery-remove": Right.REMOVE,
+        "gallery-rename": Right.RENAME,
+        "gallery-rotate": Right.ROTATE,
+    }
 
     def __init__(
         self, endpoint: ServerEndpoint, queries: GalleryQueries, index_folder: Path, shards: Sequence[Channel] = ()
@@ -189,9 +200,9 @@ class PrivateServerSession(GalleryServerSession):
         self._accept(photos=[[entry.photo, entry.generation] for entry, _ in found])
         self._decide(np.stack([share for _, share in found]))
 
-    def serve(self, on_done: Callable[[], None] | None = None) -> None:
+    def serve(self, on_done: Callable[[], None] | None = None, on_command: OnCommand | None = None) -> None:
         """Obey commands like `ServerSession`; then let the other ranks of the shards end."""
-        super().serve(on_done)
+        super().serve(on_done, on_command)
         for shard in self._other_shards:
             shard.end()
 
@@ -268,6 +279,7 @@ class PrivateServerSession(GalleryServerSession):
             self._indexed = False
             if self._probe is None:
                 self._log_refusal()
+            self._accepted = False  # refused after all
             return
         with self.endpoint.recorded_party("nearest and threshold") as party:
             indices = winners(party, keys, self.terms.threshold, top, bits, self.terms.reveal)

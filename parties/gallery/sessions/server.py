@@ -4,18 +4,20 @@ The server refuses a query that is over a limit, or about a person who is not en
 so before it computes anything, and the session goes on. It logs other operations on the gallery before it does them.
 """
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from parties.gallery.errors import IndexChangedError, QueryLimitError, RefusalError
 from parties.gallery.index.search import PROBE, TOP_MAX, decide, decide_requests
 from parties.gallery.kind import GalleryKind
+from parties.gallery.rights import Right
 from parties.gallery.store.limits import EVERYONE, QueryLimits
 from parties.gallery.store.records import MAX_IDENTITY
 from parties.gallery.store.store import GalleryStore
-from parties.session.commands import Command, Commands, work_of
+from parties.session.commands import Command, Commands, OnCommand, operation_of, work_of
 from parties.session.server_endpoint import ServerEndpoint
 from protocols.arithmetic.fixed_point import RingArray
 from protocols.document import integer, text
@@ -38,11 +40,13 @@ class GalleryQueries:
         store: of the gallery.
         limits: on the client's queries; None for no limits.
         client_name: name for which the limits count; the caller has authenticated it.
+        may: what the client may do; None for everything.
     """
 
     store: GalleryStore
     limits: QueryLimits | None
     client_name: str
+    may: frozenset[Right] | None = None
 
 
 class GalleryServerSession(ABC):
@@ -56,6 +60,9 @@ class GalleryServerSession(ABC):
     kind: ClassVar[GalleryKind]
     """The kind that the gallery must have."""
 
+    rights: ClassVar[Mapping[str, Right]]
+    """The right that each of the session's own commands needs."""
+
     def __init__(self, endpoint: ServerEndpoint, queries: GalleryQueries) -> None:
         if queries.store.kind is not self.kind:
             raise ParameterError(f"expected a gallery of kind {self.kind.value}, got {queries.store.kind.value}")
@@ -63,6 +70,7 @@ class GalleryServerSession(ABC):
         self._store, self._queries = queries.store, queries
         self._accepted = False
         self._admitted: int | None = None  # the line of the log
+        self._on_command: OnCommand | None = None
         self._forget()
 
     @property
@@ -78,25 +86,33 @@ class GalleryServerSession(ABC):
         self.last_decisions: tuple[bool | None, ...] = ()
         """The decision of the last command, if it was a verification; None if not revealed to the server."""
 
-    def serve(self, on_done: Callable[[], None] | None = None) -> None:
+    def serve(self, on_done: Callable[[], None] | None = None, on_command: OnCommand | None = None) -> None:
         """Obey commands until the client ends the session.
 
         Args:
-            on_done: called after every command.
+            on_done, on_command: called after every command.
 
         Raises:
             ProtocolError: a command is malformed.
         """
+        self._on_command = on_command
         self.endpoint.serve(self._obey, on_done)
 
     def _obey(self, command: Command) -> None:
-        self._answer(work_of(command, self.commands))
+        operation, began = operation_of(command), time.monotonic()
+        is_done = self._answer(work_of(command, self.commands), self.rights[operation])
+        if self._on_command:
+            self._on_command(operation, is_done, time.monotonic() - began)
 
-    def _answer(self, work: Callable[[], None]) -> None:
-        """Do a command's work, or refuse it. Any other failure ends the session; the client hears only that."""
+    def _answer(self, work: Callable[[], None], right: Right) -> bool:
+        """Do a command's work, or refuse it; return whether it is done.
+
+        Any other failure ends the session; the client hears only that.
+        """
         self._accepted, self._admitted = False, None
         self._forget()
         try:
+            self._expect(right)
             work()
         except (QueryLimitError, RefusalError) as error:
             if self._accepted:
@@ -105,6 +121,14 @@ class GalleryServerSession(ABC):
             self._log_refusal()
             self._refuse(error)
         self.endpoint.report()
+        return self._accepted
+
+    def _expect(self, right: Right) -> None:
+        """Refuse a command for which the client has no right, before anything else."""
+        if self._queries.may is not None and right not in self._queries.may:
+            if self._queries.limits:
+                self._queries.limits.log(self._queries.client_name, right.value, EVERYONE, False)
+            raise RefusalError(f"expected the right to {right.value} here, which this client does not have")
 
     def _refuse(self, error: HybridFaceError) -> None:
         retry_after = error.retry_after_seconds if isinstance(error, QueryLimitError) else None

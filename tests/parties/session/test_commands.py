@@ -1,6 +1,7 @@
 """Commands: what sessions without a gallery obey, and that other operations and fields are refused."""
 
 from collections.abc import Callable
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -31,6 +32,21 @@ def test_sessions_without_a_gallery_obey_nothing_else(model: Model) -> None:
         assert {*server.commands, *server.endpoint.commands} == set(OPENS_NOTHING_OF_OTHERS)
     assert not isinstance(server, PureHeServerSession)
     assert isinstance(server, ServerSession)
+
+
+def test_a_session_says_which_commands_it_has_carried_out(
+    model: Model, chips: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing of preparations, and never the decision."""
+    heard: list[tuple[Any, ...]] = []
+    serve = partialmethod(ServerSession.serve, on_command=lambda *told: heard.append(told))
+    monkeypatch.setattr(ServerSession, "serve", serve)
+    with hf.local_session(model) as session:
+        template = session.enroll(chips[0])
+        session.verify(chips[0], template)
+        session.verify(chips[1], template)
+    assert [told[:2] for told in heard] == [("enroll", True), ("verify", True), ("verify", True)]
+    assert all(len(told) == 3 and isinstance(told[2], float) and told[2] > 0 for told in heard)
 
 
 def reader(done: list[int]) -> Callable[[Command], Callable[[], None]]:

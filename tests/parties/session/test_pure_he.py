@@ -174,6 +174,24 @@ def test_progress_of_both_parties() -> None:
     assert said[2:] == [("online", "affine 1"), ("online", "join")]
 
 
+def test_the_server_says_which_commands_it_has_carried_out() -> None:
+    heard: list[tuple[str, bool]] = []
+    to_server, to_client = local_channels("client", "server")
+    terms = pure_he_terms(model(), parameters=PARAMETERS)
+
+    def serve() -> None:
+        PureHeServerSession(to_client, terms, WEIGHTS).serve(
+            on_command=lambda name, done, _: heard.append((name, done))
+        )
+
+    server = PartyThread("server", serve, (to_client,))
+    server.start()
+    with PureHeClientSession(to_server, terms) as client:
+        client.enroll("a", VALUES)
+    server.join()
+    assert heard == [("enroll", True)]
+
+
 def test_patchnet_is_the_same_network_in_both_forms() -> None:
     patchnet = load_model("patchnet")
     assert patchnet.patch_weights is not None

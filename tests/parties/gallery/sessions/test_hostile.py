@@ -84,9 +84,9 @@ def test_an_index_that_cannot_be_used_is_told_at_home(tmp_path: Path, monkeypatc
     sides, at_home = list[PrivateServerSession](), list[str]()
     serve = PrivateServerSession.serve
 
-    def watched(self: PrivateServerSession) -> None:
+    def watched(self: PrivateServerSession, **hooks: Any) -> None:
         try:
-            serve(self)
+            serve(self, **hooks)
         except StoreError as error:
             at_home.append(str(error))
             raise
