@@ -9,7 +9,17 @@ from pathlib import Path
 
 from protocols.errors import HybridFaceError
 
-__all__ = ["EXIT_DIFFERENT", "EXIT_ERROR", "EXIT_SAME", "ImageError", "ModelError", "RunError", "escaped", "told"]
+__all__ = [
+    "EXIT_DIFFERENT",
+    "EXIT_ERROR",
+    "EXIT_SAME",
+    "ConfigurationError",
+    "ImageError",
+    "ModelError",
+    "RunError",
+    "escaped",
+    "told",
+]
 
 _SHOWN = 200
 
@@ -23,6 +33,10 @@ class ImageError(HybridFaceError):
 
 class ModelError(HybridFaceError):
     """A model is unknown, its file cannot be read, or it has a layer that the layer graph cannot express."""
+
+
+class ConfigurationError(HybridFaceError):
+    """A server's configuration or a client's list of servers cannot be used; the message names file and key."""
 
 
 class RunError(HybridFaceError):
