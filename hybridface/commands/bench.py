@@ -241,3 +241,27 @@ def bench_correlations_command(
 
         document = bench_correlations(chosen, transfers, comparisons, runs, on_kind)
     show(document, correlations_table, as_json)
+
+
+@bench.command("service")
+def bench_service(
+    model: ModelOption = DEFAULT_MODEL,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Sessions over TLS and over MPI, in turn.")] = 3,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Verifications in each session.")] = 3,
+    clients: Annotated[int, typer.Option("--clients", min=1, max=16, help="Clients at once.")] = 4,
+    sessions: Annotated[int, typer.Option("--sessions", min=1, help="Sessions one after another.")] = 200,
+    cache: CacheOption = "",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure a server for other organisations on loopback: beside MPI, with many clients, over many sessions.
+
+    Takes about a quarter of an hour with the default network.
+    """
+    from hybridface.measure.cost.service import ServiceMeasurement, measure_service, service_table
+
+    photos = photo_path("person_b_1.jpg"), photo_path("person_b_2.jpg")
+    wanted = ServiceMeasurement(model, photos, runs, repeat, clients, sessions, weights_cache(cache))
+    with Console(stderr=True, quiet=quiet or as_json).status("starting") as status:
+        document = measure_service(wanted, status.update)
+    show(document, service_table, as_json)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hybridface.commands.gallery_answers import refuse
 from hybridface.commands.gallery_file import export, list_people, remove
 from hybridface.commands.gallery_limits import limits
 from hybridface.commands.gallery_log import prune_log, queries, reset_limit
@@ -27,14 +28,14 @@ from hybridface.commands.options import LimitsOption, RevealOption, ShardsOption
 from hybridface.commands.places import check_photos
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, RunError
 from hybridface.output.documents import enrolment_document, identification_document, verification_document
-from parties.gallery.errors import QueryRefusedError
 from parties.gallery.kind import GalleryKind
 from protocols.errors import ParameterError
 from protocols.link import Link
 from protocols.matching.reveal import Reveal
 
 if TYPE_CHECKING:
-    from hybridface.processes.start import Outcome
+    from hybridface.galleries.tasks import GalleryTask
+    from hybridface.processes.outcome import Outcome
 
 __all__ = ["register", "verify_identity"]
 
@@ -82,17 +83,51 @@ def enroll(
 
     check_photos(photos)
     identity = person_name(identity)
-    kind = settings.kind(kind, new=True)
-    from hybridface.commands.gallery_runs import enroll_photos, expect_photo, replace_photo
+    people = [(identity, photo) for photo in photos]
+    if settings.server:
+        from hybridface.commands.gallery_remote import remote_gallery
+        from hybridface.commands.gallery_runs import enroll_remotely
 
-    if replace:
-        expect_photo(identity, replace, settings)
-    answers = enroll_photos([(identity, photo) for photo in photos], settings, kind, whole=True)
-    _refuse(answers)
-    if replace:
-        replace_photo(identity, replace, settings)
+        with remote_gallery(settings) as gallery:
+            answers = enroll_remotely(people, gallery, whole=True)
+        refuse(answers)
+    else:
+        answers = _enroll_here(people, settings, settings.kind(kind, new=True), replace)
     document = enrolment_document(answers)
     say(document, f"enrolled {photos_text(len(answers))} of {identity!r}", settings.as_json)
+
+
+def _enroll_here(
+    people: list[tuple[str, Path]], settings: PhotoSettings, kind: GalleryKind, replace: int | None
+) -> list[dict[str, Any]]:
+    """Enrol photos of one person in a gallery of this machine; return an answer for each photo."""
+    from hybridface.commands.gallery_runs import enroll_photos, expect_photo, replace_photo
+
+    identity = people[0][0]
+    if replace:
+        expect_photo(identity, replace, settings)
+    answers = enroll_photos(people, settings, kind, whole=True)
+    refuse(answers)
+    if replace:
+        replace_photo(identity, replace, settings)
+    return answers
+
+
+def _ask(task: "GalleryTask", settings: PhotoSettings, reveal: Reveal, **here: Any) -> tuple["Outcome", str]:
+    """Do one query, on this machine or with a remote server; return the outcome and the network's name.
+
+    Args:
+        here: options of `run_queries` that a remote server decides itself.
+    """
+    if settings.server:
+        from hybridface.commands.gallery_remote import remote_gallery
+
+        with remote_gallery(settings) as gallery:
+            return gallery.do([task], reveal=reveal), gallery.server.model.name
+    kind = settings.kind()
+    from hybridface.commands.gallery_runs import run_queries
+
+    return run_queries([task], settings, kind, reveal=reveal, **here), settings.model
 
 
 def verify_identity(
@@ -105,20 +140,17 @@ def verify_identity(
     from parties.gallery.store.identities import asked_name
 
     identity = asked_name(identity)
-    kind = settings.kind()
-    from hybridface.commands.gallery_runs import run_queries
-
     task = GalleryTask(Verb.VERIFY, identity, str(photo))
-    outcome = run_queries([task], settings, kind, reveal=reveal, link=link, threshold=threshold)
+    outcome, model = _ask(task, settings, reveal, link=link, threshold=threshold)
     answer = outcome.answers[-1]
-    _refuse([answer])
+    refuse([answer])
     match = answer["match"] if answer["match"] is not None else outcome.decision
-    if match is None:
+    if match is None and not _stays_remote(settings, reveal):
         raise RunError("cannot report the decision: no party sent one")
-    result = {"identity": identity, "model": settings.model, "mode": "hybrid", "reveal": reveal.value}
+    result = {"identity": identity, "model": model, "mode": "hybrid", "reveal": reveal.value}
     document = verification_document(result, match)
     say(document, decision_text(match) + _learner(reveal), settings.as_json)
-    raise typer.Exit(EXIT_SAME if match else EXIT_DIFFERENT)
+    raise typer.Exit(EXIT_DIFFERENT if match is False else EXIT_SAME)
 
 
 def identify(
@@ -138,17 +170,19 @@ def identify(
     """
     from hybridface.galleries.tasks import GalleryTask, Verb
     from hybridface.output.answers import names_text, say
+    from hybridface.output.cost import decision_text
 
     check_photos([photo])
-    kind = settings.kind()
-    from hybridface.commands.gallery_runs import run_queries
-
     task = GalleryTask(Verb.IDENTIFY, photo=str(photo), top=top)
-    outcome = run_queries([task], settings, kind, reveal=reveal, limits=limits, shards=shards, threshold=threshold)
+    outcome, model = _ask(task, settings, reveal, limits=limits, shards=shards, threshold=threshold)
     answer = outcome.answers[-1]
-    _refuse([answer])
+    refuse([answer])
+    if _stays_remote(settings, reveal):
+        nothing = {"identities": None, "model": model, "reveal": reveal.value}
+        say(nothing, decision_text(None) + _learner(reveal), settings.as_json)
+        return
     identities = _found(outcome, answer)
-    document = identification_document(identities, settings.model, reveal.value)
+    document = identification_document(identities, model, reveal.value)
     say(document, names_text(identities) + _learner(reveal), settings.as_json)
     raise typer.Exit(EXIT_SAME if any(name is not None for name in identities) else EXIT_DIFFERENT)
 
@@ -161,6 +195,9 @@ def rotate_key(
 
     After that, the old key is useless. A list has no key.
     """
+    if settings.server:
+        _rotate_remotely(settings, new_key)
+        return
     from hybridface.galleries.kind import expect_model, kind_for_use
 
     if kind_for_use(settings.path) is GalleryKind.LIST:
@@ -181,9 +218,41 @@ def rotate_key(
         raise RunError(f"{error}; keep both key files, {settings.key_path} and {new_key}") from error
     if any("refused" in answer for answer in answers):
         new_key.unlink()  # nothing was changed, so nothing uses it
-    _refuse(answers)
+    refuse(answers)
     text = f"the gallery uses the key {new_key} now (generation {answers[-1].get('generation')})"
     say({"generation": answers[-1].get("generation")}, text, settings.as_json)
+
+
+def _rotate_remotely(settings: SessionSettings, new_key: Path) -> None:
+    """Put a remote server's private gallery under a new key."""
+    from hybridface.commands.gallery_remote import remote_gallery
+    from hybridface.galleries.tasks import GalleryTask, Verb
+    from hybridface.output.answers import say
+    from parties.gallery.key import create_key, read_key
+
+    with remote_gallery(settings) as gallery:
+        if gallery.key is None:
+            raise ParameterError(f"{gallery.name}: expected a private gallery, got a list, which has no key")
+        read_key(gallery.key)
+        create_key(new_key)
+        try:
+            answers = gallery.do([GalleryTask(Verb.ROTATE, key=str(new_key))]).answers
+        except RunError as error:
+            raise RunError(f"{error}; keep both key files, {gallery.key} and {new_key}") from error
+        if any("refused" in answer for answer in answers):
+            new_key.unlink()  # nothing was changed, so nothing uses it
+        refuse(answers)
+        generation = answers[-1].get("generation")
+        text = (
+            f"the gallery uses the key {new_key} now (generation {generation}); keep it where commands look for it:"
+            f" {gallery.key}, or pass --key"
+        )
+        say({"generation": generation}, text, settings.as_json)
+
+
+def _stays_remote(settings: PhotoSettings, reveal: Reveal) -> bool:
+    """Return whether only a remote server learns an outcome, and this command does not."""
+    return bool(settings.server) and reveal is Reveal.SERVER
 
 
 def _found(outcome: "Outcome", answer: dict[str, Any]) -> Sequence[str | None]:
@@ -196,10 +265,3 @@ def _found(outcome: "Outcome", answer: dict[str, Any]) -> Sequence[str | None]:
 
 def _learner(reveal: Reveal) -> str:
     return " (only the server learned it)" if reveal is Reveal.SERVER else ""
-
-
-def _refuse(answers: list[dict[str, Any]]) -> None:
-    """Raise `QueryRefusedError` if the server has refused something."""
-    for answer in answers:
-        if "refused" in answer:
-            raise QueryRefusedError(answer["refused"].removeprefix("the server refuses: "), answer.get("retry_after"))

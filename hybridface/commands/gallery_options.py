@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from hybridface.commands.client import IdentityFolderOption
 from hybridface.commands.effects import expect_effect
 from hybridface.commands.options import (
     AcceptDamagedOption,
@@ -24,6 +25,13 @@ from hybridface.commands.options import (
     PreparedOption,
     QuietOption,
     TimeoutOption,
+)
+from hybridface.commands.parties import (
+    Parties,
+    ServerOption,
+    expect_remote_effects,
+    named_model,
+    parties_of,
 )
 from hybridface.commands.places import key_path, say_warning
 from hybridface.faces.choice import FaceChoice
@@ -103,7 +111,14 @@ class SessionSettings(FileSettings):
     quiet: QuietOption = False
     correlations: CorrelationsOption = Correlations.OT
     prepared: PreparedOption = ""
+    server: ServerOption = ""
+    own: IdentityFolderOption = None
     context: typer.Context | None = field(default=None, repr=False, compare=False)  # the command's context; no option
+
+    def parties(self, threshold: float | None = None) -> "Parties":
+        """Return the command's parties: a context manager."""
+        model = named_model(self.context, self.model, self.server) if self.context else self.model
+        return parties_of(self.server, self.own, model=model, threshold=threshold, timeout=self.timeout)
 
     @property
     def key_path(self) -> Path:
@@ -157,6 +172,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def call(context: typer.Context, **given: Any) -> None:
         chosen = {one.name: given.pop(one.name) for one in listed}
+        if "server" in hints:
+            expect_remote_effects(context, chosen["server"])
         if chosen.get("aligned"):
             expect_effect(context, ("face", "accept_damaged"), "with --aligned")
         if _CONTEXT in hints:

@@ -33,14 +33,27 @@ def rename(
     from parties.gallery.store.identities import asked_name, person_name
 
     new = person_name(new)
-    settings.kind(alone=True)
-    from hybridface.commands.renaming import people_of, rename_people
+    if settings.server:
+        old, refused = asked_name(old), _rename_remotely(settings, asked_name(old), new)
+    else:
+        settings.kind(alone=True)
+        from hybridface.commands.renaming import people_of, rename_people
 
-    old = asked_name(old, people_of(settings))
-    refused = rename_people([(old, new)], settings)
+        old = asked_name(old, people_of(settings))
+        refused = rename_people([(old, new)], settings)
     if refused:
         raise QueryRefusedError(refused[old].removeprefix("the server refuses: "))
     say({"identity": old, "name": new}, f"{old[:_SHOWN]!r} is {new[:_SHOWN]!r} now", settings.as_json)
+
+
+def _rename_remotely(settings: SessionSettings, old: str, new: str) -> dict[str, str]:
+    """Rename a person in a remote server's gallery; return the reason, by the old name, if that is refused."""
+    from hybridface.commands.gallery_remote import answers_of
+    from hybridface.galleries.tasks import GalleryTask, Verb
+
+    answers = answers_of(settings, [GalleryTask(Verb.RENAME, old, name=new)])
+    refused = [str(one["refused"]) for one in answers if "refused" in one]
+    return {old: refused[0]} if refused else {}
 
 
 def check_names(
@@ -55,6 +68,8 @@ def check_names(
 
     Exit status: 0 all names have the form, 1 some do not, 2 error.
     """
+    if settings.context:
+        expect_effect(settings.context, ("server",), "for check-names: only the gallery's owner checks them all")
     settings.kind(alone=True)
     if settings.context and not fix:
         expect_effect(settings.context, (*OF_SESSIONS, "key"), "without --fix")

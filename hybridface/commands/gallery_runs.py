@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -35,7 +35,19 @@ from protocols.errors import ParameterError
 from protocols.link import NONE, Link
 from protocols.matching.reveal import Reveal
 
-__all__ = ["enroll_photos", "expect_photo", "replace_photo", "run_queries"]
+if TYPE_CHECKING:
+    from hybridface.commands.gallery_remote import RemoteGallery
+
+__all__ = [
+    "counting",
+    "enroll_photos",
+    "enroll_remotely",
+    "expect_photo",
+    "of_photos",
+    "replace_photo",
+    "run_queries",
+    "with_chips",
+]
 
 Answer = dict[str, Any]
 OnAnswer = Callable[[Answer], None]
@@ -66,8 +78,8 @@ def run_queries(
     """
     if kind is GalleryKind.LIST and shards > 1:
         raise ParameterError(f"{settings.path.name}: expected no --shards, since a list is searched in one part")
-    # before anything starts
-    expect_model(settings.path, load_model(settings.model, weights=False).with_threshold(threshold))
+    model = load_model(settings.model, weights=False).with_threshold(threshold)
+    expect_model(settings.path, model)  # before anything starts
     key = None if kind is GalleryKind.LIST else settings.key_path
     if key and not key.exists():
         raise _no_key(settings)
@@ -75,10 +87,10 @@ def run_queries(
         read_key(key)
     with (
         temporary_folder() as folder,
-        _counting(len(tasks), settings) as advance,
+        counting(len(tasks), settings) as advance,
     ):
         path = folder / "tasks.jsonl"
-        write_tasks(path, _with_chips(tasks, folder, settings))
+        write_tasks(path, with_chips(tasks, folder, settings, model.chip_size))
 
         def on_event(event: Answer) -> None:
             if event["event"] == "warning":
@@ -102,19 +114,22 @@ def run_queries(
             gallery=settings.path,
             limits=limits,
             shards=shards,
-            **_of_photos(settings),
+            **of_photos(settings),
         )
         return start(run, on_event)
 
 
-def _with_chips(tasks: Sequence[GalleryTask], folder: Path, settings: SessionSettings) -> list[GalleryTask]:
-    """Return the tasks with their aligned crops, which are written to files before any rank starts.
+def with_chips(tasks: Sequence[GalleryTask], folder: Path, settings: SessionSettings, size: int) -> list[GalleryTask]:
+    """Return the tasks with their aligned crops, which are written to files before any session begins.
 
-    The client's rank reads photos that may turn out unusable, each when its turn comes.
+    The client reads photos that may turn out unusable, each when its turn comes.
+
+    Args:
+        size: the network's `chip_size`, in pixels.
     """
     if not isinstance(settings, PhotoSettings):
         return list(tasks)
-    size, found = load_model(settings.model, weights=False).chip_size, []
+    found = []
     for number, task in enumerate(tasks):
         if task.photo is None or task.optional or task.chip is not None:
             found.append(task)
@@ -124,7 +139,8 @@ def _with_chips(tasks: Sequence[GalleryTask], folder: Path, settings: SessionSet
     return found
 
 
-def _of_photos(settings: SessionSettings) -> dict[str, Any]:
+def of_photos(settings: SessionSettings) -> dict[str, Any]:
+    """Return how the client reads photos, as a run's settings."""
     if isinstance(settings, PhotoSettings):
         return {"aligned": settings.aligned, "reading": settings.reading}
     return {}
@@ -133,6 +149,22 @@ def _of_photos(settings: SessionSettings) -> dict[str, Any]:
 def _no_key(settings: SessionSettings) -> ParameterError:
     path, key = settings.path, settings.key_path
     return ParameterError(f"expected the key of {path}, found no {key}; another key finds nobody")
+
+
+def enroll_remotely(
+    people: Sequence[tuple[str, Path]],
+    gallery: "RemoteGallery",
+    whole: bool,
+    on_answer: OnAnswer | None = None,
+) -> list[Answer]:
+    """Enrol photos in a remote server's gallery, as `enroll_photos` does on this machine."""
+    if gallery.kind is GalleryKind.LIST:
+        raise ParameterError(f"{gallery.name}: expected a private gallery, got a list: only its owner enrols in it")
+    tasks = [GalleryTask(Verb.ENROLL, name, str(photo), optional=not whole) for name, photo in people]
+    gallery.expect_right(Verb.ENROLL)
+    if gallery.make_key():
+        say_warning(f"made a new key, {gallery.key}: keep a copy, nothing can be read without it")
+    return gallery.do(tasks, on_answer=on_answer).answers
 
 
 def enroll_photos(
@@ -153,7 +185,7 @@ def enroll_photos(
         return _enroll_in_list(people, settings, whole, on_answer)
     tasks = [GalleryTask(Verb.ENROLL, name, str(photo), optional=not whole) for name, photo in people]
     with temporary_folder() as folder:
-        tasks = _with_chips(tasks, folder, settings)
+        tasks = with_chips(tasks, folder, settings, load_model(settings.model, weights=False).chip_size)
         _make_private(settings)
         return run_queries(tasks, settings, kind, on_answer=on_answer).answers
 
@@ -165,7 +197,7 @@ def _enroll_in_list(
     model, answers = load_model(settings.model), []
     embedded = _embedded(people, ClearEmbedding(model), settings, whole)
     file: GalleryFile | None = None
-    with ExitStack() as opened, _counting(len(people), settings) as advance:
+    with ExitStack() as opened, counting(len(people), settings) as advance:
         if settings.path.exists():  # refuse a file that cannot be used before computing anything
             file = opened.enter_context(GalleryFile(settings.path, model, GalleryKind.LIST))
         checked = [list(embedded)] if whole else ([one] for one in embedded)
@@ -248,7 +280,7 @@ def _make_private(settings: SessionSettings) -> None:
 
 
 @contextmanager
-def _counting(total: int, settings: SessionSettings) -> Iterator[Callable[[str], None]]:
+def counting(total: int, settings: SessionSettings) -> Iterator[Callable[[str], None]]:
     """Show a bar that counts; give a function to call with a few words about each finished item."""
     hidden = settings.quiet or settings.as_json or not sys.stderr.isatty()
     columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)

@@ -9,6 +9,7 @@ from hybridface.commands.effects import expect_effect
 from hybridface.commands.gallery_options import OF_SESSIONS, KindOption, PhotoSettings
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, ImageError
 from hybridface.galleries.import_plan import IdentityRule
+from protocols.errors import ParameterError
 
 __all__ = ["import_people"]
 
@@ -46,6 +47,13 @@ def import_people(
         raise ImageError(f"{source}: expected a folder of photos, or an exported file")
     from hybridface.commands.import_runs import FolderSource, import_file, import_folder
 
+    if settings.server:
+        from hybridface.commands.import_remote import import_remotely
+
+        if source.is_file():
+            raise ParameterError(f"{source.name}: expected a folder with --server: only its owner reads exported files")
+        done = import_remotely(settings, FolderSource(source, identity_from, names, dry_run))
+        raise typer.Exit(EXIT_SAME if done else EXIT_DIFFERENT)
     if source.is_file():
         if settings.context:
             expect_effect(settings.context, _OF_FOLDERS, f"for {source.name}, which is an exported file")

@@ -1,7 +1,7 @@
 """The work of `hybridface import`: put a whole folder of photos, or an exported file, into a gallery."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,13 @@ from parties.gallery.kind import GalleryKind
 from parties.gallery.store.exchange import expect_whole
 from parties.gallery.store.store import GalleryStore, header_of
 
-__all__ = ["FolderSource", "import_file", "import_folder"]
+__all__ = ["FolderSource", "Known", "import_file", "import_folder", "import_plan", "planned"]
 
 Answer = dict[str, Any]
+OnAnswer = Callable[[Answer], None]
+Enroll = Callable[[Sequence[tuple[str, Path]], OnAnswer], None]
+"""Enrols photos, given as people's names and paths, and calls a function with each answer as it comes."""
+
 _SHOWN = 10
 
 
@@ -61,12 +65,26 @@ def import_folder(settings: PhotoSettings, source: FolderSource, kind: GalleryKi
     Raises:
         RunError: another import into this gallery is running, and does not end in time; nothing is enrolled.
     """
+    plan = planned(source)
+    kind = settings.kind(kind, new=True)
+
+    def enroll(photos: Sequence[tuple[str, Path]], on_answer: OnAnswer) -> None:
+        enroll_photos(photos, settings, kind, whole=False, on_answer=on_answer)
+
+    with nullcontext() if source.dry_run else _held(settings, kind):
+        return import_plan(plan, _KnownHere(settings, kind, source.dry_run), enroll, source.dry_run, settings.as_json)
+
+
+def planned(source: FolderSource) -> ImportPlan:
+    """Return what is in a folder.
+
+    Raises:
+        ImageError: there are no photos.
+    """
     plan = plan_import(source.folder, source.rule, source.names)
     if not plan.people and not any(one.kind is Kind.FAULT for one in plan.unused):
         raise ImageError(f"{source.folder}: expected photos, found none among {len(plan.unused)} files")
-    kind = settings.kind(kind, new=True)
-    with nullcontext() if source.dry_run else _held(settings, kind):
-        return _import(plan, settings, kind, source.dry_run)
+    return plan
 
 
 def _held(settings: PhotoSettings, kind: GalleryKind) -> AbstractContextManager[None]:
@@ -84,24 +102,45 @@ def _beside(settings: PhotoSettings, kind: GalleryKind) -> Path:
     return settings.path if kind is GalleryKind.LIST else settings.key_path
 
 
-def _import(plan: ImportPlan, settings: PhotoSettings, kind: GalleryKind, dry_run: bool) -> bool:
-    """Do the plan, or say what it would do; return whether all photos are enrolled, or would be."""
-    known = _Known(settings, kind, dry_run)
+def import_plan(plan: ImportPlan, known: "Known", enroll: Enroll, dry_run: bool, as_json: bool) -> bool:
+    """Do the plan, or say what it would do; return whether all photos are enrolled, or would be.
+
+    Args:
+        known: what is known of the gallery.
+        enroll: enrols photos.
+    """
     content = sort_out(plan.people, known.journal)
     unused = [*plan.unused, *content.unused]
     notes = [*_alike(plan), *_added_to(content.missing, known.people)]
     if dry_run:
         document = plan_document(content.missing, content.done, unused, notes)
-        say(document, plan_text(document), settings.as_json)
+        say(document, plan_text(document), as_json)
         return not any(one.kind is Kind.FAULT for one in unused)
-    answers = _enroll(content.missing, settings, kind, known)
+    answers = _enroll(content.missing, enroll, known)
     document = import_document(answers, len(content.done), unused, notes)
-    say(document, import_text(document), settings.as_json)
+    say(document, import_text(document), as_json)
     return not any(one.kind is Kind.FAULT for one in unused) and not document["not_enrolled"]
 
 
-class _Known:
+class Known:
     """What is known of a gallery: who is in it, and which photos imports have enrolled.
+
+    Args:
+        people: who is in it.
+        journal: of the photos; None if there is no gallery yet.
+    """
+
+    def __init__(self, people: set[str], journal: ImportJournal | None) -> None:
+        self.people, self.journal = people, journal
+
+    def note(self, photo: Photo, row: int) -> None:
+        """Note that a photo is enrolled."""
+        if self.journal:
+            self.journal.add(photo.identity, row, photo.digest)
+
+
+class _KnownHere(Known):
+    """What is known of a gallery of this machine.
 
     Args:
         read_only: write nothing, so that photos that are enrolled from here on cannot be noted.
@@ -112,13 +151,13 @@ class _Known:
         self._settings, self._folder, self._read_only = settings, beside.parent, read_only
         if not read_only:
             forget_older_record(beside, settings.path)
-        self.people: set[str] = set()
+        super().__init__(set(), None)
         self.journal = self._opened() if settings.path.exists() else None
 
     def note(self, photo: Photo, row: int) -> None:
         """Note that a photo is enrolled; by now the gallery exists."""
         self.journal = self.journal or self._opened()
-        self.journal.add(photo.identity, row, photo.digest)
+        super().note(photo, row)
 
     def _opened(self) -> ImportJournal:
         model = load_model(self._settings.model, weights=False)
@@ -134,7 +173,7 @@ class _Known:
         return ImportJournal(self._folder, scope, enrolled, self._read_only)
 
 
-def _enroll(photos: Sequence[Photo], settings: PhotoSettings, kind: GalleryKind, known: _Known) -> list[Answer]:
+def _enroll(photos: Sequence[Photo], enroll: Enroll, known: Known) -> list[Answer]:
     """Enrol photos, and note each one; if the import breaks off, say how to continue."""
     answers: list[Answer] = []
     by_path = {str(photo.path): photo for photo in photos}
@@ -146,7 +185,7 @@ def _enroll(photos: Sequence[Photo], settings: PhotoSettings, kind: GalleryKind,
 
     try:
         if photos:
-            enroll_photos([(one.identity, one.path) for one in photos], settings, kind, whole=False, on_answer=note)
+            enroll([(one.identity, one.path) for one in photos], note)
     except BaseException:
         if answers:
             done = f"{len(answers)} of {photos_text(len(photos))}"

@@ -13,12 +13,16 @@ from typing import Annotated
 import typer
 
 from hybridface.commands.bench import bench
+from hybridface.commands.client import client
 from hybridface.commands.eval import evaluation
 from hybridface.commands.gallery import register
 from hybridface.commands.options import CONTEXT
 from hybridface.commands.party import party
+from hybridface.commands.ping import ping
 from hybridface.commands.plan import calibrate_machine, plan
 from hybridface.commands.prepare import prepare
+from hybridface.commands.serve import serve
+from hybridface.commands.server import server
 from hybridface.commands.train import train
 from hybridface.commands.verify import demo, verify
 from hybridface.errors import EXIT_ERROR, told
@@ -60,6 +64,10 @@ app.command("verify")(verify)
 app.command("demo")(demo)
 app.command("party")(party)
 app.command("prepare")(prepare)
+app.command("serve")(serve)
+app.command("ping")(ping)
+app.add_typer(server, name="server")
+app.add_typer(client, name="client")
 register(app)
 app.add_typer(bench, name="bench")
 app.add_typer(evaluation, name="eval")

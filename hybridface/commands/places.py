@@ -54,16 +54,21 @@ def key_path(key: Path | None) -> Path:
     return key or configuration_directory() / "gallery.key"
 
 
-def prepared_path(prepared: str) -> Path | None:
-    """Return the folder of prepared runs that `--prepared` names; None for "none"."""
+def prepared_path(prepared: str, server: str = "") -> Path | None:
+    """Return the folder of prepared runs that `--prepared` names; None for "none".
+
+    Args:
+        server: another organisation's, whose runs are in a folder of their own; "" for those of this machine.
+    """
     if prepared == "none":
         return None
-    return Path(prepared).expanduser() if prepared else data_directory() / "prepared"
+    folder = Path(prepared).expanduser() if prepared else data_directory() / "prepared"
+    return folder / "servers" / server if server else folder
 
 
-def existing_prepared_path(prepared: str) -> Path | None:
+def existing_prepared_path(prepared: str, server: str = "") -> Path | None:
     """Return the folder of `prepared_path` if it exists, else None."""
-    folder = prepared_path(prepared)
+    folder = prepared_path(prepared, server)
     return folder if folder and folder.exists() else None
 
 

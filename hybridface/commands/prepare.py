@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hybridface.commands.client import IdentityFolderOption
 from hybridface.commands.options import (
     CacheOption,
     CorrelationsOption,
@@ -17,11 +18,16 @@ from hybridface.commands.options import (
     ThresholdOption,
     TimeoutOption,
 )
+from hybridface.commands.parties import (
+    ServerOption,
+    expect_remote_effects,
+    named_model,
+    parties_of,
+)
 from hybridface.commands.places import prepared_path, weights_cache
 from hybridface.models import DEFAULT_MODEL
 from hybridface.output.terminal import ProgressBars, show
 from hybridface.processes.runs import PreparationRun, Purpose
-from hybridface.processes.start import start
 from parties.prepared.store import MAX_KEPT
 from parties.session.correlations import Correlations
 from protocols.errors import ParameterError
@@ -31,6 +37,7 @@ __all__ = ["prepare"]
 
 
 def prepare(
+    context: typer.Context,
     count: Annotated[int, typer.Option("--count", min=1, max=MAX_KEPT, help="Number of prepared runs to make.")] = 10,
     purpose: Annotated[
         Purpose,
@@ -49,27 +56,33 @@ def prepare(
     timeout: TimeoutOption = 300.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    server: ServerOption = "",
+    own: IdentityFolderOption = None,
 ) -> None:
     """Do the offline phase of some verifications now; later commands use each prepared run once.
 
     Client and server each keep a file for every run, some 40 MB per photo. Neither file is of use without the other.
     """
-    folder = prepared_path(prepared)
-    if folder is None:
-        raise ParameterError("expected a folder to keep prepared runs in, got none")
-    run = PreparationRun(
-        model=model,
-        timeout=timeout,
-        threshold=threshold,
-        reveal=reveal,
-        correlations=correlations,
-        cache=weights_cache(cache),
-        prepared=folder,
-        count=count,
-        purpose=purpose,
-    )
-    with ProgressBars(shown=not quiet and not as_json) as bars:
-        outcome = start(run, bars)
+    expect_remote_effects(context, server)
+    with parties_of(
+        server, own, model=named_model(context, model, server), threshold=threshold, timeout=timeout
+    ) as parties:
+        folder = prepared_path(prepared, parties.name)
+        if folder is None:
+            raise ParameterError("expected a folder to keep prepared runs in, got none")
+        run = PreparationRun(
+            model=parties.model.name,
+            timeout=timeout,
+            threshold=threshold,
+            reveal=reveal,
+            correlations=correlations,
+            cache=None if server else weights_cache(cache),
+            prepared=folder,
+            count=count,
+            purpose=purpose,
+        )
+        with ProgressBars(shown=not quiet and not as_json) as bars:
+            outcome = parties.start(run, bars)
     offline = [kept["cost"]["offline"] for kept in outcome.kept]
     document = {
         "kept": len(outcome.kept),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from hybridface.commands.client import IdentityFolderOption
 from hybridface.commands.effects import expect_effect
 from hybridface.commands.gallery_options import PhotoSettings
 from hybridface.commands.options import (
@@ -32,6 +33,7 @@ from hybridface.commands.options import (
     TimeoutOption,
     WorkersOption,
 )
+from hybridface.commands.parties import ServerOption, expect_remote_effects
 from hybridface.commands.places import check_photos, existing_prepared_path, weights_cache
 from hybridface.errors import EXIT_DIFFERENT, EXIT_SAME, RunError
 from hybridface.faces.choice import FaceChoice
@@ -46,9 +48,10 @@ from protocols.link import Link, link_named
 from protocols.matching.reveal import Reveal
 
 if TYPE_CHECKING:
+    from hybridface.commands.parties import Parties
     from hybridface.models.model import Model
+    from hybridface.processes.outcome import Outcome
     from hybridface.processes.runs import Run
-    from hybridface.processes.start import Outcome
 
 __all__ = ["demo", "verify"]
 
@@ -80,19 +83,23 @@ def verify(
     face: FaceOption = FaceChoice.ONLY,
     accept_damaged: AcceptDamagedOption = False,
     threshold: ThresholdOption = None,
+    server: ServerOption = "",
+    own: IdentityFolderOption = None,
 ) -> None:
     """Compare two photos, or a photo with an enrolled person (--id).
 
-    Starts client and server as MPI processes on this machine.
+    Starts client and server as MPI processes on this machine; or uses another organisation's server (--server).
 
     Exit status: 0 same person, 1 different people, 2 error.
     """
     if (second is None) == (identity is None):
         raise ParameterError("expected a second photo, or the --id of somebody in the gallery")
     check_photos([first, *([second] if second else [])])
-    name, simulated = model or mode.default_model, link_named(link)
-    check_name(name, under_encryption=mode is Mode.PURE_HE)
+    name, simulated = model or ("" if server else mode.default_model), link_named(link)
+    if name:
+        check_name(name, under_encryption=mode is Mode.PURE_HE)
     _expect_effects(context, identity is not None, mode, as_json)
+    expect_remote_effects(context, server)
     if mode is Mode.PURE_HE and reveal is not Reveal.CLIENT:
         raise ParameterError(f"expected no --reveal {reveal} in pure-HE mode, where the client learns the result")
     settings = PhotoSettings(
@@ -108,6 +115,8 @@ def verify(
         aligned=aligned,
         face=face,
         accept_damaged=accept_damaged,
+        server=server,
+        own=own,
     )
     if second is not None:
         pair = _Pair(first, second, mode, reveal, simulated, enrolled, workers, threshold)
@@ -133,12 +142,12 @@ class _Pair:
     workers: int
     threshold: float | None
 
-    def run(self, chips: tuple[Path, ...], settings: PhotoSettings) -> "Run":
-        """Return the run in which the ranks compare the aligned crops."""
+    def run(self, chips: tuple[Path, ...], settings: PhotoSettings, parties: "Parties") -> "Run":
+        """Return the run in which the parties compare the aligned crops."""
         from hybridface.processes.runs import HybridRun, PureHeRun
 
         told: dict[str, Any] = {
-            "model": settings.model,
+            "model": parties.model.name,
             "timeout": settings.timeout,
             "link": self.link,
             "threshold": self.threshold,
@@ -149,8 +158,8 @@ class _Pair:
             **told,
             reveal=self.reveal,
             correlations=settings.correlations,
-            cache=weights_cache(settings.cache),
-            prepared=existing_prepared_path(settings.prepared),
+            cache=None if settings.server else weights_cache(settings.cache),
+            prepared=existing_prepared_path(settings.prepared, parties.name),
             photos=chips,
             aligned=True,
             enrolled=self.enrolled,
@@ -160,22 +169,22 @@ class _Pair:
 
 def _verify_pair(pair: _Pair, settings: PhotoSettings, layers: bool, costs: bool) -> None:
     """Compare two photos, print the decision, and exit: 0 same person, 1 different people."""
-    from hybridface.models.model import load_model
     from hybridface.processes.portraits import aligned_photos
-    from hybridface.processes.start import start
 
-    model = load_model(settings.model, weights=False).with_threshold(pair.threshold)
-    photos = aligned_photos((pair.first, pair.second), model.chip_size, settings.aligned, settings.reading)
     shown = not settings.quiet and not settings.as_json
-    with photos as chips, ProgressBars(shown=shown) as bars:
-        outcome = start(pair.run(chips, settings), bars)
-    if outcome.match is None:
+    with settings.parties(pair.threshold) as parties:
+        model = parties.model
+        photos = aligned_photos((pair.first, pair.second), model.chip_size, settings.aligned, settings.reading)
+        with photos as chips, ProgressBars(shown=shown) as bars:
+            outcome = parties.start(pair.run(chips, settings, parties), bars)
+    stays_remote = bool(settings.server) and pair.reveal is Reveal.SERVER
+    if outcome.match is None and not stays_remote:
         raise RunError("cannot report the decision: no party sent one")
     if settings.as_json:
         print_json(_document(outcome, outcome.match, costs))
     else:
         _print_outcome(outcome, model, layers)
-    raise typer.Exit(EXIT_SAME if outcome.match else EXIT_DIFFERENT)
+    raise typer.Exit(EXIT_DIFFERENT if outcome.match is False else EXIT_SAME)
 
 
 def _expect_effects(context: typer.Context, in_gallery: bool, mode: Mode, as_json: bool) -> None:
@@ -217,7 +226,7 @@ def demo(
     _print_outcome(outcome, model, layers=False)
 
 
-def _document(outcome: "Outcome", match: bool, costs: bool) -> dict[str, Any]:
+def _document(outcome: "Outcome", match: bool | None, costs: bool) -> dict[str, Any]:
     result = outcome.results[-1]
     spent = {**result["cost"], "setup": outcome.setup, "peak_bytes": outcome.memory} if costs else None
     return verification_document(result, match, spent)

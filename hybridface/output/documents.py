@@ -29,12 +29,14 @@ _SPACES = re.compile(r"[\s,]+")
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-def verification_document(result: dict[str, Any], match: bool, costs: dict[str, Any] | None = None) -> dict[str, Any]:
+def verification_document(
+    result: dict[str, Any], match: bool | None, costs: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the answer to a comparison.
 
     Args:
         result: what the client's rank has reported.
-        match: the decision, from the party that learned it.
+        match: the decision, from the party that learned it; None if that is a remote server.
         costs: the cost, if the user asked for it: phases, stages, the session's keys, and peak memory.
     """
     said = {name: result[name] for name in _ANSWER if name in result}

@@ -1,6 +1,9 @@
-"""No option is ignored: each changes what the ranks are told, or is refused."""
+"""No option is ignored: each changes what the ranks or a remote server are told, or is refused."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,17 @@ import typer
 
 from hybridface.commands.main import app
 from hybridface.errors import RunError
+from hybridface.folders import configuration_directory
+from hybridface.models.model import Model, load_model
 from hybridface.photos import photo_path
 from hybridface.processes import supervised
+from hybridface.remote.known import KnownServer, add_server
+from hybridface.remote.start import RemoteServer
+from hybridface.service.address import Address
+from hybridface.service.requests import Described, DescribedGallery
+from parties.gallery.key import create_key
+from parties.gallery.kind import GalleryKind
+from parties.gallery.rights import Right
 from parties.transport.roles import Role
 from support.rank_programs import TINY
 from support.ranks import Done
@@ -144,4 +156,107 @@ IGNORED = {
     # every rank is told how correlations are made and by what mode, and checks that all agree
     "party client, pure-HE": ["correlations"],
     "party server, pure-HE": ["correlations"],
+}
+
+
+RIGHTS = tuple(Right)
+DESCRIBED = Described(
+    "match",
+    "1.0",
+    "bank",
+    {"tiny-test": "0f" * 32, "patchnet": "f0" * 32},
+    ("tiny-test",),
+    {name: DescribedGallery(GalleryKind.PRIVATE, "tiny-test", RIGHTS) for name in ("staff", "guests")},
+)
+
+
+class SilentConnection:
+    """A connection to a server that only says who it is."""
+
+    def __init__(self, server: KnownServer, *_: object) -> None:
+        self.server = server
+
+    def describe(self) -> Described:
+        return DESCRIBED
+
+    def model(self, name: str) -> Model:
+        return load_model(name, weights=False)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+def asked(call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, object]]:
+    """Return a command's exit status, and what a remote server would have been asked, or why nothing is asked."""
+    found: list[object] = []
+
+    @contextmanager
+    def stop(self: RemoteServer, run: Any) -> Iterator[None]:
+        tasks = run.tasks.read_text() if getattr(run, "tasks", None) else ""
+        changed = {"tasks": None} if tasks else {}
+        tasks = re.sub(r'[^"]*/hybridface-[^"]*', "", tasks)  # a temporary folder
+        found.append((self.name, self._folder, self._timeout, self._request(run), replace(run, **changed), tasks))
+        raise RunError("not started")
+        yield
+
+    monkeypatch.setattr("hybridface.remote.start.ServerConnection", SilentConnection)
+    monkeypatch.setattr(RemoteServer, "session", stop)
+
+    def run(*words: str) -> tuple[int, object]:
+        found.clear()
+        status, _, errors = call(*words)
+        return status, found[0] if found else errors
+
+    return run
+
+
+IN_GALLERY = ["--server", "match", "--gallery", "staff"]
+REMOTE = {
+    "two photos": ["verify", "A", "A", "--aligned", "--server", "match"],
+    "two photos, pure-HE": ["verify", "A", "A", "--aligned", "--server", "match", "--mode", "pure-he"],
+    "prepared runs": ["prepare", "--server", "match"],
+    "enrolling": ["enroll", "--id", "ann", "A", "--aligned", *IN_GALLERY],
+    "identifying": ["identify", "A", "--aligned", *IN_GALLERY],
+    "verifying in a gallery": ["verify", "--id", "ann", "A", "--aligned", *IN_GALLERY],
+    "listing": ["list", *IN_GALLERY],
+    "removing": ["remove", "ann", *IN_GALLERY],
+    "renaming": ["rename", "ann", "bob", *IN_GALLERY],
+    "importing": ["import", "F", "--aligned", *IN_GALLERY],
+    "a new key": ["rotate-key", "N", *IN_GALLERY],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", REMOTE)
+def test_every_option_has_an_effect_on_a_remote_server_or_is_refused(
+    call: Callable[..., Done], asked: Callable[..., tuple[int, object]], home: Path, way: str
+) -> None:
+    other = home / "other"
+    for folder in (home / "f", other / "servers" / "match"):
+        folder.mkdir(parents=True)
+    names = {"A": save_chips(home / "f", seed=1)["a"], "N": str(home / "new.key"), "F": str(home / "f")}
+    own = configuration_directory()
+    add_server(own, Address("match.example", 7461), name="match", fingerprint=f"ed25519-{'ab' * 32}")
+    (own / "keys" / "match").mkdir(parents=True)
+    create_key(own / "keys" / "match" / "staff.key")
+    command, *words = [names.get(word, word) for word in REMOTE[way]]
+    given = {word for word in words if word.startswith("-")}
+    plain = asked(command, *words)
+    assert not isinstance(plain[1], str), plain[1]
+    ignored = []
+    for option in options_of(command):
+        if given & {*option.opts, *option.secondary_opts}:
+            continue
+        value = ["--model", "patchnet"] if option.name == "model" else words_of(option, other)
+        done = asked(command, *words, *value)
+        refused = isinstance(done[1], str) and done[0] == 2
+        if not refused and done == plain:
+            ignored.append(option.name)
+    assert ignored == IGNORED_REMOTELY.get(way, []), "these do nothing, in silence"
+
+
+IGNORED_REMOTELY = {
+    # the first session asks who is enrolled, in both cases
+    "importing": ["dry_run"],
 }

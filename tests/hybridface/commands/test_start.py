@@ -9,11 +9,14 @@ import pytest
 import typer
 
 from hybridface.commands.main import app
+from hybridface.photos import photo_path
 from support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
 HEAVY = ("torch", "crypten", "tenseal", "numba", "mpi4py", "dlib", "_dlib_pybind11", "scipy", "matplotlib")
+FINGERPRINT = f"ed25519-{'ab' * 32}"
+PAIR = [str(photo_path("person_b_1.jpg"))] * 2
 ERRORS = [
     ["guess"],
     ["verify"],
@@ -40,6 +43,49 @@ ERRORS = [
     ["eval", "lfw", "--images", "missing"],
     ["train", "--images", "missing"],
     ["party", "spectator"],
+    ["server"],
+    ["server", "init"],
+    ["server", "init", "/dev/null", "--listen", "a b"],
+    ["server", "init", "/dev/null", "--days", "0"],
+    ["server", "init", "/dev/null", "--name", ""],
+    ["server", "allow", "missing", "bank", FINGERPRINT],
+    ["server", "allow", "missing", "bank", FINGERPRINT, "--gallery", "staff"],
+    ["server", "allow", "missing", "bank", FINGERPRINT, "--gallery", "staff", "--may", "fly"],
+    ["server", "deny", "missing", "bank"],
+    ["server", "clients", "missing"],
+    ["server", "renew", "missing"],
+    ["server", "check"],
+    ["server", "check", "missing"],
+    ["client"],
+    ["client", "init", "--identity", "/dev/null"],
+    ["client", "add", "a b", FINGERPRINT],
+    ["client", "add", "match.example"],
+    ["client", "add", "match.example", "ed25519-12"],
+    ["client", "add", "match.example", ""],
+    ["client", "add", "match.example", "--ca", "missing"],
+    ["client", "add", "match.example", FINGERPRINT, "--as", "../match"],
+    ["client", "forget", "match"],
+    ["client", "trust", "match", "--model", "patchnet"],
+    ["client", "renew"],
+    ["serve"],
+    ["serve", "missing"],
+    ["ping"],
+    ["ping", "--server", "match"],
+    ["verify", "missing.jpg", "missing.jpg", "--identity", "missing"],
+    ["verify", *PAIR, "--server", "match", "--threshold", "0.5"],
+    ["verify", *PAIR, "--server", "match", "--workers", "2"],
+    ["verify", *PAIR, "--server", "match", "--link", "wan"],
+    ["enroll", "--id", "Ann", PAIR[0], "--server", "match", "--kind", "list"],
+    ["identify", PAIR[0], "--server", "match", "--shards", "2"],
+    ["identify", PAIR[0], "--server", "match", "--limits", "file"],
+    ["list", "--server", "match", "--cache", "none"],
+    ["import", "missing", "--server", "match", "--cache", "none"],
+    ["prepare", "--server", "match", "--threshold", "0.5"],
+    ["rename", "Ann", "Bob", "--identity", "missing"],
+    ["server", "allow", "missing", "ann", "ed25519-0"],
+    ["server", "init", "missing", "--listen", "a:b"],
+    ["client", "add", "localhost", "ed25519-0"],
+    ["client", "forget", "nobody"],
 ]
 PROGRAM = f"""
 import contextlib, io, json, sys
@@ -83,6 +129,7 @@ def test_help_loads_nothing_heavy(tmp_path: object) -> None:
     commands = list(all_commands())
     assert ["bench", "verify"] in commands
     assert ["queries"] in commands
+    assert ["server", "init"] in commands
     for arguments, status, loaded in started([[*words, "--help"] for words in commands], str(tmp_path)):
         assert (status, loaded) == (0, []), arguments
 

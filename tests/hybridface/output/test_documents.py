@@ -16,6 +16,7 @@ from hybridface.commands.main import app
 from hybridface.errors import ImageError
 from hybridface.output import documents
 from hybridface.output.documents import error_document, identification_document, verification_document, with_plain_keys
+from hybridface.remote.known import pin
 from parties.gallery.errors import KeyFileError, QueryRefusedError
 from parties.gallery.kind import GalleryKind
 from parties.gallery.store.store import GalleryStore
@@ -58,7 +59,7 @@ def test_the_documented_objects_are_in_the_schema() -> None:
 
 def test_every_command_is_documented() -> None:
     text = (ROOT / "docs" / "JSON.md").read_text()
-    names = {one.name for one in app.registered_commands if one.name} - {"demo", "party"}  # those have no --json
+    names = {one.name for one in app.registered_commands if one.name} - {"demo", "party", "serve"}  # without --json
     assert not {name for name in names if f"`{name}`" not in text and f"| `{name} " not in text}
 
 
@@ -102,6 +103,33 @@ def test_a_life_of_a_gallery(call: Callable[..., Done], photos: dict[str, str], 
     assert run("reset-limit", "client") == {"client": "client", "about": None}
     assert run("prune-log", "2001-01-01")["removed"] == 0
     assert run("remove", name, "nobody", *model, status=1) == {"removed": 1, "not_enrolled": ["nobody"]}
+
+
+def test_both_sides_of_a_service(call: Callable[..., Done], home: Path) -> None:
+    """Every command that sets up a server or a client."""
+
+    def run(*arguments: str) -> Any:
+        done, out, errors = call(*arguments, "--json")
+        assert (done, errors) == (0, ""), arguments
+        return checked(out)
+
+    folder = str(home / "server")
+    own, client = run("server", "init", folder, "--name", "match"), run("client", "init")["fingerprint"]
+    assert run("server", "init", f"{folder}2", "--request").keys() == {"request", "settings"}
+    assert run("client", "init", "--identity", f"{folder}3", "--request").keys() == {"request"}
+    allowed = run("server", "allow", folder, "bank", client)
+    assert run("server", "clients", folder) == {"clients": [allowed]}
+    assert run("server", "check", folder)["clients"] == 1
+    assert run("server", "deny", folder, "bank") == {"denied": "bank"}
+    assert run("server", "renew", folder)["fingerprint"] == own["fingerprint"]
+    added = run("client", "add", "match.example.org", own["fingerprint"])
+    assert run("client", "servers") == {"servers": [added]}
+    pin(home / "hybridface", "match.example.org", "tiny-test", "0" * 64)
+    assert run("client", "trust", "match.example.org", "--model", "tiny-test")["accepted"] == "tiny-test"
+    assert run("client", "forget", "match.example.org") == {"forgotten": "match.example.org"}
+    assert run("client", "renew")["fingerprint"] == client
+    status, out, _ = call("client", "forget", "nobody", "--json")
+    assert (status, checked(out)["error"]["kind"]) == (2, "configuration")
 
 
 def test_a_folder_and_old_names(
