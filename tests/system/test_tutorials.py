@@ -1,11 +1,16 @@
-"""The tutorials, typed along: every command is run, and prints what its page says."""
+"""The tutorials, typed along: every command is run, and prints what its page says.
+
+A command may leave a process in the background, if that process writes to files only. It ends with its tutorial.
+"""
 
 import doctest
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -37,28 +42,40 @@ def typed(tutorial: Path) -> list[tuple[str, str]]:
     return found
 
 
+@contextmanager
+def shell(command: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Run a command, and give what it prints; at the end of the block, end what it has left in the background."""
+    with subprocess.Popen(
+        ["timeout", str(GUARD_SECONDS), "bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.read()
+        finally:  # nobody has waited for the process yet, so its number is still its own
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("tutorial", TYPED, ids=lambda tutorial: tutorial.stem)
 def test_a_tutorial_can_be_typed_along(tutorial: Path, home: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "PYTHON"))}
     environment |= {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for command, expected in typed(tutorial):
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=tmp_path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=GUARD_SECONDS,
-            check=False,
-        )
-        as_expected = doctest.OutputChecker().check_output(
-            expected, done.stdout, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-        )
-        assert as_expected, f"{command}\nprinted:\n{done.stdout}\nexpected:\n{expected}"
+    with ExitStack() as running:
+        for command, expected in typed(tutorial):
+            printed = running.enter_context(shell(command, tmp_path, environment))
+            as_expected = doctest.OutputChecker().check_output(
+                expected, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            )
+            assert as_expected, f"{command}\nprinted:\n{printed}\nexpected:\n{expected}"
 
 
 def test_the_tutorials_verify_enrol_and_identify() -> None:
