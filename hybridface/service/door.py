@@ -33,11 +33,11 @@ from parties.transport.network import MAX_TEXT_BYTES
 from parties.transport.tls import Trust, peer_name
 from parties.transport.websocket import WebSocket
 from protocols.document import Document, text, word
-from protocols.errors import HybridFaceError
+from protocols.errors import HybridFaceError, ProtocolError
 
 __all__ = ["Door", "trust_of"]
 
-_MOST_GUESTS = 256
+_MOST_GUESTS, _MOST_OF_ONE_CLIENT = 256, 32
 _ENTRY_SECONDS = 10.0
 """How long a connection may take to become a client's."""
 
@@ -50,6 +50,9 @@ _KILL_SECONDS = 4.0
 _TICK_SECONDS = 1.0
 _LINGER_SECONDS = 2.0
 _MS = 1000
+_MOST_STEPS = 32
+"""Reads of one connection in turn: eight MiB, where a question has a few hundred bytes."""
+
 _SHOWN = 80
 
 
@@ -62,7 +65,6 @@ class _Guest:
         address: the peer's, for the log.
         deadline: when to give up.
         client: who it is, when TLS has said so.
-        is_leaving: whether nothing more is expected from it.
     """
 
     connection: ssl.SSLSocket
@@ -70,7 +72,6 @@ class _Guest:
     address: str
     deadline: float
     client: ClientSettings | None = None
-    is_leaving: bool = False
 
 
 @dataclass
@@ -158,11 +159,14 @@ class Door:
     def _advance(self, guest: _Guest) -> None:
         """Do what is possible for one connection without waiting."""
         try:
+            steps = 0
             while guest.websocket.step(MAX_TEXT_BYTES):
-                pass
+                steps += 1
+                if steps > _MOST_STEPS:
+                    raise ProtocolError("expected questions, got far more bytes than questions have")
             if guest.client is None and guest.websocket.is_open:
                 self._recognise(guest)
-            while guest.websocket.messages and not guest.is_leaving:
+            while guest.websocket.messages:
                 message = guest.websocket.messages.popleft()
                 if self._answer(guest, bytes(message.payload) if message.is_text else b""):
                     return
@@ -175,8 +179,6 @@ class Door:
             return
         if guest.websocket.ended and not guest.websocket.is_writing:
             self._drop(guest, self._why_gone(guest), guest.websocket.ended)
-        elif guest.is_leaving and not guest.websocket.is_writing:
-            guest.websocket.end_sending()
         if guest.connection.fileno() in self._guests:
             self._poll.modify(guest.connection.fileno(), guest.websocket.events)
 
@@ -187,6 +189,10 @@ class Door:
         found = [one for one in self.configuration.clients.values() if one.peer == name]
         if not found:
             raise HybridFaceError(f"expected a client of this server, got {name}")
+        if sum(other.client is found[0] for other in self._guests.values()) >= _MOST_OF_ONE_CLIENT:
+            raise HybridFaceError(
+                f"expected at most {_MOST_OF_ONE_CLIENT} connections of {found[0].name}, got one more"
+            )
         guest.client = found[0]
         guest.deadline = time.monotonic() + _QUESTION_SECONDS
 

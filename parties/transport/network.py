@@ -155,10 +155,15 @@ class NetworkTransport:
             raise PeerLostError(f"expected an open connection to {self._peer}, but it is closed")
         if self._websocket.ended:
             raise PeerLostError(f"expected a message from {self._peer}, but {self._websocket.ended}")
-        if time.monotonic() > self._heard_at + SILENCE_SECONDS:
+        if self._is_silent():
+            self._step(None)  # this process itself may have been stopped, and the peer's signs of life may wait
+        if self._is_silent():
             raise PeerLostError(
                 f"heard nothing from {self._peer} for {SILENCE_SECONDS:g} s: the link is down, or it has stopped"
             )
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() > self._heard_at + SILENCE_SECONDS
 
     def _flush(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
