@@ -66,10 +66,10 @@ def test_both_sides_do_all_that_people_do(both: Organisations, served: ServerPro
             is None
         )
     assert served.last("decision")["match"]
-    client.done("rename", "ann", "bea", *SERVER)
-    assert client.done("list", *SERVER)["people"] == [{"identity": "bea", "photos": 1}]
+    client.done("rename", "ann", "zoe", *SERVER)
+    assert client.done("list", *SERVER)["people"] == [{"identity": "zoe", "photos": 1}]
     client.done("rotate-key", "new.key", *SERVER)
-    assert client.done("remove", "bea", *SERVER, "--key", "new.key")["removed"] == 1
+    assert client.done("remove", "zoe", *SERVER, "--key", "new.key")["removed"] == 1
     folder = save_people(client.home / "people", 3)
     new = ("--key", "new.key", *SERVER)
     assert client.done("import", str(folder), "--aligned", "--identity-from", "file", *new)["enrolled"]
@@ -78,7 +78,7 @@ def test_both_sides_do_all_that_people_do(both: Organisations, served: ServerPro
     log = [json.loads(line) for line in (both.folder / "audit.jsonl").read_text().splitlines()]
     assert {line["client"] for line in log} == {"bank"}
     assert {"gallery-enroll", "gallery-verify", "gallery-identify"} <= {line.get("operation") for line in log}
-    assert not any(word in json.dumps(log) for word in ("ann", "bea"))
+    assert not any(word in json.dumps(log) for word in ("ann", "zoe"))
 
 
 def test_a_clients_certificate_of_another_year_is_refused(both: Organisations, served: ServerProcess) -> None:
