@@ -38,7 +38,6 @@ class RemoteGallery:
         server: where it is.
         name: the server's name for it.
         kind: its kind.
-        may: what this client may do there.
         key: the client's key file; None for a list.
         settings: the command's.
     """
@@ -46,7 +45,6 @@ class RemoteGallery:
     server: RemoteServer
     name: str
     kind: GalleryKind
-    may: tuple[Right, ...]
     key: Path | None
     settings: SessionSettings
 
@@ -113,12 +111,7 @@ class RemoteGallery:
         Raises:
             ParameterError: it does not.
         """
-        if Right(verb) not in self.may:
-            allowed = ", ".join(self.may) or "nothing"
-            raise ParameterError(
-                f"expected the right to {verb} in {self.name} on {self.server.name}, which allows {allowed};"
-                " ask its operator"
-            )
+        self.server.expect_right(Right(verb))
 
     def make_key(self) -> bool:
         """Make the key of a private gallery if it is missing; return whether it was."""
@@ -150,4 +143,4 @@ def remote_gallery(settings: SessionSettings) -> Iterator[RemoteGallery]:
         if found.kind is GalleryKind.LIST and settings.key:
             raise ParameterError(f"{name}: expected no --key, since a list has none")
         key = None if found.kind is GalleryKind.LIST else settings.key or server.usual_key
-        yield RemoteGallery(server, name, found.kind, found.may, key, settings)
+        yield RemoteGallery(server, name, found.kind, key, settings)
