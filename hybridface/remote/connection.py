@@ -19,7 +19,7 @@ from parties.transport.network import NetworkTransport, connect
 from parties.transport.tls import client_context, peer_name, tls_reason
 from protocols.channel import Channel
 from protocols.document import Document, json_object
-from protocols.errors import PeerLostError
+from protocols.errors import PeerLostError, ProtocolError
 
 if TYPE_CHECKING:
     from hybridface.models.model import Model
@@ -59,6 +59,11 @@ class ServerConnection:
             raise RunError(f"cannot reach {server.name}: {error}") from error
         except OSError as error:
             raise RunError(f"cannot use {server.name} at {server.address}: {tls_reason(error)}") from error
+        try:
+            peer_name(websocket.security()[0], server.trust)  # TLS also accepts a key that the pinned one has signed
+        except ProtocolError as error:
+            websocket.close()
+            raise RunError(f"cannot use {server.name} at {server.address}: {error}") from error
         self._transport = NetworkTransport(websocket, _PEER, timeout)
         self._channel: Channel | None = None
 

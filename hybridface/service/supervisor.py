@@ -86,6 +86,7 @@ class Supervisor:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._configuration = read_configuration(path)
+        self._own = read_identity(self._configuration.folder)
         self._log = ServiceLog(self._configuration.log_level)
         self._metrics = Metrics()
         self._listener = _listening(self._configuration.listen)
@@ -94,6 +95,7 @@ class Supervisor:
         self._start_at = 0.0
         self._warn_at = 0.0
         self._failure: str | None = None
+        self._has_served = False
         self._signals: list[int] = []
         self._woken, self._wake = os.pipe()
 
@@ -127,7 +129,7 @@ class Supervisor:
                 self._signals.remove(number)
                 self._act_on(number)
             self._look()
-            if self._failure and not any(door.is_ready for door in self._doors):
+            if self._failure and not self._has_served:
                 raise RunError(self._failure)
 
     def _wait(self) -> None:
@@ -165,6 +167,7 @@ class Supervisor:
     def _start(self) -> None:
         """Start a door."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        here.setblocking(False)  # a door that does not listen must not stop the others
         with there:
             command = [sys.executable, "-m", "hybridface.service.door_process", str(self._path)]
             numbers = (self._listener.fileno(), there.fileno())
@@ -188,10 +191,8 @@ class Supervisor:
 
     def _take_rest(self, door: _DoorProcess) -> None:
         """Take the events that a door has left."""
-        door.orders.setblocking(False)
-        with suppress(OSError):
-            while self._take_event(door):
-                pass
+        while self._take_event(door):
+            pass
 
     def _take_event(self, door: _DoorProcess) -> bool:
         try:
@@ -200,8 +201,11 @@ class Supervisor:
             return False
         if not message:
             return False
-        event: dict[str, Any] = json.loads(message)
-        self._event(door, event.pop("event"), event)
+        try:
+            event: dict[str, Any] = json.loads(message)
+            self._event(door, event.pop("event"), event)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # a session writes here too
+            self._log.warning("malformed", why=f"{type(error).__name__}: {error}")
         return True
 
     def _event(self, door: _DoorProcess, name: str, fields: dict[str, Any]) -> None:
@@ -237,14 +241,13 @@ class Supervisor:
         level(name, **fields)
 
     def _ready(self, door: _DoorProcess) -> None:
-        """Let a door that is ready take the place of those before it."""
-        door.is_ready, self._failure = True, None
-        for other in self._doors:
-            if other is not door:
-                other.is_draining = True
-                other.order("drain")
-        own = read_identity(self._configuration.folder)
-        self._log.info("ready", listen=str(self._configuration.listen), fingerprint=own.fingerprint)
+        """Let the newest door that is ready take the place of those that were started before it."""
+        door.is_ready, self._has_served = True, True
+        newest = max(place for place, one in enumerate(self._doors) if one.is_ready)
+        for other in self._doors[:newest]:
+            other.is_draining = True
+            other.order("drain")
+        self._log.info("ready", listen=str(self._configuration.listen), fingerprint=self._own.fingerprint)
         self._tell_state()
 
     def _act_on(self, number: int) -> None:
@@ -265,7 +268,7 @@ class Supervisor:
             return
         try:
             configuration = read_configuration(self._path)
-            read_identity(configuration.folder)
+            self._own = read_identity(configuration.folder)
         except HybridFaceError as error:
             self._log.error("reload", why=str(error))
             return
@@ -282,9 +285,8 @@ class Supervisor:
     def _check_certificate(self) -> None:
         """Warn if the certificate expires soon."""
         self._warn_at = time.monotonic() + _DAY_SECONDS
-        own = read_identity(self._configuration.folder)
-        self._metrics.certificate_expires(own.expires)
-        left = (own.expires - datetime.now(UTC)).days
+        self._metrics.certificate_expires(self._own.expires)
+        left = (self._own.expires - datetime.now(UTC)).days
         if left < _WARN_DAYS:
             renew = f"hybridface server renew {self._configuration.folder}"
             self._log.warning("certificate", why=f"expires in {left} days; renew it: {renew}", days=left)

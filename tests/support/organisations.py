@@ -25,7 +25,9 @@ from support.paths import ROOT
 
 __all__ = [
     "END_SECONDS",
+    "EVERYTHING",
     "SERVER",
+    "START_SECONDS",
     "Host",
     "Organisations",
     "ServerProcess",

@@ -1,7 +1,6 @@
 """Two organisations: servers that start, stop, die and change, and what lasts beyond them."""
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,20 +20,10 @@ from support.organisations import (
     lines_of,
     refused,
     session,
-    two_organisations,
     verified,
 )
-from support.tiny_network import save_chips
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Organisations]:
-    with two_organisations(tmp_path_factory.mktemp("hosts")) as organisations:
-        organisations.introduce("max_sessions = 3\ntimeout_seconds = 60\n")
-        save_chips(organisations.client.home, 3)
-        yield organisations
 
 
 def test_prepared_runs_last_beyond_the_server(both: Organisations) -> None:

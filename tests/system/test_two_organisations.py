@@ -28,20 +28,11 @@ from support.organisations import (
     refused,
     session,
     sessions_of,
-    two_organisations,
     verified,
 )
-from support.tiny_network import save_chips, save_people
+from support.tiny_network import save_people
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Organisations]:
-    with two_organisations(tmp_path_factory.mktemp("hosts")) as organisations:
-        organisations.introduce("max_sessions = 3\ntimeout_seconds = 60\n")
-        save_chips(organisations.client.home, 3)
-        yield organisations
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from hybridface.errors import ModelError, RunError
 from hybridface.remote import connection
@@ -18,7 +19,10 @@ from hybridface.service.requests import Purpose, SessionRequest
 from hybridface.version import __version__
 from parties.gallery.errors import QueryRefusedError
 from parties.gallery.rights import Right
-from parties.transport.identity import create_identity, read_identity
+from parties.transport.identity import create_identity, read_identity, read_key
+from parties.transport.tls import Trust, server_context
+from parties.transport.websocket import WebSocket
+from support.certificates import leaf_of
 from support.remote_server import NAME, RemoteServerThread, serving
 
 
@@ -188,3 +192,30 @@ def test_the_server_hangs_up(server: RemoteServerThread) -> None:
     said = why(server.identity)
     assert said.startswith(f"match at {server.address}: expected a")
     assert said.endswith(("the peer has closed the connection", "the connection broke", "the connection was closed"))
+
+
+def test_a_key_that_the_pinned_one_has_signed_is_refused(tmp_path: Path) -> None:
+    """TLS accepts it, as the certificate of an authority; but the pinned key is the server's, and no other."""
+    own, client = create_identity(tmp_path / "own", "match"), create_identity(tmp_path / "client", "bank")
+    other = create_identity(tmp_path / "other", "other")
+    pinned = read_key(own.folder)
+    signed = leaf_of(read_key(other.folder), pinned, "match", own.fingerprint.removeprefix("ed25519-"))
+    other.certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+    context = server_context(read_identity(other.folder), Trust((client.fingerprint,)))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            plain, _ = listener.accept()
+            plain.setblocking(False)
+            websocket = WebSocket(context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False))
+            while not websocket.ended:
+                websocket.step()
+            websocket.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        known = add_server(client.folder, Address(*listener.getsockname()), fingerprint=own.fingerprint)
+        with pytest.raises(RunError, match="expected a certificate of a trusted key"):
+            ServerConnection(known, client.folder, print)
+        thread.join(20)
+    assert not thread.is_alive()
